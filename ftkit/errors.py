@@ -1,0 +1,99 @@
+"""The errors that ftkit raises for its users, each with the exit code that a shell sees.
+
+A message says what was asked, what was found, what is allowed, and what to do next. Anything that is not an
+``FtkitError`` is a bug in ftkit and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "DivergedError",
+    "FtkitError",
+    "InterruptedRun",
+    "ModelError",
+    "NetworkError",
+    "nearest_name",
+]
+
+
+class FtkitError(Exception):
+    """Base of every error that is the user's to solve; ``exit_code`` is what the ``ftkit`` command returns."""
+
+    exit_code = 1
+
+
+class ConfigError(FtkitError):
+    """Wrong usage or configuration: unknown key, wrong type, value out of range, setting without effect."""
+
+    exit_code = 2
+
+
+class DeviceError(FtkitError):
+    """The environment cannot do what was asked: no such device, precision or number of processes."""
+
+    exit_code = 3
+
+
+class DataError(FtkitError):
+    """Text that cannot be used: missing, empty, binary, wrongly encoded, too short."""
+
+    exit_code = 4
+
+
+class ModelError(FtkitError):
+    """A model or tokenizer that cannot be used: no folder, missing weights, rows and ids that do not fit."""
+
+    exit_code = 4
+
+
+class DivergedError(FtkitError):
+    """Training produced a non-finite loss or gradient; the update was not made."""
+
+    exit_code = 5
+
+
+class CheckpointError(FtkitError):
+    """A checkpoint, a run folder or the disk under it cannot be used."""
+
+    exit_code = 6
+
+
+class NetworkError(FtkitError):
+    """A download or the Hub failed."""
+
+    exit_code = 7
+
+
+class InterruptedRun(FtkitError):
+    """The run was asked to stop and can be resumed; 128 plus the signal's number is the exit code.
+
+    Args:
+        message: What was saved and how to go on.
+        signal_number: The signal that asked, 2 (SIGINT) or 15 (SIGTERM).
+    """
+
+    def __init__(self, message: str, signal_number: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def nearest_name(name: str, choices: Iterable[str]) -> str:
+    """Help for a wrong name, as the tail of a message.
+
+    Args:
+        name: What was asked.
+        choices: What exists.
+
+    Returns:
+        ``"; did you mean 'x'?"`` where a choice is near, else ``"; there is: a, b, c"``.
+    """
+    known = sorted(choices)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there is: {', '.join(known)}" if known else ""
