@@ -1,0 +1,23 @@
+"""Typed, strict settings: one class is the help text, the YAML schema and the flags of a recipe.
+
+Values come from defaults, then a YAML file, then ``--fast``, then flags. Everything that is wrong is said at once, with
+file and line, before any heavy library is imported.
+"""
+
+from ftkit.config.catalogue import Entry, find_config, find_recipe, list_entries
+from ftkit.config.launch import launch
+from ftkit.config.resolve import Resolved, resolve
+from ftkit.config.settings import Settings, TrainingSettings, tiny_of
+
+__all__ = [
+    "Entry",
+    "Resolved",
+    "Settings",
+    "TrainingSettings",
+    "find_config",
+    "find_recipe",
+    "launch",
+    "list_entries",
+    "resolve",
+    "tiny_of",
+]

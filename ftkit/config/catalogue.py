@@ -1,0 +1,95 @@
+"""Where recipes and their configurations are found, in a checkout and in an installed package alike."""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftkit.config.reading import read_yaml
+from ftkit.errors import ConfigError, nearest_name
+
+__all__ = ["Entry", "find_config", "find_recipe", "list_entries", "recipes_folder"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe or a configuration that ``ftkit run`` knows by name."""
+
+    name: str
+    kind: str
+    """``recipe`` or ``config``."""
+    question: str
+    """The one-line question that it answers."""
+    path: Path
+    recipe: str
+    """The recipe that runs it; a recipe's own name."""
+
+
+def recipes_folder() -> Path:
+    """The folder of recipes: ``ftkit/recipes`` in a wheel, ``recipes`` beside the package in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def _question_of_recipe(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n", 1)[0].strip()
+
+
+def _question_of_config(path: Path) -> str:
+    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ").strip()
+
+
+def list_entries() -> list[Entry]:
+    """All recipes and configurations of the package, recipes first, each sorted by name."""
+    folder = recipes_folder()
+    recipes = [Entry(p.stem, "recipe", _question_of_recipe(p), p, p.stem) for p in sorted(folder.glob("[a-z]*.py"))]
+    configs = [
+        Entry(p.stem, "config", _question_of_config(p), p, str(read_yaml(p).values.get("recipe", "")))
+        for p in sorted((folder / "configs").glob("*.yaml"))
+    ]
+    return recipes + configs
+
+
+def _is_path(name: str, suffix: str) -> bool:
+    return name.endswith(suffix) or "/" in name or "\\" in name
+
+
+def find_recipe(name: str) -> Path:
+    """The program of a recipe.
+
+    Args:
+        name: A recipe's name, or the path of a ``.py`` file.
+
+    Raises:
+        ConfigError: There is none; the message names the nearest.
+    """
+    if _is_path(name, ".py"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"recipe {name!r}: there is no such file")
+        return path
+    path = recipes_folder() / f"{name}.py"
+    if not path.is_file():
+        raise ConfigError(f"there is no recipe {name!r}{nearest_name(name, (e.name for e in list_entries() if e.kind == 'recipe'))}")
+    return path
+
+
+def find_config(name: str) -> Path:
+    """The file of a configuration.
+
+    Args:
+        name: A configuration's name, or the path of a ``.yaml`` file.
+
+    Raises:
+        ConfigError: There is none; the message names the nearest.
+    """
+    if _is_path(name, ".yaml") or name.endswith(".yml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"configuration {name!r}: there is no such file; 'ftkit list' shows the names that need no path")
+        return path
+    path = recipes_folder() / "configs" / f"{name}.yaml"
+    if not path.is_file():
+        choices = [entry.name for entry in list_entries() if entry.kind == "config"]
+        raise ConfigError(f"there is no configuration {name!r}{nearest_name(name, choices)}")
+    return path

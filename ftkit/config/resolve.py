@@ -1,0 +1,202 @@
+"""From defaults, a file, ``--fast`` and flags to one checked settings object, or to all problems at once."""
+
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from ftkit.config.catalogue import find_config
+from ftkit.config.reading import parse_scalar, read_yaml
+from ftkit.config.settings import Settings
+from ftkit.errors import ConfigError, nearest_name
+
+__all__ = ["Flags", "Resolved", "read_flags", "resolve"]
+
+S = TypeVar("S", bound=Settings)
+
+_TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "name: value lines", list: "a list"}
+
+
+@dataclass
+class Flags:
+    """What the command line said."""
+
+    config: str | None = None
+    fast: bool = False
+    help: bool = False
+    values: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[S]):
+    """Checked settings and where they came from."""
+
+    settings: S
+    config: Path | None
+    fast: bool
+
+
+def _accepts(annotation: Any, kind: type) -> bool:
+    """Whether an annotation, or a member of its union, is ``kind``."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_accepts(member, kind) for member in typing.get_args(annotation))
+    if origin is typing.Literal:
+        return any(isinstance(value, kind) for value in typing.get_args(annotation))
+    return (origin or annotation) is kind
+
+
+def _flag_value(annotation: Any, text: str) -> Any:
+    """The value of a flag: text stays text where a setting takes text, else it is read as YAML would read it."""
+    if _accepts(annotation, str):
+        return None if text in ("null", "none") and _accepts(annotation, type(None)) else text
+    return parse_scalar(text)
+
+
+def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
+    """Read ``--key value``, ``--key=value``, ``--switch``, ``--no-switch`` and ``--map name=value`` (repeatable).
+
+    Args:
+        settings_class: The recipe's settings; flags have the names of its fields.
+        argv: Arguments after the recipe's name.
+
+    Returns:
+        The values, and a line for each argument that cannot be read.
+    """
+    flags = Flags()
+    fields = settings_class.model_fields
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-h", "--help"):
+            flags.help = True
+            continue
+        if not argument.startswith("--"):
+            flags.problems.append(f"{argument!r}: a setting is given as --name value")
+            continue
+        name, has_value, value = argument[2:].partition("=")
+        name = name.replace("-", "_")
+        switched_off = name.removeprefix("no_") if name.startswith("no_") and name not in fields else ""
+        if name == "fast":
+            flags.fast = True
+        elif switched_off in fields and _accepts(fields[switched_off].annotation, bool):
+            flags.values[switched_off] = False
+        elif name != "config" and name not in fields:
+            flags.problems.append(f"--{name}: there is no such setting{nearest_name(name, [*fields, 'config', 'fast'])}")
+            if not has_value and rest and not rest[0].startswith("--"):
+                rest.pop(0)
+        elif name in fields and fields[name].annotation is bool and not has_value:
+            flags.values[name] = parse_scalar(rest.pop(0)) if rest and rest[0].lower() in ("true", "false") else True
+        elif not has_value and not rest:
+            flags.problems.append(f"--{name}: needs a value")
+        else:
+            value = value if has_value else rest.pop(0)
+            if name == "config":
+                flags.config = value
+            elif _accepts(fields[name].annotation, dict):
+                key, equals, inner = value.partition("=")
+                if not equals or not key:
+                    flags.problems.append(f"--{name}: takes name=value, found {value!r}; give it once for each name")
+                else:
+                    flags.values.setdefault(name, {})[key] = inner
+            else:
+                flags.values[name] = _flag_value(fields[name].annotation, value)
+    return flags
+
+
+def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
+    """One pydantic error in words: what was asked, what is allowed."""
+    kind, found, context = error["type"], error["input"], error.get("ctx", {})
+    top = str(error["loc"][0])
+    if kind == "extra_forbidden":
+        return f"there is no such setting{nearest_name(top, settings_class.model_fields)}"
+    if kind == "missing":
+        return "is missing and has no default"
+    if kind == "literal_error":
+        expected = str(context.get("expected", ""))
+        words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
+        return f"is {found!r}; allowed: {', '.join(words)}{_near(str(found), words)}"
+    limits = {"greater_than": ("gt", "above"), "greater_than_equal": ("ge", "at least"), "less_than": ("lt", "below"), "less_than_equal": ("le", "at most")}
+    if kind in limits:
+        key, words_of_limit = limits[kind]
+        return f"is {found!r}; it must be {words_of_limit} {context[key]:g}"
+    if kind == "finite_number":
+        return f"is {found!r}; it must be a finite number"
+    annotation = settings_class.model_fields[top].annotation if top in settings_class.model_fields else None
+    if len(error["loc"]) > 1 and _accepts(annotation, dict):
+        annotation = next(typing.get_args(kind)[1] for kind in (annotation, *typing.get_args(annotation)) if typing.get_origin(kind) is dict)
+    wanted = " or ".join(text for plain, text in _TYPE_NAMES.items() if _accepts(annotation, plain) and not (plain is int and _accepts(annotation, float)))
+    return f"is {found!r} ({_TYPE_NAMES.get(type(found), type(found).__name__)}); it must be {wanted or error['msg'].lower()}"
+
+
+def _near(name: str, choices: Sequence[str]) -> str:
+    tail = nearest_name(name, choices)
+    return tail if "did you mean" in tail else ""
+
+
+def _place(problem: str) -> tuple[str, int]:
+    """Sorts flags first, then the file from top to bottom."""
+    found = re.match(r"(.*?):(\d+): ", problem)
+    return (found[1], int(found[2])) if found else ("", 0)
+
+
+def resolve(settings_class: type[S], recipe: str, flags: Flags) -> Resolved[S]:
+    """Merge defaults, file, ``--fast`` and flags, and check the result.
+
+    Args:
+        settings_class: The recipe's settings.
+        recipe: The recipe's name, which the file's ``recipe:`` must match.
+        flags: What the command line said.
+
+    Returns:
+        The settings, strictly checked.
+
+    Raises:
+        ConfigError: One line for each problem, with ``file:line`` or the flag's name.
+    """
+    problems = [*flags.problems]
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    path: Path | None = None
+    if flags.config is not None:
+        path = find_config(flags.config)
+        located = read_yaml(path)
+        values.update(located.values)
+        origin.update({key: f"{path}:{line}: {key}" for key, line in located.lines.items()})
+        of = values.pop("recipe", recipe)
+        if of != recipe and Path(str(of)).stem != recipe:
+            problems.append(f"{origin['recipe']}: this configuration is for the recipe {of!r}, not for {recipe!r}")
+    if flags.fast:
+        fast = settings_class.fast_values(values)
+        values.update(fast)
+        origin.update({key: f"--fast: {key}" for key in fast})
+    values.update(flags.values)
+    origin.update({key: f"--{key}" for key in flags.values})
+
+    def where(location: tuple[Any, ...]) -> str:
+        for end in range(len(location), 0, -1):
+            if (full := ".".join(str(part) for part in location[:end])) in origin:
+                return origin[full]
+        return str(location[0])
+
+    wrong: set[str] = set()
+    try:
+        settings_class(**values)
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            wrong.add(str(item["loc"][0]))
+            line = f"{where(item['loc'])}: {_message(dict(item), settings_class)}"
+            if line not in problems:
+                problems.append(line)
+    settings = settings_class.model_construct(**{key: value for key, value in values.items() if key not in wrong and key in settings_class.model_fields})
+    if not any(field.is_required() and name not in settings.model_fields_set for name, field in settings_class.model_fields.items()):
+        problems.extend(f"{where((key,))}: {text}" for key, text in settings.problems() if key not in wrong)
+    if problems:
+        raise ConfigError("\n".join(sorted(problems, key=_place)))
+    return Resolved(settings_class(**values), path, flags.fast)

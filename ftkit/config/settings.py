@@ -1,0 +1,154 @@
+"""The settings that recipes share, under Hugging Face's names.
+
+The string under each field is its help text, wherever the setting is shown. A recipe adds its own fields in a subclass.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Problem", "Settings", "TrainingSettings", "tiny_of"]
+
+Problem = tuple[str, str]
+"""A setting's name and what is wrong with it."""
+
+_FAMILY_OF_PREFIX = {"eleutherai/gpt-neo": "gpt_neo", "salesforce/codegen": "codegen", "bert-": "bert", "gpt2": "gpt2"}
+
+
+def tiny_of(model: str) -> str:
+    """The tiny random model of the same family, which ``--fast`` uses instead of downloading or training a large one.
+
+    Args:
+        model: A model setting: ``new:FAMILY,...``, a folder, or a Hub id.
+
+    Returns:
+        ``new:FAMILY``; the own GPT-2 where the family cannot be told without a download.
+    """
+    if model.startswith("new:"):
+        return model.split(",", 1)[0]
+    configuration = Path(model).expanduser() / "config.json"
+    if configuration.is_file():
+        try:
+            return f"new:{json.loads(configuration.read_text(encoding='utf-8'))['model_type']}"
+        except (ValueError, KeyError):
+            return "new:ftkit_gpt2"
+    name = model.lower().removeprefix("openai-community/").removeprefix("google-bert/")
+    return next((f"new:{family}" for prefix, family in _FAMILY_OF_PREFIX.items() if name.startswith(prefix)), "new:ftkit_gpt2")
+
+
+class Settings(BaseModel):
+    """What every recipe can be told."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    FAST: ClassVar[dict[str, Any]] = {}
+    """What ``--fast`` sets: small enough to finish offline within a minute on two cores."""
+
+    output_dir: str | None = None
+    """Folder of the run. Without it: runs/RECIPE-TIME."""
+    resume: bool = False
+    """Continue the run in output_dir from its newest valid checkpoint instead of refusing a folder that is in use."""
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    """Seed of everything that is drawn: weights, windows, dropout, samples."""
+
+    def problems(self) -> list[Problem]:
+        """Settings that contradict each other or have no effect, each with a message; subclasses add to the list."""
+        return []
+
+    @classmethod
+    def fast_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What ``--fast`` sets over ``values``, the settings of defaults and file."""
+        return dict(cls.FAST)
+
+
+class TrainingSettings(Settings):
+    """What every recipe that trains can be told."""
+
+    model: str = "new:ftkit_gpt2"
+    """Model to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights
+    (families ftkit_gpt2, gpt2, gpt_neo, codegen, bert; keys are fields of the family's configuration)."""
+    revision: str | None = None
+    """Revision of a Hub model: branch, tag or commit. Without it: main."""
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a Hub id, tiktoken:NAME, byte, or train:SIZE (byte-level BPE trained on the corpora).
+    Without it: the one saved beside the model."""
+    encoding: str = "utf-8"
+    """Encoding of text files; a file that does not follow it is refused."""
+
+    max_steps: int = Field(default=500, ge=1)
+    """Optimizer updates."""
+    per_device_train_batch_size: int = Field(default=16, ge=1)
+    """Windows in one backward pass on one process."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """Backward passes on each process before an update; the loss is one mean over all their targets."""
+    window_tokens: int = Field(default=256, ge=2)
+    """Tokens in a training window; a window of T tokens has T - 1 targets."""
+    split: Literal["tail", "head", "blocks"] = "tail"
+    """Where held-out text lies: at the end, at the beginning, or in random contiguous blocks."""
+    heldout_share: float = Field(default=0.1, gt=0, lt=0.9)
+    """Share of the text that is never trained on."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw for everything, or muon for the matrices of the blocks and adamw for the rest."""
+    learning_rate: float = Field(default=5e-5, ge=0)
+    """Peak learning rate of AdamW."""
+    muon_learning_rate: float = Field(default=0.02, ge=0)
+    """Peak learning rate of Muon; only with optimizer: muon."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay of matrices and embeddings; biases and norms are never decayed."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "cosine"
+    """Shape of the learning rate after the warm-up; linear and cosine end at lr_floor."""
+    warmup_steps: float = Field(default=0, ge=0)
+    """Steps of linear warm-up; below 1: as a share of max_steps."""
+    lr_floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the peak rate that linear and cosine end at."""
+    max_grad_norm: float = Field(default=0.0, ge=0)
+    """Global norm to which gradients are clipped; 0 does not clip."""
+    bf16: bool = False
+    """Compute in bfloat16 with float32 weights (autocast)."""
+    fp16: bool = False
+    """Compute in float16 with float32 weights and loss scaling; needs an accelerator."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time."""
+    use_cpu: bool = False
+    """Stay on the CPU even where there is an accelerator."""
+
+    eval_steps: int = Field(default=50, ge=1)
+    """Steps between evaluations on the fixed held-out sample."""
+    eval_windows: int = Field(default=64, ge=1)
+    """Held-out windows of that sample."""
+    save_steps: int = Field(default=100, ge=0)
+    """Steps between checkpoints; 0 keeps none, and the run cannot be resumed inside a phase."""
+    save_total_limit: int = Field(default=2, ge=1)
+    """Checkpoints kept for each phase; an old one goes only after the new one is sealed."""
+
+    def problems(self) -> list[Problem]:
+        """Contradictions and settings without effect."""
+        found = super().problems()
+        given = self.model_fields_set
+        if self.bf16 and self.fp16:
+            found.append(("fp16", "bf16 and fp16 exclude each other; keep one of them"))
+        if "muon_learning_rate" in given and self.optimizer != "muon":
+            found.append(("muon_learning_rate", f"has no effect with optimizer: {self.optimizer}; set optimizer: muon or leave it out"))
+        if "lr_floor" in given and self.lr_floor and self.lr_scheduler_type == "constant":
+            found.append(("lr_floor", "has no effect with lr_scheduler_type: constant; choose linear or cosine, or leave it out"))
+        if self.warmup_steps >= 1 and self.warmup_steps > self.max_steps:
+            found.append(("warmup_steps", f"is {self.warmup_steps:g}, longer than the run (max_steps: {self.max_steps})"))
+        if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
+            found.append(("warmup_steps", f"is {self.warmup_steps:g}; give whole steps, or a share of the run below 1"))
+        if "revision" in given and self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
+            found.append(("revision", f"has no effect on {self.model!r}, which is not on the Hub"))
+        if self.model.startswith("new:") and self.tokenizer is None:
+            found.append(("tokenizer", f"is missing: {self.model!r} has random weights and no tokenizer of its own; e.g. train:2048 or byte"))
+        return found
+
+    @classmethod
+    def fast_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The recipe's ``FAST`` values and a tiny model of the same family."""
+        fast = super().fast_values(values)
+        fast.setdefault("model", tiny_of(str(values.get("model", cls.model_fields["model"].default))))
+        return fast

@@ -1,0 +1,299 @@
+"""One job, one folder: what it was told, what it did, how it ended, and how to go on.
+
+A recipe is resumed by entering it again from the top: each phase asks ``sealed(name)`` and is skipped when its result is
+there; the open phase continues from its newest valid checkpoint, and ``rewind`` cuts what was logged after it.
+Only process 0 writes.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from ftkit import __version__
+from ftkit.config import Settings
+from ftkit.config.reading import read_yaml
+from ftkit.errors import CheckpointError, ConfigError, FtkitError
+from ftkit.runs.files import write_atomically, write_json
+
+__all__ = ["RunFolder", "open_run"]
+
+_logger = logging.getLogger("ftkit.runs")
+_NAMED_PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "scikit-learn", "numpy")
+_TOKEN = re.compile(r"\b(?:hf|api_org|ghp|sk)_[A-Za-z0-9]{8,}\b")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+class RunFolder:
+    """The folder of one run; made by ``open_run``.
+
+    Args:
+        path: The folder.
+        recipe: Name of the recipe that runs.
+        manifest: What ``manifest.json`` holds.
+        is_main: Whether this process writes.
+    """
+
+    def __init__(self, path: Path, recipe: str, manifest: dict[str, Any], is_main: bool) -> None:
+        self.path, self.recipe, self.manifest, self.is_main = path, recipe, manifest, is_main
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run was complete before it was opened."""
+        return bool(self.manifest["status"] == "done")
+
+    def note(self, **values: Any) -> None:
+        """Set values in the manifest."""
+        self.manifest.update(values)
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        if self.is_main:
+            write_json(self.path / "manifest.json", self.manifest)
+
+    def sealed(self, phase: str) -> dict[str, Any] | None:
+        """What a finished phase left in the manifest; ``None`` while it is not finished."""
+        found: dict[str, Any] | None = self.manifest["phases"].get(phase)
+        return found
+
+    def seal(self, phase: str, **results: Any) -> dict[str, Any]:
+        """Mark a phase as finished, with results that JSON can hold."""
+        self.manifest["phases"][phase] = results
+        self._write_manifest()
+        return results
+
+    def checkpoints(self, phase: str) -> Path:
+        """Folder of a phase's checkpoints."""
+        return self.path / "checkpoints" / phase
+
+    def model(self, name: str) -> Path:
+        """Folder of a finished model."""
+        return self.path / "models" / name
+
+    def log(self, file: str, *records: dict[str, Any]) -> None:
+        """Append JSON lines to ``metrics.jsonl`` or ``samples.jsonl``."""
+        if self.is_main and records:
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            with (self.path / file).open("a", encoding="utf-8") as stream:
+                stream.write(lines)
+
+    def records(self, file: str) -> list[dict[str, Any]]:
+        """Read a file of JSON lines; a last line that a kill has cut is left out."""
+        path = self.path / file
+        if not path.exists():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                _logger.warning("%s: left out a line that was cut: %r", path, line[:60])
+        return found
+
+    def rewind(self, model: str, step: int) -> None:
+        """Cut what was logged for a model after a step, so that a resumed run logs it once.
+
+        Args:
+            model: The records' ``model``.
+            step: The newest step to keep; -1 keeps none.
+        """
+        if not self.is_main:
+            return
+        for file in ("metrics.jsonl", "samples.jsonl"):
+            if (self.path / file).exists():
+                kept = [r for r in self.records(file) if r.get("model") != model or r["step"] <= step]
+                write_atomically(self.path / file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
+
+    def write_json(self, file: str, value: Any) -> None:
+        """Write ``evidence.json``, ``verdict.json`` and the like."""
+        if self.is_main:
+            write_json(self.path / file, value)
+
+    def write_text(self, file: str, text: str) -> Path:
+        """Write a text file, e.g. ``report.html``."""
+        if self.is_main:
+            write_atomically(self.path / file, text)
+        return self.path / file
+
+
+def _default_folder(recipe: str) -> Path:
+    """``runs/RECIPE-TIME``, the same for every process of the job."""
+    name = f"runs/{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+        from accelerate.utils import broadcast_object_list
+
+        PartialState(cpu=_asked_for_cpu())
+        names = [name]
+        broadcast_object_list(names)
+        name = names[0]
+    path, count = Path(name), 1
+    while _is_main_process() and path.exists():
+        count += 1
+        path = Path(f"{name}-{count}")
+    return path
+
+
+def _differences(settings: Settings, stored: dict[str, Any]) -> list[str]:
+    now = settings.model_dump(mode="json")
+    skip = {"output_dir", "resume"}
+    keys = [key for key in {**stored, **now} if key not in skip and stored.get(key) != now.get(key)]
+    return [f"{key}: was {stored.get(key)!r}, is {now.get(key)!r}" for key in keys]
+
+
+def _new_manifest(recipe: str) -> dict[str, Any]:
+    versions = {"ftkit": __version__, "python": platform.python_version()}
+    versions.update({name: metadata.version(name) for name in _NAMED_PACKAGES})
+    return {
+        "recipe": recipe,
+        "status": "running",
+        "exit_code": None,
+        "started": _now(),
+        "ended": None,
+        "versions": versions,
+        "machine": {"system": platform.platform(), "processor": _processor(), "cpus": os.cpu_count(), "host": socket.gethostname()},
+        "argv": [],
+        "data": {},
+        "phases": {},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: its manifest.json cannot be read ({error}); this is not a run that can be resumed") from None
+    return manifest
+
+
+def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
+    """Check a folder that may exist already, write ``config.yaml`` into a new one, and return its manifest."""
+    if (path / "manifest.json").exists():
+        if not settings.resume:
+            status = _read_manifest(path)["status"]
+            raise ConfigError(f"{path}: holds a run already (status: {status}); continue it with 'ftkit resume {path}' or choose another output_dir")
+        stored = read_yaml(path / "config.yaml").values
+        stored.pop("recipe", None)
+        if differences := _differences(settings, stored):
+            raise ConfigError(f"{path}: the settings differ from those the run was started with; a resumed run keeps them:\n  " + "\n  ".join(differences))
+        return _read_manifest(path)
+    if settings.resume:
+        raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
+    if path.is_dir() and any(child.name != ".lock" for child in path.iterdir()):
+        raise ConfigError(f"{path}: is not empty and holds no run; choose another output_dir")
+    from ftkit.config.catalogue import recipes_folder
+
+    name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
+    values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
+    write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return _new_manifest(recipe)
+
+
+@contextmanager
+def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
+    """Make or continue the folder of a run, and record how the run ends.
+
+    Args:
+        settings: The recipe's settings; ``output_dir`` and ``resume`` say which folder.
+        program: The recipe's ``__file__``.
+
+    Yields:
+        The folder, locked against other processes. A finished run is yielded as it is: the recipe looks at
+        ``finished`` and leaves it alone.
+
+    Raises:
+        ConfigError: The folder is in use for something else, or the settings differ from those of the run.
+        CheckpointError: Another process works in the folder, or there is nothing to resume.
+    """
+    recipe = Path(program).stem
+    path = Path(settings.output_dir).expanduser() if settings.output_dir else _default_folder(recipe)
+    is_main = _is_main_process()
+    if not is_main:
+        yield RunFolder(path, recipe, _follow(path), is_main=False)
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = _read_manifest(path).get("process", "another process") if (path / "manifest.json").exists() else "another process"
+        raise CheckpointError(f"{path}: {owner} works in this folder; wait for it or choose another output_dir") from None
+    try:
+        run = RunFolder(path, recipe, _prepare(path, settings, recipe, Path(program)), is_main=True)
+        run._write_manifest()
+        _wait_for_everyone()
+        if run.finished:
+            yield run
+            return
+        argv = [_TOKEN.sub("[redacted]", argument) for argument in sys.argv]
+        run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
+        run.note(status="running", exit_code=None, argv=argv, seed=settings.seed, process=f"process {os.getpid()} on {socket.gethostname()}")
+        _logger.info("run folder: %s", path)
+        try:
+            yield run
+        except BaseException as error:
+            _record_failure(run, error)
+            raise
+        run.note(status="done", exit_code=0, ended=_now())
+    finally:
+        lock.release()
+
+
+def _record_failure(run: RunFolder, error: BaseException) -> None:
+    """Write how a run ended; the disk may be the reason, so failing to write is not a second error."""
+    code = error.exit_code if isinstance(error, FtkitError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+    status = "interrupted" if code in (130, 143) else "failed"
+    try:
+        run.note(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))
+    except OSError as problem:
+        _logger.warning("%s: could not record the end of the run: %s", run.path, problem)
+    if status == "interrupted":
+        _logger.info("continue with: ftkit resume %s", run.path)
+
+
+def _wait_for_everyone() -> None:
+    """A barrier where the job has several processes; one process does not load torch for it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=_asked_for_cpu()).wait_for_everyone()
+
+
+def _asked_for_cpu() -> bool:
+    from accelerate.utils import parse_flag_from_env
+
+    return bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def _follow(path: Path) -> dict[str, Any]:
+    """The manifest as process 0 left it: the other processes only read which phases are sealed."""
+    _wait_for_everyone()
+    return _read_manifest(path)
