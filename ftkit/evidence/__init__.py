@@ -1,0 +1,40 @@
+"""Evidence before adjectives: measurements with a floor, a ceiling and an interval, and the verdict they allow."""
+
+from ftkit.evidence.copying import Copying, CopyIndex, copying
+from ftkit.evidence.fluency import Fluency, fluency
+from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
+from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
+from ftkit.evidence.style import StyleScore, score_style
+from ftkit.evidence.texts import cut_passages, fit_passage, words_of
+from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
+
+__all__ = [
+    "CopyIndex",
+    "Copying",
+    "EncoderJudge",
+    "Evidence",
+    "Fluency",
+    "Gate",
+    "Interval",
+    "Judge",
+    "JudgeTexts",
+    "NgramJudge",
+    "StyleScore",
+    "Thresholds",
+    "Verdict",
+    "bits_per_byte",
+    "bootstrap",
+    "copying",
+    "cut_passages",
+    "decide",
+    "fit_passage",
+    "fluency",
+    "gain_in_bits",
+    "gain_over",
+    "gate",
+    "mask_names",
+    "relative_rise",
+    "score_style",
+    "vocabulary_of",
+    "words_of",
+]

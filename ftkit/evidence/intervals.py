@@ -1,0 +1,105 @@
+"""Values with 95 % intervals by the bootstrap.
+
+Intervals cover the sampling of the evaluation (which windows, which passages) for one trained model. They say nothing
+about what another training seed would give; for that, repeat the run.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ftkit.training import HeldOutLoss
+
+__all__ = ["Interval", "bits_per_byte", "bootstrap", "gain_in_bits", "gain_over", "relative_rise"]
+
+_DRAWS = 2000
+_BLOCKS = 30
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        return asdict(self)
+
+
+def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: int = 0) -> Interval:
+    """Percentile bootstrap of a statistic of one or several independent samples.
+
+    Args:
+        statistic: Takes arrays whose last axis runs over draws' items and reduces that axis, so that it serves the
+            samples themselves ([n]) and all redraws at once ([draws, n]).
+        *samples: One-dimensional arrays; each is resampled with replacement on its own.
+        seed: Seed of the redraws.
+
+    Returns:
+        The statistic of the samples and its interval.
+
+    Source: Efron and Tibshirani 1993, chapter 13.
+    """
+    generator = np.random.default_rng(seed)
+    redrawn = [sample[generator.integers(0, len(sample), size=(_DRAWS, len(sample)))] for sample in samples]
+    low, high = np.percentile(statistic(*redrawn), [2.5, 97.5])
+    return Interval(float(statistic(*samples)), float(low), float(high))
+
+
+def _block_sums(*arrays: np.ndarray) -> np.ndarray:
+    """Sums over contiguous blocks of windows, [arrays, blocks]: neighbouring windows resemble each other, blocks less."""
+    count = min(_BLOCKS, len(arrays[0]))
+    edges = np.linspace(0, len(arrays[0]), count + 1).astype(int)
+    return np.array([np.add.reduceat(array.astype(float), edges[:-1]) for array in arrays])
+
+
+def _resample_blocks(statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, seed: int) -> Interval:
+    """Bootstrap over blocks; ``statistic`` takes totals [arrays, draws] or [arrays]."""
+    blocks = sums.shape[1]
+    drawn = np.random.default_rng(seed).integers(0, blocks, size=(_DRAWS, blocks))
+    low, high = np.percentile(statistic(sums[:, drawn].sum(-1)), [2.5, 97.5])
+    return Interval(float(statistic(sums.sum(-1))), float(low), float(high))
+
+
+def bits_per_byte(loss: HeldOutLoss, seed: int = 0) -> Interval:
+    """Held-out loss in bits per byte, resampling contiguous blocks of windows."""
+    return _resample_blocks(lambda t: t[0] / math.log(2) / t[1], _block_sums(loss.nats, loss.bytes), seed)
+
+
+def gain_in_bits(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
+    """Bits per byte that the tuned model saves on the same windows (paired); above 0 it is better."""
+    return _resample_blocks(lambda t: (t[0] - t[1]) / math.log(2) / t[2], _block_sums(base.nats, tuned.nats, base.bytes), seed)
+
+
+def relative_rise(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
+    """Relative rise of the loss from base to tuned on the same windows (paired); 0.05 is 5 % worse."""
+    return _resample_blocks(lambda t: t[1] / t[0] - 1, _block_sums(base.nats, tuned.nats), seed)
+
+
+def gain_over(target: tuple[HeldOutLoss, HeldOutLoss], general: tuple[HeldOutLoss, HeldOutLoss], seed: int = 0) -> Interval:
+    """How much more the tuned model gains on the target's text than on general text, in bits per byte.
+
+    Args:
+        target: Base and tuned loss on held-out text of the target.
+        general: Base and tuned loss on general text.
+        seed: Seed of the redraws.
+    """
+
+    def gains(pair: tuple[HeldOutLoss, HeldOutLoss], generator: np.random.Generator) -> tuple[float, np.ndarray]:
+        sums = _block_sums(pair[0].nats, pair[1].nats, pair[0].bytes)
+        drawn = sums[:, generator.integers(0, sums.shape[1], size=(_DRAWS, sums.shape[1]))].sum(-1)
+        total = sums.sum(-1)
+        return float((total[0] - total[1]) / math.log(2) / total[2]), (drawn[0] - drawn[1]) / math.log(2) / drawn[2]
+
+    generator = np.random.default_rng(seed)
+    (target_gain, target_draws), (general_gain, general_draws) = gains(target, generator), gains(general, generator)
+    low, high = np.percentile(target_draws - general_draws, [2.5, 97.5])
+    return Interval(target_gain - general_gain, float(low), float(high))

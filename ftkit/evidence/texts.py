@@ -1,0 +1,54 @@
+"""Passages that can be compared: real and generated text cut to one length, measured in characters.
+
+Characters, not tokens: the same rule then holds for a generator and a judge with different tokenizers. Line breaks and
+runs of spaces become single spaces, so that nobody is recognised by the width of a page.
+"""
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["cut_passages", "fit_passage", "words_of"]
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and numbers; punctuation is left out."""
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+def fit_passage(text: str, characters: int) -> str:
+    """Cut a text to at most ``characters``, at spaces on both sides, white space folded.
+
+    The first word is dropped where the text begins inside it, which a leading letter shows.
+    """
+    folded = " ".join(text.split())
+    if text[:1].isalpha():
+        folded = folded.partition(" ")[2]
+    if len(folded) <= characters:
+        return folded
+    return folded[: characters + 1].rpartition(" ")[0] or folded[:characters]
+
+
+def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
+    """Cut real text into consecutive passages that do not overlap.
+
+    Args:
+        texts: Contiguous texts, such as one side of a split.
+        characters: Length of a passage; a remainder shorter than nine tenths of it is left out.
+
+    Returns:
+        The passages, in the order of the text.
+    """
+    passages = []
+    for text in texts:
+        words, current, length = text.split(), [], 0
+        for word in words:
+            if length + len(word) + bool(current) > characters:
+                passages.append(" ".join(current))
+                current, length = [], 0
+            length += len(word) + bool(current)
+            current.append(word)
+        if length >= 0.9 * characters:
+            passages.append(" ".join(current))
+    return [passage for passage in passages if passage]

@@ -1,0 +1,185 @@
+"""The verdict: one main word and what stands beside it, decided by rules that can be read here.
+
+The numbers in ``Thresholds`` are starting values; they are printed beside every verdict.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ftkit.evidence.copying import Copying
+from ftkit.evidence.fluency import Fluency
+from ftkit.evidence.intervals import Interval
+from ftkit.evidence.style import StyleScore
+from ftkit.tuning import Movement
+
+__all__ = ["Evidence", "Thresholds", "Verdict", "decide"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What decides; intervals are 95 %."""
+
+    nothing_gain: float = 0.01
+    """Bits per byte: a gain whose whole interval is nearer to 0 than this is no gain."""
+    worked_gain: float = 0.01
+    """Bits per byte: the gain's lower bound must lie above."""
+    style_position: float = 0.5
+    """Lower bound of the style's place between floor (0) and ceiling (1)."""
+    copied_excess: float = 0.02
+    """Lower bound of the 12-gram copy rate above that of held-out real text."""
+    copied_run: int = 30
+    """Words: a longer verbatim run, longer than any in held-out text, is copying."""
+    forgot_rise: float = 0.05
+    """Lower bound of the relative rise of the loss on general text."""
+    reload_difference: float = 1e-4
+    """Largest difference of logits between the model and its saved folder."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was measured on one tuned model."""
+
+    heldout_base: Interval
+    """Bits per byte of the base model on held-out text of the target."""
+    heldout_tuned: Interval
+    gain: Interval
+    """Bits per byte saved, paired."""
+    general_name: str
+    """What the general text is."""
+    general_rise: Interval
+    """Relative rise of the loss on general text, paired."""
+    gain_over_general: Interval
+    """Gain on the target's text minus gain on general text, in bits per byte."""
+    styles: tuple[StyleScore, ...]
+    copying: Copying
+    fluency_base: Fluency
+    fluency_tuned: Fluency
+    fluency_real: Fluency
+    movement: Movement
+    reload_difference: float
+    passes: float
+    """Tokens trained over tokens of the training text."""
+    finite: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``evidence.json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome for one model."""
+
+    verdict: str
+    """``worked``, ``copied``, ``broken``, ``nothing``, ``forgot`` or ``unsure``."""
+    also: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``verdict.json``."""
+        return asdict(self)
+
+
+def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
+    """Reasons to call the model broken."""
+    found = []
+    if not evidence.finite:
+        found.append("weights or losses are not finite")
+    if evidence.reload_difference > limits.reload_difference:
+        found.append(f"the saved folder computes other logits than the trained model (difference {evidence.reload_difference:.2g})")
+    base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
+    if tuned.repetition > max(real.repetition_range[1], base.repetition):
+        found.append(f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams, real text at most {real.repetition_range[1]:.0%}, the base {base.repetition:.0%}")
+    if tuned.diversity < min(real.diversity_range[0], base.diversity):
+        found.append(f"its words are few: diversity {tuned.diversity:.2f}, real text at least {real.diversity_range[0]:.2f}, the base {base.diversity:.2f}")
+    return found
+
+
+def _copied(evidence: Evidence, limits: Thresholds) -> list[str]:
+    """Reasons to call the model a copy."""
+    found, copy = [], evidence.copying
+    if copy.excess.low > limits.copied_excess:
+        found.append(f"{copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text, {copy.heldout_rate.value:.1%} of real held-out text's")
+    if copy.longest_run > max(limits.copied_run, copy.heldout_longest_run):
+        found.append(f"it repeats {copy.longest_run} words of the training text in a row; the longest such run in held-out text has {copy.heldout_longest_run}")
+    return found
+
+
+def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
+    """Whether the style criterion holds, and why."""
+    reasons = []
+    over = evidence.gain_over_general
+    holds = over.low > 0
+    reasons.append(
+        f"it gains {over} bits per byte more on the target than on {evidence.general_name}"
+        + ("" if holds else ", which does not show a style of its own")
+    )
+    speaking = [style for style in evidence.styles if style.speaks]
+    for style in speaking:
+        enough = style.position.low >= limits.style_position
+        holds = holds and enough
+        reasons.append(
+            f"judge {style.judge}: {style.score.value:.2f} between floor {style.floor.value:.2f} and ceiling {style.ceiling.value:.2f}, "
+            f"position {style.position}" + ("" if enough else f"; the lower bound is below {limits.style_position}")
+        )
+    for style in evidence.styles:
+        if not style.speaks:
+            reasons.append(f"judge {style.judge} does not speak: {style.reason}")
+    if not speaking:
+        reasons.append("no judge speaks, so the style rests on held-out loss alone")
+    return holds, reasons
+
+
+def decide(evidence: Evidence, limits: Thresholds = Thresholds()) -> Verdict:
+    """Turn evidence into a verdict.
+
+    Order: nothing changed; broken; copied; worked; forgot; else unsure.
+
+    Args:
+        evidence: What was measured.
+        limits: The numbers that decide.
+
+    Returns:
+        The verdict, its reasons and the numbers.
+    """
+    gain, forgetting = evidence.gain, evidence.general_rise
+    forgot = forgetting.low > limits.forgot_rise
+    also = ["forgot"] if forgot else []
+    rise = f"loss on {evidence.general_name} changed by {forgetting.value:+.1%} [{forgetting.low:+.1%}, {forgetting.high:+.1%}]"
+    learnt = (
+        f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs {evidence.heldout_base.value:.3f}: "
+        f"gain {gain}"
+    )
+    context = []
+    base, real = evidence.fluency_base, evidence.fluency_real
+    if base.unknown_words > max(2 * real.unknown_words, 0.1):
+        context.append(f"the base model was not fluent: {base.unknown_words:.0%} of its words are in no corpus")
+
+    def verdict(word: str, reasons: list[str], beside: list[str]) -> Verdict:
+        return Verdict(word, beside, reasons + context, asdict(limits))
+
+    if evidence.movement.changed == 0:
+        return verdict("nothing", [f"none of {evidence.movement.tensors} tensors changed"], [])
+    if evidence.finite and -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
+        return verdict("nothing", [learnt, f"the whole interval lies within {limits.nothing_gain} bits per byte"], also)
+    broken, copied = _broken(evidence, limits), _copied(evidence, limits)
+    style_holds, style_reasons = _style(evidence, limits)
+    if broken:
+        return verdict("broken", [*broken, learnt], also + (["copied"] if copied else []))
+    if copied:
+        return verdict("copied", [*copied, learnt], also)
+    if gain.low > limits.worked_gain and style_holds:
+        return verdict("worked", [learnt, *style_reasons, _not_copied(evidence.copying), rise], also)
+    if forgot and gain.low <= limits.worked_gain:
+        return verdict("forgot", [rise, learnt], [])
+    if gain.low <= limits.worked_gain:
+        style_reasons.insert(0, "the gain on held-out text is not sure" if gain.high > limits.worked_gain else "it got worse on held-out text")
+    return verdict("unsure", [learnt, *style_reasons, rise], also)
+
+
+def _not_copied(copy: Copying) -> str:
+    return (
+        f"not copied: {copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text (real held-out text: "
+        f"{copy.heldout_rate.value:.1%}), longest run {copy.longest_run} words"
+    )

@@ -1,0 +1,6 @@
+"""Text out of a model: batch decoding with everything set that is easily forgotten."""
+
+from ftkit.generation.passages import Passage, generate_passages, random_starts
+from ftkit.generation.sampling import PRESETS, Sampling
+
+__all__ = ["PRESETS", "Passage", "Sampling", "generate_passages", "random_starts"]

@@ -1,0 +1,121 @@
+"""Passages from prompts or random starts: left padding, mask, pad id and forbidden ids are set here, once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.errors import ModelError
+from ftkit.generation.sampling import Sampling
+
+__all__ = ["Passage", "generate_passages", "random_starts"]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One generated text."""
+
+    prompt: str
+    text: str
+    """The new tokens only, decoded."""
+    ids: tuple[int, ...]
+    """The new tokens; an end-of-text token that stopped the passage is not among them."""
+    stop_reason: str
+    """``length`` or ``end of text``."""
+
+
+def random_starts(ids: np.ndarray, count: int, seed: int) -> list[list[int]]:
+    """One-token prompts drawn from a text, so that starts are as likely as they are in it.
+
+    Args:
+        ids: Tokens of a text, [num_tokens].
+        count: How many starts.
+        seed: Which draw.
+
+    Returns:
+        ``count`` lists of one id.
+    """
+    chosen = np.random.default_rng(seed).integers(0, len(ids), size=count)
+    return [[int(ids[place])] for place in chosen]
+
+
+def _forbidden(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> list[int]:
+    """Ids that must not come out: rows of the model that the tokenizer has no token for, banned ids, special tokens."""
+    rows = int(model.config.get_text_config().vocab_size)
+    known = set(tokenizer.get_vocab().values())
+    forbidden = {row for row in range(rows) if row not in known} | set(sampling.banned_ids) | set(tokenizer.all_special_ids)
+    if sampling.allow_stop:
+        forbidden.discard(tokenizer.eos_token_id)
+    return sorted(id_ for id_ in forbidden if id_ < rows)
+
+
+@torch.inference_mode()
+def generate_passages(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str] | Sequence[Sequence[int]],
+    *,
+    new_tokens: int,
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+    batch_rows: int = 32,
+) -> list[Passage]:
+    """Continue every prompt; the caller's random state and the model's mode are left as they were.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer, with a pad or an end-of-text token.
+        prompts: Texts, or token ids (see ``random_starts``). An empty text starts from the end-of-text token.
+        new_tokens: Length of each passage in tokens.
+        sampling: How tokens are drawn.
+        seed: Same seed, prompts and batch_rows: same passages.
+        batch_rows: Prompts decoded together.
+
+    Returns:
+        One passage for each prompt, in their order.
+
+    Raises:
+        ModelError: Prompt and passage do not fit into the model's positions, or there is no token to pad or start with.
+    """
+    rows = [list(tokenizer(p, add_special_tokens=False)["input_ids"]) if isinstance(p, str) else list(p) for p in prompts]
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad_id is None:
+        raise ModelError("the tokenizer has neither a pad nor an end-of-text token; set one, e.g. tokenizer.pad_token = '<|endoftext|>'")
+    rows = [row or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else pad_id] for row in rows]
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max((len(row) for row in rows), default=0)
+    if limit and longest + new_tokens > limit:
+        raise ModelError(f"a prompt of {longest} tokens and {new_tokens} new ones need {longest + new_tokens} positions; the model has {limit}")
+    config = GenerationConfig(
+        max_new_tokens=new_tokens,
+        min_new_tokens=None if sampling.allow_stop else new_tokens,
+        do_sample=sampling.do_sample,
+        temperature=sampling.temperature if sampling.do_sample else None,
+        top_k=sampling.top_k if sampling.do_sample else None,
+        top_p=sampling.top_p if sampling.do_sample else None,
+        repetition_penalty=sampling.repetition_penalty,
+        suppress_tokens=_forbidden(model, tokenizer, sampling) or None,
+        pad_token_id=pad_id,
+        eos_token_id=tokenizer.eos_token_id if sampling.allow_stop else None,
+        bos_token_id=None,
+    )
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    passages = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for first in range(0, len(rows), batch_rows):
+            part = rows[first : first + batch_rows]
+            width = max(len(row) for row in part)
+            input_ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in part], device=device)
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=device)
+            output = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
+            for row, new in zip(part, output[:, width:].tolist(), strict=True):
+                stopped = sampling.allow_stop and tokenizer.eos_token_id in new
+                ids = new[: new.index(tokenizer.eos_token_id)] if stopped else new
+                passages.append(Passage(tokenizer.decode(row), tokenizer.decode(ids), tuple(ids), "end of text" if stopped else "length"))
+    model.train(was_training)
+    return passages

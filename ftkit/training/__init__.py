@@ -1,0 +1,22 @@
+"""The training loop: objectives, batches, the engine of step records, checkpoints, and held-out evaluation."""
+
+from ftkit.training.batches import BatchSource, ClassifiedTexts, TokenWindows
+from ftkit.training.checkpoints import CheckpointFolder
+from ftkit.training.engine import Engine, StepRecord
+from ftkit.training.evaluation import HeldOutLoss, held_out_loss
+from ftkit.training.objectives import CLASSIFICATION, NEXT_TOKEN, LossModule, Objective
+
+__all__ = [
+    "CLASSIFICATION",
+    "NEXT_TOKEN",
+    "BatchSource",
+    "CheckpointFolder",
+    "ClassifiedTexts",
+    "Engine",
+    "HeldOutLoss",
+    "LossModule",
+    "Objective",
+    "StepRecord",
+    "TokenWindows",
+    "held_out_loss",
+]

@@ -1,0 +1,116 @@
+"""Where the rows of a batch come from: pure functions of the row's number, on one process or eight, today or resumed."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ftkit.data import RandomWindows, TokenStore
+from ftkit.errors import DataError
+from ftkit.training.objectives import Batch
+
+__all__ = ["BatchSource", "ClassifiedTexts", "TokenWindows"]
+
+
+class BatchSource(Protocol):
+    """Rows by number. Row ``i`` is the same whenever it is asked for."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that the rows depend on; a resumed run must find the same."""
+
+    def rows(self, indices: np.ndarray) -> Batch:
+        """The rows of a micro-batch.
+
+        Args:
+            indices: Row numbers, int64 [B].
+        """
+
+
+class TokenWindows:
+    """Random windows of a token store, for language modelling.
+
+    Args:
+        store: The tokens.
+        window_tokens: T, tokens in a window.
+        seed: Which sequence of windows.
+    """
+
+    def __init__(self, store: TokenStore, window_tokens: int, seed: int) -> None:
+        self.windows = RandomWindows(store.ids, window_tokens, seed)
+        self.fingerprint = hashlib.sha256(f"{store.sha256} {window_tokens} {seed}".encode()).hexdigest()
+
+    def rows(self, indices: np.ndarray) -> Batch:
+        """Windows as ``input_ids`` and ``labels``, both int64 [B, T] and aligned."""
+        input_ids_BT = self.windows.batch(indices)
+        return {"input_ids": input_ids_BT, "labels": input_ids_BT}
+
+
+class ClassifiedTexts:
+    """Texts with classes, each class equally often, in batches of similar length.
+
+    Row ``i`` belongs to class ``i mod C``; every class is gone through in its own shuffled order, again and again. Rows
+    are sorted by length within pools of several batches, so that little is padded.
+
+    Args:
+        texts: The texts.
+        labels: Class of each, from 0.
+        tokenizer: The classifier's tokenizer; it adds its special tokens.
+        max_tokens: Longer texts are cut here.
+        batch_rows: Rows in a global batch; pools are multiples of it.
+        seed: Which order.
+    """
+
+    _BATCHES_IN_POOL = 8
+
+    def __init__(
+        self, texts: Sequence[str], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, max_tokens: int, batch_rows: int, seed: int
+    ) -> None:
+        self.ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+        self.by_class = [np.flatnonzero(np.asarray(labels) == c) for c in range(max(labels) + 1)]
+        if any(len(members) == 0 for members in self.by_class):
+            raise DataError(f"a class has no texts: counts by class are {[len(members) for members in self.by_class]}")
+        self.labels, self.seed, self.batch_rows = np.asarray(labels), seed, batch_rows
+        self.pad_id = int(tokenizer.pad_token_id)
+        self.fingerprint = hashlib.sha256(repr((self.ids, list(labels), batch_rows, seed)).encode()).hexdigest()
+        self._pools: dict[int, np.ndarray] = {}
+
+    def _drawn(self, row: int) -> int:
+        """The text that row number ``row`` holds before rows are sorted by length."""
+        members = self.by_class[row % len(self.by_class)]
+        visit, place = divmod(row // len(self.by_class), len(members))
+        order = np.random.default_rng([self.seed, row % len(self.by_class), visit]).permutation(len(members))
+        return int(members[order[place]])
+
+    def _pool(self, number: int) -> np.ndarray:
+        """Texts of one pool: sorted by length, cut into batches, the batches shuffled."""
+        if number not in self._pools:
+            size = self.batch_rows * self._BATCHES_IN_POOL
+            drawn = np.array([self._drawn(row) for row in range(number * size, (number + 1) * size)])
+            by_length = drawn[np.argsort([len(self.ids[text]) for text in drawn], kind="stable")]
+            order = np.random.default_rng([self.seed, number, 1 << 20]).permutation(self._BATCHES_IN_POOL)
+            self._pools = {number: by_length.reshape(self._BATCHES_IN_POOL, self.batch_rows)[order].ravel()}
+        return self._pools[number]
+
+    def rows(self, indices: np.ndarray) -> Batch:
+        """Padded ``input_ids`` and ``attention_mask`` [B, longest], and ``labels`` [B]."""
+        size = self.batch_rows * self._BATCHES_IN_POOL
+        chosen = [int(self._pool(int(i) // size)[int(i) % size]) for i in indices]
+        return {**pad_rows([self.ids[text] for text in chosen], self.pad_id), "labels": torch.from_numpy(self.labels[chosen]).long()}
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
+    """Rows of different lengths as ``input_ids`` and ``attention_mask``, padded on the right.
+
+    The mask comes from the lengths, not from the ids: a pad id inside a row is a token like any other.
+    """
+    longest = max(len(row) for row in rows)
+    input_ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for place, row in enumerate(rows):
+        input_ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[place, : len(row)] = 1
+    return {"input_ids": input_ids, "attention_mask": mask}

@@ -1,0 +1,246 @@
+"""The loop: a generator that yields one record for each optimizer update.
+
+The caller's ``for`` is the training run: early stop is ``break``, a probe is an ``if``, lock-step is ``zip``. A step is
+seed, backward over the micro-batches, check, clip, update; what the caller does between two steps (evaluate, sample)
+cannot change the training, because every step seeds the random generators anew from (seed, step, process).
+"""
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import reduce
+from transformers import PreTrainedModel
+
+from ftkit.config import TrainingSettings
+from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
+from ftkit.training.batches import BatchSource
+from ftkit.training.checkpoints import CheckpointFolder
+from ftkit.training.objectives import Batch, LossModule, Objective
+from ftkit.tuning import build_optimizers, learning_rate_factor
+
+__all__ = ["Engine", "StepRecord", "make_accelerator"]
+
+_logger = logging.getLogger("ftkit.training")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one update did."""
+
+    step: int
+    """Updates done, this one included."""
+    loss: float
+    """Mean over the targets of the whole batch, in nats, before the update."""
+    grad_norm: float
+    """Global norm of the gradient before clipping."""
+    learning_rate: float
+    """Rate of AdamW that the update used."""
+    num_targets: int
+    """Targets in the batch, over all micro-batches and processes."""
+    seconds: float
+    """Wall time of the step, without what the caller does between steps."""
+
+
+def make_accelerator(settings: TrainingSettings) -> Accelerator:
+    """The accelerator that a run's settings ask for.
+
+    Args:
+        settings: ``bf16``, ``fp16`` and ``use_cpu`` are read.
+
+    Raises:
+        DeviceError: The device cannot do what was asked.
+    """
+    precision = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
+    if settings.fp16 and (settings.use_cpu or not torch.accelerator.is_available()):
+        raise DeviceError("fp16: needs an accelerator and there is none in use; train in float32, or with bf16")
+    return Accelerator(mixed_precision=precision, cpu=settings.use_cpu)
+
+
+class Engine:
+    """Trains one model on one source; a context manager over which one iterates.
+
+    Args:
+        model: The model; it is trained in place.
+        objective: What to minimise.
+        source: Where rows come from.
+        settings: Steps, batch, rates, precision, cadence of checkpoints.
+        checkpoints: Where checkpoints go and are resumed from; ``None`` keeps none.
+
+    Raises:
+        DeviceError: The device cannot do what the settings ask.
+        CheckpointError: A checkpoint was made with other data or cannot be read.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, objective: Objective, source: BatchSource, settings: TrainingSettings, checkpoints: CheckpointFolder | None = None
+    ) -> None:
+        self.model, self.objective, self.source, self.settings, self.checkpoints = model, objective, source, settings, checkpoints
+        self.accelerator = make_accelerator(settings)
+        if settings.activation_checkpointing:
+            model.gradient_checkpointing_enable()
+        optimizers = build_optimizers(model, settings)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.module, *self.optimizers = self.accelerator.prepare(LossModule(model, objective), *optimizers)
+        self.step = 0
+        self._interrupted_by = 0
+        self._previous_handlers: dict[int, Any] = {}
+        self._resume()
+
+    # -- the state that a checkpoint holds --------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and persistent buffers by name, a shared tensor once."""
+        named = dict(self.model.named_parameters())
+        persistent = self.model.state_dict().keys()
+        return named | {name: buffer for name, buffer in self.model.named_buffers() if name in persistent}
+
+    def _resume(self) -> None:
+        path = self.checkpoints.newest_valid() if self.checkpoints else None
+        if path is None or self.checkpoints is None:
+            return
+        inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
+        state = self.checkpoints.load(path, self._tensors(), inner)
+        if state["fingerprint"] != self.source.fingerprint:
+            raise CheckpointError(f"{path}: was trained on other data than this run would go on with (another text, tokenizer, window or seed)")
+        if (scaler := self.accelerator.scaler) is not None and "scaler" in state:
+            scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+        _logger.info("resuming from %s (step %d of %d)", path, self.step, self.settings.max_steps)
+
+    def save(self) -> None:
+        """Write a checkpoint of the current step; every process calls it, process 0 writes."""
+        if self.checkpoints and self.accelerator.is_main_process:
+            state: dict[str, Any] = {"fingerprint": self.source.fingerprint}
+            if (scaler := self.accelerator.scaler) is not None:
+                state["scaler"] = scaler.state_dict()
+            inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
+            self.checkpoints.save(self.step, self._tensors(), inner, state)
+        self.accelerator.wait_for_everyone()
+
+    # -- signals: noted when they come, obeyed when the step is done ------------------------------------------------
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous_handlers[number] = signal.signal(number, self._note_signal)
+            except ValueError:  # not in the main thread, e.g. in a notebook's worker
+                break
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
+        self._previous_handlers.clear()
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted_by:
+            raise InterruptedRun("interrupted twice: stopped at once, the open step is lost", number)
+        self._interrupted_by = number
+        _logger.warning("interrupted: finishing this step and saving; a second signal stops at once")
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of an update over all micro-batches and processes."""
+        return self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps * self.accelerator.num_processes
+
+    def _micro_batches(self) -> list[Batch]:
+        """This process's part of the rows [step * batch_rows, (step + 1) * batch_rows)."""
+        accelerator, per_device = self.accelerator, self.settings.per_device_train_batch_size
+        rows = np.arange(self.step * self.batch_rows, (self.step + 1) * self.batch_rows)
+        mine = rows.reshape(-1, accelerator.num_processes, per_device)[:, accelerator.process_index]
+        return [{name: tensor.to(accelerator.device) for name, tensor in self.source.rows(part).items()} for part in mine]
+
+    def __iter__(self) -> Iterator[StepRecord]:
+        """Train from the current step to ``max_steps``.
+
+        Yields:
+            One record for each update, after it; a due checkpoint is written when the caller asks for the next one.
+
+        Raises:
+            DivergedError: A loss or gradient is not finite; the update was not made.
+            InterruptedRun: SIGINT or SIGTERM came; the step is done and saved.
+            CheckpointError: A checkpoint could not be written.
+        """
+        settings = self.settings
+        while self.step < settings.max_steps:
+            record = self._update()
+            yield record
+            due = settings.save_steps and (self.step % settings.save_steps == 0 or self.step == settings.max_steps)
+            stop = self._stop_signal()
+            if self.checkpoints and settings.save_steps and (due or stop):
+                self.save()
+            if stop:
+                kept = "saved" if self.checkpoints and settings.save_steps else "not saved (save_steps is 0)"
+                raise InterruptedRun(f"interrupted after step {self.step}, which is {kept}", stop)
+
+    def _stop_signal(self) -> int:
+        """The signal that any process has received; all processes get the same answer and stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return self._interrupted_by
+        number = torch.tensor(float(self._interrupted_by), device=self.accelerator.device)
+        return int(self.accelerator.gather(number.reshape(1)).max())
+
+    def _update(self) -> StepRecord:
+        """One step: seed, backward, check, clip, update."""
+        started = time.perf_counter()
+        accelerator, settings = self.accelerator, self.settings
+        torch.manual_seed(int(np.random.SeedSequence([settings.seed, self.step, accelerator.process_index]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        self.module.train()
+        batches = self._micro_batches()
+        counted = torch.tensor(float(sum(self.objective.num_targets(batch) for batch in batches)), dtype=torch.float64)
+        num_targets = int(self._sum_over_processes(counted))
+        if num_targets == 0:
+            raise DivergedError(f"step {self.step + 1}: no target in the whole batch (all labels are -100), so there is no loss")
+        loss_sum = torch.zeros((), device=accelerator.device, dtype=torch.float64)
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            with nullcontext() if last else accelerator.no_sync(self.module):
+                with accelerator.autocast():
+                    loss = self.module(batch)
+                # DDP averages gradients over processes; times their number it is the sum that the objective means.
+                accelerator.backward(loss * (accelerator.num_processes / num_targets))
+            loss_sum += loss.detach().double()
+        loss_value = self._sum_over_processes(loss_sum) / num_targets
+        for optimizer in self.optimizers:
+            if accelerator.scaler is not None:
+                accelerator.unscale_gradients(optimizer)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm_value = float(norm)
+        scaled_overflow = accelerator.scaler is not None and math.isfinite(loss_value)
+        if not (math.isfinite(loss_value) and (math.isfinite(norm_value) or scaled_overflow)):
+            raise DivergedError(self._diverged(loss_value, norm_value))
+        if settings.max_grad_norm and math.isfinite(norm_value):
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, norm)
+        self.step += 1
+        factor = learning_rate_factor(self.step, settings)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+            optimizer.step()
+            optimizer.zero_grad()
+        return StepRecord(self.step, loss_value, norm_value, settings.learning_rate * factor, num_targets, time.perf_counter() - started)
+
+    def _sum_over_processes(self, value: torch.Tensor) -> float:
+        if self.accelerator.num_processes == 1:
+            return float(value)
+        return float(reduce(value.to(self.accelerator.device, torch.float64), reduction="sum"))
+
+    def _diverged(self, loss: float, norm: float) -> str:
+        newest = self.checkpoints.newest_valid() if self.checkpoints else None
+        kept = f"the last good checkpoint is {newest}" if newest else "there is no earlier checkpoint"
+        return (
+            f"step {self.step + 1}: the loss is {loss}, the gradient norm {norm}; the update was not made and {kept}. "
+            "Lower learning_rate, set max_grad_norm (e.g. 1.0) or a longer warmup_steps, and start again"
+        )

@@ -1,0 +1,31 @@
+"""The learning rate as a pure function of the step, so that there is no scheduler state to lose."""
+
+import math
+
+from ftkit.config import TrainingSettings
+
+__all__ = ["learning_rate_factor"]
+
+
+def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
+    """Factor on the peak learning rate that update ``step`` uses.
+
+    The warm-up rises linearly and reaches the peak at update ``warmup`` (the first update is never wasted on rate 0);
+    after it, linear and cosine fall towards ``lr_floor``, which they would reach one update after the last, so that the
+    last update is not wasted either. The falling part equals transformers' schedules of the same names.
+
+    Args:
+        step: The update, counted from 1.
+        settings: ``lr_scheduler_type``, ``warmup_steps``, ``lr_floor`` and ``max_steps`` are read.
+
+    Returns:
+        A number from 0 to 1.
+    """
+    warmup = int(settings.warmup_steps) if settings.warmup_steps >= 1 else round(settings.warmup_steps * settings.max_steps)
+    if step <= warmup:
+        return step / warmup
+    if settings.lr_scheduler_type == "constant":
+        return 1.0
+    progress = (step - 1 - warmup) / max(settings.max_steps - warmup, 1)
+    shape = 1 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    return settings.lr_floor + (1 - settings.lr_floor) * shape
