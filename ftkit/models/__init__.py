@@ -1,0 +1,41 @@
+"""Models: ftkit's own GPT-2, its exact conversion from and to Hugging Face's, and loading of every supported model.
+
+Importing this package registers the own GPT-2 with the Auto classes of transformers.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
+from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
+from ftkit.models.loading import check_vocabulary, load_model, reload_difference, save_model
+from ftkit.models.modeling_ftkit_gpt2 import (
+    FtkitGPT2Attention,
+    FtkitGPT2Block,
+    FtkitGPT2ForCausalLM,
+    FtkitGPT2ForSequenceClassification,
+    FtkitGPT2MLP,
+    FtkitGPT2Model,
+    FtkitGPT2PreTrainedModel,
+)
+
+__all__ = [
+    "FtkitGPT2Attention",
+    "FtkitGPT2Block",
+    "FtkitGPT2Config",
+    "FtkitGPT2ForCausalLM",
+    "FtkitGPT2ForSequenceClassification",
+    "FtkitGPT2MLP",
+    "FtkitGPT2Model",
+    "FtkitGPT2PreTrainedModel",
+    "check_vocabulary",
+    "from_hf_gpt2",
+    "load_model",
+    "reload_difference",
+    "save_model",
+    "to_hf_gpt2",
+]
+
+AutoConfig.register(FtkitGPT2Config.model_type, FtkitGPT2Config, exist_ok=True)
+AutoModel.register(FtkitGPT2Config, FtkitGPT2Model, exist_ok=True)
+AutoModelForCausalLM.register(FtkitGPT2Config, FtkitGPT2ForCausalLM, exist_ok=True)
+AutoModelForSequenceClassification.register(FtkitGPT2Config, FtkitGPT2ForSequenceClassification, exist_ok=True)
