@@ -1,0 +1,32 @@
+"""Text for training: where it comes from, how it is cleaned, cut, tokenized and served in windows."""
+
+from ftkit.data.cleaning import CleanedText, Removed, clean_text
+from ftkit.data.sources import Corpus, Document, cache_dir, load_corpus
+from ftkit.data.splits import Split, split_corpus
+from ftkit.data.store import TokenStore, tokenize_texts
+from ftkit.data.tokenizers import convert_tiktoken, load_tokenizer, tokenizer_fingerprint, train_wordpiece
+from ftkit.data.voices import VOICES, voice_text
+from ftkit.data.windows import RandomWindows, StridedWindows, coverage
+
+__all__ = [
+    "VOICES",
+    "CleanedText",
+    "Corpus",
+    "Document",
+    "RandomWindows",
+    "Removed",
+    "Split",
+    "StridedWindows",
+    "TokenStore",
+    "cache_dir",
+    "clean_text",
+    "convert_tiktoken",
+    "coverage",
+    "load_corpus",
+    "load_tokenizer",
+    "split_corpus",
+    "tokenize_texts",
+    "tokenizer_fingerprint",
+    "train_wordpiece",
+    "voice_text",
+]

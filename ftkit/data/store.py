@@ -1,0 +1,375 @@
+"""Turn texts into one vector of token ids on disk, in bounded memory, with the bytes that every token covers.
+
+The vector and its byte counts are memory maps, cached by a digest of the texts and of the tokenizer and checked
+against their own digests whenever they are opened.
+"""
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ftkit.data.sources import cache_dir
+from ftkit.data.tokenizers import tokenizer_fingerprint
+from ftkit.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["TokenStore", "tokenize_texts"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+CHUNK_CHARACTERS = 2**19  # tokenized at once: about 60 MB of tokenizer output
+SEAM_CHARACTERS = 200  # on each side of a cut, tokenized both ways to see that the cut changes nothing
+CUT_REACH = 2**15  # characters in which a cut of the best kind is looked for before one of the next kind is taken
+SEAMS_TRIED = 200
+LARGEST_COVER = np.iinfo(np.uint16).max  # bytes that one token may cover
+INDEX, TOKENS, BYTES = "index.json", "tokens.bin", "bytes.bin"
+# Places where the tokenizers in use split anyway: one space, or one line end, between two letters; then any line end.
+CUTS = (
+    re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])"),
+    re.compile(r"(?<=[^\W\d_])\n(?=[^\W\d_])"),
+    re.compile(r"(?<=\S)\n(?=\S)"),
+)
+
+IdArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenStore:
+    """Texts as one vector of token ids.
+
+    Args:
+        ids: Memory map of shape (num_tokens,), uint16 where the vocabulary fits and uint32 else.
+        byte_lengths: Memory map of shape (num_tokens,), uint16: bytes of the texts' UTF-8 that each token covers; 0 for
+            an end-of-text token. They sum to ``num_bytes``.
+        num_bytes: Length of the texts in bytes of UTF-8.
+        num_unique: Number of different ids.
+        sha256: Digest of the ids as stored, hexadecimal.
+        path: Folder of the files.
+    """
+
+    ids: IdArray
+    byte_lengths: npt.NDArray[np.uint16]
+    num_bytes: int
+    num_unique: int
+    sha256: str
+    path: Path
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the vector, end-of-text tokens included."""
+        return len(self.ids)
+
+
+def tokenize_texts(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", *, cache: Path | None = None
+) -> TokenStore:
+    """Tokenize texts once, and find the result again the next time.
+
+    Between two texts stands one end-of-text token if the tokenizer has one; no other special token is added, and the
+    names of special tokens inside a text are text. Empty texts are left out.
+
+    Args:
+        texts: The texts, in order.
+        tokenizer: A fast tokenizer.
+        cache: Folder of all stores; ``None`` means ``tokens`` in the cache folder.
+
+    Returns:
+        The store, opened for reading.
+
+    Raises:
+        DataError: The texts are empty, cannot be written as UTF-8, or give no token; or the cache cannot be written.
+        ModelError: The tokenizer is not a fast one.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"A fast tokenizer is needed, {type(tokenizer).__name__} is not. Use ftkit's load_tokenizer.")
+    given = [text for text in texts if text]
+    if not given:
+        raise DataError(f"There is no text to tokenize: {len(texts):,} texts, all empty. Give a source with text.")
+    text_hash = _text_hash(given)
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    key = hashlib.sha256(f"{FORMAT_VERSION} {text_hash} {fingerprint} {tokenizer.eos_token_id}".encode()).hexdigest()
+    root = cache if cache is not None else cache_dir() / "tokens"
+    folder = root / key[:32]
+    if folder.exists():
+        problem = _damage(folder)
+        if not problem:
+            return _opened(folder)
+        logger.warning("the token cache %s is damaged (%s); it is built again", folder, problem)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=root, prefix=f".{folder.name}-"))
+    except OSError as error:
+        raise _unwritable(root, error) from None
+    try:
+        _build(partial, given, tokenizer, {"text_sha256": text_hash, "tokenizer_sha256": fingerprint})
+        _move_into_place(partial, folder)
+    except OSError as error:
+        raise _unwritable(root, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return _opened(folder)
+
+
+def _unwritable(root: Path, error: OSError) -> DataError:
+    return DataError(
+        f"Tokens could not be stored in {root} ({error.strerror or error}). Make room there, or set FTKIT_CACHE to a "
+        f"folder that can be written."
+    )
+
+
+def _text_hash(texts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for number, text in enumerate(texts):
+        digest.update(f"{len(text)}:".encode())
+        for start in range(0, len(text), CHUNK_CHARACTERS):
+            try:
+                digest.update(text[start : start + CHUNK_CHARACTERS].encode())
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"Text {number + 1} has half of a surrogate pair at character {start + error.start:,}, which has "
+                    f"no form in UTF-8. Read it with ftkit's load_corpus, or remove the character."
+                ) from None
+    return digest.hexdigest()
+
+
+# The cache
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with a stored folder; empty if nothing is."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if index["format_version"] != FORMAT_VERSION:
+            return f"format version {index['format_version']}"
+        width = np.dtype(index["dtype"]).itemsize
+        for name, size in ((TOKENS, width * index["num_tokens"]), (BYTES, 2 * index["num_tokens"])):
+            found = (folder / name).stat().st_size
+            if found != size:
+                return f"{name} has {found:,} of {size:,} bytes"
+            if _file_hash(folder / name) != index["sha256"][name]:
+                return f"{name} has another SHA-256 than {INDEX} says"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{INDEX}: {type(error).__name__} {error}"
+    return ""
+
+
+def _opened(folder: Path) -> TokenStore:
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    shape = (index["num_tokens"],)
+    return TokenStore(
+        ids=np.memmap(folder / TOKENS, dtype=index["dtype"], mode="r", shape=shape),
+        byte_lengths=np.memmap(folder / BYTES, dtype="<u2", mode="r", shape=shape),
+        num_bytes=index["num_bytes"],
+        num_unique=index["num_unique"],
+        sha256=index["sha256"][TOKENS],
+        path=folder,
+    )
+
+
+def _move_into_place(partial: Path, folder: Path) -> None:
+    """Rename a finished folder; a damaged one in its place goes, a good one that another process made stays."""
+    if folder.exists() and _damage(folder):
+        damaged = partial.with_name(f"{partial.name}-damaged")
+        folder.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists() or _damage(folder):
+            raise
+
+
+# Building
+
+
+class _Writer:
+    """Appends tokens to the two files of a store and keeps their counts."""
+
+    def __init__(self, tokens: BinaryIO, lengths: BinaryIO, dtype: str, num_ids: int) -> None:
+        self.tokens = tokens
+        self.lengths = lengths
+        self.dtype = dtype
+        self.seen = np.zeros(num_ids, dtype=bool)
+        self.num_tokens = 0
+        self.num_bytes = 0
+        self.waiting_bytes = 0  # of text that gave no token yet, such as white space before the first word
+        self.last_covering = -1  # position of the last token that is not an end of text
+
+    def add(self, ids: npt.NDArray[np.int64], byte_lengths: npt.NDArray[np.int64], num_bytes: int) -> None:
+        """Add the tokens of one chunk of ``num_bytes`` bytes; bytes after its last token belong to that token."""
+        self.num_bytes += num_bytes
+        if not len(ids):
+            self.waiting_bytes += num_bytes
+            return
+        byte_lengths[0] += self.waiting_bytes
+        byte_lengths[-1] += num_bytes + self.waiting_bytes - int(byte_lengths.sum())
+        self.waiting_bytes = 0
+        if byte_lengths.max() > LARGEST_COVER:
+            raise _cover_error(int(byte_lengths.max()))
+        self.last_covering = self.num_tokens + len(ids) - 1
+        self._write(ids, byte_lengths)
+
+    def add_end_of_text(self, token_id: int) -> None:
+        """Add one token that covers no byte."""
+        self._write(np.array([token_id]), np.zeros(1, dtype=np.int64))
+
+    def _write(self, ids: npt.NDArray[np.int64], byte_lengths: npt.NDArray[np.int64]) -> None:
+        self.seen[ids] = True
+        self.num_tokens += len(ids)
+        self.tokens.write(ids.astype(self.dtype).tobytes())
+        self.lengths.write(byte_lengths.astype("<u2").tobytes())
+
+    def finish(self) -> None:
+        """Give bytes that still wait, because the last texts gave no token, to the last token that covers any."""
+        if self.last_covering < 0:
+            raise DataError(
+                f"The tokenizer made no token of {self.num_bytes:,} bytes: they are white space, or characters that it "
+                f"does not know. Give a source with text, or another tokenizer."
+            )
+        if self.waiting_bytes:
+            self.lengths.seek(2 * self.last_covering)
+            covered = int.from_bytes(self.lengths.read(2), "little") + self.waiting_bytes
+            if covered > LARGEST_COVER:
+                raise _cover_error(covered)
+            self.lengths.seek(2 * self.last_covering)
+            self.lengths.write(covered.to_bytes(2, "little"))
+
+
+def _cover_error(num_bytes: int) -> DataError:
+    return DataError(
+        f"One token would stand for {num_bytes:,} bytes of text, more than {LARGEST_COVER:,}: the text has a very long "
+        f"run of white space, or a word that the tokenizer does not know. Shorten it, or use a byte-level tokenizer."
+    )
+
+
+def _build(
+    folder: Path, texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", provenance: dict[str, str]
+) -> None:
+    started = time.perf_counter()
+    encoder = _Encoder(tokenizer)
+    dtype = "<u2" if encoder.num_ids <= 2**16 else "<u4"
+    with (folder / TOKENS).open("wb") as tokens, (folder / BYTES).open("w+b") as lengths:
+        writer = _Writer(tokens, lengths, dtype, encoder.num_ids)
+        for number, text in enumerate(texts):
+            if number and tokenizer.eos_token_id is not None:
+                writer.add_end_of_text(tokenizer.eos_token_id)
+            for chunk in encoder.chunks(text):
+                writer.add(*encoder.encode(chunk))
+        writer.finish()
+    index = {
+        "format_version": FORMAT_VERSION,
+        "dtype": dtype,
+        "num_tokens": writer.num_tokens,
+        "num_bytes": writer.num_bytes,
+        "num_unique": int(writer.seen.sum()),
+        "num_texts": len(texts),
+        "sha256": {TOKENS: _file_hash(folder / TOKENS), BYTES: _file_hash(folder / BYTES)},
+        **provenance,
+    }
+    with (folder / INDEX).open("w", encoding="utf-8") as file:
+        json.dump(index, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    seconds = time.perf_counter() - started
+    logger.debug("tokenized %d bytes in %.2f s, %.2f MB/s", writer.num_bytes, seconds, writer.num_bytes / seconds / 1e6)
+
+
+class _Encoder:
+    """A tokenizer's backend, set to encode plain text without limits, chunk by chunk."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
+        from tokenizers import Tokenizer
+
+        # A copy, because padding, truncation and special tokens in text are switches of the backend itself.
+        self.backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        self.backend.encode_special_tokens = True
+        vocabulary: dict[str, int] = self.backend.get_vocab(with_added_tokens=True)
+        self.num_ids = max(vocabulary.values()) + 1
+        self.id_bytes = _bytes_of_ids(self.backend, vocabulary, self.num_ids)
+
+    def encode(self, chunk: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+        """Ids, the bytes up to the end of each token that were not counted before, and all bytes of the chunk."""
+        num_bytes = len(chunk.encode())
+        if self.id_bytes is not None:
+            ids = self._ids(chunk)
+            byte_lengths = self.id_bytes[ids]
+            if int(byte_lengths.sum()) == num_bytes:
+                return ids, byte_lengths, num_bytes
+        encoding = self.backend.encode(chunk, add_special_tokens=False)
+        ids = np.array(encoding.ids, dtype=np.int64)
+        ends = np.fromiter((end for _, end in encoding.offsets), dtype=np.int64, count=len(ids))
+        byte_ends = np.maximum.accumulate(_byte_offsets(chunk)[ends])
+        return ids, np.diff(byte_ends, prepend=0), num_bytes
+
+    def _ids(self, text: str) -> npt.NDArray[np.int64]:
+        encoding = self.backend.encode_batch_fast([text], add_special_tokens=False)[0]
+        return np.array(encoding.ids, dtype=np.int64)
+
+    def chunks(self, text: str) -> Iterator[str]:
+        """The text in pieces whose tokens, one piece after another, are the tokens of the text."""
+        start = 0
+        while len(text) - start > 2 * CHUNK_CHARACTERS:
+            cut = self._cut(text, start + CHUNK_CHARACTERS)
+            if cut is None:
+                break
+            yield text[start:cut]
+            start = cut
+        yield text[start:]
+
+    def _cut(self, text: str, at: int) -> int | None:
+        tried = 0
+        for low in range(at, len(text), CUT_REACH):
+            for pattern in CUTS:
+                for found in itertools.islice(pattern.finditer(text, low, low + CUT_REACH), 10):
+                    if self._is_seam(text, found.start()):
+                        return found.start()
+                    tried += 1
+                    if tried == SEAMS_TRIED:  # this tokenizer looks further than any cut allows
+                        return None
+        return None
+
+    def _is_seam(self, text: str, cut: int) -> bool:
+        left, right = text[max(cut - SEAM_CHARACTERS, 0) : cut], text[cut : cut + SEAM_CHARACTERS]
+        return np.array_equal(self._ids(left + right), np.concatenate([self._ids(left), self._ids(right)]))
+
+
+def _bytes_of_ids(backend: "Tokenizer", vocabulary: dict[str, int], num_ids: int) -> npt.NDArray[np.int64] | None:
+    """Bytes that each id of a byte-level tokenizer stands for; ``None`` for another kind, which needs offsets."""
+    settings: dict[str, Any] = json.loads(backend.to_str())
+    if (settings["decoder"] or {}).get("type") != "ByteLevel" or settings["normalizer"]:
+        return None
+    lengths = np.zeros(num_ids, dtype=np.int64)
+    for token, token_id in vocabulary.items():
+        lengths[token_id] = len(token)  # one character for each byte
+    return lengths
+
+
+def _byte_offsets(text: str) -> npt.NDArray[np.int64]:
+    """Bytes of UTF-8 before each character and after the last one, shape (len(text) + 1,)."""
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(widths)])
