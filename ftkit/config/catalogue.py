@@ -1,13 +1,16 @@
 """Where recipes and their configurations are found, in a checkout and in an installed package alike."""
 
 import ast
+import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from ftkit.config.reading import read_yaml
 from ftkit.errors import ConfigError, nearest_name
 
-__all__ = ["Entry", "find_config", "find_recipe", "list_entries", "recipes_folder"]
+__all__ = ["Entry", "find_config", "find_recipe", "list_entries", "load_recipe", "recipes_folder"]
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,15 @@ def find_config(name: str) -> Path:
         choices = [entry.name for entry in list_entries() if entry.kind == "config"]
         raise ConfigError(f"there is no configuration {name!r}{nearest_name(name, choices)}")
     return path
+
+
+def load_recipe(path: Path) -> ModuleType:
+    """Import a recipe's program under a name of its own."""
+    name = f"ftkit_recipe_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # find_recipe returns .py files only
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from ftkit.data.tokenizers import tokenizer_fingerprint
 from ftkit.errors import DataError, ModelError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 __all__ = ["TokenStore", "tokenize_texts"]
@@ -34,9 +34,10 @@ __all__ = ["TokenStore", "tokenize_texts"]
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-CHUNK_CHARACTERS = 2**19  # tokenized at once: about 60 MB of tokenizer output
+CHUNK_CHARACTERS = 2**15  # a text is cut into pieces of about this length; longer ones are slower to tokenize
+BATCH_CHARACTERS = 2**20  # pieces tokenized in parallel: at most some 100 MB of tokenizer output at a time
 SEAM_CHARACTERS = 200  # on each side of a cut, tokenized both ways to see that the cut changes nothing
-CUT_REACH = 2**15  # characters in which a cut of the best kind is looked for before one of the next kind is taken
+CUT_REACH = 2**12  # characters in which a cut of the best kind is looked for before one of the next kind is taken
 SEAMS_TRIED = 200
 LARGEST_COVER = np.iinfo(np.uint16).max  # bytes that one token may cover
 INDEX, TOKENS, BYTES = "index.json", "tokens.bin", "bytes.bin"
@@ -138,9 +139,9 @@ def _text_hash(texts: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for number, text in enumerate(texts):
         digest.update(f"{len(text)}:".encode())
-        for start in range(0, len(text), CHUNK_CHARACTERS):
+        for start in range(0, len(text), BATCH_CHARACTERS):
             try:
-                digest.update(text[start : start + CHUNK_CHARACTERS].encode())
+                digest.update(text[start : start + BATCH_CHARACTERS].encode())
             except UnicodeEncodeError as error:
                 raise DataError(
                     f"Text {number + 1} has half of a surrogate pair at character {start + error.start:,}, which has "
@@ -272,11 +273,12 @@ def _build(
     dtype = "<u2" if encoder.num_ids <= 2**16 else "<u4"
     with (folder / TOKENS).open("wb") as tokens, (folder / BYTES).open("w+b") as lengths:
         writer = _Writer(tokens, lengths, dtype, encoder.num_ids)
-        for number, text in enumerate(texts):
-            if number and tokenizer.eos_token_id is not None:
-                writer.add_end_of_text(tokenizer.eos_token_id)
-            for chunk in encoder.chunks(text):
-                writer.add(*encoder.encode(chunk))
+        for batch in _batches(texts, encoder):
+            encoded = encoder.encode([chunk for _, chunk in batch])
+            for (begins_text, _), chunk_tokens in zip(batch, encoded, strict=True):
+                if begins_text and tokenizer.eos_token_id is not None:
+                    writer.add_end_of_text(tokenizer.eos_token_id)
+                writer.add(*chunk_tokens)
         writer.finish()
     index = {
         "format_version": FORMAT_VERSION,
@@ -296,6 +298,25 @@ def _build(
     logger.debug("tokenized %d bytes in %.2f s, %.2f MB/s", writer.num_bytes, seconds, writer.num_bytes / seconds / 1e6)
 
 
+def _batches(texts: Sequence[str], encoder: "_Encoder") -> Iterator[list[tuple[bool, str]]]:
+    """Chunks in groups of bounded length, each with whether it begins a text other than the first."""
+    batch: list[tuple[bool, str]] = []
+    length = 0
+    for text_number, text in enumerate(texts):
+        for chunk_number, chunk in enumerate(encoder.chunks(text)):
+            batch.append((text_number > 0 and chunk_number == 0, chunk))
+            length += len(chunk)
+            if length >= BATCH_CHARACTERS:
+                yield batch
+                batch, length = [], 0
+    if batch:
+        yield batch
+
+
+# Ids, the bytes that each covers, and the bytes of the whole chunk.
+ChunkTokens = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]
+
+
 class _Encoder:
     """A tokenizer's backend, set to encode plain text without limits, chunk by chunk."""
 
@@ -311,23 +332,26 @@ class _Encoder:
         self.num_ids = max(vocabulary.values()) + 1
         self.id_bytes = _bytes_of_ids(self.backend, vocabulary, self.num_ids)
 
-    def encode(self, chunk: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
-        """Ids, the bytes up to the end of each token that were not counted before, and all bytes of the chunk."""
-        num_bytes = len(chunk.encode())
-        if self.id_bytes is not None:
-            ids = self._ids(chunk)
-            byte_lengths = self.id_bytes[ids]
-            if int(byte_lengths.sum()) == num_bytes:
-                return ids, byte_lengths, num_bytes
-        encoding = self.backend.encode(chunk, add_special_tokens=False)
+    def encode(self, chunks: list[str]) -> list[ChunkTokens]:
+        """Tokenize chunks, in parallel where the backend does."""
+        if self.id_bytes is None:
+            encodings = self.backend.encode_batch(chunks, add_special_tokens=False)
+            return [_with_offset_bytes(chunk, encoding) for chunk, encoding in zip(chunks, encodings, strict=True)]
+        encodings = self.backend.encode_batch_fast(chunks, add_special_tokens=False)
+        return [self._with_id_bytes(chunk, encoding) for chunk, encoding in zip(chunks, encodings, strict=True)]
+
+    def _with_id_bytes(self, chunk: str, encoding: "Encoding") -> ChunkTokens:
         ids = np.array(encoding.ids, dtype=np.int64)
-        ends = np.fromiter((end for _, end in encoding.offsets), dtype=np.int64, count=len(ids))
-        byte_ends = np.maximum.accumulate(_byte_offsets(chunk)[ends])
-        return ids, np.diff(byte_ends, prepend=0), num_bytes
+        assert self.id_bytes is not None
+        byte_lengths = self.id_bytes[ids]
+        num_bytes = len(chunk.encode())
+        if int(byte_lengths.sum()) == num_bytes:
+            return ids, byte_lengths, num_bytes
+        # A space put before the text, or an added token written otherwise than in bytes.
+        return _with_offset_bytes(chunk, self.backend.encode(chunk, add_special_tokens=False))
 
     def _ids(self, text: str) -> npt.NDArray[np.int64]:
-        encoding = self.backend.encode_batch_fast([text], add_special_tokens=False)[0]
-        return np.array(encoding.ids, dtype=np.int64)
+        return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def chunks(self, text: str) -> Iterator[str]:
         """The text in pieces whose tokens, one piece after another, are the tokens of the text."""
@@ -357,10 +381,17 @@ class _Encoder:
         return np.array_equal(self._ids(left + right), np.concatenate([self._ids(left), self._ids(right)]))
 
 
+def _with_offset_bytes(chunk: str, encoding: "Encoding") -> ChunkTokens:
+    """The bytes of each token reach from the end of the token before it to its own end."""
+    ids = np.array(encoding.ids, dtype=np.int64)
+    ends = np.fromiter((end for _, end in encoding.offsets), dtype=np.int64, count=len(ids))
+    offsets = _byte_offsets(chunk)
+    return ids, np.diff(np.maximum.accumulate(offsets[ends]), prepend=0), int(offsets[-1])
+
+
 def _bytes_of_ids(backend: "Tokenizer", vocabulary: dict[str, int], num_ids: int) -> npt.NDArray[np.int64] | None:
     """Bytes that each id of a byte-level tokenizer stands for; ``None`` for another kind, which needs offsets."""
-    settings: dict[str, Any] = json.loads(backend.to_str())
-    if (settings["decoder"] or {}).get("type") != "ByteLevel" or settings["normalizer"]:
+    if type(backend.decoder).__name__ != "ByteLevel" or backend.normalizer is not None:
         return None
     lengths = np.zeros(num_ids, dtype=np.int64)
     for token, token_id in vocabulary.items():

@@ -2,8 +2,11 @@
 
 from ftkit.evidence.copying import Copying, CopyIndex, copying
 from ftkit.evidence.fluency import Fluency, fluency
+from ftkit.evidence.gathering import gather_evidence
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
 from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
+from ftkit.evidence.panel import Panel, seat_panel
+from ftkit.evidence.passages import PassageWriter
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, words_of
 from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
@@ -19,6 +22,8 @@ __all__ = [
     "Judge",
     "JudgeTexts",
     "NgramJudge",
+    "Panel",
+    "PassageWriter",
     "StyleScore",
     "Thresholds",
     "Verdict",
@@ -32,9 +37,11 @@ __all__ = [
     "gain_in_bits",
     "gain_over",
     "gate",
+    "gather_evidence",
     "mask_names",
     "relative_rise",
     "score_style",
+    "seat_panel",
     "vocabulary_of",
     "words_of",
 ]

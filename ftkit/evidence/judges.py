@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -133,7 +134,7 @@ class EncoderJudge:
         """
         passages = [passage for group in texts.train.values() for passage in group]
         labels = [number for number, group in enumerate(texts.train.values()) for _ in group]
-        rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * PartialState().num_processes
         source = ClassifiedTexts(passages, labels, tokenizer, max_tokens, rows, settings.seed)
         with Engine(model, CLASSIFICATION, source, settings, checkpoints) as engine, progress("judge", settings.max_steps, engine.step) as bar:
             for record in engine:

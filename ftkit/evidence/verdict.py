@@ -46,9 +46,9 @@ class Evidence:
     """Bits per byte saved, paired."""
     general_name: str
     """What the general text is."""
-    general_rise: Interval
-    """Relative rise of the loss on general text, paired."""
-    gain_over_general: Interval
+    general_rise: Interval | None
+    """Relative rise of the loss on general text, paired; ``None`` where no general text was given."""
+    gain_over_general: Interval | None
     """Gain on the target's text minus gain on general text, in bits per byte."""
     styles: tuple[StyleScore, ...]
     copying: Copying
@@ -108,13 +108,15 @@ def _copied(evidence: Evidence, limits: Thresholds) -> list[str]:
 
 def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
     """Whether the style criterion holds, and why."""
-    reasons = []
-    over = evidence.gain_over_general
-    holds = over.low > 0
-    reasons.append(
-        f"it gains {over} bits per byte more on the target than on {evidence.general_name}"
-        + ("" if holds else ", which does not show a style of its own")
-    )
+    reasons, holds = [], True
+    if (over := evidence.gain_over_general) is not None:
+        holds = over.low > 0
+        reasons.append(
+            f"it gains {over} bits per byte more on the target than on {evidence.general_name}"
+            + ("" if holds else ", which does not show a style of its own")
+        )
+    else:
+        reasons.append("no general text was given, so neither a style of its own nor forgetting was asked")
     speaking = [style for style in evidence.styles if style.speaks]
     for style in speaking:
         enough = style.position.low >= limits.style_position
@@ -126,7 +128,7 @@ def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
     for style in evidence.styles:
         if not style.speaks:
             reasons.append(f"judge {style.judge} does not speak: {style.reason}")
-    if not speaking:
+    if evidence.styles and not speaking:
         reasons.append("no judge speaks, so the style rests on held-out loss alone")
     return holds, reasons
 
@@ -144,9 +146,11 @@ def decide(evidence: Evidence, limits: Thresholds = Thresholds()) -> Verdict:
         The verdict, its reasons and the numbers.
     """
     gain, forgetting = evidence.gain, evidence.general_rise
-    forgot = forgetting.low > limits.forgot_rise
+    forgot = forgetting is not None and forgetting.low > limits.forgot_rise
     also = ["forgot"] if forgot else []
-    rise = f"loss on {evidence.general_name} changed by {forgetting.value:+.1%} [{forgetting.low:+.1%}, {forgetting.high:+.1%}]"
+    rise = []
+    if forgetting is not None:
+        rise = [f"loss on {evidence.general_name} changed by {forgetting.value:+.1%} [{forgetting.low:+.1%}, {forgetting.high:+.1%}]"]
     learnt = (
         f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs {evidence.heldout_base.value:.3f}: "
         f"gain {gain}"
@@ -170,12 +174,12 @@ def decide(evidence: Evidence, limits: Thresholds = Thresholds()) -> Verdict:
     if copied:
         return verdict("copied", [*copied, learnt], also)
     if gain.low > limits.worked_gain and style_holds:
-        return verdict("worked", [learnt, *style_reasons, _not_copied(evidence.copying), rise], also)
+        return verdict("worked", [learnt, *style_reasons, _not_copied(evidence.copying), *rise], also)
     if forgot and gain.low <= limits.worked_gain:
-        return verdict("forgot", [rise, learnt], [])
+        return verdict("forgot", [*rise, learnt], [])
     if gain.low <= limits.worked_gain:
         style_reasons.insert(0, "the gain on held-out text is not sure" if gain.high > limits.worked_gain else "it got worse on held-out text")
-    return verdict("unsure", [learnt, *style_reasons, rise], also)
+    return verdict("unsure", [learnt, *style_reasons, *rise], also)
 
 
 def _not_copied(copy: Copying) -> str:

@@ -3,6 +3,7 @@
 from ftkit.training.batches import BatchSource, ClassifiedTexts, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.engine import Engine, StepRecord
+from ftkit.training.following import follow, training_plan
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.objectives import CLASSIFICATION, NEXT_TOKEN, LossModule, Objective
 
@@ -18,5 +19,7 @@ __all__ = [
     "Objective",
     "StepRecord",
     "TokenWindows",
+    "follow",
     "held_out_loss",
+    "training_plan",
 ]

@@ -22,11 +22,11 @@ class BatchSource(Protocol):
     def fingerprint(self) -> str:
         """Hash of everything that the rows depend on; a resumed run must find the same."""
 
-    def rows(self, indices: np.ndarray) -> Batch:
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The rows of a micro-batch.
 
         Args:
-            indices: Row numbers, int64 [B].
+            indices: Row numbers, [B].
         """
 
 
@@ -43,9 +43,9 @@ class TokenWindows:
         self.windows = RandomWindows(store.ids, window_tokens, seed)
         self.fingerprint = hashlib.sha256(f"{store.sha256} {window_tokens} {seed}".encode()).hexdigest()
 
-    def rows(self, indices: np.ndarray) -> Batch:
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """Windows as ``input_ids`` and ``labels``, both int64 [B, T] and aligned."""
-        input_ids_BT = self.windows.batch(indices)
+        input_ids_BT = self.windows.batch(np.asarray(indices))
         return {"input_ids": input_ids_BT, "labels": input_ids_BT}
 
 
@@ -95,7 +95,7 @@ class ClassifiedTexts:
             self._pools = {number: by_length.reshape(self._BATCHES_IN_POOL, self.batch_rows)[order].ravel()}
         return self._pools[number]
 
-    def rows(self, indices: np.ndarray) -> Batch:
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """Padded ``input_ids`` and ``attention_mask`` [B, longest], and ``labels`` [B]."""
         size = self.batch_rows * self._BATCHES_IN_POOL
         chosen = [int(self._pool(int(i) // size)[int(i) % size]) for i in indices]

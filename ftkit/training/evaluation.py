@@ -54,7 +54,7 @@ def held_out_loss(
     windows = StridedWindows(store.ids, window_tokens, window_tokens)
     count = len(windows) if max_windows is None else min(max_windows, len(windows))
     chosen = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
-    starts = windows.starts[chosen] if isinstance(windows.starts, np.ndarray) else windows.starts(chosen)
+    starts = windows.starts[chosen]
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

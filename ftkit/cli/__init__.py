@@ -1,0 +1,123 @@
+"""The ``ftkit`` command. Each command imports what it needs when it runs, so that ``--help`` needs nothing."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from ftkit import __version__
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="ftkit", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Fine-tune small language models and learn, with evidence, whether it worked."
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ftkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+    pass
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def run(context: typer.Context, name: Annotated[str, typer.Argument(help="A recipe, a configuration, or a file of either.")]) -> None:
+    """Run a recipe or a configuration; 'ftkit run NAME --help' shows its settings."""
+    from ftkit.config.launch import report_errors
+
+    def start() -> None:
+        from ftkit.config import find_config, find_recipe, launch, list_entries
+        from ftkit.config.reading import read_yaml
+        from ftkit.errors import ConfigError, nearest_name
+        from ftkit.config.catalogue import load_recipe
+
+        arguments = list(context.args)
+        names = {entry.name: entry for entry in list_entries()}
+        is_config = name.endswith((".yaml", ".yml")) or (name in names and names[name].kind == "config")
+        if is_config:
+            path = find_config(name)
+            recipe = read_yaml(path).values.get("recipe")
+            if not isinstance(recipe, str):
+                raise ConfigError(f"{path}: does not say which recipe runs it; add a line 'recipe: NAME'{nearest_name('', [e.name for e in names.values() if e.kind == 'recipe'])}")
+            arguments = ["--config", str(path), *arguments]
+        elif name not in names and "/" not in name and not name.endswith(".py"):
+            raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
+        else:
+            recipe = name
+        launch(load_recipe(find_recipe(recipe)).main, arguments)
+
+    sys.exit(report_errors(start))
+
+
+@app.command()
+def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+    """Continue a run from its newest valid checkpoint; a finished run is left as it is."""
+    from ftkit.config.launch import report_errors
+
+    def start() -> None:
+        from ftkit.config import find_recipe, launch
+        from ftkit.config.reading import read_yaml
+        from ftkit.errors import CheckpointError
+        from ftkit.config.catalogue import load_recipe
+
+        if not (folder / "config.yaml").is_file():
+            raise CheckpointError(f"{folder}: is not the folder of a run: there is no config.yaml in it")
+        config = folder / "config.yaml"
+        module = load_recipe(find_recipe(str(read_yaml(config).values["recipe"])))
+        launch(module.main, ["--config", str(config), "--output_dir", str(folder), "--resume"])
+
+    sys.exit(report_errors(start))
+
+
+@app.command("list")
+def list_() -> None:
+    """Show recipes and configurations with the question that each answers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ftkit.config.catalogue import list_entries
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("name", "recipe", "question"):
+        table.add_column(heading, no_wrap=heading != "question")
+    for entry in list_entries():
+        table.add_row(entry.name, "" if entry.kind == "recipe" else entry.recipe, entry.question)
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration.")]) -> None:
+    """Put a recipe, or a configuration and its recipe, into the current folder to edit."""
+    from ftkit.config.launch import report_errors
+
+    def start() -> None:
+        from ftkit.config.catalogue import find_recipe, list_entries
+        from ftkit.errors import ConfigError, nearest_name
+
+        names = {entry.name: entry for entry in list_entries()}
+        if name not in names:
+            raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
+        paths = [names[name].path] if names[name].kind == "recipe" else [find_recipe(names[name].recipe), names[name].path]
+        if existing := [path.name for path in paths if Path(path.name).exists()]:
+            raise ConfigError(f"{', '.join(existing)}: already in this folder; nothing was copied")
+        for path in paths:
+            text = path.read_text(encoding="utf-8")
+            if path.suffix == ".yaml":  # the copy runs the copied program
+                text = text.replace(f"recipe: {names[name].recipe}\n", f"recipe: ./{names[name].recipe}.py\n", 1)
+            Path(path.name).write_text(text, encoding="utf-8")
+            typer.echo(path.name)
+        typer.echo(f"edit, then: ftkit run ./{paths[-1].name}")
+
+    sys.exit(report_errors(start))
+
+
+def main() -> NoReturn:
+    """Entry point of the ``ftkit`` command."""
+    app()
+    raise AssertionError("typer leaves by itself")

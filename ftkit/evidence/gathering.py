@@ -1,0 +1,83 @@
+"""All measurements of one tuned model, taken together so that nobody forgets one."""
+
+import logging
+import math
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from ftkit.data import TokenStore
+from ftkit.evidence.copying import CopyIndex, copying
+from ftkit.evidence.fluency import fluency
+from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, relative_rise
+from ftkit.evidence.judges import vocabulary_of
+from ftkit.evidence.style import StyleScore
+from ftkit.evidence.verdict import Evidence
+from ftkit.training import held_out_loss
+from ftkit.tuning import movement, snapshot
+
+__all__ = ["gather_evidence"]
+
+_logger = logging.getLogger("ftkit.evidence")
+
+
+def gather_evidence(
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
+    *,
+    heldout: TokenStore,
+    general: TokenStore | None,
+    general_name: str,
+    window_tokens: int,
+    train_texts: Sequence[str],
+    known_texts: Sequence[str],
+    base_passages: Sequence[str],
+    tuned_passages: Sequence[str],
+    real_passages: Sequence[str],
+    styles: Sequence[StyleScore],
+    reload_difference: float,
+    passes: float,
+) -> Evidence:
+    """Measure a tuned model against its base.
+
+    Args:
+        base: The model before.
+        tuned: The model after, as it was saved.
+        heldout: Text of the target that was not trained on.
+        general: Other text that neither was trained on, for forgetting; ``None`` where there is none.
+        general_name: What to call it.
+        window_tokens: Tokens in a window of evaluation.
+        train_texts: What the model was trained on, for copying.
+        known_texts: All real text of the run, for unknown words.
+        base_passages: Passages of the base model that no judge was trained on.
+        tuned_passages: Passages of the tuned model, from the same starts.
+        real_passages: Real held-out passages of the target.
+        styles: What the judges said.
+        reload_difference: Largest difference of logits between the trained model and its folder.
+        passes: Tokens trained over tokens of the text.
+
+    Returns:
+        The evidence.
+    """
+    before, after = held_out_loss(base, heldout, window_tokens), held_out_loss(tuned, heldout, window_tokens)
+    general_pair = (held_out_loss(base, general, window_tokens), held_out_loss(tuned, general, window_tokens)) if general else None
+    known = vocabulary_of(known_texts)
+    finite = math.isfinite(after.nats.sum()) and all(bool(torch.isfinite(p).all()) for p in tuned.parameters())
+    return Evidence(
+        heldout_base=bits_per_byte(before),
+        heldout_tuned=bits_per_byte(after),
+        gain=gain_in_bits(before, after),
+        general_name=general_name,
+        general_rise=relative_rise(*general_pair) if general_pair else None,
+        gain_over_general=gain_over((before, after), general_pair) if general_pair else None,
+        styles=tuple(styles),
+        copying=copying(tuned_passages, real_passages, CopyIndex(train_texts)),
+        fluency_base=fluency(base_passages, known),
+        fluency_tuned=fluency(tuned_passages, known),
+        fluency_real=fluency(real_passages, vocabulary_of(train_texts)),
+        movement=movement(snapshot(base), tuned),
+        reload_difference=reload_difference,
+        passes=passes,
+        finite=finite,
+    )

@@ -1,0 +1,85 @@
+"""The two judges of a run, each behind its gate, and what they say of a model."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ftkit.data import load_tokenizer, train_wordpiece
+from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate
+from ftkit.evidence.style import StyleScore, score_style
+from ftkit.models import check_vocabulary, load_model
+from ftkit.runs import RunFolder
+from ftkit.training import CheckpointFolder
+
+__all__ = ["Panel", "seat_panel"]
+
+_logger = logging.getLogger("ftkit.evidence")
+_WORDPIECE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Judges and their gates, in one order."""
+
+    judges: list[Judge]
+    gates: dict[str, Gate]
+
+    def score(self, target: str, base: Sequence[str], tuned: Sequence[str], real: Sequence[str]) -> tuple[StyleScore, ...]:
+        """What every judge says of a model's passages; see ``score_style``."""
+        return tuple(score_style(judge, target, base, tuned, real, self.gates[judge.name]) for judge in self.judges)
+
+    def glance(self, target: str, passages: Sequence[str]) -> dict[str, float]:
+        """Mean probability of the target and share of passages given to it, by judge: one point of a curve."""
+        found = {}
+        for judge in self.judges:
+            probabilities, place = judge.probabilities(passages), judge.classes.index(target)
+            found[f"{judge.name}_probability"] = float(probabilities[:, place].mean())
+            found[f"{judge.name}_accuracy"] = float(np.mean(probabilities.argmax(1) == place))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """The gates, for ``evidence.json``."""
+        return {name: asdict(passed) for name, passed in self.gates.items()}
+
+
+def seat_panel(texts: JudgeTexts, targets: Sequence[str], settings: Any, run: RunFolder) -> Panel:
+    """Train both judges, or find the encoder that an interrupted run has finished, and test them at their gates.
+
+    Args:
+        texts: Passages by class.
+        targets: The classes whose scores will be used.
+        settings: The ``judge_*`` settings and ``seed``.
+        run: Where the encoder is kept, as the model ``judge``.
+
+    Returns:
+        The panel. A judge that fails its gate sits in it, and does not speak.
+    """
+    folder = run.model("judge")
+    if run.sealed("judge") is None:
+        passages = [passage for group in texts.train.values() for passage in group]
+        new = settings.judge_model.startswith("new:")
+        tokenizer = train_wordpiece(passages, _WORDPIECE_SIZE) if new else load_tokenizer(settings.judge_model)
+        model = load_model(
+            settings.judge_model,
+            task="sequence-classification",
+            seed=settings.seed,
+            vocab_size=len(tokenizer),
+            max_positions=settings.judge_tokens,
+            labels=texts.classes,
+        )
+        check_vocabulary(model, tokenizer)
+        checkpoints = CheckpointFolder(run.checkpoints("judge"), settings.save_total_limit)
+        encoder = EncoderJudge.train(model, tokenizer, texts, settings.judge_settings(), settings.judge_tokens, checkpoints)
+        if run.is_main:
+            encoder.save(folder)
+        run.seal("judge", classes=texts.classes)
+    else:
+        encoder = EncoderJudge.load(folder, settings.judge_tokens, texts.classes)
+    judges: list[Judge] = [encoder, NgramJudge(texts, settings.seed)]
+    gates = {judge.name: gate(judge, texts.heldout, targets) for judge in judges}
+    for name, passed in gates.items():
+        _logger.info("judge %s %s: %s", name, "may speak" if passed.speaks else "does not speak", passed.reason)
+    return Panel(judges, gates)

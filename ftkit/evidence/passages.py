@@ -1,0 +1,73 @@
+"""Passages of a model for judging, all written under one protocol."""
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.data import TokenStore
+from ftkit.errors import ConfigError
+from ftkit.evidence.texts import fit_passage
+from ftkit.generation import Sampling, generate_passages, random_starts
+
+__all__ = ["PassageWriter"]
+
+_logger = logging.getLogger("ftkit.evidence")
+_SPARE = 1.2  # new tokens beyond the mean rate: a model may prefer shorter tokens than real text has
+
+
+@dataclass(frozen=True)
+class PassageWriter:
+    """Lets models write passages of one length from the same starts, so that only the model differs.
+
+    Args:
+        tokenizer: The models' tokenizer.
+        starts: Text from which one-token starts are drawn; the start is not part of a passage.
+        characters: Length of a passage.
+        sampling: How tokens are drawn.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    starts: TokenStore
+    characters: int
+    sampling: Sampling
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens to generate so that a passage is long enough, from the tokens that real text needs."""
+        return math.ceil(self.characters * self.starts.num_tokens / self.starts.num_bytes * _SPARE) + 4
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Refuse passages that do not fit into a model's positions.
+
+        Raises:
+            ConfigError: With both numbers and the longest passage that fits.
+        """
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if limit and self.new_tokens + 1 > limit:
+            fits = int((limit - 5) / self.new_tokens * self.characters)
+            raise ConfigError(
+                f"passage_chars: {self.characters} characters need {self.new_tokens} tokens, and the model has {limit} positions; "
+                f"set passage_chars to {fits} or less, or train with longer windows"
+            )
+
+    def write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
+        """Let a model write.
+
+        Args:
+            model: A causal language model.
+            count: How many passages.
+            seed: Same seed: same starts and same draws.
+
+        Returns:
+            Passages cut to ``characters``, white space folded.
+        """
+        starts = random_starts(np.asarray(self.starts.ids), count, seed)
+        written = generate_passages(model, self.tokenizer, starts, new_tokens=self.new_tokens, sampling=self.sampling, seed=seed)
+        passages = [fit_passage(passage.text, self.characters) for passage in written]
+        short = sum(len(passage) < 0.8 * self.characters for passage in passages)
+        if short > count / 4:
+            _logger.warning("%d of %d passages are shorter than %d characters: this model writes in shorter tokens than real text", short, count, self.characters)
+        return passages

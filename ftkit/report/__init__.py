@@ -1,0 +1,6 @@
+"""What a person reads at the end: the verdict on the terminal, the figures, and one self-contained page."""
+
+from ftkit.report.page import write_report
+from ftkit.report.terminal import announce
+
+__all__ = ["announce", "write_report"]

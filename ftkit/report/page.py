@@ -1,0 +1,5 @@
+"""The HTML report."""
+from ftkit.runs import RunFolder
+
+def write_report(run: RunFolder) -> None:
+    pass

@@ -1,0 +1,59 @@
+"""The base of a run: a folder, a Hub id, random weights, or ``base:CONFIG``, a model that another recipe makes once.
+
+``base:demo_base`` runs the configuration ``demo_base`` the first time it is needed, in the cache, and finds it there
+afterwards. Its text is general text for whoever starts from it: the base has learnt one part and never seen the other.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from ftkit.config import find_config, find_recipe, resolve
+from ftkit.config.launch import main_settings
+from ftkit.config.reading import read_yaml
+from ftkit.config.resolve import Flags
+from ftkit.config.catalogue import load_recipe
+from ftkit.data import cache_dir
+from ftkit.studies.texts import Text, load_texts
+
+__all__ = ["Base", "prepare_base"]
+
+_logger = logging.getLogger("ftkit.studies")
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a run starts."""
+
+    model: str
+    """A folder, a Hub id or ``new:...``, as ``load_model`` takes it."""
+    texts: dict[str, Text]
+    """What the base was made from, divided as it was then; empty for a model from elsewhere."""
+
+
+def prepare_base(model: str) -> Base:
+    """Find the model that a run starts from; make it first where it is ``base:CONFIG`` and not in the cache.
+
+    Args:
+        model: The ``model`` setting.
+    """
+    if not model.startswith("base:"):
+        return Base(model, {})
+    path = find_config(model.removeprefix("base:"))
+    recipe = find_recipe(str(read_yaml(path).values["recipe"]))
+    module = load_recipe(recipe)
+    settings: Any = resolve(main_settings(module.main), recipe.stem, Flags(config=str(path))).settings
+    texts = load_texts(settings.sources, settings)
+    described = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
+    hashes = [text.corpus.sha256 for text in texts.values()]
+    key = hashlib.sha256(json.dumps([described, hashes], sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_dir() / "bases" / f"{path.stem}-{key}"
+    started = (folder / "manifest.json").exists()
+    if started and json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["status"] == "done":
+        _logger.info("base model: %s, made before", folder)
+    else:
+        _logger.info("base model: %s, %s", path.stem, "going on with it" if started else "made once, then reused")
+        module.main(settings.model_copy(update={"output_dir": str(folder), "resume": started}))
+    return Base(str(folder / "models" / "model"), texts)

@@ -1,0 +1,60 @@
+"""The texts of a run: loaded, cleaned, divided, and written down in the manifest."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from ftkit.data import Corpus, Split, load_corpus, split_corpus
+from ftkit.runs import RunFolder
+
+__all__ = ["Text", "load_texts"]
+
+_logger = logging.getLogger("ftkit.studies")
+
+
+@dataclass(frozen=True)
+class Text:
+    """One named text, whole and divided."""
+
+    corpus: Corpus
+    split: Split
+
+    @property
+    def train(self) -> list[str]:
+        """Contiguous pieces that may be trained on."""
+        return list(self.split.train)
+
+    @property
+    def heldout(self) -> list[str]:
+        """Contiguous pieces that are never trained on."""
+        return list(self.split.heldout)
+
+
+def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = None) -> dict[str, Text]:
+    """Load, clean and divide texts.
+
+    Args:
+        sources: Source of each text by name.
+        settings: ``encoding``, ``split``, ``heldout_share`` and ``seed`` are read.
+        run: Where size, hash and what was removed are noted; ``None`` notes nothing.
+
+    Returns:
+        The texts by name.
+    """
+    texts, noted = {}, {}
+    for name, source in sources.items():
+        corpus = load_corpus(source, name=name, encoding=settings.encoding)
+        texts[name] = Text(corpus, split_corpus(corpus, policy=settings.split, heldout_share=settings.heldout_share, seed=settings.seed))
+        noted[name] = {
+            "source": source,
+            "sha256": corpus.sha256,
+            "words": corpus.num_words,
+            "bytes": corpus.num_bytes,
+            "removed": [{"kind": item.kind, "characters": item.characters} for item in corpus.removed],
+        }
+        if run:
+            removed = ", ".join(f"{item.kind} ({item.characters:,})" for item in corpus.removed)
+            _logger.info("%s: %s, %s words%s", name, source, f"{corpus.num_words:,}", f"; removed {removed} characters" if removed else "")
+    if run:
+        run.note(data={**run.manifest["data"], **noted})
+    return texts

@@ -1,0 +1,90 @@
+"""What a person wants to see of a run: derived numbers before it, progress, held-out loss, and metrics on disk."""
+
+import logging
+from collections.abc import Iterator
+
+import torch
+
+from ftkit.data import TokenStore
+from ftkit.runs import RunFolder, progress
+from ftkit.training.engine import Engine, StepRecord
+from ftkit.training.evaluation import held_out_loss
+
+__all__ = ["follow", "training_plan"]
+
+_logger = logging.getLogger("ftkit.training")
+
+
+def training_plan(engine: Engine, train: TokenStore) -> dict[str, float | int | str]:
+    """Derived quantities of a language-model run, known before it starts.
+
+    Args:
+        engine: The engine that will train.
+        train: The tokens it draws from.
+
+    Returns:
+        Tokens for each step and in all, passes over the text, trainable parameters, device, precision, processes.
+    """
+    settings, accelerator = engine.settings, engine.accelerator
+    step_tokens = engine.batch_rows * settings.window_tokens
+    return {
+        "parameters": sum(p.numel() for p in engine.model.parameters()),
+        "trainable": sum(p.numel() for p in engine.parameters),
+        "text_tokens": train.num_tokens,
+        "step_tokens": step_tokens,
+        "steps": settings.max_steps,
+        "tokens": step_tokens * settings.max_steps,
+        "passes": step_tokens * settings.max_steps / train.num_tokens,
+        "device": str(accelerator.device),
+        "precision": accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32",
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def follow(engine: Engine, run: RunFolder, name: str, train: TokenStore, heldout: TokenStore) -> Iterator[StepRecord]:
+    """Iterate over an engine and keep its diary: metrics, progress, and held-out loss every ``eval_steps``.
+
+    Args:
+        engine: A language model's engine.
+        run: Where ``metrics.jsonl`` is.
+        name: The model's name in the diary.
+        train: The tokens it draws from.
+        heldout: Tokens for the fixed held-out sample.
+
+    Yields:
+        The engine's records.
+    """
+    settings, is_main = engine.settings, engine.accelerator.is_main_process
+    plan = training_plan(engine, train)
+    run.rewind(name, engine.step if engine.step else -1)
+    run.note(plan={**run.manifest.get("plan", {}), name: plan})
+    _logger.info(
+        "%s: %s parameters (%s trainable), %s tokens of text; %d steps of %s tokens = %.1f passes; %s, %s, %d process(es), %d threads",
+        name, f"{plan['parameters']:,}", f"{plan['trainable']:,}", f"{train.num_tokens:,}", settings.max_steps,
+        f"{plan['step_tokens']:,}", plan["passes"], plan["device"], plan["precision"], plan["processes"], plan["threads"],
+    )  # fmt: skip
+
+    def evaluate(step: int) -> str:
+        loss = held_out_loss(engine.model, heldout, settings.window_tokens, max_windows=settings.eval_windows)
+        run.log(
+            "metrics.jsonl",
+            {"model": name, "step": step, "split": "heldout", "loss": loss.nats_per_target, "bits_per_byte": loss.bits_per_byte},
+        )
+        return f"held-out {loss.bits_per_byte:.3f} bits/byte"
+
+    note = evaluate(0) if is_main and engine.step == 0 else ""
+    with progress(name, settings.max_steps, engine.step) as bar:
+        for record in engine:
+            if is_main:
+                run.log(
+                    "metrics.jsonl",
+                    {
+                        "model": name, "step": record.step, "split": "train", "loss": record.loss, "learning_rate": record.learning_rate,
+                        "grad_norm": record.grad_norm, "num_targets": record.num_targets, "seconds": round(record.seconds, 4),
+                    },
+                )  # fmt: skip
+                if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
+                    note = evaluate(record.step)
+            bar.advance(f"loss {record.loss:.3f}, {note}")
+            yield record

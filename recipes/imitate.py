@@ -1,0 +1,176 @@
+"""Can one model learn to write like each of your texts, and how do we know?
+
+k texts make k models from one base. Judges that passed their gate read each model every few steps; at the end every
+model gets a verdict against its floor (the base) and its ceiling (real text that nobody trained on).
+
+    ftkit run imitate --config demo
+    ftkit run imitate --model FOLDER --corpora alice=gutenberg:11 --corpora poe=gutenberg:2148
+    accelerate launch recipes/imitate.py --config style_evolution
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ftkit.config import TrainingSettings, launch
+from ftkit.config.settings import Problem
+
+
+class ImitateSettings(TrainingSettings):
+    """Style transfer: the shared settings, the texts to imitate, and the judge."""
+
+    FAST = {
+        "corpora": {"keeper": "voices:keeper:12000", "almanac": "voices:almanac:12000"}, "general": {}, "tokenizer": "train:512",
+        "max_steps": 20, "window_tokens": 96, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3,
+        "optimizer": "adamw", "warmup_steps": 0, "eval_steps": 10, "judge_steps": 10, "save_steps": 10, "eval_windows": 16,
+        "passage_chars": 120, "num_passages": 32, "judged_passages": 8, "judge_model": "new:bert", "judge_max_steps": 30,
+        "judge_learning_rate": 1e-3, "judge_batch_size": 16, "judge_tokens": 64, "sampling": "plain",
+    }  # fmt: skip
+
+    model: str = "base:demo_base"
+    """Base of every model: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, which makes a base once and reuses it."""
+    corpora: dict[str, str] = {"keeper": "voices:keeper", "almanac": "voices:almanac"}
+    """Texts to imitate, each with a name: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
+    general: dict[str, str] = {}
+    """Other real text, each with a name: it shows forgetting and gives the judges a further class.
+    Without it: the base's own text where it is base:CONFIG, else the other corpora."""
+    heldout_share: float = Field(default=0.2, gt=0, lt=0.9)
+    """Share of each text that is never trained on: ceiling, gate and held-out loss need it."""
+    sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
+    """How tokens of passages are drawn; plain is the model's own distribution, judged adds the repetition penalty 1.3."""
+
+    passage_chars: int = Field(default=400, ge=20)
+    """Characters in a judged passage, real or generated."""
+    num_passages: int = Field(default=96, ge=30)
+    """Passages of each model that the verdict rests on; the judges learn from as many passages of the base, twice."""
+    judged_passages: int = Field(default=24, ge=4)
+    """Passages that are judged at a step while a model learns."""
+    judge_steps: int = Field(default=50, ge=1)
+    """Steps between judgements."""
+    judge_model: str = "new:bert"
+    """Judge: a BERT-like folder or Hub id that is fine-tuned, or new:bert for a tiny one from scratch."""
+    judge_max_steps: int = Field(default=150, ge=1)
+    """Updates of the judge."""
+    judge_learning_rate: float = Field(default=5e-5, ge=0)
+    """Peak learning rate of the judge."""
+    judge_batch_size: int = Field(default=16, ge=2)
+    """Passages in an update of the judge."""
+    judge_tokens: int = Field(default=128, ge=8)
+    """Longest passage in the judge's tokens, in training and in use alike."""
+
+    def problems(self) -> list[Problem]:
+        """At least two texts, with names that can be folders and classes."""
+        found = super().problems()
+        reserved = {"base model", "other", "judge", "base"} & set(self.corpora)
+        if len(self.corpora) < 2:
+            found.append(("corpora", f"needs two texts or more, found {len(self.corpora)}: a judge compares them"))
+        if reserved:
+            found.append(("corpora", f"{sorted(reserved)[0]!r} is a name that ftkit uses itself; choose another"))
+        return found
+
+    def judge_settings(self) -> TrainingSettings:
+        """What the judge is trained with."""
+        changes: dict[str, Any] = {
+            "max_steps": self.judge_max_steps, "learning_rate": self.judge_learning_rate, "optimizer": "adamw", "warmup_steps": 0.1,
+            "per_device_train_batch_size": self.judge_batch_size, "gradient_accumulation_steps": 1, "max_grad_norm": 1.0,
+            "lr_scheduler_type": "linear", "lr_floor": 0.0,
+        }  # fmt: skip
+        return self.model_copy(update=changes)
+
+
+def main(settings: ImitateSettings) -> None:
+    """Texts, base, judges, one model for each text, evidence, verdicts, report."""
+    from ftkit.data import load_tokenizer, tokenize_texts
+    from ftkit.evidence import JudgeTexts, PassageWriter, cut_passages, decide, gather_evidence, seat_panel
+    from ftkit.generation import PRESETS
+    from ftkit.models import check_vocabulary, load_model, reload_difference, save_model
+    from ftkit.report import announce, write_report
+    from ftkit.runs import open_run
+    from ftkit.studies import load_texts, prepare_base
+    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+
+    with open_run(settings, __file__) as run:
+        if run.finished:
+            return announce(run)
+
+        # The base, the texts to imitate, and other text.
+        base_source = prepare_base(settings.model)
+        texts = load_texts(settings.corpora, settings, run)
+        general = load_texts(settings.general, settings, run) if settings.general else base_source.texts
+        train_texts = [piece for text in texts.values() for piece in text.train]
+        tokenizer = load_tokenizer(settings.tokenizer or base_source.model, texts=train_texts)
+
+        def new_model() -> Any:
+            return load_model(
+                base_source.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=settings.window_tokens, revision=settings.revision
+            )
+
+        base = new_model()
+        check_vocabulary(base, tokenizer)
+
+        # What the base writes: to teach the judges, to test them, and as the floor; no passage serves twice.
+        others = general or texts
+        neutral = tokenize_texts([piece for text in others.values() for piece in text.heldout], tokenizer)
+        writer = PassageWriter(tokenizer, neutral, settings.passage_chars, PRESETS[settings.sampling])
+        writer.check(base)
+        n, chars = settings.num_passages, settings.passage_chars
+        floor, taught = writer.write(base, n, settings.seed), writer.write(base, 3 * n, settings.seed + 1)
+
+        # Two judges of different kinds, each behind its gate.
+        real = {name: cut_passages(text.heldout, chars) for name, text in texts.items()}
+        classes = JudgeTexts(
+            train={name: cut_passages(text.train, chars) for name, text in texts.items()} | {"base model": taught[n:]},
+            heldout=real | {"base model": taught[:n]},
+        )
+        if general:
+            classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
+            classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
+        panel = seat_panel(classes, list(texts), settings, run)
+
+        # One model for each text, judged while it learns.
+        for name, text in texts.items():
+            if run.sealed(name):
+                continue
+            model = new_model()
+            train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
+            source = TokenWindows(train, settings.window_tokens, settings.seed)
+
+            def judge(step: int, name: str = name, model: Any = model) -> None:
+                passages = writer.write(model, settings.judged_passages, settings.seed)
+                run.log("metrics.jsonl", {"model": name, "step": step, "split": "judge", **panel.glance(name, passages)})
+                sample = {"model": name, "step": step, "seed": settings.seed, "sampling": writer.sampling.as_dict()}
+                run.log("samples.jsonl", *({**sample, "text": passage} for passage in passages[:4]))
+
+            with Engine(model, NEXT_TOKEN, source, settings, CheckpointFolder(run.checkpoints(name), settings.save_total_limit)) as engine:
+                for record in follow(engine, run, name, train, heldout):
+                    if run.is_main and (record.step % settings.judge_steps == 0 or record.step == settings.max_steps):
+                        judge(record.step)
+            if run.is_main:
+                save_model(model, tokenizer, run.model(name))
+                run.seal(name, reload_difference=reload_difference(model, run.model(name), source.rows(range(2))["input_ids"]))
+
+        # Evidence for each model, from the folder it was saved to.
+        if not run.is_main:
+            return
+        found, passages, verdicts = {}, {"base model": floor}, {}
+        known = [piece for text in {**texts, **general}.values() for piece in (*text.train, *text.heldout)]
+        for name, text in texts.items():
+            tuned = load_model(str(run.model(name)))
+            passages[name] = writer.write(tuned, n, settings.seed)
+            other = general or {o: t for o, t in texts.items() if o != name}
+            evidence = gather_evidence(
+                base, tuned, heldout=tokenize_texts(text.heldout, tokenizer), general_name=", ".join(other),
+                general=tokenize_texts([piece for t in other.values() for piece in t.heldout], tokenizer),
+                window_tokens=settings.window_tokens, train_texts=text.train, known_texts=known, base_passages=floor,
+                tuned_passages=passages[name], real_passages=real[name], styles=panel.score(name, floor, passages[name], real[name]),
+                reload_difference=run.sealed(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
+            )  # fmt: skip
+            found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
+        run.write_json("evidence.json", {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real})
+        run.write_json("verdict.json", verdicts)
+        write_report(run)
+        announce(run)
+
+
+if __name__ == "__main__":
+    launch(main)

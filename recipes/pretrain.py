@@ -1,0 +1,128 @@
+"""What does a model learn from nothing but your text?
+
+Random weights of any architecture, one text or several, random windows; samples while it learns; a verdict that
+compares the trained model with the untrained one on text that neither has seen.
+
+    ftkit run pretrain --corpus gutenberg:829
+    accelerate launch recipes/pretrain.py --config pretrain_model5_small
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ftkit.config import TrainingSettings, launch
+from ftkit.config.settings import Problem
+
+
+class PretrainSettings(TrainingSettings):
+    """Pretraining: the shared settings, with defaults for learning from scratch."""
+
+    FAST = {
+        "corpora": {}, "corpus": "voices:keeper:6000", "tokenizer": "train:512", "max_steps": 30, "window_tokens": 96,
+        "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "warmup_steps": 0, "eval_steps": 10,
+        "sample_steps": 10, "save_steps": 10, "passage_chars": 120, "num_passages": 16, "sample_prompt": "",
+    }  # fmt: skip
+
+    corpus: str | None = None
+    """Text to learn: file, folder/, gutenberg:ID, https://..., hub:NAME[:SPLIT][#COLUMN] or voices:NAME."""
+    corpora: dict[str, str] = {}
+    """Several texts to learn together, each with a name; instead of corpus."""
+    tokenizer: str | None = "train:2048"
+    """Tokenizer: a folder, a Hub id, tiktoken:NAME, byte, or train:SIZE (byte-level BPE trained on the text)."""
+    learning_rate: float = Field(default=1e-3, ge=0)
+    """Peak learning rate of AdamW."""
+    sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
+    """How tokens of samples and passages are drawn; plain is the model's own distribution."""
+    sample_steps: int = Field(default=100, ge=1)
+    """Steps between samples."""
+    sample_prompt: str = ""
+    """Beginning of every sample; empty: the end-of-text token."""
+    passage_chars: int = Field(default=400, ge=20)
+    """Characters in a passage that is measured."""
+    num_passages: int = Field(default=64, ge=8)
+    """Passages of each model that are measured."""
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The texts by name."""
+        return {"corpus": self.corpus} if self.corpus else self.corpora
+
+    def problems(self) -> list[Problem]:
+        """One text or several, not both and not none."""
+        wrong = bool(self.corpus) == bool(self.corpora)
+        return super().problems() + ([("corpus", "give either corpus or corpora, one of them")] if wrong else [])
+
+
+def main(settings: PretrainSettings) -> None:
+    """Train, compare with the untrained model, report."""
+    from ftkit.data import load_tokenizer, tokenize_texts
+    from ftkit.evidence import PassageWriter, cut_passages, decide, gather_evidence
+    from ftkit.generation import PRESETS, generate_passages
+    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.report import announce, write_report
+    from ftkit.runs import open_run
+    from ftkit.studies import load_texts
+    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+
+    with open_run(settings, __file__) as run:
+        if run.finished:
+            return announce(run)
+
+        # Text, divided before it is tokenized.
+        texts = load_texts(settings.sources, settings, run)
+        train_texts = [piece for text in texts.values() for piece in text.train]
+        heldout_texts = [piece for text in texts.values() for piece in text.heldout]
+        tokenizer = load_tokenizer(settings.tokenizer or settings.model, texts=train_texts)
+        train, heldout = tokenize_texts(train_texts, tokenizer), tokenize_texts(heldout_texts, tokenizer)
+
+        # The model, from random weights.
+        def untrained():
+            return load_model(settings.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=settings.window_tokens)
+
+        model = untrained()
+        sampling = PRESETS[settings.sampling]
+        writer = PassageWriter(tokenizer, heldout, settings.passage_chars, sampling)
+        writer.check(model)
+
+        def sample(step: int) -> None:
+            passage = generate_passages(
+                model, tokenizer, [settings.sample_prompt], new_tokens=writer.new_tokens, sampling=sampling, seed=settings.seed
+            )[0]
+            run.log(
+                "samples.jsonl",
+                {"model": "model", "step": step, "prompt": passage.prompt, "text": passage.text, "seed": settings.seed, "sampling": sampling.as_dict()},
+            )
+
+        # Training.
+        if run.sealed("model") is None:
+            source = TokenWindows(train, settings.window_tokens, settings.seed)
+            checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
+            with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
+                if run.is_main and engine.step == 0:
+                    sample(0)
+                for record in follow(engine, run, "model", train, heldout):
+                    if run.is_main and (record.step % settings.sample_steps == 0 or record.step == settings.max_steps):
+                        sample(record.step)
+            if run.is_main:
+                save_model(model, tokenizer, run.model("model"))
+                run.seal("model", reload_difference=reload_difference(model, run.model("model"), source.rows(range(2))["input_ids"]))
+
+        # Evidence: the trained model beside the untrained one.
+        if run.is_main:
+            base, tuned = untrained(), load_model(str(run.model("model")))
+            passages = {name: writer.write(m, settings.num_passages, settings.seed) for name, m in (("base", base), ("tuned", tuned))}
+            evidence = gather_evidence(
+                base, tuned, heldout=heldout, general=None, general_name="", window_tokens=settings.window_tokens,
+                train_texts=train_texts, known_texts=train_texts + heldout_texts, base_passages=passages["base"],
+                tuned_passages=passages["tuned"], real_passages=cut_passages(heldout_texts, settings.passage_chars), styles=(),
+                reload_difference=run.sealed("model")["reload_difference"], passes=run.manifest["plan"]["model"]["passes"],
+            )  # fmt: skip
+            run.write_json("evidence.json", {"models": {"model": evidence.as_dict()}, "judges": {}, "passages": {"model": passages}})
+            run.write_json("verdict.json", {"model": decide(evidence).as_dict()})
+            write_report(run)
+            announce(run)
+
+
+if __name__ == "__main__":
+    launch(main)
