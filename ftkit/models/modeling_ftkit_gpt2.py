@@ -9,7 +9,7 @@ Shapes: B rows, T tokens, H heads, D = C / H, C ``hidden_size``, V ``vocab_size`
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutputWithPast,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_ftkit_gpt2 import FtkitGPT2Config
@@ -261,7 +261,7 @@ class FtkitGPT2Model(FtkitGPT2PreTrainedModel):
 
     @merge_with_config_defaults
     @capture_outputs
-    def forward(
+    def forward(  # type: ignore[misc]  # the type of kwargs names position_ids too
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -269,7 +269,7 @@ class FtkitGPT2Model(FtkitGPT2PreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Turn tokens into their last hidden states.
 
@@ -360,7 +360,7 @@ class FtkitGPT2ForCausalLM(FtkitGPT2PreTrainedModel, GenerationMixin):
         self.post_init()
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # the type of kwargs names position_ids too
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -370,7 +370,7 @@ class FtkitGPT2ForCausalLM(FtkitGPT2PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Predict the next token at each position.
 
@@ -431,7 +431,7 @@ class FtkitGPT2ForSequenceClassification(FtkitGPT2PreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    def forward(
+    def forward(  # type: ignore[misc]  # the type of kwargs names position_ids too
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -440,7 +440,7 @@ class FtkitGPT2ForSequenceClassification(FtkitGPT2PreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast:
         """Score each row.
 
