@@ -1,5 +1,4 @@
 # mypy: allow-subclassing-any, allow-untyped-calls
-# ruff: noqa: RUF012
 # (transformers is typed in part only, and reads plain class attributes.)
 # This file travels to the Hub beside saved weights: it may import nothing of ftkit.
 """Configuration of ftkit's own GPT-2."""

@@ -335,6 +335,7 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
             attn_implementation=attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported below, with both shapes
+            adapter_kwargs={"local_files_only": options.get("local_files_only", False)},  # not passed on by 5.23
             **options,
         )
         return pair
@@ -351,7 +352,8 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
 
 def _check_direction(config: Any, task: str, where: str) -> None:
     """Refuse a bidirectional encoder as a causal model: BERT's class takes it and lets each token see its future."""
-    if task == "causal-lm" and getattr(config, "is_decoder", None) is False:
+    is_encoder = getattr(config, "is_decoder", None) is False and not config.is_encoder_decoder
+    if task == "causal-lm" and is_encoder:
         raise ModelError(
             f"{where}: the architecture {config.model_type} reads in both directions (is_decoder is false), so it"
             " cannot predict the next token. Use it for sequence-classification, or take a GPT-like model."

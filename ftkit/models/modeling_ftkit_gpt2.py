@@ -1,5 +1,4 @@
 # mypy: allow-subclassing-any, allow-untyped-calls, allow-untyped-decorators
-# ruff: noqa: RUF012
 # (transformers is typed in part only, and reads plain class attributes.)
 # This file travels to the Hub beside saved weights: of ftkit it may import the configuration, relatively, and no more.
 """ftkit's own GPT-2: pre-norm blocks, learned positions, raw logits, in the layout that the ecosystem's tools know.
@@ -467,7 +466,8 @@ class FtkitGPT2ForSequenceClassification(FtkitGPT2PreTrainedModel):
         )
         hidden_states = outputs.last_hidden_state
         rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
-        logits = self.score(hidden_states[rows, self._last_token(hidden_states, input_ids, attention_mask)])
+        # Every token is scored before one is picked, as in GPT-2: the same sums in the same order, bit for bit.
+        logits = self.score(hidden_states)[rows, self._last_token(hidden_states, input_ids, attention_mask)]
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs)
