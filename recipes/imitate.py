@@ -20,15 +20,16 @@ class ImitateSettings(TrainingSettings):
     """Style transfer: the shared settings, the texts to imitate, and the judge."""
 
     FAST = {
-        "corpora": {"keeper": "voices:keeper:12000", "almanac": "voices:almanac:12000"}, "general": {}, "tokenizer": "train:512",
-        "max_steps": 20, "window_tokens": 96, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3,
-        "optimizer": "adamw", "warmup_steps": 0, "eval_steps": 10, "judge_steps": 10, "save_steps": 10, "eval_windows": 16,
-        "passage_chars": 120, "num_passages": 32, "judged_passages": 8, "judge_model": "new:bert", "judge_max_steps": 30,
+        "corpora": {"keeper": "voices:keeper:12000", "almanac": "voices:almanac:12000"}, "general": {},
+        "tokenizer": "train:512", "max_steps": 20, "window_tokens": 96, "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "optimizer": "adamw", "warmup_steps": 0,
+        "eval_steps": 10, "judge_steps": 10, "save_steps": 10, "eval_windows": 16, "passage_chars": 120,
+        "num_passages": 32, "judged_passages": 8, "judge_model": "new:bert", "judge_max_steps": 30,
         "judge_learning_rate": 1e-3, "judge_batch_size": 16, "judge_tokens": 64, "sampling": "plain",
     }  # fmt: skip
 
     model: str = "base:demo_base"
-    """Base of every model: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, which makes a base once and reuses it."""
+    """Base of every model: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
     corpora: dict[str, str] = {"keeper": "voices:keeper", "almanac": "voices:almanac"}
     """Texts to imitate, each with a name: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
     general: dict[str, str] = {}
@@ -37,7 +38,7 @@ class ImitateSettings(TrainingSettings):
     heldout_share: float = Field(default=0.2, gt=0, lt=0.9)
     """Share of each text that is never trained on: ceiling, gate and held-out loss need it."""
     sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
-    """How tokens of passages are drawn; plain is the model's own distribution, judged adds the repetition penalty 1.3."""
+    """How tokens of passages are drawn; plain is the model's own distribution, judged adds repetition penalty 1.3."""
 
     passage_chars: int = Field(default=400, ge=20)
     """Characters in a judged passage, real or generated."""
@@ -71,9 +72,9 @@ class ImitateSettings(TrainingSettings):
     def judge_settings(self) -> TrainingSettings:
         """What the judge is trained with."""
         changes: dict[str, Any] = {
-            "max_steps": self.judge_max_steps, "learning_rate": self.judge_learning_rate, "optimizer": "adamw", "warmup_steps": 0.1,
-            "per_device_train_batch_size": self.judge_batch_size, "gradient_accumulation_steps": 1, "max_grad_norm": 1.0,
-            "lr_scheduler_type": "linear", "lr_floor": 0.0,
+            "max_steps": self.judge_max_steps, "learning_rate": self.judge_learning_rate, "optimizer": "adamw",
+            "warmup_steps": 0.1, "per_device_train_batch_size": self.judge_batch_size,
+            "gradient_accumulation_steps": 1, "max_grad_norm": 1.0, "lr_scheduler_type": "linear", "lr_floor": 0.0,
         }  # fmt: skip
         return self.model_copy(update=changes)
 
@@ -91,7 +92,8 @@ def main(settings: ImitateSettings) -> None:
 
     with open_run(settings, __file__) as run:
         if run.finished:
-            return announce(run)
+            announce(run)
+            return
 
         # The base, the texts to imitate, and other text.
         base_source = prepare_base(settings.model)
@@ -102,7 +104,11 @@ def main(settings: ImitateSettings) -> None:
 
         def new_model() -> Any:
             return load_model(
-                base_source.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=settings.window_tokens, revision=settings.revision
+                base_source.model,
+                seed=settings.seed,
+                vocab_size=len(tokenizer),
+                max_positions=settings.window_tokens,
+                revision=settings.revision,
             )
 
         base = new_model()
@@ -137,17 +143,24 @@ def main(settings: ImitateSettings) -> None:
 
             def judge(step: int, name: str = name, model: Any = model) -> None:
                 passages = writer.write(model, settings.judged_passages, settings.seed)
-                run.log("metrics.jsonl", {"model": name, "step": step, "split": "judge", **panel.glance(name, passages)})
+                run.log(
+                    "metrics.jsonl", {"model": name, "step": step, "split": "judge", **panel.glance(name, passages)}
+                )
                 sample = {"model": name, "step": step, "seed": settings.seed, "sampling": writer.sampling.as_dict()}
                 run.log("samples.jsonl", *({**sample, "text": passage} for passage in passages[:4]))
 
-            with Engine(model, NEXT_TOKEN, source, settings, CheckpointFolder(run.checkpoints(name), settings.save_total_limit)) as engine:
+            with Engine(
+                model, NEXT_TOKEN, source, settings, CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            ) as engine:
                 for record in follow(engine, run, name, train, heldout):
                     if run.is_main and (record.step % settings.judge_steps == 0 or record.step == settings.max_steps):
                         judge(record.step)
             if run.is_main:
                 save_model(model, tokenizer, run.model(name))
-                run.seal(name, reload_difference=reload_difference(model, run.model(name), source.rows(range(2))["input_ids"]))
+                run.seal(
+                    name,
+                    reload_difference=reload_difference(model, run.model(name), source.rows(range(2))["input_ids"]),
+                )
 
         # Evidence for each model, from the folder it was saved to.
         if not run.is_main:
@@ -162,11 +175,15 @@ def main(settings: ImitateSettings) -> None:
                 base, tuned, heldout=tokenize_texts(text.heldout, tokenizer), general_name=", ".join(other),
                 general=tokenize_texts([piece for t in other.values() for piece in t.heldout], tokenizer),
                 window_tokens=settings.window_tokens, train_texts=text.train, known_texts=known, base_passages=floor,
-                tuned_passages=passages[name], real_passages=real[name], styles=panel.score(name, floor, passages[name], real[name]),
-                reload_difference=run.sealed(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
+                tuned_passages=passages[name], real_passages=real[name],
+                styles=panel.score(name, floor, passages[name], real[name]),
+                reload_difference=run.result(name)["reload_difference"],
+                passes=run.manifest["plan"][name]["passes"],
             )  # fmt: skip
             found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
-        run.write_json("evidence.json", {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real})
+        run.write_json(
+            "evidence.json", {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real}
+        )
         run.write_json("verdict.json", verdicts)
         write_report(run)
         announce(run)

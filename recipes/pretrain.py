@@ -7,7 +7,7 @@ compares the trained model with the untrained one on text that neither has seen.
     accelerate launch recipes/pretrain.py --config pretrain_model5_small
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,9 +19,10 @@ class PretrainSettings(TrainingSettings):
     """Pretraining: the shared settings, with defaults for learning from scratch."""
 
     FAST = {
-        "corpora": {}, "corpus": "voices:keeper:6000", "tokenizer": "train:512", "max_steps": 30, "window_tokens": 96,
-        "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "warmup_steps": 0, "eval_steps": 10,
-        "sample_steps": 10, "save_steps": 10, "passage_chars": 120, "num_passages": 16, "sample_prompt": "",
+        "corpora": {}, "corpus": "voices:keeper:10000", "tokenizer": "train:512", "max_steps": 30, "window_tokens": 96,
+        "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "warmup_steps": 0,
+        "eval_steps": 10, "sample_steps": 10, "save_steps": 10, "passage_chars": 120, "num_passages": 16,
+        "sample_prompt": "",
     }  # fmt: skip
 
     corpus: str | None = None
@@ -67,7 +68,8 @@ def main(settings: PretrainSettings) -> None:
 
     with open_run(settings, __file__) as run:
         if run.finished:
-            return announce(run)
+            announce(run)
+            return
 
         # Text, divided before it is tokenized.
         texts = load_texts(settings.sources, settings, run)
@@ -77,8 +79,10 @@ def main(settings: PretrainSettings) -> None:
         train, heldout = tokenize_texts(train_texts, tokenizer), tokenize_texts(heldout_texts, tokenizer)
 
         # The model, from random weights.
-        def untrained():
-            return load_model(settings.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=settings.window_tokens)
+        def untrained() -> Any:
+            return load_model(
+                settings.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=settings.window_tokens
+            )
 
         model = untrained()
         sampling = PRESETS[settings.sampling]
@@ -87,11 +91,23 @@ def main(settings: PretrainSettings) -> None:
 
         def sample(step: int) -> None:
             passage = generate_passages(
-                model, tokenizer, [settings.sample_prompt], new_tokens=writer.new_tokens, sampling=sampling, seed=settings.seed
+                model,
+                tokenizer,
+                [settings.sample_prompt],
+                new_tokens=writer.new_tokens,
+                sampling=sampling,
+                seed=settings.seed,
             )[0]
             run.log(
                 "samples.jsonl",
-                {"model": "model", "step": step, "prompt": passage.prompt, "text": passage.text, "seed": settings.seed, "sampling": sampling.as_dict()},
+                {
+                    "model": "model",
+                    "step": step,
+                    "prompt": passage.prompt,
+                    "text": passage.text,
+                    "seed": settings.seed,
+                    "sampling": sampling.as_dict(),
+                },
             )
 
         # Training.
@@ -106,19 +122,35 @@ def main(settings: PretrainSettings) -> None:
                         sample(record.step)
             if run.is_main:
                 save_model(model, tokenizer, run.model("model"))
-                run.seal("model", reload_difference=reload_difference(model, run.model("model"), source.rows(range(2))["input_ids"]))
+                run.seal(
+                    "model",
+                    reload_difference=reload_difference(model, run.model("model"), source.rows(range(2))["input_ids"]),
+                )
 
         # Evidence: the trained model beside the untrained one.
         if run.is_main:
             base, tuned = untrained(), load_model(str(run.model("model")))
-            passages = {name: writer.write(m, settings.num_passages, settings.seed) for name, m in (("base", base), ("tuned", tuned))}
+            passages = {
+                "base model": writer.write(base, settings.num_passages, settings.seed),
+                "model": writer.write(tuned, settings.num_passages, settings.seed),
+            }
+            real = cut_passages(heldout_texts, settings.passage_chars)
             evidence = gather_evidence(
                 base, tuned, heldout=heldout, general=None, general_name="", window_tokens=settings.window_tokens,
-                train_texts=train_texts, known_texts=train_texts + heldout_texts, base_passages=passages["base"],
-                tuned_passages=passages["tuned"], real_passages=cut_passages(heldout_texts, settings.passage_chars), styles=(),
-                reload_difference=run.sealed("model")["reload_difference"], passes=run.manifest["plan"]["model"]["passes"],
+                train_texts=train_texts, known_texts=train_texts + heldout_texts, base_passages=passages["base model"],
+                tuned_passages=passages["model"], real_passages=real, styles=(),
+                reload_difference=run.result("model")["reload_difference"],
+                passes=run.manifest["plan"]["model"]["passes"],
             )  # fmt: skip
-            run.write_json("evidence.json", {"models": {"model": evidence.as_dict()}, "judges": {}, "passages": {"model": passages}})
+            run.write_json(
+                "evidence.json",
+                {
+                    "models": {"model": evidence.as_dict()},
+                    "judges": {},
+                    "passages": passages,
+                    "real": {"model": real},
+                },
+            )
             run.write_json("verdict.json", {"model": decide(evidence).as_dict()})
             write_report(run)
             announce(run)

@@ -11,7 +11,11 @@ from ftkit import __version__
 __all__ = ["main"]
 
 app = typer.Typer(
-    name="ftkit", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Fine-tune small language models and learn, with evidence, whether it worked."
+    name="ftkit",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Fine-tune small language models and learn, with evidence, whether it worked.",
 )
 
 
@@ -22,20 +26,26 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     pass
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
-def run(context: typer.Context, name: Annotated[str, typer.Argument(help="A recipe, a configuration, or a file of either.")]) -> None:
+def run(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="A recipe, a configuration, or a file of either.")]
+) -> None:
     """Run a recipe or a configuration; 'ftkit run NAME --help' shows its settings."""
     from ftkit.config.launch import report_errors
 
     def start() -> None:
         from ftkit.config import find_config, find_recipe, launch, list_entries
+        from ftkit.config.catalogue import load_recipe
         from ftkit.config.reading import read_yaml
         from ftkit.errors import ConfigError, nearest_name
-        from ftkit.config.catalogue import load_recipe
 
         arguments = list(context.args)
         names = {entry.name: entry for entry in list_entries()}
@@ -44,7 +54,8 @@ def run(context: typer.Context, name: Annotated[str, typer.Argument(help="A reci
             path = find_config(name)
             recipe = read_yaml(path).values.get("recipe")
             if not isinstance(recipe, str):
-                raise ConfigError(f"{path}: does not say which recipe runs it; add a line 'recipe: NAME'{nearest_name('', [e.name for e in names.values() if e.kind == 'recipe'])}")
+                known = nearest_name("", [entry.name for entry in names.values() if entry.kind == "recipe"])
+                raise ConfigError(f"{path}: does not say which recipe runs it; add a line 'recipe: NAME'{known}")
             arguments = ["--config", str(path), *arguments]
         elif name not in names and "/" not in name and not name.endswith(".py"):
             raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
@@ -62,9 +73,9 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
     def start() -> None:
         from ftkit.config import find_recipe, launch
+        from ftkit.config.catalogue import load_recipe
         from ftkit.config.reading import read_yaml
         from ftkit.errors import CheckpointError
-        from ftkit.config.catalogue import load_recipe
 
         if not (folder / "config.yaml").is_file():
             raise CheckpointError(f"{folder}: is not the folder of a run: there is no config.yaml in it")
@@ -103,7 +114,9 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
         names = {entry.name: entry for entry in list_entries()}
         if name not in names:
             raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
-        paths = [names[name].path] if names[name].kind == "recipe" else [find_recipe(names[name].recipe), names[name].path]
+        paths = (
+            [names[name].path] if names[name].kind == "recipe" else [find_recipe(names[name].recipe), names[name].path]
+        )
         if existing := [path.name for path in paths if Path(path.name).exists()]:
             raise ConfigError(f"{', '.join(existing)}: already in this folder; nothing was copied")
         for path in paths:

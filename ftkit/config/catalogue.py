@@ -73,7 +73,9 @@ def find_recipe(name: str) -> Path:
         return path
     path = recipes_folder() / f"{name}.py"
     if not path.is_file():
-        raise ConfigError(f"there is no recipe {name!r}{nearest_name(name, (e.name for e in list_entries() if e.kind == 'recipe'))}")
+        raise ConfigError(
+            f"there is no recipe {name!r}{nearest_name(name, (e.name for e in list_entries() if e.kind == 'recipe'))}"
+        )
     return path
 
 
@@ -89,7 +91,9 @@ def find_config(name: str) -> Path:
     if _is_path(name, ".yaml") or name.endswith(".yml"):
         path = Path(name).expanduser()
         if not path.is_file():
-            raise ConfigError(f"configuration {name!r}: there is no such file; 'ftkit list' shows the names that need no path")
+            raise ConfigError(
+                f"configuration {name!r}: there is no such file; 'ftkit list' shows the names that need no path"
+            )
         return path
     path = recipes_folder() / "configs" / f"{name}.yaml"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""From a command line to a recipe's ``main(settings)``, and from what happens there to an exit code."""
+"""From a command line to a recipe's ``main(settings)``, and from its end to an exit code."""
 
 import errno
 import logging
@@ -23,7 +23,9 @@ def main_settings(main: Callable[..., None]) -> type[Settings]:
     hints = typing.get_type_hints(main)
     settings_class = hints.get("settings")
     if not (isinstance(settings_class, type) and issubclass(settings_class, Settings)):
-        raise ConfigError(f"{main.__module__}: a recipe needs 'def main(settings: X) -> None' with X a subclass of ftkit.config.Settings")
+        raise ConfigError(
+            f"{main.__module__}: a recipe needs 'def main(settings: X) -> None', X a subclass of ftkit.config.Settings"
+        )
     return settings_class
 
 

@@ -18,7 +18,9 @@ __all__ = ["Located", "parse_scalar", "read_yaml"]
 _LARGEST_FILE = 256 * 1024  # bytes; a configuration is a page, not a data set
 
 # YAML 1.2 floats: PyYAML follows 1.1, where 1e-5 (no dot, no sign) is a string.
-_FLOAT = re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$")
+_FLOAT = re.compile(
+    r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+)
 # YAML 1.1 reads yes, no, on, off as booleans; YAML 1.2 does not, and a corpus may be called "no".
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
@@ -51,7 +53,7 @@ class Located:
 def parse_scalar(text: str) -> Any:
     """Read one flag value as YAML would: a number, a boolean, null or the text itself."""
     loader = _Loader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     node = yaml.ScalarNode(tag, text)
     try:
         return loader.construct_object(node)
@@ -80,11 +82,15 @@ def read_yaml(path: Path) -> Located:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}; save it as UTF-8") from None
+        raise ConfigError(
+            f"{path}: is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}; save it as UTF-8"
+        ) from None
     try:
         root = _compose(text)
     except RecursionError:
-        raise ConfigError(f"{path}: is nested too deeply for a configuration; settings are one or two levels deep") from None
+        raise ConfigError(
+            f"{path}: is nested too deeply for a configuration; settings are one or two levels deep"
+        ) from None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: is not valid YAML: {error.problem or error.context or error}") from None
@@ -93,7 +99,9 @@ def read_yaml(path: Path) -> Located:
     if root is None:
         return Located(path, {}, {})
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}:{root.start_mark.line + 1}: holds a {root.id} at the top; a configuration is 'key: value' lines")
+        raise ConfigError(
+            f"{path}:{root.start_mark.line + 1}: holds a {_kind(root)}; a configuration is 'key: value' lines"
+        )
     problems: list[str] = []
     lines: dict[str, int] = {}
     values = _mapping(root, "", path, lines, problems)
@@ -102,25 +110,34 @@ def read_yaml(path: Path) -> Located:
     return Located(path, values, lines)
 
 
+def _kind(node: yaml.Node) -> str:
+    return {yaml.ScalarNode: "single value", yaml.SequenceNode: "list"}.get(type(node), "mapping")
+
+
 def _compose(text: str) -> yaml.Node | None:
     """The node tree of a text; refuses anchors, aliases and explicit tags as they are met, so nothing can expand."""
     for event in yaml.parse(text, Loader=_Loader):
+        problem = ""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not used in configurations", problem_mark=event.start_mark)
-        if getattr(event, "tag", None):
-            raise yaml.MarkedYAMLError(problem=f"the tag {event.tag!r} is not used in configurations", problem_mark=event.start_mark)
+            problem = "anchors and aliases are not used in configurations"
+        elif tag := getattr(event, "tag", None):
+            problem = f"the tag {tag!r} is not used in configurations"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
     node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return node
 
 
-def _mapping(node: yaml.MappingNode, prefix: str, path: Path, lines: dict[str, int], problems: list[str]) -> dict[str, Any]:
+def _mapping(
+    node: yaml.MappingNode, prefix: str, path: Path, lines: dict[str, int], problems: list[str]
+) -> dict[str, Any]:
     """Build a mapping, noting the line of each key and every key that stands twice."""
     loader = _Loader("")
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            problems.append(f"{path}:{line}: a key must be a plain name, found a {key_node.id}")
+            problems.append(f"{path}:{line}: a key must be a plain name, found a {_kind(key_node)}")
             continue
         key = str(key_node.value)
         full = f"{prefix}{key}"

@@ -19,7 +19,14 @@ __all__ = ["Flags", "Resolved", "read_flags", "resolve"]
 
 S = TypeVar("S", bound=Settings)
 
-_TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "name: value lines", list: "a list"}
+_TYPE_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "name: value lines",
+    list: "a list",
+}
 
 
 @dataclass
@@ -88,7 +95,9 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
         elif switched_off in fields and _accepts(fields[switched_off].annotation, bool):
             flags.values[switched_off] = False
         elif name != "config" and name not in fields:
-            flags.problems.append(f"--{name}: there is no such setting{nearest_name(name, [*fields, 'config', 'fast'])}")
+            flags.problems.append(
+                f"--{name}: there is no such setting{nearest_name(name, [*fields, 'config', 'fast'])}"
+            )
             if not has_value and rest and not rest[0].startswith("--"):
                 rest.pop(0)
         elif name in fields and fields[name].annotation is bool and not has_value:
@@ -122,7 +131,12 @@ def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
         expected = str(context.get("expected", ""))
         words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
         return f"is {found!r}; allowed: {', '.join(words)}{_near(str(found), words)}"
-    limits = {"greater_than": ("gt", "above"), "greater_than_equal": ("ge", "at least"), "less_than": ("lt", "below"), "less_than_equal": ("le", "at most")}
+    limits = {
+        "greater_than": ("gt", "above"),
+        "greater_than_equal": ("ge", "at least"),
+        "less_than": ("lt", "below"),
+        "less_than_equal": ("le", "at most"),
+    }
     if kind in limits:
         key, words_of_limit = limits[kind]
         return f"is {found!r}; it must be {words_of_limit} {context[key]:g}"
@@ -130,9 +144,18 @@ def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
         return f"is {found!r}; it must be a finite number"
     annotation = settings_class.model_fields[top].annotation if top in settings_class.model_fields else None
     if len(error["loc"]) > 1 and _accepts(annotation, dict):
-        annotation = next(typing.get_args(kind)[1] for kind in (annotation, *typing.get_args(annotation)) if typing.get_origin(kind) is dict)
-    wanted = " or ".join(text for plain, text in _TYPE_NAMES.items() if _accepts(annotation, plain) and not (plain is int and _accepts(annotation, float)))
-    return f"is {found!r} ({_TYPE_NAMES.get(type(found), type(found).__name__)}); it must be {wanted or error['msg'].lower()}"
+        annotation = next(
+            typing.get_args(kind)[1]
+            for kind in (annotation, *typing.get_args(annotation))
+            if typing.get_origin(kind) is dict
+        )
+    wanted = " or ".join(
+        text
+        for plain, text in _TYPE_NAMES.items()
+        if _accepts(annotation, plain) and not (plain is int and _accepts(annotation, float))
+    )
+    kind_found = _TYPE_NAMES.get(type(found), type(found).__name__)
+    return f"is {found!r} ({kind_found}); it must be {wanted or error['msg'].lower()}"
 
 
 def _near(name: str, choices: Sequence[str]) -> str:
@@ -194,8 +217,13 @@ def resolve(settings_class: type[S], recipe: str, flags: Flags) -> Resolved[S]:
             line = f"{where(item['loc'])}: {_message(dict(item), settings_class)}"
             if line not in problems:
                 problems.append(line)
-    settings = settings_class.model_construct(**{key: value for key, value in values.items() if key not in wrong and key in settings_class.model_fields})
-    if not any(field.is_required() and name not in settings.model_fields_set for name, field in settings_class.model_fields.items()):
+    settings = settings_class.model_construct(
+        **{key: value for key, value in values.items() if key not in wrong and key in settings_class.model_fields}
+    )
+    if not any(
+        field.is_required() and name not in settings.model_fields_set
+        for name, field in settings_class.model_fields.items()
+    ):
         problems.extend(f"{where((key,))}: {text}" for key, text in settings.problems() if key not in wrong)
     if problems:
         raise ConfigError("\n".join(sorted(problems, key=_place)))

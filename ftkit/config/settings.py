@@ -35,14 +35,21 @@ def tiny_of(model: str) -> str:
         except (ValueError, KeyError):
             return "new:ftkit_gpt2"
     name = model.lower().removeprefix("openai-community/").removeprefix("google-bert/")
-    return next((f"new:{family}" for prefix, family in _FAMILY_OF_PREFIX.items() if name.startswith(prefix)), "new:ftkit_gpt2")
+    return next(
+        (f"new:{family}" for prefix, family in _FAMILY_OF_PREFIX.items() if name.startswith(prefix)), "new:ftkit_gpt2"
+    )
 
 
 class Settings(BaseModel):
     """What every recipe can be told."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
     FAST: ClassVar[dict[str, Any]] = {}
@@ -133,17 +140,27 @@ class TrainingSettings(Settings):
         if self.bf16 and self.fp16:
             found.append(("fp16", "bf16 and fp16 exclude each other; keep one of them"))
         if "muon_learning_rate" in given and self.optimizer != "muon":
-            found.append(("muon_learning_rate", f"has no effect with optimizer: {self.optimizer}; set optimizer: muon or leave it out"))
+            found.append(
+                (
+                    "muon_learning_rate",
+                    f"has no effect with optimizer: {self.optimizer}; set optimizer: muon or leave it out",
+                )
+            )
         if "lr_floor" in given and self.lr_floor and self.lr_scheduler_type == "constant":
-            found.append(("lr_floor", "has no effect with lr_scheduler_type: constant; choose linear or cosine, or leave it out"))
+            found.append(
+                ("lr_floor", "has no effect with lr_scheduler_type: constant; choose linear or cosine, or leave it out")
+            )
         if self.warmup_steps >= 1 and self.warmup_steps > self.max_steps:
-            found.append(("warmup_steps", f"is {self.warmup_steps:g}, longer than the run (max_steps: {self.max_steps})"))
+            found.append(
+                ("warmup_steps", f"is {self.warmup_steps:g}, longer than the run (max_steps: {self.max_steps})")
+            )
         if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
             found.append(("warmup_steps", f"is {self.warmup_steps:g}; give whole steps, or a share of the run below 1"))
         if "revision" in given and self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
             found.append(("revision", f"has no effect on {self.model!r}, which is not on the Hub"))
         if self.model.startswith("new:") and self.tokenizer is None:
-            found.append(("tokenizer", f"is missing: {self.model!r} has random weights and no tokenizer of its own; e.g. train:2048 or byte"))
+            text = f"is missing: {self.model!r} has random weights and no tokenizer of its own; e.g. train:2048 or byte"
+            found.append(("tokenizer", text))
         return found
 
     @classmethod

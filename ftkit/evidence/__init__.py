@@ -1,6 +1,6 @@
 """Evidence before adjectives: measurements with a floor, a ceiling and an interval, and the verdict they allow."""
 
-from ftkit.evidence.copying import Copying, CopyIndex, copying
+from ftkit.evidence.copying import CopyIndex, Copying, copying
 from ftkit.evidence.fluency import Fluency, fluency
 from ftkit.evidence.gathering import gather_evidence
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise

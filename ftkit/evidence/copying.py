@@ -66,7 +66,11 @@ class CopyIndex:
             gram = words[first : first + self.ngram]
             for place in self._places.get(hash(tuple(gram)), ()):
                 length = 0
-                while first + length < len(words) and place + length < len(self.words) and words[first + length] == self.words[place + length]:
+                while (
+                    first + length < len(words)
+                    and place + length < len(self.words)
+                    and words[first + length] == self.words[place + length]
+                ):
                     length += 1
                 found[first] |= length >= self.ngram  # a shared hash alone is no match
                 best = max(best, (first, length), key=lambda run: run[1]) if length >= self.ngram else best
@@ -74,7 +78,7 @@ class CopyIndex:
 
 
 def _rate(found: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    return found.sum(-1) / np.maximum(counted.sum(-1), 1)
+    return np.asarray(found.sum(-1) / np.maximum(counted.sum(-1), 1))
 
 
 def _interval(found: np.ndarray, counted: np.ndarray) -> Interval:
@@ -110,4 +114,12 @@ def copying(generated: Sequence[str], heldout: Sequence[str], index: CopyIndex) 
     # Passages have one length, so a mean of shares is the share of n-grams, and the difference can be resampled.
     shares = [side[:, 0] / np.maximum(side[:, 1], 1) for side in (ours, real)]
     excess = bootstrap(lambda a, b: a.mean(-1) - b.mean(-1), shares[0], shares[1])
-    return Copying(index.ngram, _interval(ours[:, 0], ours[:, 1]), _interval(real[:, 0], real[:, 1]), excess, run, run_text, real_run)
+    return Copying(
+        index.ngram,
+        _interval(ours[:, 0], ours[:, 1]),
+        _interval(real[:, 0], real[:, 1]),
+        excess,
+        run,
+        run_text,
+        real_run,
+    )

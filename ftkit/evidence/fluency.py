@@ -48,5 +48,9 @@ def fluency(passages: Sequence[str], known_words: Collection[str]) -> Fluency:
         return float(low), float(high)
 
     return Fluency(
-        float(np.mean(repetition)), middle(repetition), float(np.mean(diversity)), middle(diversity), unknown / max(words_seen, 1)
+        float(np.mean(repetition)),
+        middle(repetition),
+        float(np.mean(diversity)),
+        middle(diversity),
+        unknown / max(words_seen, 1),
     )

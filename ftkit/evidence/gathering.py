@@ -61,7 +61,9 @@ def gather_evidence(
         The evidence.
     """
     before, after = held_out_loss(base, heldout, window_tokens), held_out_loss(tuned, heldout, window_tokens)
-    general_pair = (held_out_loss(base, general, window_tokens), held_out_loss(tuned, general, window_tokens)) if general else None
+    general_pair = (
+        (held_out_loss(base, general, window_tokens), held_out_loss(tuned, general, window_tokens)) if general else None
+    )
     known = vocabulary_of(known_texts)
     finite = math.isfinite(after.nats.sum()) and all(bool(torch.isfinite(p).all()) for p in tuned.parameters())
     return Evidence(

@@ -55,7 +55,7 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: 
 
 
 def _block_sums(*arrays: np.ndarray) -> np.ndarray:
-    """Sums over contiguous blocks of windows, [arrays, blocks]: neighbouring windows resemble each other, blocks less."""
+    """Sums over contiguous blocks of windows, [arrays, blocks]: neighbours resemble each other, blocks less."""
     count = min(_BLOCKS, len(arrays[0]))
     edges = np.linspace(0, len(arrays[0]), count + 1).astype(int)
     return np.array([np.add.reduceat(array.astype(float), edges[:-1]) for array in arrays])
@@ -76,7 +76,9 @@ def bits_per_byte(loss: HeldOutLoss, seed: int = 0) -> Interval:
 
 def gain_in_bits(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
     """Bits per byte that the tuned model saves on the same windows (paired); above 0 it is better."""
-    return _resample_blocks(lambda t: (t[0] - t[1]) / math.log(2) / t[2], _block_sums(base.nats, tuned.nats, base.bytes), seed)
+    return _resample_blocks(
+        lambda t: (t[0] - t[1]) / math.log(2) / t[2], _block_sums(base.nats, tuned.nats, base.bytes), seed
+    )
 
 
 def relative_rise(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
@@ -84,7 +86,9 @@ def relative_rise(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Inter
     return _resample_blocks(lambda t: t[1] / t[0] - 1, _block_sums(base.nats, tuned.nats), seed)
 
 
-def gain_over(target: tuple[HeldOutLoss, HeldOutLoss], general: tuple[HeldOutLoss, HeldOutLoss], seed: int = 0) -> Interval:
+def gain_over(
+    target: tuple[HeldOutLoss, HeldOutLoss], general: tuple[HeldOutLoss, HeldOutLoss], seed: int = 0
+) -> Interval:
     """How much more the tuned model gains on the target's text than on general text, in bits per byte.
 
     Args:

@@ -73,7 +73,9 @@ class NgramJudge:
         self.classes = texts.classes
         passages = [passage for group in texts.train.values() for passage in group]
         labels = [number for number, group in enumerate(texts.train.values()) for _ in group]
-        self._features = TfidfVectorizer(analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False)
+        self._features = TfidfVectorizer(
+            analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
+        )
         self._model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
         self._model.fit(self._features.fit_transform(passages), labels)
 
@@ -96,7 +98,7 @@ class EncoderJudge:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
         self.model, self.tokenizer, self.max_tokens = model.eval(), tokenizer, max_tokens
-        self.classes = [str(model.config.id2label[number]) for number in range(model.config.num_labels)]
+        self.classes = [str(label) for _, label in sorted((model.config.id2label or {}).items())]
 
     @torch.inference_mode()
     def probabilities(self, passages: Sequence[str], batch_rows: int = 32) -> np.ndarray:
@@ -134,9 +136,14 @@ class EncoderJudge:
         """
         passages = [passage for group in texts.train.values() for passage in group]
         labels = [number for number, group in enumerate(texts.train.values()) for _ in group]
-        rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * PartialState().num_processes
+        rows = (
+            settings.per_device_train_batch_size * settings.gradient_accumulation_steps * PartialState().num_processes
+        )
         source = ClassifiedTexts(passages, labels, tokenizer, max_tokens, rows, settings.seed)
-        with Engine(model, CLASSIFICATION, source, settings, checkpoints) as engine, progress("judge", settings.max_steps, engine.step) as bar:
+        with (
+            Engine(model, CLASSIFICATION, source, settings, checkpoints) as engine,
+            progress("judge", settings.max_steps, engine.step) as bar,
+        ):
             for record in engine:
                 bar.advance(f"loss {record.loss:.3f}")
         return cls(model, tokenizer, max_tokens)
@@ -155,7 +162,9 @@ class EncoderJudge:
         model = load_model(str(folder), task="sequence-classification")
         judge = cls(model, AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False), max_tokens)
         if missing := set(classes) - set(judge.classes):
-            raise ModelError(f"judge {folder}: knows the classes {judge.classes}, not {sorted(missing)}; train it on these corpora")
+            raise ModelError(
+                f"judge {folder}: knows the classes {judge.classes}, not {sorted(missing)}; train it on these corpora"
+            )
         return judge
 
 
@@ -197,7 +206,10 @@ def gate(judge: Judge, heldout: dict[str, list[str]], targets: Sequence[str], mi
     truth = np.array([number for number, name in enumerate(judge.classes) for _ in heldout[name]])
 
     def aucs(probabilities: np.ndarray) -> dict[str, float]:
-        return {name: float(roc_auc_score(truth == number, probabilities[:, number])) for number, name in enumerate(judge.classes)}
+        return {
+            name: float(roc_auc_score(truth == number, probabilities[:, number]))
+            for number, name in enumerate(judge.classes)
+        }
 
     plain = judge.probabilities(passages)
     auc = aucs(plain)

@@ -27,7 +27,9 @@ class Panel:
     judges: list[Judge]
     gates: dict[str, Gate]
 
-    def score(self, target: str, base: Sequence[str], tuned: Sequence[str], real: Sequence[str]) -> tuple[StyleScore, ...]:
+    def score(
+        self, target: str, base: Sequence[str], tuned: Sequence[str], real: Sequence[str]
+    ) -> tuple[StyleScore, ...]:
         """What every judge says of a model's passages; see ``score_style``."""
         return tuple(score_style(judge, target, base, tuned, real, self.gates[judge.name]) for judge in self.judges)
 
@@ -72,7 +74,9 @@ def seat_panel(texts: JudgeTexts, targets: Sequence[str], settings: Any, run: Ru
         )
         check_vocabulary(model, tokenizer)
         checkpoints = CheckpointFolder(run.checkpoints("judge"), settings.save_total_limit)
-        encoder = EncoderJudge.train(model, tokenizer, texts, settings.judge_settings(), settings.judge_tokens, checkpoints)
+        encoder = EncoderJudge.train(
+            model, tokenizer, texts, settings.judge_settings(), settings.judge_tokens, checkpoints
+        )
         if run.is_main:
             encoder.save(folder)
         run.seal("judge", classes=texts.classes)

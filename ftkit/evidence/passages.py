@@ -49,8 +49,8 @@ class PassageWriter:
         if limit and self.new_tokens + 1 > limit:
             fits = int((limit - 5) / self.new_tokens * self.characters)
             raise ConfigError(
-                f"passage_chars: {self.characters} characters need {self.new_tokens} tokens, and the model has {limit} positions; "
-                f"set passage_chars to {fits} or less, or train with longer windows"
+                f"passage_chars: {self.characters} characters need {self.new_tokens} tokens, and the model has {limit} "
+                f"positions; set passage_chars to {fits} or less, or train with longer windows"
             )
 
     def write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
@@ -65,9 +65,16 @@ class PassageWriter:
             Passages cut to ``characters``, white space folded.
         """
         starts = random_starts(np.asarray(self.starts.ids), count, seed)
-        written = generate_passages(model, self.tokenizer, starts, new_tokens=self.new_tokens, sampling=self.sampling, seed=seed)
+        written = generate_passages(
+            model, self.tokenizer, starts, new_tokens=self.new_tokens, sampling=self.sampling, seed=seed
+        )
         passages = [fit_passage(passage.text, self.characters) for passage in written]
         short = sum(len(passage) < 0.8 * self.characters for passage in passages)
         if short > count / 4:
-            _logger.warning("%d of %d passages are shorter than %d characters: this model writes in shorter tokens than real text", short, count, self.characters)
+            _logger.warning(
+                "%d of %d passages are shorter than %d characters: this model writes in shorter tokens than real text",
+                short,
+                count,
+                self.characters,
+            )
         return passages

@@ -31,7 +31,9 @@ class StyleScore:
     reason: str
 
 
-def score_style(judge: Judge, target: str, base: Sequence[str], tuned: Sequence[str], real: Sequence[str], passed: Gate) -> StyleScore:
+def score_style(
+    judge: Judge, target: str, base: Sequence[str], tuned: Sequence[str], real: Sequence[str], passed: Gate
+) -> StyleScore:
     """Score passages of one model.
 
     Args:
@@ -46,20 +48,29 @@ def score_style(judge: Judge, target: str, base: Sequence[str], tuned: Sequence[
         Means and intervals; a judge that failed its gate, or scores above its ceiling, does not speak.
     """
     place = judge.classes.index(target)
-    probabilities = {name: judge.probabilities(passages) for name, passages in (("base", base), ("tuned", tuned), ("real", real))}
+    probabilities = {
+        name: judge.probabilities(passages) for name, passages in (("base", base), ("tuned", tuned), ("real", real))
+    }
     low, mid, high = (probabilities[name][:, place] for name in ("base", "tuned", "real"))
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return values.mean(-1)
+        return np.asarray(values.mean(-1))
 
     def position(base_p: np.ndarray, tuned_p: np.ndarray, real_p: np.ndarray) -> np.ndarray:
-        return (mean(tuned_p) - mean(base_p)) / np.maximum(mean(real_p) - mean(base_p), 1e-6)
+        span = np.maximum(mean(real_p) - mean(base_p), 1e-6)
+        return np.asarray((mean(tuned_p) - mean(base_p)) / span)
 
     floor, score, ceiling = bootstrap(mean, low), bootstrap(mean, mid), bootstrap(mean, high)
     accuracy = bootstrap(mean, (probabilities["tuned"].argmax(1) == place).astype(float))
     speaks, reason = passed.speaks, passed.reason
     if speaks and score.value > ceiling.high:
-        speaks, reason = False, f"abstains: its score {score.value:.3f} is above what real text gets ({ceiling}), so it is being fooled"
+        speaks, reason = (
+            False,
+            f"abstains: its score {score.value:.3f} is above what real text gets ({ceiling}), so it is being fooled",
+        )
     elif speaks and ceiling.low <= floor.high:
-        speaks, reason = False, f"abstains: real text ({ceiling}) and the base model ({floor}) cannot be told apart by it"
+        speaks, reason = (
+            False,
+            f"abstains: real text ({ceiling}) and the base model ({floor}) cannot be told apart by it",
+        )
     return StyleScore(judge.name, floor, score, ceiling, bootstrap(position, low, mid, high), accuracy, speaks, reason)

@@ -42,8 +42,9 @@ def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
     """
     passages = []
     for text in texts:
-        words, current, length = text.split(), [], 0
-        for word in words:
+        current: list[str] = []
+        length = 0
+        for word in text.split():
             if length + len(word) + bool(current) > characters:
                 passages.append(" ".join(current))
                 current, length = [], 0

@@ -87,12 +87,19 @@ def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
     if not evidence.finite:
         found.append("weights or losses are not finite")
     if evidence.reload_difference > limits.reload_difference:
-        found.append(f"the saved folder computes other logits than the trained model (difference {evidence.reload_difference:.2g})")
+        difference = f"{evidence.reload_difference:.2g}"
+        found.append(f"the saved folder computes other logits than the trained model (difference {difference})")
     base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
     if tuned.repetition > max(real.repetition_range[1], base.repetition):
-        found.append(f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams, real text at most {real.repetition_range[1]:.0%}, the base {base.repetition:.0%}")
+        found.append(
+            f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams, real text at most "
+            f"{real.repetition_range[1]:.0%}, the base {base.repetition:.0%}"
+        )
     if tuned.diversity < min(real.diversity_range[0], base.diversity):
-        found.append(f"its words are few: diversity {tuned.diversity:.2f}, real text at least {real.diversity_range[0]:.2f}, the base {base.diversity:.2f}")
+        found.append(
+            f"its words are few: diversity {tuned.diversity:.2f}, real text at least {real.diversity_range[0]:.2f}, "
+            f"the base {base.diversity:.2f}"
+        )
     return found
 
 
@@ -100,10 +107,23 @@ def _copied(evidence: Evidence, limits: Thresholds) -> list[str]:
     """Reasons to call the model a copy."""
     found, copy = [], evidence.copying
     if copy.excess.low > limits.copied_excess:
-        found.append(f"{copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text, {copy.heldout_rate.value:.1%} of real held-out text's")
+        found.append(
+            f"{copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text, "
+            f"{copy.heldout_rate.value:.1%} of real held-out text's"
+        )
     if copy.longest_run > max(limits.copied_run, copy.heldout_longest_run):
-        found.append(f"it repeats {copy.longest_run} words of the training text in a row; the longest such run in held-out text has {copy.heldout_longest_run}")
+        found.append(
+            f"it repeats {copy.longest_run} words of the training text in a row; the longest such run in held-out "
+            f"text has {copy.heldout_longest_run}"
+        )
     return found
+
+
+def _not_copied(copy: Copying) -> str:
+    return (
+        f"not copied: {copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text (real held-out "
+        f"text: {copy.heldout_rate.value:.1%}), longest run {copy.longest_run} words"
+    )
 
 
 def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
@@ -111,10 +131,8 @@ def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
     reasons, holds = [], True
     if (over := evidence.gain_over_general) is not None:
         holds = over.low > 0
-        reasons.append(
-            f"it gains {over} bits per byte more on the target than on {evidence.general_name}"
-            + ("" if holds else ", which does not show a style of its own")
-        )
+        doubt = "" if holds else ", which does not show a style of its own"
+        reasons.append(f"it gains {over} bits per byte more on the target than on {evidence.general_name}{doubt}")
     else:
         reasons.append("no general text was given, so neither a style of its own nor forgetting was asked")
     speaking = [style for style in evidence.styles if style.speaks]
@@ -122,38 +140,41 @@ def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
         enough = style.position.low >= limits.style_position
         holds = holds and enough
         reasons.append(
-            f"judge {style.judge}: {style.score.value:.2f} between floor {style.floor.value:.2f} and ceiling {style.ceiling.value:.2f}, "
-            f"position {style.position}" + ("" if enough else f"; the lower bound is below {limits.style_position}")
+            f"judge {style.judge}: {style.score.value:.2f} between floor {style.floor.value:.2f} and ceiling "
+            f"{style.ceiling.value:.2f}, position {style.position}"
+            + ("" if enough else f"; the lower bound is below {limits.style_position}")
         )
-    for style in evidence.styles:
-        if not style.speaks:
-            reasons.append(f"judge {style.judge} does not speak: {style.reason}")
+    reasons += [f"judge {style.judge} does not speak: {style.reason}" for style in evidence.styles if not style.speaks]
     if evidence.styles and not speaking:
         reasons.append("no judge speaks, so the style rests on held-out loss alone")
     return holds, reasons
 
 
-def decide(evidence: Evidence, limits: Thresholds = Thresholds()) -> Verdict:
+def _forgetting(evidence: Evidence) -> list[str]:
+    if (rise := evidence.general_rise) is None:
+        return []
+    return [f"loss on {evidence.general_name} changed by {rise.value:+.1%} [{rise.low:+.1%}, {rise.high:+.1%}]"]
+
+
+def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     """Turn evidence into a verdict.
 
     Order: nothing changed; broken; copied; worked; forgot; else unsure.
 
     Args:
         evidence: What was measured.
-        limits: The numbers that decide.
+        limits: The numbers that decide; ``None`` takes the defaults.
 
     Returns:
         The verdict, its reasons and the numbers.
     """
-    gain, forgetting = evidence.gain, evidence.general_rise
-    forgot = forgetting is not None and forgetting.low > limits.forgot_rise
+    limits = limits or Thresholds()
+    gain = evidence.gain
+    forgot = evidence.general_rise is not None and evidence.general_rise.low > limits.forgot_rise
     also = ["forgot"] if forgot else []
-    rise = []
-    if forgetting is not None:
-        rise = [f"loss on {evidence.general_name} changed by {forgetting.value:+.1%} [{forgetting.low:+.1%}, {forgetting.high:+.1%}]"]
     learnt = (
-        f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs {evidence.heldout_base.value:.3f}: "
-        f"gain {gain}"
+        f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs "
+        f"{evidence.heldout_base.value:.3f}: gain {gain}"
     )
     context = []
     base, real = evidence.fluency_base, evidence.fluency_real
@@ -166,24 +187,20 @@ def decide(evidence: Evidence, limits: Thresholds = Thresholds()) -> Verdict:
     if evidence.movement.changed == 0:
         return verdict("nothing", [f"none of {evidence.movement.tensors} tensors changed"], [])
     if evidence.finite and -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
-        return verdict("nothing", [learnt, f"the whole interval lies within {limits.nothing_gain} bits per byte"], also)
-    broken, copied = _broken(evidence, limits), _copied(evidence, limits)
-    style_holds, style_reasons = _style(evidence, limits)
-    if broken:
-        return verdict("broken", [*broken, learnt], also + (["copied"] if copied else []))
-    if copied:
+        inside = f"the whole interval lies within {limits.nothing_gain} bits per byte of no gain"
+        return verdict("nothing", [learnt, inside], also)
+    if broken := _broken(evidence, limits):
+        return verdict("broken", [*broken, learnt], also + (["copied"] if _copied(evidence, limits) else []))
+    if copied := _copied(evidence, limits):
         return verdict("copied", [*copied, learnt], also)
-    if gain.low > limits.worked_gain and style_holds:
-        return verdict("worked", [learnt, *style_reasons, _not_copied(evidence.copying), *rise], also)
-    if forgot and gain.low <= limits.worked_gain:
-        return verdict("forgot", [*rise, learnt], [])
-    if gain.low <= limits.worked_gain:
-        style_reasons.insert(0, "the gain on held-out text is not sure" if gain.high > limits.worked_gain else "it got worse on held-out text")
-    return verdict("unsure", [learnt, *style_reasons, *rise], also)
-
-
-def _not_copied(copy: Copying) -> str:
-    return (
-        f"not copied: {copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text (real held-out text: "
-        f"{copy.heldout_rate.value:.1%}), longest run {copy.longest_run} words"
-    )
+    style_holds, style_reasons = _style(evidence, limits)
+    gained = gain.low > limits.worked_gain
+    if gained and style_holds:
+        reasons = [learnt, *style_reasons, _not_copied(evidence.copying), *_forgetting(evidence)]
+        return verdict("worked", reasons, also)
+    if forgot and not gained:
+        return verdict("forgot", [*_forgetting(evidence), learnt], [])
+    if not gained:
+        unsure = gain.high > limits.worked_gain
+        style_reasons.insert(0, "the gain on held-out text is not sure" if unsure else "it got worse on held-out text")
+    return verdict("unsure", [learnt, *style_reasons, *_forgetting(evidence)], also)

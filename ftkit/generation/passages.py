@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.errors import ModelError
-from ftkit.generation.sampling import Sampling
+from ftkit.generation.sampling import PRESETS, Sampling
 
 __all__ = ["Passage", "generate_passages", "random_starts"]
 
@@ -45,7 +45,9 @@ def _forbidden(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampl
     """Ids that must not come out: rows of the model that the tokenizer has no token for, banned ids, special tokens."""
     rows = int(model.config.get_text_config().vocab_size)
     known = set(tokenizer.get_vocab().values())
-    forbidden = {row for row in range(rows) if row not in known} | set(sampling.banned_ids) | set(tokenizer.all_special_ids)
+    forbidden = (
+        {row for row in range(rows) if row not in known} | set(sampling.banned_ids) | set(tokenizer.all_special_ids)
+    )
     if sampling.allow_stop:
         forbidden.discard(tokenizer.eos_token_id)
     return sorted(id_ for id_ in forbidden if id_ < rows)
@@ -58,7 +60,7 @@ def generate_passages(
     prompts: Sequence[str] | Sequence[Sequence[int]],
     *,
     new_tokens: int,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = PRESETS["plain"],
     seed: int = 0,
     batch_rows: int = 32,
 ) -> list[Passage]:
@@ -79,15 +81,23 @@ def generate_passages(
     Raises:
         ModelError: Prompt and passage do not fit into the model's positions, or there is no token to pad or start with.
     """
-    rows = [list(tokenizer(p, add_special_tokens=False)["input_ids"]) if isinstance(p, str) else list(p) for p in prompts]
+    rows = [
+        list(tokenizer(p, add_special_tokens=False)["input_ids"]) if isinstance(p, str) else list(p) for p in prompts
+    ]
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_id is None:
-        raise ModelError("the tokenizer has neither a pad nor an end-of-text token; set one, e.g. tokenizer.pad_token = '<|endoftext|>'")
+        raise ModelError(
+            "the tokenizer has neither a pad nor an end-of-text token; set one, "
+            "e.g. tokenizer.pad_token = '<|endoftext|>'"
+        )
     rows = [row or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else pad_id] for row in rows]
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = max((len(row) for row in rows), default=0)
     if limit and longest + new_tokens > limit:
-        raise ModelError(f"a prompt of {longest} tokens and {new_tokens} new ones need {longest + new_tokens} positions; the model has {limit}")
+        raise ModelError(
+            f"a prompt of {longest} tokens and {new_tokens} new ones need {longest + new_tokens} positions; "
+            f"the model has {limit}"
+        )
     config = GenerationConfig(
         max_new_tokens=new_tokens,
         min_new_tokens=None if sampling.allow_stop else new_tokens,
@@ -112,10 +122,19 @@ def generate_passages(
             width = max(len(row) for row in part)
             input_ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in part], device=device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=device)
-            output = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
+            output = model.generate(  # type: ignore[operator]
+                input_ids=input_ids, attention_mask=mask, generation_config=config
+            )
             for row, new in zip(part, output[:, width:].tolist(), strict=True):
                 stopped = sampling.allow_stop and tokenizer.eos_token_id in new
                 ids = new[: new.index(tokenizer.eos_token_id)] if stopped else new
-                passages.append(Passage(tokenizer.decode(row), tokenizer.decode(ids), tuple(ids), "end of text" if stopped else "length"))
+                passages.append(
+                    Passage(
+                        str(tokenizer.decode(row)),
+                        str(tokenizer.decode(ids)),
+                        tuple(ids),
+                        "end of text" if stopped else "length",
+                    )
+                )
     model.train(was_training)
     return passages

@@ -1,7 +1,7 @@
 """How the next token is drawn, and presets with names.
 
-The repetition penalty is transformers' rule (Keskar et al. 2019, https://arxiv.org/abs/1909.05858): the logit of a token
-seen before is divided by the penalty where positive and multiplied where negative, once, however often it was seen.
+The repetition penalty is transformers' rule (Keskar et al. 2019, https://arxiv.org/abs/1909.05858): the logit of a
+token seen before is divided by the penalty where positive and multiplied where negative, once, however often it came.
 """
 
 from dataclasses import asdict, dataclass
@@ -42,5 +42,5 @@ PRESETS: dict[str, Sampling] = {
     "top50": Sampling(top_k=50, top_p=0.95),
     "judged": Sampling(repetition_penalty=1.3),
 }
-"""``plain`` is the model's own distribution, the fairest sample of what it learnt; ``judged`` is the course's setting for
-judged passages; ``top50`` is that of lesson 07/04; the others are common in use."""
+"""``plain`` is the model's own distribution, the fairest sample of what it learnt; ``judged`` is the course's setting
+for judged passages; ``top50`` is that of lesson 07/04; the others are common in use."""

@@ -1,7 +1,7 @@
 """One job, one folder: what it was told, what it did, how it ended, and how to go on.
 
-A recipe is resumed by entering it again from the top: each phase asks ``sealed(name)`` and is skipped when its result is
-there; the open phase continues from its newest valid checkpoint, and ``rewind`` cuts what was logged after it.
+A recipe is resumed by entering it again from the top: each phase asks ``sealed(name)`` and is skipped when its result
+is there; the open phase continues from its newest valid checkpoint, and ``rewind`` cuts what was logged after it.
 Only process 0 writes.
 """
 
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,22 @@ from ftkit.runs.files import write_atomically, write_json
 __all__ = ["RunFolder", "open_run"]
 
 _logger = logging.getLogger("ftkit.runs")
-_NAMED_PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "scikit-learn", "numpy")
+_NAMED_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "scikit-learn",
+    "numpy",
+)
 _TOKEN = re.compile(r"\b(?:hf|api_org|ghp|sk)_[A-Za-z0-9]{8,}\b")
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _is_main_process() -> bool:
@@ -74,6 +84,15 @@ class RunFolder:
     def sealed(self, phase: str) -> dict[str, Any] | None:
         """What a finished phase left in the manifest; ``None`` while it is not finished."""
         found: dict[str, Any] | None = self.manifest["phases"].get(phase)
+        return found
+
+    def result(self, phase: str) -> dict[str, Any]:
+        """What a finished phase left in the manifest.
+
+        Raises:
+            KeyError: The phase is not finished; recipes ask ``sealed`` first.
+        """
+        found: dict[str, Any] = self.manifest["phases"][phase]
         return found
 
     def seal(self, phase: str, **results: Any) -> dict[str, Any]:
@@ -171,7 +190,12 @@ def _new_manifest(recipe: str) -> dict[str, Any]:
         "started": _now(),
         "ended": None,
         "versions": versions,
-        "machine": {"system": platform.platform(), "processor": _processor(), "cpus": os.cpu_count(), "host": socket.gethostname()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cpus": os.cpu_count(),
+            "host": socket.gethostname(),
+        },
         "argv": [],
         "data": {},
         "phases": {},
@@ -183,14 +207,18 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: its manifest.json cannot be read ({error}); this is not a run that can be resumed") from None
+        raise CheckpointError(
+            f"{path}: its manifest.json cannot be read ({error}); this is not a run that can be resumed"
+        ) from None
     return manifest
 
 
@@ -199,11 +227,17 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
     if (path / "manifest.json").exists():
         if not settings.resume:
             status = _read_manifest(path)["status"]
-            raise ConfigError(f"{path}: holds a run already (status: {status}); continue it with 'ftkit resume {path}' or choose another output_dir")
+            raise ConfigError(
+                f"{path}: holds a run already (status: {status}); continue it with 'ftkit resume {path}' "
+                "or choose another output_dir"
+            )
         stored = read_yaml(path / "config.yaml").values
         stored.pop("recipe", None)
         if differences := _differences(settings, stored):
-            raise ConfigError(f"{path}: the settings differ from those the run was started with; a resumed run keeps them:\n  " + "\n  ".join(differences))
+            raise ConfigError(
+                f"{path}: the settings differ from those the run was started with; a resumed run keeps them:\n  "
+                + "\n  ".join(differences)
+            )
         return _read_manifest(path)
     if settings.resume:
         raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
@@ -244,8 +278,14 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        owner = _read_manifest(path).get("process", "another process") if (path / "manifest.json").exists() else "another process"
-        raise CheckpointError(f"{path}: {owner} works in this folder; wait for it or choose another output_dir") from None
+        owner = (
+            _read_manifest(path).get("process", "another process")
+            if (path / "manifest.json").exists()
+            else "another process"
+        )
+        raise CheckpointError(
+            f"{path}: {owner} works in this folder; wait for it or choose another output_dir"
+        ) from None
     try:
         run = RunFolder(path, recipe, _prepare(path, settings, recipe, Path(program)), is_main=True)
         run._write_manifest()
@@ -255,7 +295,13 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
             return
         argv = [_TOKEN.sub("[redacted]", argument) for argument in sys.argv]
         run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
-        run.note(status="running", exit_code=None, argv=argv, seed=settings.seed, process=f"process {os.getpid()} on {socket.gethostname()}")
+        run.note(
+            status="running",
+            exit_code=None,
+            argv=argv,
+            seed=settings.seed,
+            process=f"process {os.getpid()} on {socket.gethostname()}",
+        )
         _logger.info("run folder: %s", path)
         try:
             yield run

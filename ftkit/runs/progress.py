@@ -57,7 +57,9 @@ class _Bar(Progress):
     def advance(self, note: str = "") -> None:
         """One more step is done."""
         self.done += 1
-        self.bar.update(self._task, completed=self.done, **({"note": note} if note else {}))
+        self.bar.update(self._task, completed=self.done)
+        if note:
+            self.bar.update(self._task, note=note)
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.config import find_config, find_recipe, resolve
+from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.reading import read_yaml
 from ftkit.config.resolve import Flags
-from ftkit.config.catalogue import load_recipe
 from ftkit.data import cache_dir
 from ftkit.studies.texts import Text, load_texts
 
@@ -46,7 +46,7 @@ def prepare_base(model: str) -> Base:
     module = load_recipe(recipe)
     settings: Any = resolve(main_settings(module.main), recipe.stem, Flags(config=str(path))).settings
     texts = load_texts(settings.sources, settings)
-    described = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
+    described = settings.model_dump(mode="json", exclude={"output_dir", "resume"}, exclude_defaults=True)
     hashes = [text.corpus.sha256 for text in texts.values()]
     key = hashlib.sha256(json.dumps([described, hashes], sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_dir() / "bases" / f"{path.stem}-{key}"

@@ -44,7 +44,10 @@ def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = N
     texts, noted = {}, {}
     for name, source in sources.items():
         corpus = load_corpus(source, name=name, encoding=settings.encoding)
-        texts[name] = Text(corpus, split_corpus(corpus, policy=settings.split, heldout_share=settings.heldout_share, seed=settings.seed))
+        texts[name] = Text(
+            corpus,
+            split_corpus(corpus, policy=settings.split, heldout_share=settings.heldout_share, seed=settings.seed),
+        )
         noted[name] = {
             "source": source,
             "sha256": corpus.sha256,
@@ -54,7 +57,13 @@ def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = N
         }
         if run:
             removed = ", ".join(f"{item.kind} ({item.characters:,})" for item in corpus.removed)
-            _logger.info("%s: %s, %s words%s", name, source, f"{corpus.num_words:,}", f"; removed {removed} characters" if removed else "")
+            _logger.info(
+                "%s: %s, %s words%s",
+                name,
+                source,
+                f"{corpus.num_words:,}",
+                f"; removed {removed} characters" if removed else "",
+            )
     if run:
         run.note(data={**run.manifest["data"], **noted})
     return texts

@@ -3,8 +3,8 @@
 from ftkit.training.batches import BatchSource, ClassifiedTexts, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.engine import Engine, StepRecord
-from ftkit.training.following import follow, training_plan
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
+from ftkit.training.following import follow, training_plan
 from ftkit.training.objectives import CLASSIFICATION, NEXT_TOKEN, LossModule, Objective
 
 __all__ = [

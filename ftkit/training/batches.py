@@ -1,4 +1,4 @@
-"""Where the rows of a batch come from: pure functions of the row's number, on one process or eight, today or resumed."""
+"""Where the rows of a batch come from: pure functions of the row's number, on any process, today or resumed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -67,7 +67,13 @@ class ClassifiedTexts:
     _BATCHES_IN_POOL = 8
 
     def __init__(
-        self, texts: Sequence[str], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, max_tokens: int, batch_rows: int, seed: int
+        self,
+        texts: Sequence[str],
+        labels: Sequence[int],
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        batch_rows: int,
+        seed: int,
     ) -> None:
         self.ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
         self.by_class = [np.flatnonzero(np.asarray(labels) == c) for c in range(max(labels) + 1)]
@@ -99,7 +105,10 @@ class ClassifiedTexts:
         """Padded ``input_ids`` and ``attention_mask`` [B, longest], and ``labels`` [B]."""
         size = self.batch_rows * self._BATCHES_IN_POOL
         chosen = [int(self._pool(int(i) // size)[int(i) % size]) for i in indices]
-        return {**pad_rows([self.ids[text] for text in chosen], self.pad_id), "labels": torch.from_numpy(self.labels[chosen]).long()}
+        return {
+            **pad_rows([self.ids[text] for text in chosen], self.pad_id),
+            "labels": torch.from_numpy(self.labels[chosen]).long(),
+        }
 
 
 def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:

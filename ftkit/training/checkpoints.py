@@ -40,7 +40,13 @@ class CheckpointFolder:
         found = [p for p in self.path.glob("step-*") if p.is_dir() and p.name[5:].isdigit()]
         return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
 
-    def save(self, step: int, model: Mapping[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer], state: dict[str, Any]) -> Path:
+    def save(
+        self,
+        step: int,
+        model: Mapping[str, torch.Tensor],
+        optimizers: Sequence[torch.optim.Optimizer],
+        state: dict[str, Any],
+    ) -> Path:
         """Write and seal a checkpoint, then remove those beyond ``keep``.
 
         Args:
@@ -57,7 +63,11 @@ class CheckpointFolder:
         """
         target = self.path / f"step-{step:06d}"
         needed = sum(t.numel() * t.element_size() for t in model.values()) + sum(
-            t.numel() * t.element_size() for o in optimizers for s in o.state.values() for t in s.values() if isinstance(t, torch.Tensor)
+            t.numel() * t.element_size()
+            for o in optimizers
+            for s in o.state.values()
+            for t in s.values()
+            if isinstance(t, torch.Tensor)
         )
         self.path.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.path).free
@@ -65,11 +75,16 @@ class CheckpointFolder:
             raise CheckpointError(self._full(target, needed, free))
         try:
             with folder_written_whole(target) as folder:
-                save_file({name: t.detach().cpu().contiguous() for name, t in model.items()}, folder / "model.safetensors")
+                save_file(
+                    {name: t.detach().cpu().contiguous() for name, t in model.items()}, folder / "model.safetensors"
+                )
                 for number, optimizer in enumerate(optimizers):
                     _save_optimizer(optimizer, folder, number)
                 write_json(folder / "state.json", {"step": step, **state})
-                write_json(folder / "manifest.json", {p.name: [p.stat().st_size, file_sha256(p)] for p in sorted(folder.iterdir())})
+                write_json(
+                    folder / "manifest.json",
+                    {p.name: [p.stat().st_size, file_sha256(p)] for p in sorted(folder.iterdir())},
+                )
         except Exception as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
                 raise CheckpointError(self._full(target, needed, shutil.disk_usage(self.path).free)) from None
@@ -82,7 +97,8 @@ class CheckpointFolder:
     def _full(self, target: Path, needed: int, free: int) -> str:
         before = [p.name for p in self._numbered()]
         last = f"the newest checkpoint is {before[0]}" if before else "there is no earlier checkpoint"
-        return f"{target}: the disk is full: {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free; {last}; free space and resume"
+        sizes = f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free"
+        return f"{target}: the disk is full: {sizes}; {last}; free space and resume"
 
     def newest_valid(self) -> Path | None:
         """The newest checkpoint whose files are all there and unchanged; broken ones are named in a warning."""
@@ -93,7 +109,9 @@ class CheckpointFolder:
             _logger.warning("%s: not used: %s", path, problem)
         return None
 
-    def load(self, path: Path, model: Mapping[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Any]:
+    def load(
+        self, path: Path, model: Mapping[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]
+    ) -> dict[str, Any]:
         """Copy a checkpoint into a model and its optimizers.
 
         Args:
@@ -109,10 +127,14 @@ class CheckpointFolder:
         """
         stored = load_file(path / "model.safetensors")
         if stored.keys() != model.keys():
-            raise CheckpointError(f"{path}: holds other tensors than the model: {sorted(stored.keys() ^ model.keys())[:5]}")
+            raise CheckpointError(
+                f"{path}: holds other tensors than the model: {sorted(stored.keys() ^ model.keys())[:5]}"
+            )
         for name, tensor in model.items():
             if tensor.shape != stored[name].shape:
-                raise CheckpointError(f"{path}: {name} has shape {tuple(stored[name].shape)}, the model's has {tuple(tensor.shape)}")
+                raise CheckpointError(
+                    f"{path}: {name} has shape {tuple(stored[name].shape)}, the model's has {tuple(tensor.shape)}"
+                )
             tensor.data.copy_(stored[name])
         for number, optimizer in enumerate(optimizers):
             _load_optimizer(optimizer, path, number)
@@ -143,10 +165,21 @@ def broken_because(path: Path) -> str | None:
 
 def _save_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int) -> None:
     state = optimizer.state_dict()
-    tensors = {f"{index}.{key}": value.cpu().contiguous() for index, item in state["state"].items() for key, value in item.items() if isinstance(value, torch.Tensor)}
-    numbers = {str(index): {key: value for key, value in item.items() if not isinstance(value, torch.Tensor)} for index, item in state["state"].items()}
+    tensors = {
+        f"{index}.{key}": value.cpu().contiguous()
+        for index, item in state["state"].items()
+        for key, value in item.items()
+        if isinstance(value, torch.Tensor)
+    }
+    numbers = {
+        str(index): {key: value for key, value in item.items() if not isinstance(value, torch.Tensor)}
+        for index, item in state["state"].items()
+    }
     save_file(tensors, folder / f"optimizer-{number}.safetensors")
-    write_json(folder / f"optimizer-{number}.json", {"numbers": numbers, "sizes": [len(group["params"]) for group in state["param_groups"]]})
+    write_json(
+        folder / f"optimizer-{number}.json",
+        {"numbers": numbers, "sizes": [len(group["params"]) for group in state["param_groups"]]},
+    )
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int) -> None:
@@ -154,7 +187,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int)
     state = optimizer.state_dict()
     sizes = [len(group["params"]) for group in state["param_groups"]]
     if stored["sizes"] != sizes:
-        raise CheckpointError(f"{folder}: optimizer {number} has groups of {stored['sizes']} tensors, the run needs {sizes}")
+        raise CheckpointError(
+            f"{folder}: optimizer {number} has groups of {stored['sizes']} tensors, the run needs {sizes}"
+        )
     entries: dict[int, dict[str, Any]] = {int(index): dict(numbers) for index, numbers in stored["numbers"].items()}
     for name, tensor in load_file(folder / f"optimizer-{number}.safetensors").items():
         index, _, key = name.partition(".")

@@ -82,9 +82,20 @@ class Engine:
     """
 
     def __init__(
-        self, model: PreTrainedModel, objective: Objective, source: BatchSource, settings: TrainingSettings, checkpoints: CheckpointFolder | None = None
+        self,
+        model: PreTrainedModel,
+        objective: Objective,
+        source: BatchSource,
+        settings: TrainingSettings,
+        checkpoints: CheckpointFolder | None = None,
     ) -> None:
-        self.model, self.objective, self.source, self.settings, self.checkpoints = model, objective, source, settings, checkpoints
+        self.model, self.objective, self.source, self.settings, self.checkpoints = (
+            model,
+            objective,
+            source,
+            settings,
+            checkpoints,
+        )
         self.accelerator = make_accelerator(settings)
         if settings.activation_checkpointing:
             model.gradient_checkpointing_enable()
@@ -111,7 +122,10 @@ class Engine:
         inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
         state = self.checkpoints.load(path, self._tensors(), inner)
         if state["fingerprint"] != self.source.fingerprint:
-            raise CheckpointError(f"{path}: was trained on other data than this run would go on with (another text, tokenizer, window or seed)")
+            raise CheckpointError(
+                f"{path}: was trained on other data than this run would go on with "
+                "(another text, tokenizer, window, batch or seed)"
+            )
         if (scaler := self.accelerator.scaler) is not None and "scaler" in state:
             scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
@@ -137,7 +151,9 @@ class Engine:
                 break
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers.clear()
@@ -153,14 +169,20 @@ class Engine:
     @property
     def batch_rows(self) -> int:
         """Rows of an update over all micro-batches and processes."""
-        return self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps * self.accelerator.num_processes
+        return (
+            self.settings.per_device_train_batch_size
+            * self.settings.gradient_accumulation_steps
+            * self.accelerator.num_processes
+        )
 
     def _micro_batches(self) -> list[Batch]:
         """This process's part of the rows [step * batch_rows, (step + 1) * batch_rows)."""
         accelerator, per_device = self.accelerator, self.settings.per_device_train_batch_size
         rows = np.arange(self.step * self.batch_rows, (self.step + 1) * self.batch_rows)
         mine = rows.reshape(-1, accelerator.num_processes, per_device)[:, accelerator.process_index]
-        return [{name: tensor.to(accelerator.device) for name, tensor in self.source.rows(part).items()} for part in mine]
+        return [
+            {name: tensor.to(accelerator.device) for name, tensor in self.source.rows(part).items()} for part in mine
+        ]
 
     def __iter__(self) -> Iterator[StepRecord]:
         """Train from the current step to ``max_steps``.
@@ -190,19 +212,29 @@ class Engine:
         if self.accelerator.num_processes == 1:
             return self._interrupted_by
         number = torch.tensor(float(self._interrupted_by), device=self.accelerator.device)
-        return int(self.accelerator.gather(number.reshape(1)).max())
+        received: torch.Tensor = self.accelerator.gather(number.reshape(1))
+        return int(received.max().item())
 
     def _update(self) -> StepRecord:
         """One step: seed, backward, check, clip, update."""
         started = time.perf_counter()
         accelerator, settings = self.accelerator, self.settings
-        torch.manual_seed(int(np.random.SeedSequence([settings.seed, self.step, accelerator.process_index]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        torch.manual_seed(
+            int(
+                np.random.SeedSequence([settings.seed, self.step, accelerator.process_index]).generate_state(
+                    1, np.uint64
+                )[0]
+                >> np.uint64(1)
+            )
+        )
         self.module.train()
         batches = self._micro_batches()
         counted = torch.tensor(float(sum(self.objective.num_targets(batch) for batch in batches)), dtype=torch.float64)
         num_targets = int(self._sum_over_processes(counted))
         if num_targets == 0:
-            raise DivergedError(f"step {self.step + 1}: no target in the whole batch (all labels are -100), so there is no loss")
+            raise DivergedError(
+                f"step {self.step + 1}: no target in the whole batch (all labels are -100), so there is no loss"
+            )
         loss_sum = torch.zeros((), device=accelerator.device, dtype=torch.float64)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
@@ -230,7 +262,14 @@ class Engine:
                 group["lr"] = group["peak_lr"] * factor
             optimizer.step()
             optimizer.zero_grad()
-        return StepRecord(self.step, loss_value, norm_value, settings.learning_rate * factor, num_targets, time.perf_counter() - started)
+        return StepRecord(
+            self.step,
+            loss_value,
+            norm_value,
+            settings.learning_rate * factor,
+            num_targets,
+            time.perf_counter() - started,
+        )
 
     def _sum_over_processes(self, value: torch.Tensor) -> float:
         if self.accelerator.num_processes == 1:

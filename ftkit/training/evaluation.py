@@ -37,7 +37,12 @@ class HeldOutLoss:
 
 @torch.inference_mode()
 def held_out_loss(
-    model: PreTrainedModel, store: TokenStore, window_tokens: int, *, max_windows: int | None = None, batch_rows: int = 16
+    model: PreTrainedModel,
+    store: TokenStore,
+    window_tokens: int,
+    *,
+    max_windows: int | None = None,
+    batch_rows: int = 16,
 ) -> HeldOutLoss:
     """Evaluate a model on non-overlapping windows of a text; the model is left in the mode it was in.
 
@@ -63,7 +68,9 @@ def held_out_loss(
         ids_BT = windows.batch(chosen[first : first + batch_rows]).to(device)
         logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
         targets_BT = next_token_targets(ids_BT)
-        loss_BT = F.cross_entropy(logits_BTV.float().transpose(1, 2), targets_BT, ignore_index=IGNORED, reduction="none")
+        loss_BT = F.cross_entropy(
+            logits_BTV.float().transpose(1, 2), targets_BT, ignore_index=IGNORED, reduction="none"
+        )
         nats[first : first + len(ids_BT)] = loss_BT.double().sum(1).cpu().numpy()
     model.train(was_training)
     num_bytes = np.array([int(store.byte_lengths[s + 1 : s + window_tokens].astype(np.int64).sum()) for s in starts])

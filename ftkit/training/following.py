@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ __all__ = ["follow", "training_plan"]
 _logger = logging.getLogger("ftkit.training")
 
 
-def training_plan(engine: Engine, train: TokenStore) -> dict[str, float | int | str]:
+def training_plan(engine: Engine, train: TokenStore) -> dict[str, Any]:
     """Derived quantities of a language-model run, known before it starts.
 
     Args:
@@ -42,6 +44,15 @@ def training_plan(engine: Engine, train: TokenStore) -> dict[str, float | int | 
     }
 
 
+def _described(plan: dict[str, Any]) -> str:
+    """A plan in one line."""
+    return (
+        f"{plan['parameters']:,} parameters ({plan['trainable']:,} trainable), {plan['text_tokens']:,} tokens of text; "
+        f"{plan['steps']} steps of {plan['step_tokens']:,} tokens = {plan['passes']:.1f} passes; {plan['device']}, "
+        f"{plan['precision']}, {plan['processes']} process(es), {plan['threads']} threads"
+    )
+
+
 def follow(engine: Engine, run: RunFolder, name: str, train: TokenStore, heldout: TokenStore) -> Iterator[StepRecord]:
     """Iterate over an engine and keep its diary: metrics, progress, and held-out loss every ``eval_steps``.
 
@@ -59,17 +70,19 @@ def follow(engine: Engine, run: RunFolder, name: str, train: TokenStore, heldout
     plan = training_plan(engine, train)
     run.rewind(name, engine.step if engine.step else -1)
     run.note(plan={**run.manifest.get("plan", {}), name: plan})
-    _logger.info(
-        "%s: %s parameters (%s trainable), %s tokens of text; %d steps of %s tokens = %.1f passes; %s, %s, %d process(es), %d threads",
-        name, f"{plan['parameters']:,}", f"{plan['trainable']:,}", f"{train.num_tokens:,}", settings.max_steps,
-        f"{plan['step_tokens']:,}", plan["passes"], plan["device"], plan["precision"], plan["processes"], plan["threads"],
-    )  # fmt: skip
+    _logger.info("%s: %s", name, _described(plan))
 
     def evaluate(step: int) -> str:
         loss = held_out_loss(engine.model, heldout, settings.window_tokens, max_windows=settings.eval_windows)
         run.log(
             "metrics.jsonl",
-            {"model": name, "step": step, "split": "heldout", "loss": loss.nats_per_target, "bits_per_byte": loss.bits_per_byte},
+            {
+                "model": name,
+                "step": step,
+                "split": "heldout",
+                "loss": loss.nats_per_target,
+                "bits_per_byte": loss.bits_per_byte,
+            },
         )
         return f"held-out {loss.bits_per_byte:.3f} bits/byte"
 
@@ -77,13 +90,8 @@ def follow(engine: Engine, run: RunFolder, name: str, train: TokenStore, heldout
     with progress(name, settings.max_steps, engine.step) as bar:
         for record in engine:
             if is_main:
-                run.log(
-                    "metrics.jsonl",
-                    {
-                        "model": name, "step": record.step, "split": "train", "loss": record.loss, "learning_rate": record.learning_rate,
-                        "grad_norm": record.grad_norm, "num_targets": record.num_targets, "seconds": round(record.seconds, 4),
-                    },
-                )  # fmt: skip
+                train_record = {"model": name, "step": record.step, "split": "train", **asdict(record)}
+                run.log("metrics.jsonl", train_record)
                 if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
                     note = evaluate(record.step)
             bar.advance(f"loss {record.loss:.3f}, {note}")

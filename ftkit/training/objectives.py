@@ -50,7 +50,9 @@ def _next_token_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     logits_BTV = model(**inputs, use_cache=False).logits
     targets_BT = next_token_targets(batch["labels"])
-    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum")
+    return F.cross_entropy(
+        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
 
 
 def _classification_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:

@@ -63,7 +63,9 @@ def build_optimizers(model: PreTrainedModel, settings: TrainingSettings) -> list
     optimizers: list[torch.optim.Optimizer] = []
     if settings.optimizer == "muon":
         matrices = matrices_of_blocks(model)
-        optimizers.append(torch.optim.Muon(matrices.values(), lr=settings.muon_learning_rate, weight_decay=settings.weight_decay))
+        optimizers.append(
+            torch.optim.Muon(matrices.values(), lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)
+        )
         trainable = {name: parameter for name, parameter in trainable.items() if name not in matrices}
     if trainable:
         optimizers.append(_adamw(trainable, settings))

@@ -21,7 +21,9 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     Returns:
         A number from 0 to 1.
     """
-    warmup = int(settings.warmup_steps) if settings.warmup_steps >= 1 else round(settings.warmup_steps * settings.max_steps)
+    warmup = (
+        int(settings.warmup_steps) if settings.warmup_steps >= 1 else round(settings.warmup_steps * settings.max_steps)
+    )
     if step <= warmup:
         return step / warmup
     if settings.lr_scheduler_type == "constant":
