@@ -1,5 +1,241 @@
-"""The HTML report."""
+"""``report.html``: one page that holds everything a person wants to know of a run, and needs nothing else.
+
+It is made from the files in the run folder alone, so it can be made again later. Text that a model generated, names and
+settings are escaped by the template; the only markup inserted as it is are our own style sheet, script and figures.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from ftkit.report import wording
+from ftkit.report.figures import PALETTE, Figure, draw_figures, inline_svg
+from ftkit.report.reading import Results, read_results, visible
 from ftkit.runs import RunFolder
 
-def write_report(run: RunFolder) -> None:
-    pass
+__all__ = ["write_report"]
+
+_PASSAGES = 4
+"""Passages shown side by side: tuned, base, real."""
+_PASSAGE_CHARS = 1500
+_SAMPLE_BYTES = 2_000_000
+"""Share of the page that samples may take; beyond it, steps are thinned evenly."""
+
+
+def write_report(run: RunFolder) -> Path:
+    """Draw the figures of a run and write ``report.html``.
+
+    Args:
+        run: A run, finished or not: what is not there is left out.
+
+    Returns:
+        The page's path.
+    """
+    path = run.path / "report.html"
+    if not run.is_main:
+        return path
+    results = read_results(run)
+    figures = {figure.name: figure for figure in draw_figures(run)}
+    script = _resource("report.js")
+    page = _environment().from_string(_resource("report.html.j2"))
+    text = page.render(
+        title=f"{wording.outcome(results.verdicts)} ({run.recipe})",
+        outcome=wording.outcome(results.verdicts),
+        recipe=run.recipe,
+        started=_day(results.manifest.get("started")),
+        style_sheet=Markup(_resource("report.css")),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        models=[_model(results, name, place) for place, name in enumerate(results.models)],
+        advice=_advice(results),
+        figures={name: Markup(inline_svg(figure)) for name, figure in figures.items()},  # noqa: S704 - escaped when drawn
+        curves=_select(figures, "heldout_bits", "train_loss", "learning_rate", "gradient_norm"),
+        style=_select(figures, "judge_score", "style"),
+        copying=_select(figures, "copying"),
+        movement=_select(figures, "movement"),
+        palette=PALETTE,
+        judges=results.measured.get("judges", {}),
+        settings=list(_flat(results.settings)),
+        manifest=results.manifest,
+        limits=_limits(results),
+    )
+    return run.write_text("report.html", visible(text))
+
+
+def _resource(name: str) -> str:
+    return files("ftkit.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    """Everything is escaped, and a name that does not exist is an error."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "number": wording.number,
+        "percent": wording.percent,
+        "interval": wording.interval,
+        "percent_interval": wording.percent_interval,
+    }
+    return environment
+
+
+def _select(figures: Mapping[str, Figure], *kinds: str) -> list[Figure]:
+    """Figures of some kinds, in the order of the kinds."""
+    return [figure for kind in kinds for name, figure in figures.items() if name.partition("-")[0] == kind]
+
+
+def _day(moment: str | None) -> str:
+    return f"{datetime.fromisoformat(moment):%d %B %Y, %H:%M} UTC" if moment else ""
+
+
+# --- One model ---
+
+
+def _model(results: Results, name: str, place: int) -> dict[str, Any]:
+    """What the page says of one model."""
+    evidence, verdict = results.evidence(name), results.verdicts.get(name)
+    of_text = name in results.measured.get("real", {})
+    return {
+        "name": name,
+        "place": place,
+        "colour": place % len(PALETTE),
+        "verdict": verdict,
+        "headline": wording.headline(name, verdict, evidence, of_text) if verdict else f"{name}: no verdict yet.",
+        "evidence": evidence,
+        "gauges": [_gauge(style) for style in evidence.get("styles", ()) if style["speaks"]],
+        "steps": _steps(results, name),
+        "base": _clipped(_base_passages(results, name)),
+        "real": _clipped(results.measured.get("real", {}).get(name, [])),
+        "plan": results.manifest.get("plan", {}).get(name),
+        "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
+    }
+
+
+def _gauge(style: Mapping[str, Any]) -> dict[str, Any]:
+    """A judge's position as places on a bar from the base (0 %) to real text (100 %)."""
+
+    def along(value: float) -> float:
+        return round(100 * min(max(value, 0.0), 1.0), 1)
+
+    position = style["position"]
+    low, high = along(position["low"]), along(position["high"])
+    return {
+        "judge": style["judge"],
+        "position": position,
+        "low": low,
+        "width": round(high - low, 1),
+        "value": along(position["value"]),
+    }
+
+
+def _base_passages(results: Results, name: str) -> list[str]:
+    """Passages of the base, from either shape of ``evidence.json``."""
+    passages = results.measured.get("passages", {})
+    own = passages.get(name)
+    found: list[str] = own.get("base", []) if isinstance(own, dict) else passages.get("base model", [])
+    return found
+
+
+def _tuned_passages(results: Results, name: str) -> list[str]:
+    own = results.measured.get("passages", {}).get(name, [])
+    found: list[str] = own.get("tuned", []) if isinstance(own, dict) else own
+    return found
+
+
+def _clipped(texts: Sequence[str]) -> list[dict[str, str]]:
+    return [{"prompt": "", "text": _clip(text)} for text in texts[:_PASSAGES]]
+
+
+def _clip(text: str) -> str:
+    return (
+        text
+        if len(text) <= _PASSAGE_CHARS
+        else f"{text[:_PASSAGE_CHARS]} … ({len(text) - _PASSAGE_CHARS:,} more characters)"
+    )
+
+
+def _steps(results: Results, name: str) -> list[dict[str, Any]]:
+    """Sampled steps with their passages and what was measured there; the passages of the evidence where nothing was sampled."""
+    by_step: dict[int, list[dict[str, str]]] = {}
+    for sample in results.samples:
+        if sample.get("model") == name:
+            shown = by_step.setdefault(sample["step"], [])
+            if len(shown) < _PASSAGES:
+                shown.append({"prompt": sample.get("prompt") or "", "text": _clip(sample["text"])})
+    notes = _notes(results, name)
+    steps = [{"step": step, "note": notes.get(step, ""), "passages": by_step[step]} for step in sorted(by_step)]
+    if not steps and (passages := _tuned_passages(results, name)):
+        return [{"step": None, "note": "", "passages": _clipped(passages)}]
+    largest = max(
+        (sum(len(passage["text"].encode("utf-8", "replace")) for passage in step["passages"]) for step in steps),
+        default=1,
+    )
+    return _evenly(steps, max(_SAMPLE_BYTES // len(results.models) // max(largest, 1), 2))
+
+
+def _evenly(steps: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """At most so many, spread evenly, with the first and the last."""
+    if len(steps) <= most:
+        return steps
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+
+
+def _notes(results: Results, name: str) -> dict[int, str]:
+    """For each step: held-out loss and judges, as one line."""
+    parts: dict[int, list[str]] = {}
+    for record in results.metrics(name, "heldout"):
+        parts.setdefault(record["step"], []).append(f"{wording.number(record.get('bits_per_byte'))} bits per byte")
+    for record in results.metrics(name, "judge"):
+        judged = {
+            key.removesuffix("_probability"): value for key, value in record.items() if key.endswith("_probability")
+        }
+        parts.setdefault(record["step"], []).extend(
+            f"{judge} {wording.number(value)}" for judge, value in judged.items()
+        )
+    return {step: ", ".join(said) for step, said in parts.items()}
+
+
+# --- The run ---
+
+
+def _advice(results: Results) -> list[tuple[str, str, list[str]]]:
+    """(model, verdict, what to do next) for every model that was judged."""
+    found = []
+    for name, verdict in results.verdicts.items():
+        curve = [
+            (record["step"], record.get("bits_per_byte", float("nan"))) for record in results.metrics(name, "heldout")
+        ]
+        steps = wording.next_steps(verdict, results.evidence(name), results.settings, curve)
+        found.append((name, verdict["verdict"], steps))
+    return found
+
+
+def _limits(results: Results) -> list[tuple[str, str, float]]:
+    """(setting, meaning, value) of every threshold that was used."""
+    used: dict[str, float] = {}
+    for verdict in results.verdicts.values():
+        used |= verdict.get("thresholds", {})
+    return [(name, wording.THRESHOLDS.get(name, ""), value) for name, value in used.items()]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Settings as (name, value as YAML would show it), nested ones with a dot."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _as_yaml(value)
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or value == "":
+        return "null" if value is None else "''"
+    return str(value)
