@@ -344,6 +344,11 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     model: PreTrainedModel = pair[0]
     info: dict[str, Any] = pair[1]
     _check_weights(model, info, task, where)
+    head, rows = model.get_output_embeddings(), model.get_input_embeddings()
+    if config.tie_word_embeddings and head is not None and head.weight is not rows.weight:
+        # The file holds two different matrices, as a wrongly tied training leaves them. They stay as they are, and the
+        # configuration says so: else a later resize or reload would tie them and change the model.
+        model.config.tie_word_embeddings = False
     if labels is not None and not _head_keys(model, info["missing_keys"]):
         _check_label_names(stored_labels, labels, where)
     model.eval()

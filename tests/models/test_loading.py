@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -188,6 +189,7 @@ def test_sdpa_becomes_eager_only_where_there_is_none():
     assert load_model("new:gpt2", attn_implementation="eager").config._attn_implementation == "eager"
 
 
+@pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash attention is installed here")
 def test_an_attention_that_is_not_installed_is_a_matter_of_the_environment():
     with pytest.raises(DeviceError, match=r"new:ftkit_gpt2.*FlashAttention2"):
         load_model("new:ftkit_gpt2", attn_implementation="flash_attention_2")
@@ -225,6 +227,16 @@ def test_a_body_alone_is_a_language_model_when_its_head_is_tied(tmp_path):
     GPT2Model(GPT2Config(**GPT2)).save_pretrained(tmp_path)
     model = load_model(str(tmp_path))
     assert model.lm_head.weight is model.transformer.wte.weight
+
+
+def test_two_matrices_in_a_file_that_should_be_one_stay_two(gpt2_folder, tmp_path):
+    head = torch.randn(40, 16)
+    edited(gpt2_folder, lambda tensors: tensors.update({"lm_head.weight": head}))
+    model = load_model(str(gpt2_folder))
+    assert torch.equal(model.lm_head.weight, head)
+    assert not model.config.tie_word_embeddings
+    save_model(model, None, tmp_path / "again")
+    assert torch.equal(load_model(str(tmp_path / "again")).lm_head.weight, head)
 
 
 def test_a_body_alone_is_no_language_model_when_the_head_is_its_own(tmp_path):
