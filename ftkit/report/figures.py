@@ -1,7 +1,7 @@
 """Figures of a run, each as SVG and PNG beside the CSV it is drawn from.
 
-A figure is one small panel, so that a page can lay panels out side by side or below each other. Drawing knows nothing but
-the CSV and the order of the models, which gives each model one colour and one marker in all figures.
+A figure is one small panel, so that a page can lay panels out side by side or below each other. Drawing knows nothing
+but the CSV and the order of the models, which gives each model one colour and one marker in all figures.
 """
 
 import csv
@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,12 @@ def _finite(row: Mapping[str, Any]) -> bool:
 
 
 _CURVES = (
-    ("heldout_bits", "heldout", "bits_per_byte", "Held-out loss", "Text that was never trained on; bits per byte compare across tokenizers."),
-    ("train_loss", "train", "loss", "Training loss", "Thin: every step. Strong: centred moving mean{}."),
+    # name, split, key of the record, title, caption
+    ("heldout_bits", "heldout", "bits_per_byte", "Held-out loss", "Text that was never trained on."),
+    ("train_loss", "train", "loss", "Training loss", "Thin: every step. Strong: centred mean over {} steps."),
     ("learning_rate", "train", "learning_rate", "Learning rate", "What the schedule gave each step."),
-    ("gradient_norm", "train", "grad_norm", "Gradient norm", "Before clipping. Thin: every step. Strong: centred moving mean{}."),
-)  # fmt: skip
+    ("gradient_norm", "train", "grad_norm", "Gradient norm", "Before clipping. Strong: centred mean over {} steps."),
+)
 _SMOOTHED = {"train_loss", "gradient_norm"}
 
 
@@ -170,8 +172,7 @@ def _curve_tables(results: Results) -> Iterator[_Table]:
                 {"model": model, "step": step, "value": value, "mean": mean}
                 for (step, value), mean in zip(points, means, strict=True)
             ]
-        over = f" over {' or '.join(map(str, sorted(widths)))} steps" if widths else ""
-        yield _Table(name, title, caption.format(over), rows)
+        yield _Table(name, title, caption.format(" or ".join(map(str, sorted(widths)))), rows)
 
 
 def _moving_mean(values: Sequence[float], width: int) -> list[float | None]:
@@ -197,27 +198,23 @@ def _judge_tables(results: Results) -> Iterator[_Table]:
         if key.endswith("_probability")
     )
     for judge in judges:
-        rows = []
-        for model in results.models:
-            styles = [style for style in results.evidence(model).get("styles", ()) if style["judge"] == judge]
-            steps = [
-                {"value": record.get(f"{judge}_probability"), "step": record["step"], "source": "tuned"}
-                for record in results.metrics(model, "judge")
-            ]
-            ends = [
-                {"source": source, **style[key]}
-                for style in styles
-                for source, key in (("base", "floor"), ("real", "ceiling"))
-            ]
-            rows += [
-                {"model": model, "source": "", "step": None, "value": None, "low": None, "high": None} | row
-                for row in steps + ends
-            ]
+        rows = [row for model in results.models for row in _judge_rows(results, model, judge)]
         caption = (
-            "How sure the judge is, on average, that a passage is by the target. Left: passages of the base model (floor). "
-            "Right: real held-out text (ceiling); bars are 95 % intervals. Grey lines: 0.85 and 0.90."
+            "How sure the judge is, on average, that a passage is by the target. Left: the base model (floor). "
+            "Right: real held-out text (ceiling); bars are 95 % intervals. Dotted: 0.85 and 0.90, the lessons' bars."
         )
         yield _Table(f"judge_score-{_slug(judge)}", f"Style by step, judge {judge}", caption, rows)
+
+
+def _judge_rows(results: Results, model: str, judge: str) -> Iterator[dict[str, Any]]:
+    """Floor, score by step, and ceiling."""
+    empty = {"model": model, "source": "tuned", "step": None, "value": None, "low": None, "high": None}
+    for record in results.metrics(model, "judge"):
+        yield empty | {"step": record["step"], "value": record.get(f"{judge}_probability")}
+    for style in results.evidence(model).get("styles", ()):
+        if style["judge"] == judge:
+            yield empty | {"source": "base", **style["floor"]}
+            yield empty | {"source": "real", **style["ceiling"]}
 
 
 def _slug(name: str) -> str:
@@ -233,7 +230,9 @@ def _style_tables(results: Results) -> Iterator[_Table]:
             for key in ("floor", "score", "ceiling"):
                 row |= {key: style[key]["value"], f"{key}_low": style[key]["low"], f"{key}_high": style[key]["high"]}
             rows.append(row)
-    caption = "From the base model (open circle) to real held-out text (diamond), the tuned model between them; bars are 95 % intervals."
+    caption = (
+        "Open circle: base model. Diamond: real held-out text. Between them the tuned model; bars are 95 % intervals."
+    )
     yield _Table("style", "Style between floor and ceiling", caption, rows)
 
 
@@ -243,7 +242,7 @@ def _copying_tables(results: Results) -> Iterator[_Table]:
         if copied := results.evidence(model).get("copying"):
             for text, key in (("generated", "rate"), ("held-out", "heldout_rate")):
                 rows.append({"model": model, "text": text, "ngram": copied["ngram"], **copied[key]})
-    caption = "Share of runs of words that stand in the training text: generated passages (colour) beside real text that nobody trained on (grey)."
+    caption = "Share of runs of words that stand in the training text. Colour: generated. Grey: real text, held out."
     yield _Table("copying", "Verbatim overlap with the training text", caption, rows)
 
 
@@ -310,21 +309,43 @@ def _values(rows: Sequence[Row], key: str) -> np.ndarray:
 # --- From a CSV to a picture ---
 
 
+_TICKS = {"color": INK, "major.width": 0.6, "major.size": 2.5}
+_LOOK: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so the layout is the same everywhere
+    "font.size": 8,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": INK,
+    "grid.alpha": 0.16,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",
+    "savefig.transparent": True,
+}
+
+
 @contextmanager
 def _look(name: str) -> Iterator[None]:
     """Matplotlib's settings for our figures, put back afterwards."""
     from matplotlib import rc_context
 
-    settings = {
-        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.titlesize": 8, "text.parse_math": False,
-        "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "axes.edgecolor": INK,
-        "axes.labelcolor": INK, "axes.titlecolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6, "xtick.major.size": 2.5, "ytick.major.size": 2.5, "axes.grid": True, "axes.axisbelow": True,
-        "grid.color": INK, "grid.alpha": 0.16, "grid.linewidth": 0.5, "legend.frameon": False, "legend.fontsize": 7.5,
-        "lines.linewidth": 1.6, "lines.markersize": 4, "svg.fonttype": "none", "svg.hashsalt": name, "savefig.transparent": True,
-    }  # fmt: skip
-    with rc_context(settings), warnings.catch_warnings():
-        # A name may be in a script that the bundled font lacks: boxes in the PNG, right in the SVG, which keeps text as text.
+    settings: Any = _LOOK | {f"{axis}tick.{key}": value for axis in "xy" for key, value in _TICKS.items()}
+    with rc_context(settings | {"svg.hashsalt": name}), warnings.catch_warnings():
+        # A name may be in a script that the bundled font lacks: boxes in the PNG; the SVG keeps text as text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -387,12 +408,12 @@ def _step_ticks(axis: Any) -> None:
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:
-    """Places of at most about ``_MOST_POINTS`` values that keep every peak: the least and the largest of each stretch."""
+    """Places of about ``_MOST_POINTS`` values that keep every peak: the least and the largest of each stretch."""
     if len(values) <= _MOST_POINTS:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), _MOST_POINTS // 2 + 1).astype(int)
     kept: set[int] = {0, len(values) - 1}
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         if np.isfinite(values[first:last]).any():
             kept |= {first + int(np.nanargmin(values[first:last])), first + int(np.nanargmax(values[first:last]))}
     return np.array(sorted(kept))
@@ -414,7 +435,7 @@ def _draw_curves(axes: Any, rows: list[Row], styles: Styles) -> None:
         else:
             dashes = (0, (3, 3)) if values.tobytes() in drawn else "-"  # two models on one line: both colours show
             drawn.add(values.tobytes())
-            few = len(values) <= 60 and dashes == "-"
+            few = len(values) <= 25 and dashes == "-"
             axes.plot(
                 steps[kept], values[kept], color=colour, label=label, marker=marker if few else None, linestyle=dashes
             )
@@ -427,7 +448,7 @@ def _draw_curves(axes: Any, rows: list[Row], styles: Styles) -> None:
 def _draw_judge(axes: Any, rows: list[Row], styles: Styles) -> None:
     """Curves from the base model, left of the first step, to real text, right of the last."""
     groups = _by_model(rows)
-    last = float(np.nanmax(_values(rows, "step")))
+    last = max(float(np.nanmax(_values(rows, "step"))), 1.0)
     margin = 0.12 * last
     ends = {"base": -margin, "real": last + margin}
     for limit in _COURSE_THRESHOLDS:
@@ -478,15 +499,9 @@ def _draw_style(axes: Any, rows: list[Row], styles: Styles) -> None:
                 markersize=5,
                 linestyle="none",
             )
-        axes.annotate(
-            f"{score:.2f}",
-            (score, place),
-            xytext=(0, 5),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7,
-            color=colour,
-        )
+        if math.isfinite(score):
+            above = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(f"{score:.2f}", (score, place), **above, fontsize=7, color=colour)
     silent = {"no": " (silent)"}
     labels = [f"{_short(row['model'], 16)}\n{_short(row['judge'], 12)}{silent.get(row['speaks'], '')}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
@@ -502,10 +517,9 @@ def _draw_copying(axes: Any, rows: list[Row], styles: Styles) -> None:
         value, low, high = (100 * _value(row, key) for key in ("value", "low", "high"))
         axes.barh(place, value, height=0.62, color=colour, alpha=0.95 if generated else 0.55)
         axes.plot([low, high], [place, place], color=INK, linewidth=1)
-        end = max(np.nan_to_num([value, high]))
-        axes.annotate(
-            f"{value:.1f} %", (end, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7
-        )
+        if math.isfinite(value):
+            beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(f"{value:.1f} %", (max(value, high), place), **beside, fontsize=7)
     labels = [_short(row["model"], 16) if row["text"] == "generated" else "real text" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
     largest = max(100 * np.nan_to_num(_values(rows, "high")).max(), 5.0)

@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ftkit.report import wording
+from ftkit.report.advice import next_steps
 from ftkit.report.figures import PALETTE, Figure, draw_figures, inline_svg
 from ftkit.report.reading import Results, read_results, visible
 from ftkit.runs import RunFolder
@@ -50,12 +51,12 @@ def write_report(run: RunFolder) -> Path:
         outcome=wording.outcome(results.verdicts),
         recipe=run.recipe,
         started=_day(results.manifest.get("started")),
-        style_sheet=Markup(_resource("report.css")),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
+        style_sheet=Markup(_resource("report.css")),
+        script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         models=[_model(results, name, place) for place, name in enumerate(results.models)],
         advice=_advice(results),
-        figures={name: Markup(inline_svg(figure)) for name, figure in figures.items()},  # noqa: S704 - escaped when drawn
+        figures={name: Markup(inline_svg(figure)) for name, figure in figures.items()},
         curves=_select(figures, "heldout_bits", "train_loss", "learning_rate", "gradient_norm"),
         style=_select(figures, "judge_score", "style"),
         copying=_select(figures, "copying"),
@@ -108,7 +109,9 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "verdict": verdict,
         "headline": wording.headline(name, verdict, evidence, of_text) if verdict else f"{name}: no verdict yet.",
         "evidence": evidence,
-        "gauges": [_gauge(style) for style in evidence.get("styles", ()) if style["speaks"]],
+        "gauges": [
+            _gauge(s) for s in evidence.get("styles", ()) if s["speaks"] and wording.is_number(s["position"]["value"])
+        ],
         "steps": _steps(results, name),
         "base": _clipped(_base_passages(results, name)),
         "real": _clipped(results.measured.get("real", {}).get(name, [])),
@@ -161,7 +164,7 @@ def _clip(text: str) -> str:
 
 
 def _steps(results: Results, name: str) -> list[dict[str, Any]]:
-    """Sampled steps with their passages and what was measured there; the passages of the evidence where nothing was sampled."""
+    """Sampled steps, their passages and what was measured there; without samples the passages of the evidence."""
     by_step: dict[int, list[dict[str, str]]] = {}
     for sample in results.samples:
         if sample.get("model") == name:
@@ -169,7 +172,9 @@ def _steps(results: Results, name: str) -> list[dict[str, Any]]:
             if len(shown) < _PASSAGES:
                 shown.append({"prompt": sample.get("prompt") or "", "text": _clip(sample["text"])})
     notes = _notes(results, name)
-    steps = [{"step": step, "note": notes.get(step, ""), "passages": by_step[step]} for step in sorted(by_step)]
+    steps: list[dict[str, Any]] = [
+        {"step": step, "note": notes.get(step, ""), "passages": by_step[step]} for step in sorted(by_step)
+    ]
     if not steps and (passages := _tuned_passages(results, name)):
         return [{"step": None, "note": "", "passages": _clipped(passages)}]
     largest = max(
@@ -211,7 +216,7 @@ def _advice(results: Results) -> list[tuple[str, str, list[str]]]:
         curve = [
             (record["step"], record.get("bits_per_byte", float("nan"))) for record in results.metrics(name, "heldout")
         ]
-        steps = wording.next_steps(verdict, results.evidence(name), results.settings, curve)
+        steps = next_steps(verdict, results.evidence(name), results.settings, curve)
         found.append((name, verdict["verdict"], steps))
     return found
 

@@ -15,7 +15,7 @@ _SYMBOLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"
 
 
 def visible(text: str) -> str:
-    """A text with control characters as their symbols and lone surrogates replaced, so that every format can hold it."""
+    """A text that every format can hold: control characters as their symbols, lone surrogates replaced."""
     return text.translate(_SYMBOLS).encode("utf-8", "replace").decode("utf-8")
 
 
