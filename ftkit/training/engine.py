@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
 from transformers import PreTrainedModel
 
@@ -63,6 +64,9 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
     precision = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
     if settings.fp16 and (settings.use_cpu or not torch.accelerator.is_available()):
         raise DeviceError("fp16: needs an accelerator and there is none in use; train in float32, or with bf16")
+    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
+        # accelerate (1.15) keeps one precision for the life of a process; an earlier engine may have had another.
+        AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision, cpu=settings.use_cpu)
 
 
@@ -98,7 +102,9 @@ class Engine:
         )
         self.accelerator = make_accelerator(settings)
         if settings.activation_checkpointing:
-            model.gradient_checkpointing_enable()
+            # transformers 5.23 renamed it; the old name goes in 6, the new one is missing in the oldest version we support.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable()
         optimizers = build_optimizers(model, settings)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.module, *self.optimizers = self.accelerator.prepare(LossModule(model, objective), *optimizers)

@@ -1,0 +1,24 @@
+"""What all tests share: no network, a cache of their own, and tiny real models made on the spot."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "true"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder for the session, so that no test sees what a user has cached."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("FTKIT_CACHE")
+    os.environ["FTKIT_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["FTKIT_CACHE"]
+    else:
+        os.environ["FTKIT_CACHE"] = before

@@ -1,0 +1,252 @@
+"""The engine against references it does not share code with, and against itself in other shapes."""
+
+import hashlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from conftest import FAMILIES, settings, tiny
+from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
+from ftkit.training import CLASSIFICATION, NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows
+
+HERE = Path(__file__).parent
+
+
+def digest(model: torch.nn.Module) -> str:
+    """SHA-256 over all parameters."""
+    found = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        found.update(name.encode() + parameter.detach().numpy().tobytes())
+    return found.hexdigest()
+
+
+def train(store, model, run_settings, folder: Path | None = None, stop: int | None = None):
+    """Train a model and return its records."""
+    checkpoints = CheckpointFolder(folder) if folder else None
+    records = []
+    with Engine(model, NEXT_TOKEN, TokenWindows(store, run_settings.window_tokens, 3), run_settings, checkpoints) as engine:
+        for record in engine:
+            records.append(record)
+            if record.step == stop:
+                break
+    return records
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_next_token_loss_is_that_of_transformers(store, family):
+    model = tiny(family).eval()
+    batch = TokenWindows(store, 32, 0).rows(range(4))
+    with torch.no_grad():
+        ours = NEXT_TOKEN.loss_sum(model, batch) / NEXT_TOKEN.num_targets(batch)
+        logits = model(input_ids=batch["input_ids"]).logits
+        theirs = model(**batch).loss
+    assert NEXT_TOKEN.num_targets(batch) == 4 * 31
+    assert torch.allclose(ours, theirs, rtol=1e-6)
+    by_hand = cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), batch["input_ids"][:, 1:].reshape(-1))
+    assert torch.allclose(ours, by_hand, rtol=1e-6)
+
+
+def test_classification_loss_is_that_of_transformers():
+    model = tiny("bert", task="sequence-classification", labels=["a", "b", "c"]).eval()
+    batch = {"input_ids": torch.randint(5, 250, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long), "labels": torch.tensor([0, 2, 1, 1])}
+    with torch.no_grad():
+        assert torch.allclose(CLASSIFICATION.loss_sum(model, batch) / 4, model(**batch).loss, rtol=1e-6)
+
+
+def test_masked_labels_are_not_counted(store):
+    model = tiny().eval()
+    batch = TokenWindows(store, 32, 0).rows(range(2))
+    masked = {**batch, "labels": batch["labels"].clone()}
+    masked["labels"][:, :16] = -100
+    with torch.no_grad():
+        assert NEXT_TOKEN.num_targets(masked) == 2 * 16
+        assert torch.allclose(NEXT_TOKEN.loss_sum(model, masked) / 32, model(**masked).loss, rtol=1e-6)
+
+
+def test_a_trajectory_equals_a_plain_torch_loop(store):
+    mine, theirs = tiny(), tiny()
+    run = settings(weight_decay=0.1, max_grad_norm=0.5)
+    records = train(store, mine, run)
+    source = TokenWindows(store, 32, 3)
+    decayed = [p for p in theirs.parameters() if p.ndim >= 2]
+    plain = [p for p in theirs.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 6)
+    theirs.train()
+    for step in range(6):
+        loss = theirs(**source.rows(range(8 * step, 8 * step + 8))).loss
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        assert records[step].loss == pytest.approx(loss.item(), rel=1e-5)
+        assert records[step].grad_norm == pytest.approx(norm.item(), rel=1e-4)
+    for ours, reference in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(ours, reference, atol=2e-6)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "bert"])
+def test_accumulation_does_not_change_loss_or_gradient(store, family):
+    """transformers' Trainer is off by the accumulation factor on BERT (huggingface/transformers#47688)."""
+    found = []
+    for rows, parts in ((8, 1), (4, 2), (1, 8)):
+        run = settings(per_device_train_batch_size=rows, gradient_accumulation_steps=parts, max_steps=2)
+        if family == "bert":
+            model, objective = tiny("bert", task="sequence-classification", labels=["a", "b"]), CLASSIFICATION
+            source = Labelled()
+        else:
+            model, objective, source = tiny(family), NEXT_TOKEN, TokenWindows(store, 32, 3)
+        with Engine(model, objective, source, run) as engine:
+            found.append([(r.loss, r.grad_norm, r.num_targets) for r in engine])
+    for other in found[1:]:
+        assert np.allclose(found[0], other, rtol=2e-6)
+
+
+class Labelled:
+    """Rows with two classes."""
+
+    fingerprint = "labelled"
+
+    def rows(self, indices):
+        ids = torch.stack([torch.full((9,), 5 + int(i) % 100) for i in indices])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([int(i) % 2 for i in indices])}
+
+
+def test_evaluation_between_steps_does_not_change_training(store):
+    quiet, noisy = tiny(dropout=True), tiny(dropout=True)
+    run = settings()
+    train(store, quiet, run)
+    with Engine(noisy, NEXT_TOKEN, TokenWindows(store, 32, 3), run) as engine:
+        for _ in engine:
+            torch.rand(17)
+            noisy.eval()
+    assert digest(quiet) == digest(noisy)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_resumed_equals_uninterrupted_bit_for_bit(store, tmp_path, optimizer, stop):
+    run = settings(optimizer=optimizer, save_steps=1, gradient_accumulation_steps=2)
+    whole = tiny(dropout=True)
+    reference = train(store, whole, run)
+    train(store, tiny(dropout=True), run, tmp_path, stop=stop + 1)  # the break comes before the save of its step
+    resumed = tiny(dropout=True, seed=9)
+    rest = train(store, resumed, run, tmp_path)
+    assert [r.step for r in rest] == list(range(stop + 1, 7))
+    assert digest(resumed) == digest(whole)
+    assert [(r.loss, r.grad_norm, r.learning_rate) for r in rest] == [(r.loss, r.grad_norm, r.learning_rate) for r in reference[stop:]]
+
+
+def test_a_checkpoint_of_other_data_is_refused(store, tmp_path):
+    run = settings(save_steps=1, max_steps=2)
+    train(store, tiny(), run, tmp_path)
+    with pytest.raises(CheckpointError, match="other data"):
+        Engine(tiny(), NEXT_TOKEN, TokenWindows(store, 32, 4), run, CheckpointFolder(tmp_path))
+
+
+def test_non_finite_loss_stops_before_the_update(store, tmp_path):
+    model = tiny()
+    run = settings(save_steps=1)
+    before = None
+    with pytest.raises(DivergedError, match=r"step 4: the loss is nan.*step-000003"):
+        with Engine(model, NEXT_TOKEN, TokenWindows(store, 32, 3), run, CheckpointFolder(tmp_path)) as engine:
+            for record in engine:
+                if record.step == 3:
+                    engine.save()
+                    with torch.no_grad():
+                        model.lm_head.weight[0, 0] = math.nan
+                    before = digest(model)
+    assert digest(model) == before
+    newest = CheckpointFolder(tmp_path).newest_valid()
+    assert newest is not None
+    assert newest.name == "step-000003"
+
+
+def test_a_rate_beyond_reason_ends_as_diverged(store):
+    with pytest.raises(DivergedError, match="Lower learning_rate"):
+        train(store, tiny(), settings(learning_rate=1e30, max_steps=20, lr_scheduler_type="constant"))
+
+
+def test_no_target_at_all_is_an_error_not_a_nan(store):
+    class Masked(TokenWindows):
+        def rows(self, indices):
+            batch = super().rows(indices)
+            return {**batch, "labels": torch.full_like(batch["labels"], -100)}
+
+    with pytest.raises(DivergedError, match="no target"), Engine(tiny(), NEXT_TOKEN, Masked(store, 32, 3), settings()) as engine:
+        next(iter(engine))
+
+
+def test_fp16_without_an_accelerator_is_refused(store):
+    if torch.accelerator.is_available():
+        pytest.skip("there is an accelerator here")
+    with pytest.raises(DeviceError, match="fp16"):
+        Engine(tiny(), NEXT_TOKEN, TokenWindows(store, 32, 3), settings(fp16=True))
+
+
+def test_bf16_trains_and_keeps_float32_weights(store):
+    model = tiny()
+    records = train(store, model, settings(bf16=True))
+    assert records[-1].loss < records[0].loss
+    assert all(p.dtype is torch.float32 for p in model.parameters())
+
+
+def test_the_first_loss_of_an_untrained_model_is_ln_v(store):
+    assert train(store, tiny(), settings(max_steps=1))[0].loss == pytest.approx(math.log(257), rel=0.02)
+
+
+def test_activation_checkpointing_changes_nothing(store):
+    plain, saving = tiny(dropout=True), tiny(dropout=True)
+    train(store, plain, settings())
+    train(store, saving, settings(activation_checkpointing=True))
+    assert digest(plain) == digest(saving)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_obeyed_after_the_step_and_nothing_is_lost(store, tmp_path, number):
+    run = settings(save_steps=100)
+    whole, model = tiny(), tiny()
+    train(store, whole, run)
+    with pytest.raises(InterruptedRun) as caught:
+        with Engine(model, NEXT_TOKEN, TokenWindows(store, 32, 3), run, CheckpointFolder(tmp_path)) as engine:
+            for record in engine:
+                if record.step == 2:
+                    os.kill(os.getpid(), number)
+    assert caught.value.exit_code == 128 + number
+    resumed = tiny()
+    assert [r.step for r in train(store, resumed, run, tmp_path)] == [3, 4, 5, 6]
+    assert digest(resumed) == digest(whole)
+
+
+def launched(tmp_path: Path, name: str, processes: int, rows: int) -> dict:
+    """Train in real processes, with gloo on the CPU, and read what process 0 found."""
+    out = tmp_path / f"{name}.json"
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(HERE / "train_in_process.py"), str(out), str(rows)], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict = json.loads(out.read_text())
+    return found
+
+
+def test_two_processes_equal_one(tmp_path):
+    one, two = launched(tmp_path, "one", 1, 8), launched(tmp_path, "two", 2, 4)
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert two["targets"] == one["targets"]
+    assert np.allclose(one["losses"], two["losses"], rtol=1e-6)
+    assert np.allclose(one["norms"], two["norms"], rtol=1e-5)
+    assert np.allclose(one["weights"], two["weights"], atol=2e-6)
