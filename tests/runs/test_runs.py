@@ -1,0 +1,136 @@
+"""The run folder: atomic files, one owner, seals, and what is written when a run ends badly."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ftkit.config import Settings
+from ftkit.errors import CheckpointError, ConfigError, DivergedError
+from ftkit.runs import open_run, write_atomically
+from ftkit.runs.files import folder_written_whole
+
+
+def start(path: Path, **values) -> Settings:
+    return Settings(output_dir=str(path), **values)
+
+
+def test_a_run_leaves_its_settings_and_how_it_ended(tmp_path):
+    with open_run(start(tmp_path / "r", seed=7), "some/job.py") as run:
+        assert json.loads((run.path / "manifest.json").read_text())["status"] == "running"
+        run.seal("base", loss=1.5)
+    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    assert (manifest["status"], manifest["exit_code"], manifest["seed"]) == ("done", 0, 7)
+    assert manifest["phases"] == {"base": {"loss": 1.5}}
+    assert manifest["versions"]["torch"]
+    assert "seed: 7" in (tmp_path / "r" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(DivergedError("nan"), "failed", 5), (KeyboardInterrupt(), "interrupted", 130), (RuntimeError("bug"), "failed", 1)],
+)
+def test_a_bad_end_is_written_down(tmp_path, error, status, code):
+    with pytest.raises(type(error)), open_run(start(tmp_path / "r"), "job.py"):
+        raise error
+    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    assert (manifest["status"], manifest["exit_code"]) == (status, code)
+
+
+def test_a_folder_in_use_is_refused_and_free_after_a_kill(tmp_path):
+    code = (
+        "import sys, time\nfrom ftkit.config import Settings\nfrom ftkit.runs import open_run\n"
+        f"with open_run(Settings(output_dir={str(tmp_path / 'r')!r}), 'job.py'):\n    print('open', flush=True)\n    time.sleep(60)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(CheckpointError, match=f"process {other.pid} on .* works in this folder"):
+            with open_run(start(tmp_path / "r", resume=True), "job.py"):
+                pass
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    with open_run(start(tmp_path / "r", resume=True), "job.py") as run:
+        assert not run.finished
+
+
+def test_a_used_folder_is_not_overwritten(tmp_path):
+    with open_run(start(tmp_path / "r"), "job.py"):
+        pass
+    with pytest.raises(ConfigError, match="ftkit resume"), open_run(start(tmp_path / "r"), "job.py"):
+        pass
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"), open_run(start(tmp_path / "other"), "job.py"):
+        pass
+    assert [p.name for p in (tmp_path / "other").iterdir() if p.name != ".lock"] == ["thesis.txt"]
+
+
+def test_resuming_with_other_settings_names_the_difference(tmp_path):
+    with pytest.raises(KeyboardInterrupt), open_run(start(tmp_path / "r", seed=1), "job.py"):
+        raise KeyboardInterrupt
+    with pytest.raises(ConfigError, match="seed: was 1, is 2"), open_run(start(tmp_path / "r", seed=2, resume=True), "job.py"):
+        pass
+
+
+def test_a_finished_run_is_left_exactly_as_it_is(tmp_path):
+    with open_run(start(tmp_path / "r"), "job.py"):
+        pass
+    before = {p.name: p.read_bytes() for p in (tmp_path / "r").iterdir()}
+    with open_run(start(tmp_path / "r", resume=True), "job.py") as run:
+        assert run.finished
+    assert {p.name: p.read_bytes() for p in (tmp_path / "r").iterdir()} == before
+
+
+def test_rewind_cuts_later_lines_of_one_model_and_survives_a_cut_line(tmp_path):
+    with open_run(start(tmp_path / "r"), "job.py") as run:
+        run.log("metrics.jsonl", *({"model": m, "step": s} for s in range(4) for m in ("a", "b")))
+        with (run.path / "metrics.jsonl").open("a") as stream:
+            stream.write('{"model": "a", "st')
+        run.rewind("a", 1)
+        left = run.records("metrics.jsonl")
+    assert [r["step"] for r in left if r["model"] == "a"] == [0, 1]
+    assert [r["step"] for r in left if r["model"] == "b"] == [0, 1, 2, 3]
+
+
+def test_tokens_never_reach_the_manifest(tmp_path, monkeypatch):
+    canary = "hf_" + "A1b2C3d4" * 4
+    monkeypatch.setattr(sys, "argv", ["ftkit", "--token", canary])
+    with open_run(start(tmp_path / "r"), "job.py"):
+        pass
+    written = b"".join(p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.is_file())
+    assert canary.encode() not in written
+    assert b"[redacted]" in written
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "f.json"
+    write_atomically(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "d"
+    with pytest.raises(ZeroDivisionError), folder_written_whole(target) as folder:
+        (folder / "a").write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    for text in ("one", "two"):
+        with folder_written_whole(target) as folder:
+            (folder / "a").write_text(text)
+    assert (target / "a").read_text() == "two"
+    assert [p.name for p in tmp_path.iterdir()] == ["d"]
