@@ -392,8 +392,8 @@ def _gutenberg_files(source: str, rest: str, download: Download) -> tuple[str, l
 
 
 def _downloaded_files(source: str, download: Download) -> tuple[str, list[tuple[str, Path]]]:
-    parts = urllib.parse.urlsplit(source)
-    base = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(urllib.parse.unquote(parts.path)).name)[-80:] or "page.txt"
+    last = re.sub(r"[?#].*", "", source).rstrip("/").rsplit("/", 1)[-1]
+    base = re.sub(r"[^A-Za-z0-9._-]+", "_", urllib.parse.unquote(last))[-80:] or "page.txt"
     cached = cache_dir() / "downloads" / f"{hashlib.sha256(source.encode('utf-8', 'replace')).hexdigest()[:16]}-{base}"
     if not cached.is_file():
         download.to(source, cached)

@@ -64,7 +64,7 @@ def load_tokenizer(
     """
     folder = Path(spec).expanduser()
     scheme, _, rest = spec.partition(":")
-    if _is_folder(folder):
+    if spec and _is_folder(folder):
         tokenizer = _from_folder(spec, folder, trust_remote_code)
     elif spec == "byte":
         tokenizer = _byte_tokenizer()
@@ -204,7 +204,7 @@ def _first_line(error: BaseException) -> str:
 def _wrapped(backend: "Tokenizer", **special_tokens: str) -> "PreTrainedTokenizerFast":
     import transformers
 
-    return transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,  # decoding gives the text back as it was
         model_input_names=["input_ids", "attention_mask"],  # language models refuse token_type_ids
@@ -297,7 +297,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokeniz
         pair=f"{first} $A {separator} $B:1 {separator}:1",
         special_tokens=[(token, BERT_SPECIAL_TOKENS.index(token)) for token in (first, separator)],
     )
-    return transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=pad,
         unk_token=unknown,

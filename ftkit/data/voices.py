@@ -35,12 +35,15 @@ VOICES: dict[str, str] = {
 
 PARAGRAPH, LINE = "\u00b6", "\u21b5"
 NUMBER_WORDS = (
-    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-).split()
-MONTHS = "January February March April May June July August September October November December".split()
+    *("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 TOKEN = re.compile(r"\{([^{}]+)\}|([<|>\[\]])|([^{}<|>\[\]]+)")
 SLOT = re.compile(r"(~?)([@&]?)(\w+)(?:%([@&]\w+))?(?:\.(\d))?")
 # Words whose first letter and first sound disagree.
@@ -110,7 +113,7 @@ def voice_text(name: str, num_words: int, seed: int = 0) -> str:
 
 
 class _Writer:
-    """Expands a grammar. Every rule deals its alternatives like a shuffled pack of cards, so that none comes soon again."""
+    """Expands a grammar. Every rule deals its alternatives like a shuffled pack of cards: none comes soon again."""
 
     def __init__(self, grammar: dict[str, _Rule], generator: random.Random) -> None:
         self.grammar = grammar
@@ -181,13 +184,12 @@ class _Writer:
 
 
 def _date(day: int) -> tuple[_Template, ...]:
-    """Day of the month and weekday, counted from a first of January that was a Monday in years without a 29 February."""
-    in_year = day % sum(DAYS)
-    for month, days in zip(MONTHS, DAYS, strict=True):
-        if in_year < days:
-            break
-        in_year -= days
-    return (f"{in_year + 1} {month}",), (WEEKDAYS[day % len(WEEKDAYS)],)
+    """Day of the month, and weekday, that many days after a Monday, 1 January; no year has a 29 February."""
+    month, in_month = 0, day % sum(DAYS)
+    while in_month >= DAYS[month]:
+        in_month -= DAYS[month]
+        month += 1
+    return (f"{in_month + 1} {MONTHS[month]}",), (WEEKDAYS[day % len(WEEKDAYS)],)
 
 
 def _polished(text: str) -> str:
