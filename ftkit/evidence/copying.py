@@ -4,7 +4,6 @@ Real prose shares stock phrases with other prose of its author, so a rate means 
 over the held-out text's own rate.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,19 +33,21 @@ class Copying:
 
 
 class CopyIndex:
-    """Finds runs of words of a text; built once, then asked for each passage.
+    """Finds runs of words of a text; built once, then asked for each passage. About 20 bytes for each word of the text.
 
     Args:
-        texts: The training text.
+        texts: The training text; runs do not go from one text into the next.
         ngram: Length of the n-grams that are counted, in words.
     """
 
     def __init__(self, texts: Sequence[str], ngram: int = 12) -> None:
         self.ngram = ngram
-        self.words = [word for text in texts for word in [*words_of(text), "\n"]]  # "\n" is no word: runs end there
-        self._places: dict[int, list[int]] = defaultdict(list)
-        for place in range(len(self.words) - ngram + 1):
-            self._places[hash(tuple(self.words[place : place + ngram]))].append(place)
+        self._numbers: dict[str, int] = {}
+        words = (word for text in texts for word in [*words_of(text), "\n"])  # "\n" is no word, so no run crosses it
+        self._text = np.fromiter((self._numbers.setdefault(word, len(self._numbers)) for word in words), np.int64)
+        hashes = _hashes(self._text, ngram)
+        self._places = np.argsort(hashes, kind="stable")
+        self._sorted = hashes[self._places]
 
     def runs(self, passage: str) -> tuple[np.ndarray, tuple[int, int]]:
         """Which n-grams of a passage stand in the text, and the longest run that does.
@@ -58,23 +59,34 @@ class CopyIndex:
             A boolean array over the passage's n-grams, and (first word, number of words) of the longest run of at
             least ``ngram`` words, (0, 0) where there is none.
         """
-        words = words_of(passage)
-        count = max(len(words) - self.ngram + 1, 0)
-        found = np.zeros(count, dtype=bool)
-        best = (0, 0)
-        for first in range(count):
-            gram = words[first : first + self.ngram]
-            for place in self._places.get(hash(tuple(gram)), ()):
-                length = 0
-                while (
-                    first + length < len(words)
-                    and place + length < len(self.words)
-                    and words[first + length] == self.words[place + length]
-                ):
-                    length += 1
+        words = np.array([self._numbers.get(word, -1) for word in words_of(passage)], dtype=np.int64)
+        hashes = _hashes(words, self.ngram)
+        found, best = np.zeros(len(hashes), dtype=bool), (0, 0)
+        first_place = np.searchsorted(self._sorted, hashes, "left")
+        end_place = np.searchsorted(self._sorted, hashes, "right")
+        for first in np.flatnonzero(end_place > first_place):
+            for place in self._places[first_place[first] : end_place[first]]:
+                length = _common_length(words[first:], self._text[place:])
                 found[first] |= length >= self.ngram  # a shared hash alone is no match
-                best = max(best, (first, length), key=lambda run: run[1]) if length >= self.ngram else best
+                if length >= self.ngram and length > best[1]:
+                    best = (int(first), length)
         return found, best
+
+
+def _hashes(words: np.ndarray, ngram: int) -> np.ndarray:
+    """A polynomial hash of every n-gram of word numbers, modulo 2^64."""
+    count = max(len(words) - ngram + 1, 0)
+    hashes = np.zeros(count, dtype=np.uint64)
+    for offset in range(ngram):
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + words[offset : offset + count].astype(np.uint64)
+    return hashes
+
+
+def _common_length(a: np.ndarray, b: np.ndarray) -> int:
+    """Length of the common beginning."""
+    shorter = min(len(a), len(b))
+    different = np.flatnonzero(a[:shorter] != b[:shorter])
+    return int(different[0]) if len(different) else shorter
 
 
 def _rate(found: np.ndarray, counted: np.ndarray) -> np.ndarray:

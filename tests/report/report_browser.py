@@ -12,10 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
-    "--disable-component-update", "--hide-scrollbars", "--remote-debugging-pipe",
-)  # fmt: skip
+FLAGS = """--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync
+--disable-component-update --hide-scrollbars --remote-debugging-pipe"""
 
 
 class Browser:
@@ -36,7 +34,7 @@ class Browser:
             os.dup2(theirs_out, 4)
 
         self._process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}"], preexec_fn=wire, pass_fds=(3, 4),
+            [program, *FLAGS.split(), f"--user-data-dir={profile}"], preexec_fn=wire, pass_fds=(3, 4),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(theirs_in)
@@ -92,8 +90,10 @@ class Browser:
             time.sleep(0.02)
 
     def run(self, script: str) -> Any:
-        """Value of a JavaScript expression."""
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        """Value of a JavaScript expression, waited for where it is a promise."""
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)["result"].get(
+            "value"
+        )
 
     def press(self, key: str, code: int) -> None:
         """Press a key where the focus is."""

@@ -1,0 +1,303 @@
+"""Measurements against closed formulas, brute force and planted cases; the verdict against its table."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ftkit.data import VOICES, voice_text
+from ftkit.evidence import (
+    CopyIndex,
+    Copying,
+    Evidence,
+    Fluency,
+    Gate,
+    Interval,
+    JudgeTexts,
+    NgramJudge,
+    StyleScore,
+    Thresholds,
+    bits_per_byte,
+    bootstrap,
+    copying,
+    cut_passages,
+    decide,
+    fit_passage,
+    fluency,
+    gain_in_bits,
+    gain_over,
+    gate,
+    mask_names,
+    relative_rise,
+    score_style,
+    words_of,
+)
+from ftkit.training import HeldOutLoss
+from ftkit.tuning import Movement
+
+# -- intervals -------------------------------------------------------------------------------------------------------
+
+
+def loss(nats: np.ndarray, num_bytes: int = 400) -> HeldOutLoss:
+    return HeldOutLoss(nats, np.full(len(nats), 127), np.full(len(nats), num_bytes))
+
+
+def test_the_bootstrap_of_a_mean_is_the_normal_interval():
+    sample = np.random.default_rng(0).normal(3, 2, size=900)
+    found = bootstrap(lambda x: x.mean(-1), sample)
+    half = 1.96 * sample.std() / 30
+    assert found.value == sample.mean()
+    assert found.low == pytest.approx(sample.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(sample.mean() + half, abs=0.02)
+
+
+def test_bits_per_byte_is_the_ratio_of_sums_and_not_a_mean_of_ratios():
+    one = HeldOutLoss(np.array([100.0, 300.0]), np.array([10, 10]), np.array([50, 450]))
+    assert bits_per_byte(one).value == pytest.approx(400 / math.log(2) / 500)
+    assert one.nats_per_target == 20.0
+
+
+def test_a_constant_gain_has_no_width_and_pairing_removes_the_texts_own_spread():
+    text = np.random.default_rng(1).normal(300, 80, size=60)
+    gain = gain_in_bits(loss(text), loss(text - 20))
+    assert gain.value == pytest.approx(20 / math.log(2) / 400)
+    assert gain.high - gain.low < 1e-9
+    unpaired = bits_per_byte(loss(text))
+    assert unpaired.high - unpaired.low > 0.05
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    draws, covered = np.random.default_rng(2), 0
+    for repeat in range(200):
+        base = draws.normal(300, 40, size=90)
+        tuned = base - 10 + draws.normal(0, 30, size=90)
+        gain = gain_in_bits(loss(base), loss(tuned), seed=repeat)
+        covered += gain.low <= 10 / math.log(2) / 400 <= gain.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_rise_and_gain_over_general():
+    text = np.full(40, 200.0)
+    assert relative_rise(loss(text), loss(text * 1.1)).value == pytest.approx(0.1)
+    over = gain_over((loss(text), loss(text - 30)), (loss(text), loss(text - 10)))
+    assert over.value == pytest.approx(20 / math.log(2) / 400)
+
+
+# -- passages --------------------------------------------------------------------------------------------------------
+
+
+def test_passages_are_cut_at_spaces_without_overlap_and_without_loss():
+    text = voice_text("almanac", 800)
+    passages = cut_passages([text], 200)
+    assert all(180 <= len(p) <= 200 for p in passages[:-1])
+    joined = " ".join(passages)
+    assert " ".join(text.split()).startswith(joined[: len(joined) - 200])
+
+
+def test_a_generated_passage_loses_its_torn_first_word():
+    assert fit_passage("ing the sea was\n calm", 100) == "the sea was calm"
+    assert fit_passage(" The sea was calm and grey", 12) == "The sea was"
+    assert fit_passage("", 10) == ""
+
+
+# -- copying ---------------------------------------------------------------------------------------------------------
+
+
+def brute_rate(passage: str, texts: list[str], n: int) -> float:
+    grams = {tuple(w[i : i + n]) for t in texts for w in [words_of(t)] for i in range(len(w) - n + 1)}
+    words = words_of(passage)
+    mine = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return sum(gram in grams for gram in mine) / max(len(mine), 1)
+
+
+def test_copied_ngrams_and_runs_equal_a_brute_force_count():
+    train = [voice_text("keeper", 1500, seed=1), voice_text("letters", 800, seed=2)]
+    index = CopyIndex(train, ngram=5)
+    held = cut_passages([voice_text("keeper", 800, seed=3)], 300)
+    assert len(held) > 5
+    for passage in held:
+        found, _ = index.runs(passage)
+        assert found.mean() == pytest.approx(brute_rate(passage, train, 5))
+    start = train[0].split()
+    planted = "Nobody ever wrote this before. " + " ".join(start[100:140]) + " And again something new entirely."
+    found, (first, length) = index.runs(planted)
+    assert first <= 5
+    assert length >= len(words_of(" ".join(start[100:140])))
+
+
+def test_runs_do_not_cross_from_one_text_into_the_next():
+    index = CopyIndex(["one two three", "four five six"], ngram=3)
+    assert index.runs("one two three four five six")[1][1] == 3
+
+
+def test_a_copy_is_told_from_real_text_of_the_same_kind():
+    train = [voice_text("almanac", 6000, seed=1)]
+    heldout = cut_passages([voice_text("almanac", 4000, seed=2)], 300)
+    copies = cut_passages(train, 300)[: len(heldout)]
+    assert copying(copies, heldout, CopyIndex(train)).excess.low > 0.5
+    honest = copying(heldout, heldout, CopyIndex(train))
+    assert abs(honest.excess.value) < 1e-12
+    assert honest.longest_run == honest.heldout_longest_run
+
+
+# -- fluency ---------------------------------------------------------------------------------------------------------
+
+
+def test_repetition_and_unknown_words_are_found():
+    real = cut_passages([voice_text("letters", 3000)], 300)
+    known = {word for passage in real for word in words_of(passage)}
+    healthy = fluency(real, known)
+    looping = fluency(["the sea and the sea and the sea and the sea and"] * 20, known)
+    assert looping.repetition > healthy.repetition_range[1]
+    assert looping.diversity < healthy.diversity_range[0]
+    assert fluency(["xqzt vrrk plom", "the sea"], {"the", "sea"}).unknown_words == pytest.approx(3 / 5)
+    assert fluency([""], known).repetition == 1.0
+
+
+# -- judges ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def texts() -> JudgeTexts:
+    """Three voices; the third plays the base model."""
+    names = list(VOICES)[:3]
+    assert len(names) == 3
+
+    def passages(name: str, words: int, seed: int) -> list[str]:
+        return cut_passages([voice_text(name, words, seed=seed)], 250)
+
+    return JudgeTexts({n: passages(n, 6000, 1) for n in names}, {n: passages(n, 2500, 2) for n in names})
+
+
+def test_a_judge_passes_its_gate_on_clearly_different_authors(texts):
+    judge = NgramJudge(texts)
+    passed = gate(judge, texts.heldout, judge.classes[:2])
+    assert passed.speaks
+    assert min(passed.auc.values()) > 0.98
+    assert np.allclose(judge.probabilities(texts.heldout[judge.classes[0]]).sum(1), 1)
+
+
+def test_a_judge_with_swapped_labels_fails_its_gate(texts):
+    a, b, c = texts.classes
+    half = {name: texts.train[name][::2] + texts.train[other][1::2] for name, other in ((a, b), (b, a))}
+    confused = gate(NgramJudge(JudgeTexts({**half, c: texts.train[c]}, texts.heldout)), texts.heldout, [a, b])
+    assert not confused.speaks
+    assert "below 0.95" in confused.reason
+
+
+def test_a_judge_needs_enough_held_out_passages(texts):
+    few = {name: passages[:29] for name, passages in texts.heldout.items()}
+    passed = gate(NgramJudge(texts), few, texts.classes[:2])
+    assert not passed.speaks
+    assert "fewer than 30" in passed.reason
+
+
+def test_names_are_masked_inside_sentences_only():
+    assert mask_names("Then Alice saw the White Rabbit run. She cried.") == "Then Someone saw the Someone run. She cried."
+
+
+class Scripted:
+    """A judge that answers what it was told, to plant scores."""
+
+    name, classes = "scripted", ["target", "rest"]
+
+    def probabilities(self, passages):
+        p = np.array([float(text) for text in passages])
+        return np.stack([p, 1 - p], axis=1)
+
+
+PASSED = Gate({"target": 0.99}, {"target": 0.99}, 0.99, {"target": 40}, True, "passed")
+
+
+def spread(mean: float, count: int = 60) -> list[str]:
+    return [str(x) for x in np.clip(np.random.default_rng(int(mean * 100)).normal(mean, 0.03, count), 0, 1)]
+
+
+def test_style_is_placed_between_floor_and_ceiling():
+    style = score_style(Scripted(), "target", spread(0.1), spread(0.7), spread(0.9), PASSED)
+    assert style.speaks
+    assert style.position.value == pytest.approx(0.75, abs=0.03)
+    assert style.position.low < style.position.value < style.position.high
+
+
+def test_a_score_above_the_ceiling_makes_the_judge_abstain():
+    style = score_style(Scripted(), "target", spread(0.1), spread(0.99), spread(0.8), PASSED)
+    assert not style.speaks
+    assert "fooled" in style.reason
+
+
+def test_a_judge_that_failed_its_gate_never_speaks():
+    failed = replace(PASSED, speaks=False, reason="AUC too low")
+    assert not score_style(Scripted(), "target", spread(0.1), spread(0.7), spread(0.9), failed).speaks
+
+
+def test_a_judge_that_cannot_tell_real_from_base_abstains():
+    style = score_style(Scripted(), "target", spread(0.5), spread(0.5), spread(0.51), PASSED)
+    assert not style.speaks
+    assert "cannot be told apart" in style.reason
+
+
+# -- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def about(value: float, half: float = 0.005) -> Interval:
+    return Interval(value, value - half, value + half)
+
+
+def speaking(position: float) -> StyleScore:
+    return StyleScore("encoder", about(0.1), about(0.6), about(0.9), about(position, 0.1), about(0.8), True, "passed")
+
+
+REAL = Fluency(0.02, (0.0, 0.08), 0.7, (0.6, 0.8), 0.02)
+COPY = Copying(12, about(0.001), about(0.001), Interval(0.0, -0.002, 0.002), 11, "", 13)
+GOOD = Evidence(
+    heldout_base=about(2.4), heldout_tuned=about(2.1), gain=about(0.3), general_name="other books", general_rise=about(0.02),
+    gain_over_general=about(0.25), styles=(speaking(0.8),), copying=COPY, fluency_base=REAL, fluency_tuned=REAL, fluency_real=REAL,
+    movement=Movement(0.1, 20, 20, {}), reload_difference=0.0, passes=3.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "also", "said"),
+    [
+        ({}, "worked", [], "gain 0.300"),
+        ({"styles": ()}, "worked", [], "gains 0.250"),
+        ({"general_rise": about(0.2)}, "worked", ["forgot"], "+20.0%"),
+        ({"movement": Movement(0.0, 0, 20, {})}, "nothing", [], "none of 20 tensors"),
+        ({"gain": about(0.001)}, "nothing", [], "within 0.01"),
+        ({"gain": about(-0.3)}, "unsure", [], "got worse"),
+        ({"gain": about(-0.3), "general_rise": about(0.4)}, "forgot", [], "+40.0%"),
+        ({"gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "not sure"),
+        ({"styles": (speaking(0.3),)}, "unsure", [], "below 0.5"),
+        ({"styles": (speaking(0.9), speaking(0.3))}, "unsure", [], "below 0.5"),
+        ({"styles": (replace(speaking(0.9), speaks=False, reason="abstains: fooled"),)}, "worked", [], "rests on held-out loss alone"),
+        ({"gain_over_general": about(-0.1)}, "unsure", [], "does not show a style of its own"),
+        ({"general_rise": None, "gain_over_general": None, "styles": ()}, "worked", [], "no general text"),
+        ({"copying": replace(COPY, excess=about(0.2), rate=about(0.2))}, "copied", [], "20.0%"),
+        ({"copying": replace(COPY, longest_run=40)}, "copied", [], "40 words"),
+        ({"copying": replace(COPY, longest_run=40, heldout_longest_run=45)}, "worked", [], "not copied"),
+        ({"finite": False}, "broken", [], "not finite"),
+        ({"reload_difference": 0.5}, "broken", [], "other logits"),
+        ({"fluency_tuned": replace(REAL, repetition=0.5)}, "broken", [], "repeats itself"),
+        ({"fluency_tuned": replace(REAL, diversity=0.2)}, "broken", [], "words are few"),
+        (
+            {"fluency_tuned": replace(REAL, repetition=0.5), "fluency_base": replace(REAL, repetition=0.6)},
+            "worked", [], "gain 0.300",
+        ),
+        ({"fluency_base": replace(REAL, unknown_words=0.4)}, "worked", [], "not fluent"),
+        ({"finite": False, "copying": replace(COPY, longest_run=40)}, "broken", ["copied"], "not finite"),
+    ],
+)  # fmt: skip
+def test_the_verdict_follows_its_table(changes, verdict, also, said):
+    found = decide(replace(GOOD, **changes))
+    assert (found.verdict, found.also) == (verdict, also)
+    assert said in " | ".join(found.reasons)
+    assert found.thresholds["worked_gain"] == 0.01
+
+
+def test_thresholds_can_be_set_and_are_reported():
+    strict = Thresholds(worked_gain=0.5)
+    found = decide(GOOD, strict)
+    assert found.verdict == "unsure"
+    assert found.thresholds["worked_gain"] == 0.5

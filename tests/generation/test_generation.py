@@ -1,0 +1,98 @@
+"""Passages: the same as without a batch, never a forbidden id, new tokens only."""
+
+import numpy as np
+import pytest
+import torch
+
+from ftkit.data import load_tokenizer
+from ftkit.errors import ModelError
+from ftkit.generation import PRESETS, Sampling, generate_passages, random_starts
+from ftkit.models import load_model
+
+GREEDY = PRESETS["greedy"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("byte")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("new:ftkit_gpt2,initializer_range=0.4", vocab_size=300, max_positions=64)
+
+
+def test_prompts_of_different_length_continue_as_if_alone(model, tokenizer):
+    prompts = ["a", "once upon a time", "the sea"]
+    together = generate_passages(model, tokenizer, prompts, new_tokens=12, sampling=GREEDY)
+    alone = [generate_passages(model, tokenizer, [p], new_tokens=12, sampling=GREEDY)[0] for p in prompts]
+    assert [p.ids for p in together] == [p.ids for p in alone]
+    assert [p.prompt for p in together] == prompts
+    assert len({p.ids for p in together}) == 3
+
+
+def test_greedy_equals_a_loop_over_logits(model, tokenizer):
+    passage = generate_passages(model, tokenizer, ["the sea"], new_tokens=10, sampling=GREEDY)[0]
+    ids = tokenizer("the sea")["input_ids"]
+    for _ in range(10):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+        logits[256:] = -torch.inf  # the end-of-text token and rows without a token
+        ids.append(int(logits.argmax()))
+    assert list(passage.ids) == ids[-10:]
+    assert passage.text == tokenizer.decode(ids[-10:])
+
+
+def test_ids_without_a_token_banned_ids_and_special_tokens_never_come_out(model, tokenizer):
+    flat = load_model("new:ftkit_gpt2,initializer_range=0.0001", vocab_size=300, max_positions=64)
+    banned = tuple(range(100))
+    passages = generate_passages(flat, tokenizer, ["a"] * 40, new_tokens=50, sampling=Sampling(banned_ids=banned), seed=1)
+    seen = {id_ for passage in passages for id_ in passage.ids}
+    assert seen <= set(range(100, 256))
+    assert len(seen) > 140
+    assert all(len(passage.ids) == 50 and passage.stop_reason == "length" for passage in passages)
+
+
+def test_the_end_of_text_stops_a_passage_where_it_may(tokenizer):
+    model = load_model("new:ftkit_gpt2,initializer_range=0.0001", vocab_size=257, max_positions=64)
+    passages = generate_passages(model, tokenizer, ["a"] * 64, new_tokens=60, sampling=Sampling(allow_stop=True), seed=3)
+    stopped = [p for p in passages if p.stop_reason == "end of text"]
+    assert 5 <= len(stopped) <= 25  # 64 * (1 - (256/257)^60) = 13.4 are expected
+    assert all(tokenizer.eos_token_id not in p.ids and len(p.ids) < 60 for p in stopped)
+
+
+def test_the_callers_random_state_and_mode_are_left_alone(model, tokenizer):
+    model.train()
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first = generate_passages(model, tokenizer, ["a", "b"], new_tokens=8, seed=5)
+    assert torch.equal(torch.rand(3), expected)
+    assert model.training
+    model.eval()
+    assert generate_passages(model, tokenizer, ["a", "b"], new_tokens=8, seed=5) == first
+    assert generate_passages(model, tokenizer, ["a", "b"], new_tokens=8, seed=6) != first
+
+
+def test_the_repetition_penalty_is_transformers_rule(tokenizer):
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    scores = torch.tensor([[2.0, -2.0, 1.0]])
+    found = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([[0, 1, 1, 1]]), scores.clone())
+    assert torch.allclose(found, torch.tensor([[2.0 / 1.3, -2.0 * 1.3, 1.0]]))
+
+
+def test_too_long_a_passage_is_refused_with_both_numbers(model, tokenizer):
+    with pytest.raises(ModelError, match=r"prompt of 3 tokens and 62 new ones need 65 positions; the model has 64"):
+        generate_passages(model, tokenizer, ["abc"], new_tokens=62)
+
+
+def test_an_empty_prompt_starts_from_the_end_of_text(model, tokenizer):
+    assert generate_passages(model, tokenizer, [""], new_tokens=5)[0].prompt == "<|endoftext|>"
+
+
+def test_random_starts_follow_the_text():
+    ids = np.array([7] * 90 + [9] * 10)
+    starts = [row[0] for row in random_starts(ids, 4000, seed=0)]
+    assert set(starts) == {7, 9}
+    assert starts.count(9) / 4000 == pytest.approx(0.1, abs=0.02)

@@ -1,0 +1,122 @@
+"""Figures are what their CSV says, one colour a model, whatever the values and names are."""
+
+import json
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from report_runs import empty_run, evidence_of, write_run
+
+from ftkit.report import figures
+from ftkit.report.figures import PALETTE, draw_csv, draw_figures, inline_svg
+
+CURVES = ["heldout_bits", "train_loss", "learning_rate", "gradient_norm"]
+JUDGED = ["judge_score-encoder", "judge_score-ngrams", "style"]
+
+
+def test_every_figure_is_redrawn_from_its_csv_alone(full_report: Path) -> None:
+    folder = full_report.parent / "figures"
+    names = sorted(path.stem for path in folder.glob("*.csv"))
+    assert names == sorted([*CURVES, *JUDGED, "copying", "movement"])
+    for name in names:
+        assert draw_csv(folder / f"{name}.csv", ["alice", "poe"]) == (folder / f"{name}.svg").read_text(
+            encoding="utf-8"
+        )
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_changed_csv_gives_another_figure(full_report: Path, tmp_path: Path) -> None:
+    csv = full_report.parent / "figures" / "copying.csv"
+    changed = tmp_path / "copying.csv"
+    changed.write_text(csv.read_text().replace("generated,12,0.001", "generated,12,0.2", 1))
+    assert draw_csv(changed, ["alice", "poe"]) != draw_csv(csv, ["alice", "poe"])
+    assert "20.0 %" in draw_csv(changed, ["alice", "poe"])
+
+
+@pytest.mark.parametrize("name", ["heldout_bits", "judge_score-encoder", "style", "copying", "movement"])
+def test_a_model_has_one_colour_in_all_figures(full_report: Path, tmp_path: Path, name: str) -> None:
+    rows = (full_report.parent / "figures" / f"{name}.csv").read_text().splitlines(keepends=True)
+    for place, model in enumerate(("alice", "poe")):
+        only = tmp_path / f"{name}.csv"
+        only.write_text(rows[0] + "".join(row for row in rows[1:] if row.startswith(model)))
+        used = {colour for colour in PALETTE if colour in draw_csv(only, ["alice", "poe"])}
+        assert used == {PALETTE[place]}
+
+
+def test_a_run_without_judges_has_no_figures_of_judges(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path, {"model": evidence_of(styles=(), general_rise=None, gain_over_general=None)}, judged=False
+    )
+    assert [figure.name for figure in draw_figures(run)] == [*CURVES, "copying", "movement"]
+
+
+def test_a_run_that_only_began_has_no_figures(tmp_path: Path) -> None:
+    assert draw_figures(empty_run(tmp_path)) == []
+
+
+def test_values_that_are_not_finite_leave_gaps(tmp_path: Path) -> None:
+    run = empty_run(tmp_path)
+    losses = [3.0, math.nan, math.inf, 2.0, 1.9]
+    for step, loss in enumerate(losses):
+        run.log("metrics.jsonl", {"model": "a", "step": step, "split": "train", "loss": loss, "grad_norm": None})
+    run.log("metrics.jsonl", {"model": "a", "step": 0, "split": "heldout", "bits_per_byte": math.nan})
+    run.log("metrics.jsonl", {"model": "a", "step": 0, "split": "judge", "ngrams_probability": 0.5})
+    drawn = draw_figures(run)
+    assert [figure.name for figure in drawn] == ["train_loss", "judge_score-ngrams"]
+    assert all("nan" not in figure.svg and "inf" not in figure.svg for figure in drawn)
+
+
+def test_names_in_any_script_are_drawn_as_they_are(tmp_path: Path) -> None:
+    name = "$x_1$ 夏目漱石 \x07<b>&"
+    run = empty_run(tmp_path)
+    for model in (name, "b"):
+        run.log("metrics.jsonl", {"model": model, "step": 1, "split": "heldout", "bits_per_byte": 2.0})
+    (figure,) = draw_figures(run)
+    assert "$x_1$ 夏目漱石 ␇&lt;b&gt;&amp;" in figure.svg
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    run = empty_run(tmp_path)
+    run.log("metrics.jsonl", {"model": "a", "step": 1, "split": "heldout", "bits_per_byte": 2.0})
+    draw_figures(run)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_inlined_figure_takes_colours_from_the_page_and_refers_only_to_itself(tmp_path: Path) -> None:
+    run = empty_run(tmp_path)
+    run.log("metrics.jsonl", {"model": "a", "step": 1, "split": "heldout", "bits_per_byte": 2.0})
+    (figure,) = draw_figures(run)
+    svg = inline_svg(figure)
+    assert svg.startswith("<svg ")
+    assert "currentColor" in svg
+    assert f"var(--model-0, {PALETTE[0]})" in svg
+    assert figures.INK not in svg
+    for word in ("http", "xmlns", "<metadata", "<style", 'id="figure_1"'):
+        assert word not in svg
+
+
+def test_moving_mean_is_centred_and_shorter_at_the_ends() -> None:
+    values = [1.0, 2.0, math.nan, 4.0, 9.0]
+    assert figures._moving_mean(values, 3) == [1.5, 1.5, 3.0, 6.5, 6.5]
+    noise = np.random.default_rng(0).normal(size=50)
+    inner = np.convolve(noise, np.ones(5) / 5, mode="valid")
+    np.testing.assert_allclose(figures._moving_mean(list(noise), 5)[2:-2], inner, atol=1e-12)
+
+
+def test_thinning_keeps_every_peak() -> None:
+    values = np.random.default_rng(0).normal(size=100_000)
+    values[[777, 54_321]] = 99.0, -99.0
+    kept = figures._thinned(values)
+    assert len(kept) <= figures._MOST_POINTS + 2
+    assert {777, 54_321, 0, 99_999} <= set(kept.tolist())
+
+
+def test_the_csv_keeps_every_step(full_report: Path) -> None:
+    records = [json.loads(line) for line in (full_report.parent / "metrics.jsonl").read_text().splitlines()]
+    trained = [record for record in records if record["split"] == "train"]
+    rows = (full_report.parent / "figures" / "train_loss.csv").read_text().splitlines()
+    assert len(rows) - 1 == len(trained) == 96
+    assert rows[1].startswith(f"alice,1,{trained[0]['loss']},")

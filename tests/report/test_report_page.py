@@ -1,0 +1,182 @@
+"""The page is one file that needs nothing else, holds what the run folder holds, and trusts no text."""
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_runs import empty_run, evidence_of, prose, write_run
+
+from ftkit.report import write_report
+from ftkit.runs import RunFolder
+
+EVIL = (
+    "</script></style></textarea><script>window.owned=1</script><img src=x onerror=window.owned=2>"
+    "\"' onload=window.owned=3"
+)
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def evil_run(path: Path) -> RunFolder:
+    """A run whose texts, names and settings all try to become markup."""
+    evidence = evidence_of(judges=(EVIL,), general_name=EVIL)
+    run = write_run(path, {EVIL: evidence, "poe": evidence}, text=lambda n: f"{n} {EVIL}", settings={EVIL: EVIL})
+    run.log("metrics.jsonl", {"model": EVIL, "step": 4, "split": "judge", f"{EVIL}_probability": 0.5})
+    run.log("samples.jsonl", {"model": EVIL, "step": 999, "prompt": EVIL, "text": f"\x00\x1b{EVIL}"})
+    return run
+
+
+def test_the_page_refers_to_nothing_outside_itself(full_report: Path) -> None:
+    page = full_report.read_text(encoding="utf-8")
+    ids = Counter(attributes["id"] for _, attributes in Elements(page).found if "id" in attributes)
+    references = []
+    for _, attributes in Elements(page).found:
+        references += [
+            attributes[name] or "" for name in ("src", "href", "action", "srcset", "data") if name in attributes
+        ]
+    assert [number for number in ids.values() if number > 1] == []
+    assert len(references) > 50
+    assert [reference for reference in references if reference != "data:," and reference[1:] not in ids] == []
+    assert {reference[0] for reference in references} == {"#", "d"}
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+    assert "http" not in re.sub(r"http-equiv", "", page)
+    assert "@import" not in page
+
+
+def test_the_content_policy_allows_our_script_and_nothing_else(full_report: Path) -> None:
+    page = full_report.read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in policy[1]
+
+
+def test_text_names_and_settings_never_become_markup(tmp_path: Path) -> None:
+    page = write_report(evil_run(tmp_path)).read_text(encoding="utf-8")
+    elements = Elements(page).found
+    assert page.count("window.owned=1") > 50
+    assert sum(tag == "script" for tag, _ in elements) == 1
+    assert sum(tag in ("img", "textarea", "iframe", "object") for tag, _ in elements) == 0
+    assert [name for _, attributes in elements for name in attributes if name.startswith("on")] == []
+    assert "\x00" not in page
+    assert "␀␛&lt;/script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "alice WORKED: it needs 2.02 bits per byte for unseen text of alice",
+        "also: forgot",
+        "Repeat the run with two or three other values of seed",
+        prose(5, 14),  # the longest copied run
+        prose(4), prose(90), prose(0),  # tuned, real and base passages
+        "124,439,808",
+        "26,443",
+        "licence (18,841 characters)",
+        "85664982973bfdd1" * 4,
+        "for one training seed",
+        "style_position",
+        "learning_rate",
+        "Test CPU",
+    ],
+)  # fmt: skip
+def test_the_page_holds(full_report: Path, words: str) -> None:
+    text = full_report.read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert words in re.sub(r"\s+", " ", text)
+
+
+def test_the_page_does_not_tell_the_name_of_the_machine(full_report: Path) -> None:
+    assert "private" not in full_report.read_text(encoding="utf-8")
+
+
+def test_every_step_stands_in_the_page_without_the_script(full_report: Path) -> None:
+    steps = [
+        values["data-step"]
+        for tag, values in Elements(full_report.read_text(encoding="utf-8")).found
+        if tag == "details"
+    ]
+    assert steps == [str(step) for step in range(4, 49, 4)] * 2
+
+
+def test_a_run_without_judges_and_general_text(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path, {"model": evidence_of(styles=(), general_rise=None, gain_over_general=None)}, judged=False
+    )
+    page = write_report(run).read_text(encoding="utf-8")
+    assert 'id="style"' not in page
+    assert "Real text, held out" not in page
+    assert prose(1) in page
+    assert "not measured" in page
+
+
+def test_a_run_that_only_began_has_a_page(tmp_path: Path) -> None:
+    page = write_report(empty_run(tmp_path)).read_text(encoding="utf-8")
+    assert "No verdict yet" in page
+    assert "Nothing was trained or measured" in page
+
+
+def test_without_samples_the_passages_of_the_evidence_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "samples.jsonl").unlink()
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "after training" in page
+    assert prose(50) in page
+
+
+def test_values_that_are_missing_are_said_to_be(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    measured = json.loads((tmp_path / "evidence.json").read_text())
+    for key in ("gain", "heldout_tuned"):
+        measured["models"]["alice"][key] = {"value": None, "low": None, "high": None}
+    measured["models"]["alice"]["styles"][0]["position"] = {"value": None, "low": None, "high": None}
+    run.write_json("evidence.json", measured)
+    assert "it needs not measured bits" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_page_with_many_long_samples_stays_below_five_megabytes(tmp_path: Path) -> None:
+    run = write_run(tmp_path, steps=12)
+    for step in range(1000):
+        text = f"{prose(step % 7, 100)} 漱石" * 40
+        run.log(
+            "samples.jsonl",
+            *({"model": name, "step": step, "text": text} for name in ("alice", "poe") for _ in range(4)),
+        )
+    page = write_report(run)
+    assert page.stat().st_size < 5e6
+    steps = [
+        values["data-step"] for tag, values in Elements(page.read_text(encoding="utf-8")).found if tag == "details"
+    ]
+    assert steps[0] == "0"
+    assert steps[-1] == "999"
+    assert len(steps) > 100
+
+
+def test_only_the_main_process_writes(tmp_path: Path) -> None:
+    run = empty_run(tmp_path)
+    other = RunFolder(run.path, run.recipe, run.manifest, is_main=False)
+    assert write_report(other) == tmp_path / "report.html"
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_same_folder_gives_the_same_page(full_report: Path) -> None:
+    before = full_report.read_bytes()
+    folder = full_report.parent
+    run = RunFolder(folder, "imitate", json.loads((folder / "manifest.json").read_text()), is_main=True)
+    assert write_report(run).read_bytes() == before
