@@ -90,7 +90,7 @@ def draw_figures(run: RunFolder) -> list[Figure]:
     for table in _tables(results):
         path = folder / f"{table.name}.csv"
         write_atomically(path, _as_csv(table.rows))
-        svg, png = _render(path, results.models)
+        svg, png = _render(path, results.models, also_png=True)
         write_atomically(path.with_suffix(".svg"), svg)
         write_atomically(path.with_suffix(".png"), png)
         figures.append(Figure(table.name, table.title, table.caption, svg, path))
@@ -107,7 +107,7 @@ def draw_csv(path: Path, models: Sequence[str]) -> str:
     Returns:
         The SVG, the same to the byte for the same CSV and version of matplotlib.
     """
-    return _render(path, models)[0]
+    return _render(path, models, also_png=False)[0]
 
 
 def inline_svg(figure: Figure) -> str:
@@ -350,22 +350,22 @@ def _look(name: str) -> Iterator[None]:
         yield
 
 
-def _render(path: Path, models: Sequence[str]) -> tuple[str, bytes]:
-    """SVG and PNG of one CSV."""
+def _render(path: Path, models: Sequence[str], also_png: bool) -> tuple[str, bytes]:
+    """SVG of one CSV, and PNG where it is asked for."""
     from matplotlib.figure import Figure as Canvas
 
     kind, rows = _KINDS[path.stem.partition("-")[0]], _read_csv(path)
-    styles = {
-        visible(model): (PALETTE[n % len(PALETTE)], _MARKERS[n % len(_MARKERS)]) for n, model in enumerate(models)
-    }
+    styles = {visible(name): (PALETTE[n % len(PALETTE)], _MARKERS[n % len(_MARKERS)]) for n, name in enumerate(models)}
+    svg, png = io.BytesIO(), io.BytesIO()
     with _look(path.stem):
         canvas = Canvas(figsize=(_WIDTH, kind.height(rows)), layout="constrained")
         axes = canvas.add_subplot()
         axes.set_title(kind.measure.format(**rows[0]), pad=8)
         kind.draw(axes, rows, styles)
-        svg, png = io.BytesIO(), io.BytesIO()
         canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
+        if also_png:
+            canvas.set_layout_engine("none")  # both pictures have the layout that the SVG was given
+            canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
     return svg.getvalue().decode(), png.getvalue()
 
 
@@ -501,7 +501,7 @@ def _draw_style(axes: Any, rows: list[Row], styles: Styles) -> None:
             )
         if math.isfinite(score):
             above = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(f"{score:.2f}", (score, place), **above, fontsize=7, color=colour)
+            axes.annotate(f"{score:.2f}", (score, place), **above, fontsize=7)
     silent = {"no": " (silent)"}
     labels = [f"{_short(row['model'], 16)}\n{_short(row['judge'], 12)}{silent.get(row['speaks'], '')}" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
@@ -522,7 +522,7 @@ def _draw_copying(axes: Any, rows: list[Row], styles: Styles) -> None:
             axes.annotate(f"{value:.1f} %", (max(value, high), place), **beside, fontsize=7)
     labels = [_short(row["model"], 16) if row["text"] == "generated" else "real text" for row in rows]
     axes.set_yticks(range(len(rows)), labels)
-    largest = max(100 * np.nan_to_num(_values(rows, "high")).max(), 5.0)
+    largest = max(100 * np.nan_to_num([_values(rows, "value"), _values(rows, "high")]).max(), 5.0)
     axes.set(xlim=(0, 1.2 * largest), ylim=(len(rows) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
     _value_ticks(axes.xaxis)

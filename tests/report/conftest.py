@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from report_browser import Browser, chromium
-from report_runs import write_run
+from report_runs import evil_run, write_run
 
 from ftkit.report import write_report
 
@@ -14,6 +14,12 @@ from ftkit.report import write_report
 def full_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of the page of a judged run of two models."""
     return write_report(write_run(tmp_path_factory.mktemp("full")))
+
+
+@pytest.fixture(scope="session")
+def evil_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of the page of a run whose every text tries to become markup."""
+    return write_report(evil_run(tmp_path_factory.mktemp("evil")))
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,21 @@ def training_records(model: str, steps: int, quality: float) -> list[dict[str, A
     return records
 
 
+EVIL = (
+    "</script></style></textarea><script>window.owned=1</script><img src=x onerror=window.owned=2>"
+    "\"' onload=window.owned=3"
+)
+
+
+def evil_run(path: Path) -> RunFolder:
+    """A run whose texts, names and settings all try to become markup."""
+    evidence = evidence_of(judges=(EVIL,), general_name=EVIL)
+    run = write_run(path, {EVIL: evidence, "poe": evidence}, text=lambda n: f"{n} {EVIL}", settings={EVIL: EVIL})
+    run.log("metrics.jsonl", {"model": EVIL, "step": 4, "split": "judge", f"{EVIL}_probability": 0.5})
+    run.log("samples.jsonl", {"model": EVIL, "step": 999, "prompt": EVIL, "text": f"\x00\x1b{EVIL}"})
+    return run
+
+
 def empty_run(path: Path, data: dict[str, Any] | None = None) -> RunFolder:
     """A run that has only begun."""
     path.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import pytest
 from report_browser import Browser
-from test_report_page import evil_run
-
-from ftkit.report import write_report
 
 STEPS = "[...document.querySelectorAll('[data-model=alice] [data-step]')]"
 SHOWN = f"{STEPS}.filter(step => step.checkVisibility()).map(step => step.dataset.step).join()"
@@ -90,7 +87,8 @@ def test_everything_has_a_name_for_screen_readers(browser: Browser, full_report:
     browser.open(full_report)
     assert "Training step of alice" in browser.run(f"{SLIDER}.labels[0].textContent")
     for kind, least in (("main section", 10), ("svg[role=img]", 9)):
-        named = f"[...document.querySelectorAll('{kind}')].map(e => document.getElementById(e.getAttribute('aria-labelledby')))"
+        label = "document.getElementById(e.getAttribute('aria-labelledby'))"
+        named = f"[...document.querySelectorAll('{kind}')].map(e => {label})"
         assert browser.run(f"{named}.length") >= least
         assert browser.run(f"{named}.every(name => name && name.textContent.trim())")
     tables = "[...document.querySelectorAll('table')]"
@@ -119,8 +117,8 @@ def test_paper_has_no_slider_and_black_ink(browser: Browser, full_report: Path) 
     browser.call("Emulation.setEmulatedMedia", media="")
 
 
-def test_planted_scripts_are_inert(browser: Browser, tmp_path: Path) -> None:
-    browser.open(write_report(evil_run(tmp_path)))
+def test_planted_scripts_are_inert(browser: Browser, evil_report: Path) -> None:
+    browser.open(evil_report)
     assert browser.run("String(window.owned)") == "undefined"
     assert browser.run("document.querySelectorAll('script').length") == 1
     assert browser.run("document.images.length") == 0

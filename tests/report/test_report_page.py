@@ -14,11 +14,6 @@ from report_runs import empty_run, evidence_of, prose, write_run
 from ftkit.report import write_report
 from ftkit.runs import RunFolder
 
-EVIL = (
-    "</script></style></textarea><script>window.owned=1</script><img src=x onerror=window.owned=2>"
-    "\"' onload=window.owned=3"
-)
-
 
 class Elements(HTMLParser):
     """Every element with its attributes."""
@@ -30,15 +25,6 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
-
-
-def evil_run(path: Path) -> RunFolder:
-    """A run whose texts, names and settings all try to become markup."""
-    evidence = evidence_of(judges=(EVIL,), general_name=EVIL)
-    run = write_run(path, {EVIL: evidence, "poe": evidence}, text=lambda n: f"{n} {EVIL}", settings={EVIL: EVIL})
-    run.log("metrics.jsonl", {"model": EVIL, "step": 4, "split": "judge", f"{EVIL}_probability": 0.5})
-    run.log("samples.jsonl", {"model": EVIL, "step": 999, "prompt": EVIL, "text": f"\x00\x1b{EVIL}"})
-    return run
 
 
 def test_the_page_refers_to_nothing_outside_itself(full_report: Path) -> None:
@@ -67,8 +53,8 @@ def test_the_content_policy_allows_our_script_and_nothing_else(full_report: Path
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in policy[1]
 
 
-def test_text_names_and_settings_never_become_markup(tmp_path: Path) -> None:
-    page = write_report(evil_run(tmp_path)).read_text(encoding="utf-8")
+def test_text_names_and_settings_never_become_markup(evil_report: Path) -> None:
+    page = evil_report.read_text(encoding="utf-8")
     elements = Elements(page).found
     assert page.count("window.owned=1") > 50
     assert sum(tag == "script" for tag, _ in elements) == 1
@@ -115,10 +101,10 @@ def test_every_step_stands_in_the_page_without_the_script(full_report: Path) -> 
 
 
 def test_a_run_without_judges_and_general_text(tmp_path: Path) -> None:
-    run = write_run(
-        tmp_path, {"model": evidence_of(styles=(), general_rise=None, gain_over_general=None)}, judged=False
-    )
-    page = write_report(run).read_text(encoding="utf-8")
+    evidence = evidence_of(styles=(), general_rise=None, gain_over_general=None)
+    page = write_report(write_run(tmp_path, {"model": evidence}, judged=False)).read_text(encoding="utf-8")
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
+    assert drawn == {"heldout_bits", "train_loss", "learning_rate", "gradient_norm", "copying", "movement"}
     assert 'id="style"' not in page
     assert "Real text, held out" not in page
     assert prose(1) in page
@@ -131,39 +117,34 @@ def test_a_run_that_only_began_has_a_page(tmp_path: Path) -> None:
     assert "Nothing was trained or measured" in page
 
 
-def test_without_samples_the_passages_of_the_evidence_are_shown(tmp_path: Path) -> None:
+def test_without_samples_and_curves_the_evidence_is_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "samples.jsonl").unlink()
-    page = write_report(run).read_text(encoding="utf-8")
-    assert "after training" in page
-    assert prose(50) in page
-
-
-def test_values_that_are_missing_are_said_to_be(tmp_path: Path) -> None:
-    run = write_run(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
     measured = json.loads((tmp_path / "evidence.json").read_text())
     for key in ("gain", "heldout_tuned"):
         measured["models"]["alice"][key] = {"value": None, "low": None, "high": None}
     measured["models"]["alice"]["styles"][0]["position"] = {"value": None, "low": None, "high": None}
     run.write_json("evidence.json", measured)
-    assert "it needs not measured bits" in write_report(run).read_text(encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "after training" in page
+    assert prose(50) in page
+    assert "it needs not measured bits" in page
+    assert 'id="curves"' in page
 
 
 def test_a_page_with_many_long_samples_stays_below_five_megabytes(tmp_path: Path) -> None:
-    run = write_run(tmp_path, steps=12)
-    for step in range(1000):
-        text = f"{prose(step % 7, 100)} 漱石" * 40
-        run.log(
-            "samples.jsonl",
-            *({"model": name, "step": step, "text": text} for name in ("alice", "poe") for _ in range(4)),
-        )
+    run = empty_run(tmp_path)
+    long = f"{prose(1, 100)} 漱石" * 10
+    for step in range(400):
+        run.log("samples.jsonl", *({"model": name, "step": step, "text": long} for name in "ab" for _ in range(4)))
     page = write_report(run)
     assert page.stat().st_size < 5e6
     steps = [
         values["data-step"] for tag, values in Elements(page.read_text(encoding="utf-8")).found if tag == "details"
     ]
     assert steps[0] == "0"
-    assert steps[-1] == "999"
+    assert steps[-1] == "399"
     assert len(steps) > 100
 
 
