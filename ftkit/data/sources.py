@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.data.cleaning import Removed, clean_text
-from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download
+from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download, hub_unreachable_reason
 from ftkit.data.voices import VOICES, voice_text
 from ftkit.errors import DataError, NetworkError, nearest_name
 
@@ -461,11 +461,12 @@ def _loaded_rows(source: str, folder: Path | None, place: str, split: str) -> An
         huggingface_hub.errors.OfflineModeIsEnabled,
         datasets.exceptions.DatasetNotFoundError,
     )
+    unreachable_reason = hub_unreachable_reason() if folder is None else ""
     try:
-        with _quiet_datasets(datasets):
+        with _hub_settings(offline=folder is not None or bool(unreachable_reason)):
             return datasets.load_dataset(path, *arguments, split=split)
     except Exception as error:  # the builders raise many types, among them bare ones of pyarrow and pandas
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        reason = unreachable_reason or " ".join(str(error.__cause__ or error).split())[:300]
         if folder is None and isinstance(error, unreachable):
             raise NetworkError(
                 f"Corpus {source!r}: the data set {path!r} is not in the cache and could not be fetched ({reason}). "
@@ -478,14 +479,24 @@ def _loaded_rows(source: str, folder: Path | None, place: str, split: str) -> An
 
 
 @contextmanager
-def _quiet_datasets(datasets: Any) -> Iterator[None]:
-    """No progress bars from ``datasets`` while the block runs."""
-    restore: Callable[[], None] | None = None
-    if datasets.are_progress_bars_disabled() is False:
-        datasets.disable_progress_bars()
-        restore = datasets.enable_progress_bars
+def _hub_settings(*, offline: bool) -> Iterator[None]:
+    """No progress bars while the block runs, and no attempts to reach the Hub where none can succeed.
+
+    ``load_dataset`` of datasets 5.2 has no argument that keeps it to its cache; ``local_files_only`` is not obeyed.
+    """
+    import datasets
+    import huggingface_hub.constants
+
+    modules: list[Any] = [datasets.config, huggingface_hub.constants]
+    switches = [(module, module.HF_HUB_OFFLINE) for module in modules]
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    for module, before in switches:
+        module.HF_HUB_OFFLINE = before or offline
     try:
         yield
     finally:
-        if restore is not None:
-            restore()
+        for module, before in switches:
+            module.HF_HUB_OFFLINE = before
+        if had_bars:
+            datasets.enable_progress_bars()

@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -310,14 +311,21 @@ def test_broken_data_sets_are_data_errors(tmp_path: Path) -> None:
             load_corpus(source)
 
 
-def test_a_hub_name_without_a_network_is_a_network_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_without_a_network_is_a_network_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
     import huggingface_hub.constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(NetworkError, match=r"no-such-owner/no-such-set.*hub:FOLDER"):
+    def switches() -> tuple[bool, ...]:
+        hub, sets = huggingface_hub.constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+        return hub, sets, datasets.are_progress_bars_disabled()
+
+    before = switches()
+    monkeypatch.setattr(sources_module, "hub_unreachable_reason", lambda: "no such host")
+    started = time.monotonic()
+    with pytest.raises(NetworkError, match=r"no-such-owner/no-such-set.*no such host.*hub:FOLDER"):
         load_corpus("hub:no-such-owner/no-such-set")
+    assert time.monotonic() - started < 5
+    assert switches() == before
 
 
 def test_importing_the_package_is_light() -> None:
