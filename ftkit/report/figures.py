@@ -421,24 +421,24 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 
 def _draw_curves(axes: Any, rows: list[Row], styles: Styles) -> None:
     groups = _by_model(rows)
-    drawn: set[bytes] = set()
+    drawn: list[bytes] = []
     for model, points in groups.items():
-        colour, marker = styles[model]
+        (colour, marker), label = styles[model], _short(model)
         steps, values, means = (_values(points, key) for key in ("step", "value", "mean"))
-        smooth = bool(np.isfinite(means).any())
-        kept = _thinned(values)
-        label = _short(model)
-        if smooth:
-            axes.plot(steps[kept], values[kept], color=colour, linewidth=0.5, alpha=0.45)
+        if np.isfinite(means).any():
+            kept = _thinned(values)
+            faint = 0.5 / len(groups) ** 0.5  # several models' noise lies on top of each other
+            axes.plot(steps[kept], values[kept], color=colour, linewidth=0.5, alpha=faint, zorder=1.9)
             kept = _thinned(means)
             axes.plot(steps[kept], means[kept], color=colour, label=label)
-        else:
-            dashes = (0, (3, 3)) if values.tobytes() in drawn else "-"  # two models on one line: both colours show
-            drawn.add(values.tobytes())
-            few = len(values) <= 25 and dashes == "-"
-            axes.plot(
-                steps[kept], values[kept], color=colour, label=label, marker=marker if few else None, linestyle=dashes
-            )
+            continue
+        # Models on one line, such as one schedule for all, share it in dashes.
+        same, kept = drawn.count(values.tobytes()), _thinned(values)
+        dashes = (3.0 * same, (3.0, 3.0 * (len(groups) - 1))) if same else "-"
+        drawn.append(values.tobytes())
+        shown = marker if len(values) <= 25 and not same else None
+        axes.plot(steps[kept], values[kept], color=colour, marker=shown, linestyle=dashes)
+        axes.plot([], [], color=colour, marker=shown, label=label)  # in the legend a whole line, whatever the dashes
     axes.set_xlabel("step")
     _step_ticks(axes.xaxis)
     _value_ticks(axes.yaxis)
@@ -455,7 +455,7 @@ def _draw_judge(axes: Any, rows: list[Row], styles: Styles) -> None:
         axes.axhline(limit, color=INK, linewidth=0.6, linestyle=(0, (1, 2)), alpha=0.7)
     for place, (model, points) in enumerate(groups.items()):
         colour, marker = styles[model]
-        shift = (place - (len(groups) - 1) / 2) * 0.3 * margin
+        shift = (place - (len(groups) - 1) / 2) * min(0.3, 1 / len(groups)) * margin
         curve = [row for row in points if row["source"] == "tuned"]
         axes.plot(_values(curve, "step"), _values(curve, "value"), color=colour, marker=marker, label=_short(model))
         for row in points:

@@ -123,10 +123,11 @@ def headline(name: str, verdict: Mapping[str, Any], evidence: Mapping[str, Any],
     if not evidence:
         return f"{said}: the run folder holds no measurements of it."
     text = f"unseen text of {name}" if of_text else "unseen text"
-    parts = [
+    parts = verdict["reasons"][:1] if verdict["verdict"] == "broken" else []
+    parts.append(
         f"it needs {number(evidence['heldout_tuned']['value'])} bits per byte for {text}, "
         f"the base {number(evidence['heldout_base']['value'])} (gain {interval(evidence['gain'])})"
-    ]
+    )
     if "forgot" in [verdict["verdict"], *verdict["also"]]:
         parts.append(f"its loss on {evidence['general_name']} rose by {percent_interval(evidence['general_rise'])}")
     speaking = [style for style in evidence["styles"] if style["speaks"]]
@@ -139,6 +140,8 @@ def headline(name: str, verdict: Mapping[str, Any], evidence: Mapping[str, Any],
     copied = evidence["copying"]
     rate, real = percent(copied["rate"]["value"]), percent(copied["heldout_rate"]["value"])
     parts.append(f"{rate} of its {copied['ngram']}-grams are copied (real text: {real})")
+    if verdict["verdict"] == "copied":
+        parts.append(f"the longest copied run has {number(copied['longest_run'])} words")
     return f"{said}: {'; '.join(parts)}."
 
 

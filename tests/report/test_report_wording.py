@@ -73,6 +73,12 @@ def test_headline_holds_the_deciding_numbers() -> None:
     )
 
 
+def test_headline_names_what_made_a_model_broken_or_a_copy() -> None:
+    assert _headline(evidence_of(finite=False)).startswith("alice BROKEN: weights or losses are not finite; it needs")
+    copied = Copying(12, around(0.3, 0.1), around(0.0, 0.0), around(0.3, 0.1), 44, "a run", 12)
+    assert _headline(evidence_of(copying=copied)).endswith("; the longest copied run has 44 words.")
+
+
 def test_headline_without_judges_or_general_text_says_less() -> None:
     said = _headline(evidence_of(styles=(), general_rise=None, gain_over_general=None), of_text=False)
     assert "judge" not in said
