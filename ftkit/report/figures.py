@@ -473,7 +473,8 @@ def _draw_judge(axes: Any, rows: list[Row], styles: Styles) -> None:
     _step_ticks(axes.xaxis)
     inside = [tick for tick in axes.get_xticks() if 0 < tick <= last]
     labels = [f"{tick:,.0f}" for tick in inside]
-    axes.set_xticks([ends["base"], *inside, ends["real"]], ["base", *labels, "real"])
+    known = [end for end in ends if any(row["source"] == end for row in rows)]
+    axes.set_xticks([*inside, *(ends[end] for end in known)], [*labels, *known])
     axes.grid(axis="x", visible=False)
     _legend(axes, groups)
 

@@ -117,6 +117,17 @@ def test_a_run_that_only_began_has_a_page(tmp_path: Path) -> None:
     assert "Nothing was trained or measured" in page
 
 
+def test_a_run_that_is_still_training_has_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "evidence.json").unlink()
+    (tmp_path / "verdict.json").unlink()
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "alice: no verdict yet." in page
+    assert "beside its base" not in page
+    assert "<tbody>\n</tbody>" not in page
+    assert prose(4) in page
+
+
 def test_without_samples_and_curves_the_evidence_is_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "samples.jsonl").unlink()
