@@ -62,6 +62,10 @@ class Settings(BaseModel):
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Seed of everything that is drawn: weights, windows, dropout, samples."""
 
+    def differs(self, name: str) -> bool:
+        """Whether a setting is not at its default; a resolved file gives every setting, so being given says nothing."""
+        return bool(getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True))
+
     def problems(self) -> list[Problem]:
         """Settings that contradict each other or have no effect, each with a message; subclasses add to the list."""
         return []
@@ -136,17 +140,16 @@ class TrainingSettings(Settings):
     def problems(self) -> list[Problem]:
         """Contradictions and settings without effect."""
         found = super().problems()
-        given = self.model_fields_set
         if self.bf16 and self.fp16:
             found.append(("fp16", "bf16 and fp16 exclude each other; keep one of them"))
-        if "muon_learning_rate" in given and self.optimizer != "muon":
+        if self.differs("muon_learning_rate") and self.optimizer != "muon":
             found.append(
                 (
                     "muon_learning_rate",
                     f"has no effect with optimizer: {self.optimizer}; set optimizer: muon or leave it out",
                 )
             )
-        if "lr_floor" in given and self.lr_floor and self.lr_scheduler_type == "constant":
+        if self.lr_floor and self.lr_scheduler_type == "constant":
             found.append(
                 ("lr_floor", "has no effect with lr_scheduler_type: constant; choose linear or cosine, or leave it out")
             )
@@ -156,7 +159,7 @@ class TrainingSettings(Settings):
             )
         if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
             found.append(("warmup_steps", f"is {self.warmup_steps:g}; give whole steps, or a share of the run below 1"))
-        if "revision" in given and self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
+        if self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
             found.append(("revision", f"has no effect on {self.model!r}, which is not on the Hub"))
         if self.model.startswith("new:") and self.tokenizer is None:
             text = f"is missing: {self.model!r} has random weights and no tokenizer of its own; e.g. train:2048 or byte"

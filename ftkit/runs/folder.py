@@ -7,6 +7,7 @@ Only process 0 writes.
 
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -122,7 +123,9 @@ class RunFolder:
         if not path.exists():
             return []
         found = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):  # text may hold U+2028, where splitlines cuts
+            if not line:
+                continue
             try:
                 found.append(json.loads(line))
             except ValueError:
@@ -144,15 +147,24 @@ class RunFolder:
                 write_atomically(self.path / file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept))
 
     def write_json(self, file: str, value: Any) -> None:
-        """Write ``evidence.json``, ``verdict.json`` and the like."""
+        """Write ``evidence.json``, ``verdict.json`` and the like; a number that is not finite becomes ``null``."""
         if self.is_main:
-            write_json(self.path / file, value)
+            write_json(self.path / file, _finite(value))
 
     def write_text(self, file: str, text: str) -> Path:
         """Write a text file, e.g. ``report.html``."""
         if self.is_main:
             write_atomically(self.path / file, text)
         return self.path / file
+
+
+def _finite(value: Any) -> Any:
+    """The same value with ``None`` for every number that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _default_folder(recipe: str) -> Path:

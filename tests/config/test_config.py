@@ -35,7 +35,10 @@ def complaint(tmp_path: Path, text: str, *argv: str) -> str:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-5", 1e-5), ("3", 3), ("-2.5", -2.5), ("1_000", 1000), ("true", True), ("yes", "yes"), ("off", "off"), ("null", None), ("a b", "a b"), ("0x1f", "0x1f"), ("1.e3", 1000.0), ("", None)],
+    [
+        ("1e-5", 1e-5), ("3", 3), ("-2.5", -2.5), ("1_000", 1000), ("true", True), ("yes", "yes"), ("off", "off"),
+        ("null", None), ("a b", "a b"), ("0x1f", "0x1f"), ("1.e3", 1000.0), ("", None),
+    ],
 )  # fmt: skip
 def test_scalars_follow_yaml_1_2(text, value):
     found = parse_scalar(text)
@@ -52,7 +55,9 @@ def test_fast_lies_between_file_and_flags(tmp_path):
     pretrain = main_settings(load_recipe(find_recipe("pretrain")).main)
     path = tmp_path / "c.yaml"
     path.write_text("corpus: a.txt\nmax_steps: 999\nmodel: EleutherAI/gpt-neo-125m\n")
-    fast = resolve(pretrain, "pretrain", read_flags(pretrain, ["--config", str(path), "--fast", "--seed", "5"])).settings
+    fast = resolve(
+        pretrain, "pretrain", read_flags(pretrain, ["--config", str(path), "--fast", "--seed", "5"])
+    ).settings
     assert fast.max_steps == pretrain.FAST["max_steps"] != 999
     assert fast.seed == 5
     assert fast.model == "new:gpt_neo"
@@ -61,7 +66,8 @@ def test_fast_lies_between_file_and_flags(tmp_path):
 def test_all_problems_are_shown_at_once_with_their_lines(tmp_path):
     text = complaint(
         tmp_path,
-        "learning_rate: fast\nmax_step: 3\nmodel: m\nbf16: yes\nmax_grad_norm: -1\nlr_scheduler_type: cosin\ncorpora:\n  a: 3\n",
+        "learning_rate: fast\nmax_step: 3\nmodel: m\nbf16: yes\nmax_grad_norm: -1\n"
+        "lr_scheduler_type: cosin\ncorpora:\n  a: 3\n",
         "--sead", "3",
     )  # fmt: skip
     assert text.count("\n") == 6
@@ -108,7 +114,9 @@ def test_files_that_are_no_configuration(tmp_path):
 
 
 def test_flags_give_maps_switches_and_negations(tmp_path):
-    settings = settle(tmp_path, "model: m\nbf16: true\n", "--corpora", "a=b=c", "--corpora", "d=e", "--no-bf16", "--use_cpu")
+    settings = settle(
+        tmp_path, "model: m\nbf16: true\n", "--corpora", "a=b=c", "--corpora", "d=e", "--no-bf16", "--use_cpu"
+    )
     assert settings.corpora == {"a": "b=c", "d": "e"}
     assert (settings.bf16, settings.use_cpu) == (False, True)
 
@@ -116,7 +124,23 @@ def test_flags_give_maps_switches_and_negations(tmp_path):
 def test_200_mutated_files_end_in_one_message_and_never_in_a_traceback(tmp_path):
     draw = random.Random(0)
     good = "model: m\nseed: 1\nlearning_rate: 1e-4\nmax_steps: 10\nsplit: tail\ncorpora:\n  a: b\nbf16: false\n"
-    values = ["-1", "nan", ".nan", "abc", "[1, 2]", "{}", "null", "!!python/name:os.x", "&a b", "*a", "'", "1e400", "\t", "true", "2" * 400]
+    values = [
+        "-1",
+        "nan",
+        ".nan",
+        "abc",
+        "[1, 2]",
+        "{}",
+        "null",
+        "!!python/name:os.x",
+        "&a b",
+        "*a",
+        "'",
+        "1e400",
+        "\t",
+        "true",
+        "2" * 400,
+    ]
     refused = 0
     for _ in range(200):
         lines = good.splitlines()
@@ -160,7 +184,9 @@ def test_a_wrong_configuration_ends_with_2_and_never_loads_torch(tmp_path):
 def test_every_config_of_the_package_names_its_recipe_and_question_and_resolves():
     entries = list_entries()
     configs = [entry for entry in entries if entry.kind == "config"]
-    assert {"demo", "pretrain_model5", "pretrain_model5_small", "style_evolution", "style_evolution_small"} <= {e.name for e in configs}
+    assert {"demo", "pretrain_model5", "pretrain_model5_small", "style_evolution", "style_evolution_small"} <= {
+        e.name for e in configs
+    }
     for entry in configs:
         settings_class = main_settings(load_recipe(find_recipe(entry.recipe)).main)
         assert resolve(settings_class, entry.recipe, read_flags(settings_class, ["--config", entry.name])).settings

@@ -194,7 +194,9 @@ def test_a_judge_needs_enough_held_out_passages(texts):
 
 
 def test_names_are_masked_inside_sentences_only():
-    assert mask_names("Then Alice saw the White Rabbit run. She cried.") == "Then Someone saw the Someone run. She cried."
+    assert (
+        mask_names("Then Alice saw the White Rabbit run. She cried.") == "Then Someone saw the Someone run. She cried."
+    )
 
 
 class Scripted:
@@ -252,8 +254,9 @@ def speaking(position: float) -> StyleScore:
 REAL = Fluency(0.02, (0.0, 0.08), 0.7, (0.6, 0.8), 0.02)
 COPY = Copying(12, about(0.001), about(0.001), Interval(0.0, -0.002, 0.002), 11, "", 13)
 GOOD = Evidence(
-    heldout_base=about(2.4), heldout_tuned=about(2.1), gain=about(0.3), general_name="other books", general_rise=about(0.02),
-    gain_over_general=about(0.25), styles=(speaking(0.8),), copying=COPY, fluency_base=REAL, fluency_tuned=REAL, fluency_real=REAL,
+    heldout_base=about(2.4), heldout_tuned=about(2.1), gain=about(0.3), general_name="other books",
+    general_rise=about(0.02), gain_over_general=about(0.25), styles=(speaking(0.8),), copying=COPY,
+    fluency_base=REAL, fluency_tuned=REAL, fluency_real=REAL,
     movement=Movement(0.1, 20, 20, {}), reload_difference=0.0, passes=3.0,
 )  # fmt: skip
 
@@ -271,7 +274,7 @@ GOOD = Evidence(
         ({"gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "not sure"),
         ({"styles": (speaking(0.3),)}, "unsure", [], "below 0.5"),
         ({"styles": (speaking(0.9), speaking(0.3))}, "unsure", [], "below 0.5"),
-        ({"styles": (replace(speaking(0.9), speaks=False, reason="abstains: fooled"),)}, "worked", [], "rests on held-out loss alone"),
+        ({"styles": (replace(speaking(0.9), speaks=False, reason="fooled"),)}, "worked", [], "on held-out loss alone"),
         ({"gain_over_general": about(-0.1)}, "unsure", [], "does not show a style of its own"),
         ({"general_rise": None, "gain_over_general": None, "styles": ()}, "worked", [], "no general text"),
         ({"copying": replace(COPY, excess=about(0.2), rate=about(0.2))}, "copied", [], "20.0%"),

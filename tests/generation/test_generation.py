@@ -46,7 +46,9 @@ def test_greedy_equals_a_loop_over_logits(model, tokenizer):
 def test_ids_without_a_token_banned_ids_and_special_tokens_never_come_out(model, tokenizer):
     flat = load_model("new:ftkit_gpt2,initializer_range=0.0001", vocab_size=300, max_positions=64)
     banned = tuple(range(100))
-    passages = generate_passages(flat, tokenizer, ["a"] * 40, new_tokens=50, sampling=Sampling(banned_ids=banned), seed=1)
+    passages = generate_passages(
+        flat, tokenizer, ["a"] * 40, new_tokens=50, sampling=Sampling(banned_ids=banned), seed=1
+    )
     seen = {id_ for passage in passages for id_ in passage.ids}
     assert seen <= set(range(100, 256))
     assert len(seen) > 140
@@ -55,7 +57,9 @@ def test_ids_without_a_token_banned_ids_and_special_tokens_never_come_out(model,
 
 def test_the_end_of_text_stops_a_passage_where_it_may(tokenizer):
     model = load_model("new:ftkit_gpt2,initializer_range=0.0001", vocab_size=257, max_positions=64)
-    passages = generate_passages(model, tokenizer, ["a"] * 64, new_tokens=60, sampling=Sampling(allow_stop=True), seed=3)
+    passages = generate_passages(
+        model, tokenizer, ["a"] * 64, new_tokens=60, sampling=Sampling(allow_stop=True), seed=3
+    )
     stopped = [p for p in passages if p.stop_reason == "end of text"]
     assert 5 <= len(stopped) <= 25  # 64 * (1 - (256/257)^60) = 13.4 are expected
     assert all(tokenizer.eos_token_id not in p.ids and len(p.ids) < 60 for p in stopped)

@@ -31,7 +31,11 @@ def test_a_run_leaves_its_settings_and_how_it_ended(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "status", "code"),
-    [(DivergedError("nan"), "failed", 5), (KeyboardInterrupt(), "interrupted", 130), (RuntimeError("bug"), "failed", 1)],
+    [
+        (DivergedError("nan"), "failed", 5),
+        (KeyboardInterrupt(), "interrupted", 130),
+        (RuntimeError("bug"), "failed", 1),
+    ],
 )
 def test_a_bad_end_is_written_down(tmp_path, error, status, code):
     with pytest.raises(type(error)), open_run(start(tmp_path / "r"), "job.py"):
@@ -43,7 +47,8 @@ def test_a_bad_end_is_written_down(tmp_path, error, status, code):
 def test_a_folder_in_use_is_refused_and_free_after_a_kill(tmp_path):
     code = (
         "import sys, time\nfrom ftkit.config import Settings\nfrom ftkit.runs import open_run\n"
-        f"with open_run(Settings(output_dir={str(tmp_path / 'r')!r}), 'job.py'):\n    print('open', flush=True)\n    time.sleep(60)\n"
+        f"with open_run(Settings(output_dir={str(tmp_path / 'r')!r}), 'job.py'):\n"
+        "    print('open', flush=True)\n    time.sleep(60)\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
@@ -75,7 +80,10 @@ def test_a_used_folder_is_not_overwritten(tmp_path):
 def test_resuming_with_other_settings_names_the_difference(tmp_path):
     with pytest.raises(KeyboardInterrupt), open_run(start(tmp_path / "r", seed=1), "job.py"):
         raise KeyboardInterrupt
-    with pytest.raises(ConfigError, match="seed: was 1, is 2"), open_run(start(tmp_path / "r", seed=2, resume=True), "job.py"):
+    with (
+        pytest.raises(ConfigError, match="seed: was 1, is 2"),
+        open_run(start(tmp_path / "r", seed=2, resume=True), "job.py"),
+    ):
         pass
 
 
@@ -134,3 +142,17 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
             (folder / "a").write_text(text)
     assert (target / "a").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
+
+
+def test_line_separators_in_generated_text_are_text(tmp_path):
+    strange = "one\u2028two\u0085three\u2029four\r\nfive"
+    with open_run(start(tmp_path / "r"), "job.py") as run:
+        run.log("samples.jsonl", {"model": "a", "step": 0, "text": strange}, {"model": "a", "step": 9, "text": ""})
+        run.rewind("a", 5)
+        assert [r["text"] for r in run.records("samples.jsonl")] == [strange]
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path):
+    with open_run(start(tmp_path / "r"), "job.py") as run:
+        run.write_json("evidence.json", {"a": [float("nan"), 1.0], "b": (float("inf"),)})
+    assert json.loads((tmp_path / "r" / "evidence.json").read_text()) == {"a": [None, 1.0], "b": [None]}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from conftest import tiny
+
 from ftkit.errors import CheckpointError
 from ftkit.training import CheckpointFolder
 from ftkit.training.checkpoints import broken_because
@@ -138,7 +138,9 @@ def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     size = 4_000_000
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True
+    )
     if done.returncode != 0:
         pytest.skip(f"cannot mount a tmpfs here: {done.stderr.strip()}")
     yield folder
@@ -151,7 +153,9 @@ def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(small_disk):
     with (small_disk / "filler").open("wb") as stream:
         stream.write(os.urandom(free - 300_000))
     model, optimizer = trained()
-    with pytest.raises(CheckpointError, match=r"the disk is full: .* MB needed, .* MB free; the newest checkpoint is step-000001"):
+    with pytest.raises(
+        CheckpointError, match=r"the disk is full: .* MB needed, .* MB free; the newest checkpoint is step-000001"
+    ):
         checkpoints.save(2, dict(model.named_parameters()), [optimizer], {})
     assert sorted(p.name for p in small_disk.iterdir()) == ["filler", "step-000001"]
     (small_disk / "filler").unlink()
@@ -164,7 +168,9 @@ def test_a_disk_that_fills_while_writing_leaves_no_half_checkpoint(small_disk, m
         stream.write(os.urandom(shutil.disk_usage(small_disk).free - 300_000))
     model, optimizer = trained()
     usage = shutil.disk_usage(small_disk)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))  # the check before the save is wrong
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage._replace(free=10**9)
+    )  # the check before the save is wrong
     with pytest.raises(CheckpointError, match="the disk is full"):
         checkpoints.save(2, dict(model.named_parameters()), [optimizer], {})
     assert sorted(p.name for p in small_disk.iterdir()) == ["filler", "step-000001"]

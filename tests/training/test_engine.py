@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import FAMILIES, settings, tiny
 from torch.nn.functional import cross_entropy
 
-from conftest import FAMILIES, settings, tiny
 from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
 from ftkit.training import CLASSIFICATION, NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows
 
@@ -33,7 +33,9 @@ def train(store, model, run_settings, folder: Path | None = None, stop: int | No
     """Train a model and return its records."""
     checkpoints = CheckpointFolder(folder) if folder else None
     records = []
-    with Engine(model, NEXT_TOKEN, TokenWindows(store, run_settings.window_tokens, 3), run_settings, checkpoints) as engine:
+    with Engine(
+        model, NEXT_TOKEN, TokenWindows(store, run_settings.window_tokens, 3), run_settings, checkpoints
+    ) as engine:
         for record in engine:
             records.append(record)
             if record.step == stop:
@@ -57,7 +59,11 @@ def test_next_token_loss_is_that_of_transformers(store, family):
 
 def test_classification_loss_is_that_of_transformers():
     model = tiny("bert", task="sequence-classification", labels=["a", "b", "c"]).eval()
-    batch = {"input_ids": torch.randint(5, 250, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long), "labels": torch.tensor([0, 2, 1, 1])}
+    batch = {
+        "input_ids": torch.randint(5, 250, (4, 9)),
+        "attention_mask": torch.ones(4, 9, dtype=torch.long),
+        "labels": torch.tensor([0, 2, 1, 1]),
+    }
     with torch.no_grad():
         assert torch.allclose(CLASSIFICATION.loss_sum(model, batch) / 4, model(**batch).loss, rtol=1e-6)
 
@@ -79,7 +85,9 @@ def test_a_trajectory_equals_a_plain_torch_loop(store):
     source = TokenWindows(store, 32, 3)
     decayed = [p for p in theirs.parameters() if p.ndim >= 2]
     plain = [p for p in theirs.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], lr=1e-3)
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], lr=1e-3
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 6)
     theirs.train()
     for step in range(6):
@@ -119,7 +127,11 @@ class Labelled:
 
     def rows(self, indices):
         ids = torch.stack([torch.full((9,), 5 + int(i) % 100) for i in indices])
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([int(i) % 2 for i in indices])}
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "labels": torch.tensor([int(i) % 2 for i in indices]),
+        }
 
 
 def test_evaluation_between_steps_does_not_change_training(store):
@@ -144,7 +156,9 @@ def test_resumed_equals_uninterrupted_bit_for_bit(store, tmp_path, optimizer, st
     rest = train(store, resumed, run, tmp_path)
     assert [r.step for r in rest] == list(range(stop + 1, 7))
     assert digest(resumed) == digest(whole)
-    assert [(r.loss, r.grad_norm, r.learning_rate) for r in rest] == [(r.loss, r.grad_norm, r.learning_rate) for r in reference[stop:]]
+    assert [(r.loss, r.grad_norm, r.learning_rate) for r in rest] == [
+        (r.loss, r.grad_norm, r.learning_rate) for r in reference[stop:]
+    ]
 
 
 def test_a_checkpoint_of_other_data_is_refused(store, tmp_path):
@@ -183,7 +197,10 @@ def test_no_target_at_all_is_an_error_not_a_nan(store):
             batch = super().rows(indices)
             return {**batch, "labels": torch.full_like(batch["labels"], -100)}
 
-    with pytest.raises(DivergedError, match="no target"), Engine(tiny(), NEXT_TOKEN, Masked(store, 32, 3), settings()) as engine:
+    with (
+        pytest.raises(DivergedError, match="no target"),
+        Engine(tiny(), NEXT_TOKEN, Masked(store, 32, 3), settings()) as engine,
+    ):
         next(iter(engine))
 
 
@@ -236,7 +253,11 @@ def launched(tmp_path: Path, name: str, processes: int, rows: int) -> dict:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(HERE / "train_in_process.py"), str(out), str(rows)], env=environment, capture_output=True, text=True, timeout=200
+        [*command, str(HERE / "train_in_process.py"), str(out), str(rows)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict = json.loads(out.read_text())

@@ -8,10 +8,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import settings, tiny  # noqa: E402
+from conftest import settings, tiny
 
-from ftkit.data import load_tokenizer, tokenize_texts, voice_text  # noqa: E402
-from ftkit.training import NEXT_TOKEN, Engine, TokenWindows  # noqa: E402
+from ftkit.data import load_tokenizer, tokenize_texts, voice_text
+from ftkit.training import NEXT_TOKEN, Engine, TokenWindows
 
 out, rows = Path(sys.argv[1]), int(sys.argv[2])
 run = settings(per_device_train_batch_size=rows, max_steps=5, weight_decay=0.1, max_grad_norm=0.5)

@@ -56,7 +56,9 @@ def test_every_parameter_belongs_to_exactly_one_group(family, optimizer):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_muon_gets_the_matrices_of_the_blocks_and_no_embedding(family):
-    model = load_model(f"new:{family},num_hidden_layers=2" if family == "ftkit_gpt2" else f"new:{family}", vocab_size=64)
+    model = load_model(
+        f"new:{family},num_hidden_layers=2" if family == "ftkit_gpt2" else f"new:{family}", vocab_size=64
+    )
     names = set(matrices_of_blocks(model))
     embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
     assert names
