@@ -175,11 +175,8 @@ class Engine:
     @property
     def batch_rows(self) -> int:
         """Rows of an update over all micro-batches and processes."""
-        return (
-            self.settings.per_device_train_batch_size
-            * self.settings.gradient_accumulation_steps
-            * self.accelerator.num_processes
-        )
+        on_each = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
+        return on_each * int(self.accelerator.num_processes)
 
     def _micro_batches(self) -> list[Batch]:
         """This process's part of the rows [step * batch_rows, (step + 1) * batch_rows)."""
@@ -219,7 +216,7 @@ class Engine:
             return self._interrupted_by
         number = torch.tensor(float(self._interrupted_by), device=self.accelerator.device)
         received: torch.Tensor = self.accelerator.gather(number.reshape(1))
-        return int(received.max().item())
+        return int(received.max())
 
     def _update(self) -> StepRecord:
         """One step: seed, backward, check, clip, update."""
