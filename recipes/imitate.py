@@ -152,7 +152,10 @@ def main(settings: ImitateSettings) -> None:
             with Engine(
                 model, NEXT_TOKEN, source, settings, CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
             ) as engine:
-                for record in follow(engine, run, name, train, heldout):
+                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
+                if run.is_main and engine.step == 0:
+                    judge(0)
+                for record in follow(engine, run, name, source, heldout):
                     if run.is_main and (record.step % settings.judge_steps == 0 or record.step == settings.max_steps):
                         judge(record.step)
             if run.is_main:

@@ -115,9 +115,10 @@ def main(settings: PretrainSettings) -> None:
             source = TokenWindows(train, settings.window_tokens, settings.seed)
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
             with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
+                run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 if run.is_main and engine.step == 0:
                     sample(0)
-                for record in follow(engine, run, "model", train, heldout):
+                for record in follow(engine, run, "model", source, heldout):
                     if run.is_main and (record.step % settings.sample_steps == 0 or record.step == settings.max_steps):
                         sample(record.step)
             if run.is_main:

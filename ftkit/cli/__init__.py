@@ -14,6 +14,7 @@ app = typer.Typer(
     name="ftkit",
     no_args_is_help=True,
     add_completion=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Fine-tune small language models and learn, with evidence, whether it worked.",
 )
@@ -38,7 +39,10 @@ def _root(
 def run(
     context: typer.Context, name: Annotated[str, typer.Argument(help="A recipe, a configuration, or a file of either.")]
 ) -> None:
-    """Run a recipe or a configuration; 'ftkit run NAME --help' shows its settings."""
+    """Run a recipe or a configuration.
+
+    'ftkit run NAME --help' shows its settings.
+    """
     from ftkit.config.launch import report_errors
 
     def start() -> None:
@@ -68,7 +72,10 @@ def run(
 
 @app.command()
 def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
-    """Continue a run from its newest valid checkpoint; a finished run is left as it is."""
+    """Continue a run from its newest checkpoint.
+
+    A finished run is left as it is.
+    """
     from ftkit.config.launch import report_errors
 
     def start() -> None:
@@ -88,7 +95,7 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
 @app.command("list")
 def list_() -> None:
-    """Show recipes and configurations with the question that each answers."""
+    """Show recipes and configurations."""
     from rich.console import Console
     from rich.table import Table
 
@@ -104,7 +111,7 @@ def list_() -> None:
 
 @app.command()
 def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration.")]) -> None:
-    """Put a recipe, or a configuration and its recipe, into the current folder to edit."""
+    """Copy a recipe or configuration here, to edit."""
     from ftkit.config.launch import report_errors
 
     def start() -> None:

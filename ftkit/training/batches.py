@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data import RandomWindows, TokenStore
+from ftkit.data import RandomWindows, TokenStore, coverage
 from ftkit.errors import DataError
 from ftkit.training.objectives import Batch
 
@@ -40,8 +40,13 @@ class TokenWindows:
     """
 
     def __init__(self, store: TokenStore, window_tokens: int, seed: int) -> None:
+        self.store = store
         self.windows = RandomWindows(store.ids, window_tokens, seed)
         self.fingerprint = hashlib.sha256(f"{store.sha256} {window_tokens} {seed}".encode()).hexdigest()
+
+    def coverage(self, num_rows: int) -> float:
+        """Share of the text's tokens that stand in at least one of the first ``num_rows`` windows."""
+        return coverage(self.windows.starts(np.arange(num_rows)), self.windows.window_tokens, len(self.windows.ids))
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """Windows as ``input_ids`` and ``labels``, both int64 [B, T] and aligned."""

@@ -9,6 +9,7 @@ import torch
 
 from ftkit.data import TokenStore
 from ftkit.runs import RunFolder, progress
+from ftkit.training.batches import TokenWindows
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss
 
@@ -17,26 +18,28 @@ __all__ = ["follow", "training_plan"]
 _logger = logging.getLogger("ftkit.training")
 
 
-def training_plan(engine: Engine, train: TokenStore) -> dict[str, Any]:
+def training_plan(engine: Engine, source: TokenWindows) -> dict[str, Any]:
     """Derived quantities of a language-model run, known before it starts.
 
     Args:
         engine: The engine that will train.
-        train: The tokens it draws from.
+        source: Its windows.
 
     Returns:
-        Tokens for each step and in all, passes over the text, trainable parameters, device, precision, processes.
+        Tokens for each step and in all, passes over the text, share of the text that is seen at least once, trainable
+        parameters, device, precision, processes.
     """
     settings, accelerator = engine.settings, engine.accelerator
     step_tokens = engine.batch_rows * settings.window_tokens
     return {
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "trainable": sum(p.numel() for p in engine.parameters),
-        "text_tokens": train.num_tokens,
+        "text_tokens": source.store.num_tokens,
         "step_tokens": step_tokens,
         "steps": settings.max_steps,
         "tokens": step_tokens * settings.max_steps,
-        "passes": step_tokens * settings.max_steps / train.num_tokens,
+        "passes": step_tokens * settings.max_steps / source.store.num_tokens,
+        "coverage": source.coverage(engine.batch_rows * settings.max_steps),
         "device": str(accelerator.device),
         "precision": accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32",
         "processes": accelerator.num_processes,
@@ -48,27 +51,29 @@ def _described(plan: dict[str, Any]) -> str:
     """A plan in one line."""
     return (
         f"{plan['parameters']:,} parameters ({plan['trainable']:,} trainable), {plan['text_tokens']:,} tokens of text; "
-        f"{plan['steps']} steps of {plan['step_tokens']:,} tokens = {plan['passes']:.1f} passes; {plan['device']}, "
+        f"{plan['steps']} steps of {plan['step_tokens']:,} tokens = {plan['passes']:.1f} passes, "
+        f"{plan['coverage']:.1%} of the text seen; {plan['device']}, "
         f"{plan['precision']}, {plan['processes']} process(es), {plan['threads']} threads"
     )
 
 
-def follow(engine: Engine, run: RunFolder, name: str, train: TokenStore, heldout: TokenStore) -> Iterator[StepRecord]:
+def follow(
+    engine: Engine, run: RunFolder, name: str, source: TokenWindows, heldout: TokenStore
+) -> Iterator[StepRecord]:
     """Iterate over an engine and keep its diary: metrics, progress, and held-out loss every ``eval_steps``.
 
     Args:
         engine: A language model's engine.
         run: Where ``metrics.jsonl`` is.
         name: The model's name in the diary.
-        train: The tokens it draws from.
+        source: Its windows.
         heldout: Tokens for the fixed held-out sample.
 
     Yields:
         The engine's records.
     """
     settings, is_main = engine.settings, engine.accelerator.is_main_process
-    plan = training_plan(engine, train)
-    run.rewind(name, engine.step if engine.step else -1)
+    plan = training_plan(engine, source)
     run.note(plan={**run.manifest.get("plan", {}), name: plan})
     _logger.info("%s: %s", name, _described(plan))
 

@@ -227,7 +227,7 @@ def test_imitate_goes_from_texts_to_verdicts(tmp_path):
     assert evidence["models"]["keeper"]["reload_difference"] == 0.0
     assert {p.name for p in (run / "models").iterdir()} == {"keeper", "almanac", "judge"}
     judged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in judged if r["split"] == "judge" and r["model"] == "keeper"] == [3, 6]
+    assert [r["step"] for r in judged if r["split"] == "judge" and r["model"] == "keeper"] == [0, 3, 6]
     assert not [p for p in run.rglob("*") if p.suffix in (".pt", ".pkl", ".bin", ".pth")]
 
 
