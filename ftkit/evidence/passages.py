@@ -15,6 +15,7 @@ from ftkit.generation import Sampling, generate_passages, random_starts
 __all__ = ["PassageWriter"]
 
 _logger = logging.getLogger("ftkit.evidence")
+_WORTH_SAYING = 60  # passages; fewer take seconds
 _SPARE = 1.2  # new tokens beyond the mean rate: a model may prefer shorter tokens than real text has
 
 
@@ -64,6 +65,8 @@ class PassageWriter:
         Returns:
             Passages cut to ``characters``, white space folded.
         """
+        if count >= _WORTH_SAYING:
+            _logger.info("writing %d passages of %d tokens", count, self.new_tokens)
         starts = random_starts(np.asarray(self.starts.ids), count, seed)
         written = generate_passages(
             model, self.tokenizer, starts, new_tokens=self.new_tokens, sampling=self.sampling, seed=seed

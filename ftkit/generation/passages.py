@@ -62,7 +62,7 @@ def generate_passages(
     new_tokens: int,
     sampling: Sampling = PRESETS["plain"],
     seed: int = 0,
-    batch_rows: int = 32,
+    batch_rows: int = 64,
 ) -> list[Passage]:
     """Continue every prompt; the caller's random state and the model's mode are left as they were.
 

@@ -1,0 +1,62 @@
+"""A base is made once by its own recipe, found again, and gone on with when its making was interrupted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftkit.errors import ConfigError
+from ftkit.studies import prepare_base
+from ftkit.training.checkpoints import CheckpointFolder
+
+CONFIG = """# What is this for? (a test)
+recipe: pretrain
+model: new:ftkit_gpt2
+corpus: voices:keeper:10000
+tokenizer: train:400
+window_tokens: 64
+per_device_train_batch_size: 4
+max_steps: 6
+save_steps: 2
+eval_steps: 6
+sample_steps: 6
+passage_chars: 60
+num_passages: 8
+use_cpu: true
+"""
+
+
+def test_a_base_is_made_once_and_its_text_is_divided_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "my_base.yaml"
+    path.write_text(CONFIG)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        save = CheckpointFolder.save
+        patch.setattr(
+            CheckpointFolder, "save", lambda self, step, *rest: save(self, step, *rest) if step < 4 else kill()
+        )
+        prepare_base(f"base:{path}")
+    base = prepare_base(f"base:{path}")  # goes on from step 2
+    run = Path(base.model).parents[1]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["status"], len(manifest["resumed"])) == ("done", 1)
+    assert manifest["data"]["corpus"]["sha256"] == base.texts["corpus"].corpus.sha256
+    assert len(base.texts["corpus"].heldout) == 1
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    assert prepare_base(f"base:{path}").model == base.model
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
+    path.write_text(CONFIG.replace("max_steps: 6", "max_steps: 7"))
+    assert prepare_base(f"base:{path}").model != base.model
+
+
+def test_a_base_that_is_no_config_is_named():
+    with pytest.raises(ConfigError, match="did you mean 'demo_base'"):
+        prepare_base("base:demo_bass")
+    assert prepare_base("some/folder").model == "some/folder"
