@@ -8,6 +8,7 @@ model gets a verdict against its floor (the base) and its ceiling (real text tha
     accelerate launch recipes/imitate.py --config style_evolution
 """
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -37,7 +38,7 @@ class ImitateSettings(TrainingSettings):
     Without it: the base's own text where it is base:CONFIG, else the other corpora."""
     heldout_share: float = Field(default=0.2, gt=0, lt=0.9)
     """Share of each text that is never trained on: ceiling, gate and held-out loss need it."""
-    sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
+    sampling: Literal["plain", "focused", "creative", "top50", "judged"] = "plain"
     """How tokens of passages are drawn; plain is the model's own distribution, judged adds repetition penalty 1.3."""
 
     passage_chars: int = Field(default=400, ge=20)
@@ -62,6 +63,13 @@ class ImitateSettings(TrainingSettings):
     def problems(self) -> list[Problem]:
         """At least two texts, with names that can be folders and classes."""
         found = super().problems()
+        for name in {**self.corpora, **self.general}:
+            if not re.fullmatch(r"\w[\w .-]*", name):
+                found.append(
+                    ("corpora", f"{name!r} cannot be the name of a folder; use letters, digits, space, . - and _")
+                )
+        if both := sorted(set(self.corpora) & set(self.general)):
+            found.append(("general", f"{both[0]!r} names a text to imitate already; choose another name"))
         reserved = {"base model", "other", "judge", "base"} & set(self.corpora)
         if len(self.corpora) < 2:
             found.append(("corpora", f"needs two texts or more, found {len(self.corpora)}: a judge compares them"))
@@ -82,9 +90,17 @@ class ImitateSettings(TrainingSettings):
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
     from ftkit.data import load_tokenizer, tokenize_texts
-    from ftkit.evidence import JudgeTexts, PassageWriter, cut_passages, decide, gather_evidence, seat_panel
+    from ftkit.evidence import (
+        JudgeTexts,
+        PassageWriter,
+        check_heldout,
+        cut_passages,
+        decide,
+        gather_evidence,
+        seat_panel,
+    )
     from ftkit.generation import PRESETS
-    from ftkit.models import check_vocabulary, load_model, reload_difference, save_model
+    from ftkit.models import check_positions, check_vocabulary, load_model, reload_difference, save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import load_texts, prepare_base
@@ -98,6 +114,7 @@ def main(settings: ImitateSettings) -> None:
         # The base, the texts to imitate, and other text.
         base_source = prepare_base(settings.model)
         texts = load_texts(settings.corpora, settings, run)
+        run.keep(base=base_source.model)
         general = load_texts(settings.general, settings, run) if settings.general else base_source.texts
         train_texts = [piece for text in texts.values() for piece in text.train]
         tokenizer = load_tokenizer(settings.tokenizer or base_source.model, texts=train_texts)
@@ -131,6 +148,9 @@ def main(settings: ImitateSettings) -> None:
         if general:
             classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
             classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
+        check_positions(base, settings.window_tokens, "window_tokens")
+        for name, text in texts.items():
+            check_heldout(name, tokenize_texts(text.heldout, tokenizer), settings.window_tokens, real[name])
         panel = seat_panel(classes, list(texts), settings, run)
 
         # One model for each text, judged while it learns.
@@ -169,6 +189,7 @@ def main(settings: ImitateSettings) -> None:
         if not run.is_main:
             return
         found, passages, verdicts = {}, {"base model": floor}, {}
+        base_text = [piece for text in base_source.texts.values() for piece in text.train]
         known = [piece for text in {**texts, **general}.values() for piece in (*text.train, *text.heldout)]
         for name, text in texts.items():
             tuned = load_model(str(run.model(name)))
@@ -177,7 +198,8 @@ def main(settings: ImitateSettings) -> None:
             evidence = gather_evidence(
                 base, tuned, heldout=tokenize_texts(text.heldout, tokenizer), general_name=", ".join(other),
                 general=tokenize_texts([piece for t in other.values() for piece in t.heldout], tokenizer),
-                window_tokens=settings.window_tokens, train_texts=text.train, known_texts=known, base_passages=floor,
+                window_tokens=settings.window_tokens, train_texts=[*text.train, *base_text], known_texts=known,
+                base_passages=floor,
                 tuned_passages=passages[name], real_passages=real[name],
                 styles=panel.score(name, floor, passages[name], real[name]),
                 reload_difference=run.result(name)["reload_difference"],

@@ -49,6 +49,12 @@ class PretrainSettings(TrainingSettings):
         """The texts by name."""
         return {"corpus": self.corpus} if self.corpus else self.corpora
 
+    @classmethod
+    def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+        """Texts that are given as flags take the place of the tiny one."""
+        fast = super().fast_values(values, flags)
+        return fast | ({"corpus": None} if "corpora" in flags else {})
+
     def problems(self) -> list[Problem]:
         """One text or several, not both and not none."""
         wrong = bool(self.corpus) == bool(self.corpora)
@@ -58,9 +64,9 @@ class PretrainSettings(TrainingSettings):
 def main(settings: PretrainSettings) -> None:
     """Train, compare with the untrained model, report."""
     from ftkit.data import load_tokenizer, tokenize_texts
-    from ftkit.evidence import PassageWriter, cut_passages, decide, gather_evidence
+    from ftkit.evidence import PassageWriter, check_heldout, cut_passages, decide, gather_evidence
     from ftkit.generation import PRESETS, generate_passages
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import check_positions, load_model, reload_difference, save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import load_texts
@@ -88,6 +94,9 @@ def main(settings: PretrainSettings) -> None:
         sampling = PRESETS[settings.sampling]
         writer = PassageWriter(tokenizer, heldout, settings.passage_chars, sampling)
         writer.check(model)
+        check_positions(model, settings.window_tokens, "window_tokens")
+        real = cut_passages(heldout_texts, settings.passage_chars)
+        check_heldout("the held-out text", heldout, settings.window_tokens, real)
 
         def sample(step: int) -> None:
             passage = generate_passages(
@@ -135,7 +144,6 @@ def main(settings: PretrainSettings) -> None:
                 "base model": writer.write(base, settings.num_passages, settings.seed),
                 "model": writer.write(tuned, settings.num_passages, settings.seed),
             }
-            real = cut_passages(heldout_texts, settings.passage_chars)
             evidence = gather_evidence(
                 base, tuned, heldout=heldout, general=None, general_name="", window_tokens=settings.window_tokens,
                 train_texts=train_texts, known_texts=train_texts + heldout_texts, base_passages=passages["base model"],

@@ -47,25 +47,21 @@ def run(
 
     def start() -> None:
         from ftkit.config import find_config, find_recipe, launch, list_entries
-        from ftkit.config.catalogue import load_recipe
-        from ftkit.config.reading import read_yaml
+        from ftkit.config.catalogue import load_recipe, recipe_of
         from ftkit.errors import ConfigError, nearest_name
 
         arguments = list(context.args)
         names = {entry.name: entry for entry in list_entries()}
-        is_config = name.endswith((".yaml", ".yml")) or (name in names and names[name].kind == "config")
-        if is_config:
-            path = find_config(name)
-            recipe = read_yaml(path).values.get("recipe")
-            if not isinstance(recipe, str):
-                known = nearest_name("", [entry.name for entry in names.values() if entry.kind == "recipe"])
-                raise ConfigError(f"{path}: does not say which recipe runs it; add a line 'recipe: NAME'{known}")
-            arguments = ["--config", str(path), *arguments]
+        if name.endswith((".yaml", ".yml")) or (name in names and names[name].kind == "config"):
+            if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
+                raise ConfigError(f"{name!r} is a configuration already; give --config with a recipe's name instead")
+            config = find_config(name)
+            program, arguments = recipe_of(config), ["--config", str(config), *arguments]
         elif name not in names and "/" not in name and not name.endswith(".py"):
             raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
         else:
-            recipe = name
-        launch(load_recipe(find_recipe(recipe)).main, arguments)
+            program = find_recipe(name)
+        launch(load_recipe(program).main, arguments)
 
     sys.exit(report_errors(start))
 
@@ -79,16 +75,14 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
     from ftkit.config.launch import report_errors
 
     def start() -> None:
-        from ftkit.config import find_recipe, launch
-        from ftkit.config.catalogue import load_recipe
-        from ftkit.config.reading import read_yaml
+        from ftkit.config import launch
+        from ftkit.config.catalogue import load_recipe, recipe_of
         from ftkit.errors import CheckpointError
 
         if not (folder / "config.yaml").is_file():
             raise CheckpointError(f"{folder}: is not the folder of a run: there is no config.yaml in it")
         config = folder / "config.yaml"
-        module = load_recipe(find_recipe(str(read_yaml(config).values["recipe"])))
-        launch(module.main, ["--config", str(config), "--output_dir", str(folder), "--resume"])
+        launch(load_recipe(recipe_of(config)).main, ["--config", str(config), "--output_dir", str(folder), "--resume"])
 
     sys.exit(report_errors(start))
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from ftkit.config.reading import read_yaml
 from ftkit.errors import ConfigError, nearest_name
 
-__all__ = ["Entry", "find_config", "find_recipe", "list_entries", "load_recipe", "recipes_folder"]
+__all__ = ["Entry", "find_config", "find_recipe", "list_entries", "load_recipe", "recipe_of", "recipes_folder"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,19 @@ def find_config(name: str) -> Path:
         choices = [entry.name for entry in list_entries() if entry.kind == "config"]
         raise ConfigError(f"there is no configuration {name!r}{nearest_name(name, choices)}")
     return path
+
+
+def recipe_of(config: Path) -> Path:
+    """The program that a configuration names; a path in it counts from the configuration's own folder.
+
+    Raises:
+        ConfigError: It names none, or there is no such recipe.
+    """
+    name = read_yaml(config).values.get("recipe")
+    if not isinstance(name, str):
+        known = ", ".join(entry.name for entry in list_entries() if entry.kind == "recipe")
+        raise ConfigError(f"{config}: does not say which recipe runs it; add a line 'recipe: NAME' with one of {known}")
+    return find_recipe(str(config.parent / Path(name).expanduser()) if _is_path(name, ".py") else name)
 
 
 def load_recipe(path: Path) -> ModuleType:

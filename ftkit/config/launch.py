@@ -15,6 +15,11 @@ from ftkit.config.resolve import read_flags, resolve
 from ftkit.config.settings import Settings
 from ftkit.errors import CheckpointError, ConfigError, FtkitError, InterruptedRun
 
+_DISK_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EEXIST, errno.ENOTDIR,
+    errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
+
 __all__ = ["configure_output", "launch", "main_settings", "report_errors"]
 
 
@@ -86,7 +91,7 @@ def report_errors(action: Callable[[], None]) -> int:
         _say(InterruptedRun("interrupted"))
         return 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG):
+        if error.errno not in _DISK_ERRORS:
             raise
         problem = CheckpointError(f"{error.filename or 'the disk'}: {error.strerror}")
         _say(problem)

@@ -196,7 +196,7 @@ def resolve(settings_class: type[S], recipe: str, flags: Flags) -> Resolved[S]:
         if of != recipe and Path(str(of)).stem != recipe:
             problems.append(f"{origin['recipe']}: this configuration is for the recipe {of!r}, not for {recipe!r}")
     if flags.fast:
-        fast = settings_class.fast_values(values)
+        fast = settings_class.fast_values(values, flags.values)
         values.update(fast)
         origin.update({key: f"--fast: {key}" for key in fast})
     values.update(flags.values)

@@ -4,12 +4,15 @@ The string under each field is its help text, wherever the setting is shown. A r
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Problem", "Settings", "TrainingSettings", "tiny_of"]
+
+_SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9_]{8,}")
 
 Problem = tuple[str, str]
 """A setting's name and what is wrong with it."""
@@ -71,8 +74,8 @@ class Settings(BaseModel):
         return []
 
     @classmethod
-    def fast_values(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """What ``--fast`` sets over ``values``, the settings of defaults and file."""
+    def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+        """What ``--fast`` sets over ``values``, the settings of the file, and under ``flags``."""
         return dict(cls.FAST)
 
 
@@ -161,14 +164,28 @@ class TrainingSettings(Settings):
             found.append(("warmup_steps", f"is {self.warmup_steps:g}; give whole steps, or a share of the run below 1"))
         if self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
             found.append(("revision", f"has no effect on {self.model!r}, which is not on the Hub"))
+        if not self.model.startswith("new:") and (self.tokenizer or "").startswith("train:"):
+            text = f"{self.tokenizer} would give {self.model!r} other ids than it has learnt; leave tokenizer out"
+            found.append(("tokenizer", text))
+        for name, value in self.model_dump(exclude_defaults=True).items():
+            if any(
+                _SECRET.search(text)
+                for text in (value.values() if isinstance(value, dict) else [value])
+                if isinstance(text, str)
+            ):
+                found.append(
+                    (name, "holds a password or a token; settings are written to disk, so log in or download by hand")
+                )
         if self.model.startswith("new:") and self.tokenizer is None:
             text = f"is missing: {self.model!r} has random weights and no tokenizer of its own; e.g. train:2048 or byte"
             found.append(("tokenizer", text))
         return found
 
     @classmethod
-    def fast_values(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The recipe's ``FAST`` values and a tiny model of the same family."""
-        fast = super().fast_values(values)
+    def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+        """The recipe's ``FAST`` values and a tiny model of the same family; a model by flag keeps its tokenizer."""
+        fast = super().fast_values(values, flags)
+        if not str(flags.get("model", "new:")).startswith("new:"):
+            fast["tokenizer"] = None
         fast.setdefault("model", tiny_of(str(values.get("model", cls.model_fields["model"].default))))
         return fast

@@ -2,7 +2,7 @@
 
 from ftkit.evidence.copying import CopyIndex, Copying, copying
 from ftkit.evidence.fluency import Fluency, fluency
-from ftkit.evidence.gathering import gather_evidence
+from ftkit.evidence.gathering import check_heldout, gather_evidence
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
 from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
 from ftkit.evidence.panel import Panel, seat_panel
@@ -29,6 +29,7 @@ __all__ = [
     "Verdict",
     "bits_per_byte",
     "bootstrap",
+    "check_heldout",
     "copying",
     "cut_passages",
     "decide",

@@ -20,6 +20,8 @@ class Copying:
     """Verbatim overlap of passages with a text, in words."""
 
     ngram: int
+    ngrams_per_passage: float
+    """How many n-grams a generated passage has on average: below some, nothing could be found."""
     rate: Interval
     """Share of the generated passages' n-grams that stand in the training text."""
     heldout_rate: Interval
@@ -128,6 +130,7 @@ def copying(generated: Sequence[str], heldout: Sequence[str], index: CopyIndex) 
     excess = bootstrap(lambda a, b: a.mean(-1) - b.mean(-1), shares[0], shares[1])
     return Copying(
         index.ngram,
+        float(ours[:, 1].mean()),
         _interval(ours[:, 0], ours[:, 1]),
         _interval(real[:, 0], real[:, 1]),
         excess,

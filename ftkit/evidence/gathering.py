@@ -8,18 +8,40 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.data import TokenStore
+from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
 from ftkit.evidence.fluency import fluency
 from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, relative_rise
-from ftkit.evidence.judges import vocabulary_of
+from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.verdict import Evidence
 from ftkit.training import held_out_loss
 from ftkit.tuning import movement, snapshot
 
-__all__ = ["gather_evidence"]
+__all__ = ["check_heldout", "gather_evidence"]
 
 _logger = logging.getLogger("ftkit.evidence")
+
+
+def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequence[str]) -> None:
+    """Refuse held-out text from which no evidence can come, before anything is trained.
+
+    Args:
+        name: What to call the text.
+        heldout: Its tokens.
+        window_tokens: Tokens in a window of evaluation.
+        real: Its passages.
+
+    Raises:
+        DataError: Not one window, or not one passage.
+    """
+    if heldout.num_tokens < window_tokens or not real:
+        raise DataError(
+            f"{name}: {heldout.num_tokens:,} held-out tokens and {len(real)} passages, where a window has "
+            f"{window_tokens} tokens; give more text, a larger heldout_share, or a smaller window_tokens and passage_chars"
+        )
+    if len(real) < MIN_PASSAGES:
+        _logger.warning("%s: only %d held-out passages; a judge needs %d to speak", name, len(real), MIN_PASSAGES)
 
 
 def gather_evidence(
@@ -48,7 +70,7 @@ def gather_evidence(
         general: Other text that neither was trained on, for forgetting; ``None`` where there is none.
         general_name: What to call it.
         window_tokens: Tokens in a window of evaluation.
-        train_texts: What the model was trained on, for copying.
+        train_texts: What the model and its base were trained on, for copying.
         known_texts: All real text of the run, for unknown words.
         base_passages: Passages of the base model that no judge was trained on.
         tuned_passages: Passages of the tuned model, from the same starts.
@@ -67,6 +89,7 @@ def gather_evidence(
     known = vocabulary_of(known_texts)
     finite = math.isfinite(after.nats.sum()) and all(bool(torch.isfinite(p).all()) for p in tuned.parameters())
     return Evidence(
+        heldout_windows=len(before.nats),
         heldout_base=bits_per_byte(before),
         heldout_tuned=bits_per_byte(after),
         gain=gain_in_bits(before, after),

@@ -10,7 +10,7 @@ import numpy as np
 from ftkit.data import load_tokenizer, train_wordpiece
 from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate
 from ftkit.evidence.style import StyleScore, score_style
-from ftkit.models import check_vocabulary, load_model
+from ftkit.models import check_positions, check_vocabulary, load_model
 from ftkit.runs import RunFolder
 from ftkit.training import CheckpointFolder
 
@@ -73,6 +73,8 @@ def seat_panel(texts: JudgeTexts, targets: Sequence[str], settings: Any, run: Ru
             labels=texts.classes,
         )
         check_vocabulary(model, tokenizer)
+        check_positions(model, settings.judge_tokens, "judge_tokens")
+        model.config.pad_token_id = tokenizer.pad_token_id  # decoders as judges read the last token before padding
         checkpoints = CheckpointFolder(run.checkpoints("judge"), settings.save_total_limit)
         encoder = EncoderJudge.train(
             model, tokenizer, texts, settings.judge_settings(), settings.judge_tokens, checkpoints

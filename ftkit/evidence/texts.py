@@ -5,10 +5,11 @@ runs of spaces become single spaces, so that nobody is recognised by the width o
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 __all__ = ["cut_passages", "fit_passage", "words_of"]
 
+_LONGEST_WORD = 40  # characters; beyond it a "word" is writing without spaces
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 
 
@@ -23,11 +24,19 @@ def fit_passage(text: str, characters: int) -> str:
     The first word is dropped where the text begins inside it, which a leading letter shows.
     """
     folded = " ".join(text.split())
-    if text[:1].isalpha():
+    if text[:1].isalpha() and " " in folded[:_LONGEST_WORD]:
         folded = folded.partition(" ")[2]
     if len(folded) <= characters:
         return folded
-    return folded[: characters + 1].rpartition(" ")[0] or folded[:characters]
+    cut = folded[: characters + 1].rpartition(" ")[0]
+    return cut if len(cut) > characters - _LONGEST_WORD else folded[:characters]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Words; a longer one, or writing without spaces, in pieces of a word's length."""
+    for word in text.split():
+        for first in range(0, len(word), _LONGEST_WORD):
+            yield word[first : first + _LONGEST_WORD]
 
 
 def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
@@ -44,7 +53,7 @@ def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
     for text in texts:
         current: list[str] = []
         length = 0
-        for word in text.split():
+        for word in _pieces(text):
             if length + len(word) + bool(current) > characters:
                 passages.append(" ".join(current))
                 current, length = [], 0

@@ -31,6 +31,12 @@ class Thresholds:
     """Words: a longer verbatim run, longer than any in held-out text, is copying."""
     forgot_rise: float = 0.05
     """Lower bound of the relative rise of the loss on general text."""
+    min_windows: int = 15
+    """Held-out windows below which an interval promises more than it can keep."""
+    seen_heldout: float = 0.1
+    """12-gram rate of held-out real text above which it is not held out: it stands in the training text too."""
+    min_ngrams: float = 12.0
+    """12-grams in a passage, on average, below which copying cannot be seen."""
     reload_difference: float = 1e-4
     """Largest difference of logits between the model and its saved folder."""
 
@@ -42,6 +48,8 @@ class Evidence:
     heldout_base: Interval
     """Bits per byte of the base model on held-out text of the target."""
     heldout_tuned: Interval
+    heldout_windows: int
+    """Windows that the held-out figures rest on."""
     gain: Interval
     """Bits per byte saved, paired."""
     general_name: str
@@ -119,6 +127,27 @@ def _copied(evidence: Evidence, limits: Thresholds) -> list[str]:
     return found
 
 
+def _missing(evidence: Evidence, limits: Thresholds) -> list[str]:
+    """Why the evidence cannot carry a verdict, each with what would help."""
+    found, copy = [], evidence.copying
+    if evidence.heldout_windows < limits.min_windows:
+        found.append(
+            f"only {evidence.heldout_windows} held-out windows, {limits.min_windows} are needed: give more text, a "
+            "larger heldout_share or a smaller window_tokens"
+        )
+    if copy.heldout_rate.value > limits.seen_heldout:
+        found.append(
+            f"{copy.heldout_rate.value:.0%} of the held-out text's {copy.ngram}-grams stand in training text, its own "
+            "or the base's: it is not held out; remove what stands twice"
+        )
+    if copy.ngrams_per_passage < limits.min_ngrams:
+        found.append(
+            f"copying could not be measured: a passage has {copy.ngrams_per_passage:.1f} {copy.ngram}-grams on "
+            "average; set a larger passage_chars"
+        )
+    return found
+
+
 def _not_copied(copy: Copying) -> str:
     return (
         f"not copied: {copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text (real held-out "
@@ -159,7 +188,7 @@ def _forgetting(evidence: Evidence) -> list[str]:
 def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     """Turn evidence into a verdict.
 
-    Order: nothing changed; broken; copied; worked; forgot; else unsure.
+    Order: nothing changed; broken; copied; evidence that cannot carry a verdict; no gain; worked; forgot; else unsure.
 
     Args:
         evidence: What was measured.
@@ -186,13 +215,15 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
 
     if evidence.movement.changed == 0:
         return verdict("nothing", [f"none of {evidence.movement.tensors} tensors changed"], [])
-    if evidence.finite and -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
-        inside = f"the whole interval lies within {limits.nothing_gain} bits per byte of no gain"
-        return verdict("nothing", [learnt, inside], also)
     if broken := _broken(evidence, limits):
         return verdict("broken", [*broken, learnt], also + (["copied"] if _copied(evidence, limits) else []))
     if copied := _copied(evidence, limits):
         return verdict("copied", [*copied, learnt], also)
+    if missing := _missing(evidence, limits):
+        return verdict("unsure", [*missing, learnt, *_forgetting(evidence)], also)
+    if -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
+        inside = f"the whole interval lies within {limits.nothing_gain} bits per byte of no gain"
+        return verdict("nothing", [learnt, inside], also)
     style_holds, style_reasons = _style(evidence, limits)
     gained = gain.low > limits.worked_gain
     if gained and style_holds:

@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
-from ftkit.models.loading import check_vocabulary, load_model, reload_difference, save_model
+from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model
 from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
     FtkitGPT2Block,
@@ -27,6 +27,7 @@ __all__ = [
     "FtkitGPT2MLP",
     "FtkitGPT2Model",
     "FtkitGPT2PreTrainedModel",
+    "check_positions",
     "check_vocabulary",
     "from_hf_gpt2",
     "load_model",

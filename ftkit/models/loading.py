@@ -35,7 +35,7 @@ from transformers import (
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError, nearest_name
 from ftkit.models.families import new_config
 
-__all__ = ["check_vocabulary", "load_model", "reload_difference", "save_model"]
+__all__ = ["check_positions", "check_vocabulary", "load_model", "reload_difference", "save_model"]
 
 _TASKS: dict[str, Any] = {
     "causal-lm": AutoModelForCausalLM,
@@ -103,6 +103,24 @@ def load_model(
             folder = _checked_folder(spec)
             return _loaded(str(folder), f"folder {spec}", task, labels, options)
         return _from_hub(spec, task, labels, {**options, "revision": revision})
+
+
+def check_positions(model: PreTrainedModel, tokens: int, setting: str) -> None:
+    """Refuse rows that are longer than a model's positions.
+
+    Args:
+        model: The model.
+        tokens: Longest row.
+        setting: The setting that says so.
+
+    Raises:
+        ModelError: With both numbers.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit and tokens > limit:
+        raise ModelError(
+            f"{setting} is {tokens}, but the model has {limit} positions; set {setting} to {limit} or less"
+        )
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:

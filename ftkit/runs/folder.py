@@ -80,7 +80,18 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         if self.is_main:
-            write_json(self.path / "manifest.json", self.manifest)
+            write_json(self.path / "manifest.json", _finite(self.manifest))
+
+    def keep(self, **values: str) -> None:
+        """Set values that must be the same when the run is resumed.
+
+        Raises:
+            CheckpointError: One of them is another than the run was started with.
+        """
+        for name, value in values.items():
+            if (before := self.manifest.get(name, value)) != value:
+                raise CheckpointError(f"{self.path}: {name} was {before} when the run was started and is {value} now")
+        self.note(**values)
 
     def sealed(self, phase: str) -> dict[str, Any] | None:
         """What a finished phase left in the manifest; ``None`` while it is not finished."""
@@ -113,7 +124,7 @@ class RunFolder:
     def log(self, file: str, *records: dict[str, Any]) -> None:
         """Append JSON lines to ``metrics.jsonl`` or ``samples.jsonl``."""
         if self.is_main and records:
-            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            lines = "".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records)
             with (self.path / file).open("a", encoding="utf-8") as stream:
                 stream.write(lines)
 
@@ -168,20 +179,20 @@ def _finite(value: Any) -> Any:
 
 
 def _default_folder(recipe: str) -> Path:
-    """``runs/RECIPE-TIME``, the same for every process of the job."""
-    name = f"runs/{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """``runs/RECIPE-TIME``, the same for every process of the job and not there yet."""
+    first = path = Path(f"runs/{recipe}-{time.strftime('%Y%m%d-%H%M%S')}")
+    count = 1
+    while path.exists():
+        count += 1
+        path = first.with_name(f"{first.name}-{count}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
         from accelerate.utils import broadcast_object_list
 
         PartialState(cpu=_asked_for_cpu())
-        names = [name]
-        broadcast_object_list(names)
-        name = names[0]
-    path, count = Path(name), 1
-    while _is_main_process() and path.exists():
-        count += 1
-        path = Path(f"{name}-{count}")
+        paths = [path]
+        broadcast_object_list(paths)
+        path = paths[0]
     return path
 
 
@@ -253,7 +264,9 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
         return _read_manifest(path)
     if settings.resume:
         raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
-    if path.is_dir() and any(child.name != ".lock" for child in path.iterdir()):
+    if path.is_dir() and any(
+        not child.name.startswith(".") and child.name != "config.yaml" for child in path.iterdir()
+    ):
         raise ConfigError(f"{path}: is not empty and holds no run; choose another output_dir")
     from ftkit.config.catalogue import recipes_folder
 
@@ -284,6 +297,7 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
     is_main = _is_main_process()
     if not is_main:
         yield RunFolder(path, recipe, _follow(path), is_main=False)
+        _wait_for_everyone()
         return
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
@@ -304,6 +318,7 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         _wait_for_everyone()
         if run.finished:
             yield run
+            _wait_for_everyone()
             return
         argv = [_TOKEN.sub("[redacted]", argument) for argument in sys.argv]
         run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
@@ -321,6 +336,7 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
             _record_failure(run, error)
             raise
         run.note(status="done", exit_code=0, ended=_now())
+        _wait_for_everyone()  # what the others do next may need what this run has made
     finally:
         lock.release()
 

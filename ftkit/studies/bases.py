@@ -7,15 +7,16 @@ afterwards. Its text is general text for whoever starts from it: the base has le
 import hashlib
 import json
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
-from ftkit.config import find_config, find_recipe, resolve
-from ftkit.config.catalogue import load_recipe
+from ftkit.config import find_config, resolve
+from ftkit.config.catalogue import load_recipe, recipe_of
 from ftkit.config.launch import main_settings
-from ftkit.config.reading import read_yaml
 from ftkit.config.resolve import Flags
 from ftkit.data import cache_dir
+from ftkit.errors import ConfigError
 from ftkit.studies.texts import Text, load_texts
 
 __all__ = ["Base", "prepare_base"]
@@ -42,11 +43,17 @@ def prepare_base(model: str) -> Base:
     if not model.startswith("base:"):
         return Base(model, {})
     path = find_config(model.removeprefix("base:"))
-    recipe = find_recipe(str(read_yaml(path).values["recipe"]))
+    recipe = recipe_of(path)
     module = load_recipe(recipe)
     settings: Any = resolve(main_settings(module.main), recipe.stem, Flags(config=str(path))).settings
+    if not hasattr(settings, "sources"):
+        raise ConfigError(
+            f"{model}: {path.name} runs {recipe.stem}, which makes no base; name a configuration of pretrain"
+        )
     texts = load_texts(settings.sources, settings)
     described = settings.model_dump(mode="json", exclude={"output_dir", "resume"}, exclude_defaults=True)
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        described["processes"] = processes  # they share the batch, so the model is another
     hashes = [text.corpus.sha256 for text in texts.values()]
     key = hashlib.sha256(json.dumps([described, hashes], sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_dir() / "bases" / f"{path.stem}-{key}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftkit.data import Corpus, Split, load_corpus, split_corpus
+from ftkit.errors import CheckpointError
 from ftkit.runs import RunFolder
 
 __all__ = ["Text", "load_texts"]
@@ -28,6 +29,17 @@ class Text:
     def heldout(self) -> list[str]:
         """Contiguous pieces that are never trained on."""
         return list(self.split.heldout)
+
+
+def _check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:
+    """A resumed run must find the texts it was started with: sealed phases rest on them."""
+    for name, now in noted.items():
+        before = run.manifest["data"].get(name, now)
+        if before["sha256"] != now["sha256"]:
+            raise CheckpointError(
+                f"{now['source']}: has changed since the run was started ({before['words']:,} words then, "
+                f"{now['words']:,} now); bring the old text back, or start a new run"
+            )
 
 
 def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = None) -> dict[str, Text]:
@@ -65,5 +77,6 @@ def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = N
                 f"; removed {removed} characters" if removed else "",
             )
     if run:
+        _check_unchanged(run, noted)
         run.note(data={**run.manifest["data"], **noted})
     return texts

@@ -138,7 +138,12 @@ class Engine:
         _logger.info("resuming from %s (step %d of %d)", path, self.step, self.settings.max_steps)
 
     def save(self) -> None:
-        """Write a checkpoint of the current step; every process calls it, process 0 writes."""
+        """Write a checkpoint of the current step; every process calls it, process 0 writes.
+
+        Raises:
+            DivergedError: A weight is not finite; earlier checkpoints stay the newest.
+        """
+        self._check_finite()
         if self.checkpoints and self.accelerator.is_main_process:
             state: dict[str, Any] = {"fingerprint": self.source.fingerprint}
             if (scaler := self.accelerator.scaler) is not None:
@@ -163,6 +168,8 @@ class Engine:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers.clear()
+        if kind is None and self._interrupted_by:
+            raise InterruptedRun(f"interrupted after step {self.step}", self._interrupted_by)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted_by:
@@ -201,6 +208,8 @@ class Engine:
         settings = self.settings
         while self.step < settings.max_steps:
             record = self._update()
+            if self.step == settings.max_steps or self.step % settings.eval_steps == 0:
+                self._check_finite()
             yield record
             due = settings.save_steps and (self.step % settings.save_steps == 0 or self.step == settings.max_steps)
             stop = self._stop_signal()
@@ -278,6 +287,11 @@ class Engine:
         if self.accelerator.num_processes == 1:
             return float(value)
         return float(reduce(value.to(self.accelerator.device, torch.float64), reduction="sum"))
+
+    def _check_finite(self) -> None:
+        """Refuse weights that an update has overflowed: the loss would show it only at the next step."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
+            raise DivergedError(self._diverged(math.nan, math.nan))
 
     def _diverged(self, loss: float, norm: float) -> str:
         newest = self.checkpoints.newest_valid() if self.checkpoints else None

@@ -252,9 +252,9 @@ def speaking(position: float) -> StyleScore:
 
 
 REAL = Fluency(0.02, (0.0, 0.08), 0.7, (0.6, 0.8), 0.02)
-COPY = Copying(12, about(0.001), about(0.001), Interval(0.0, -0.002, 0.002), 11, "", 13)
+COPY = Copying(12, 60.0, about(0.001), about(0.001), Interval(0.0, -0.002, 0.002), 11, "", 13)
 GOOD = Evidence(
-    heldout_base=about(2.4), heldout_tuned=about(2.1), gain=about(0.3), general_name="other books",
+    heldout_windows=40, heldout_base=about(2.4), heldout_tuned=about(2.1), gain=about(0.3), general_name="other books",
     general_rise=about(0.02), gain_over_general=about(0.25), styles=(speaking(0.8),), copying=COPY,
     fluency_base=REAL, fluency_tuned=REAL, fluency_real=REAL,
     movement=Movement(0.1, 20, 20, {}), reload_difference=0.0, passes=3.0,
@@ -269,6 +269,11 @@ GOOD = Evidence(
         ({"general_rise": about(0.2)}, "worked", ["forgot"], "+20.0%"),
         ({"movement": Movement(0.0, 0, 20, {})}, "nothing", [], "none of 20 tensors"),
         ({"gain": about(0.001)}, "nothing", [], "within 0.01"),
+        ({"heldout_windows": 3}, "unsure", [], "only 3 held-out windows"),
+        ({"copying": replace(COPY, heldout_rate=about(1.0), rate=about(1.0))}, "unsure", [], "it is not held out"),
+        ({"copying": replace(COPY, ngrams_per_passage=3.0)}, "unsure", [], "could not be measured"),
+        ({"gain": about(0.001), "copying": replace(COPY, excess=about(0.9))}, "copied", [], "12-grams"),
+        ({"gain": about(0.001), "reload_difference": 3.0}, "broken", [], "other logits"),
         ({"gain": about(-0.3)}, "unsure", [], "got worse"),
         ({"gain": about(-0.3), "general_rise": about(0.4)}, "forgot", [], "+40.0%"),
         ({"gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "not sure"),
