@@ -38,7 +38,7 @@ def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequ
     if heldout.num_tokens < window_tokens or not real:
         raise DataError(
             f"{name}: {heldout.num_tokens:,} held-out tokens and {len(real)} passages, where a window has "
-            f"{window_tokens} tokens; give more text, a larger heldout_share, or a smaller window_tokens and passage_chars"
+            f"{window_tokens} tokens; give more text, or a larger heldout_share, or smaller window_tokens and passages"
         )
     if len(real) < MIN_PASSAGES:
         _logger.warning("%s: only %d held-out passages; a judge needs %d to speak", name, len(real), MIN_PASSAGES)

@@ -51,6 +51,7 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
     tensors = [f"model.{part}.weight" for part in ("embed_tokens", "embed_positions", *parts, "norm")]
     moved = {name: 0.02 + 0.1 * quality * (1 + math.sin(place)) / 2 for place, name in enumerate(tensors)}
     values: dict[str, Any] = {
+        "heldout_windows": 40,
         "heldout_base": around(2.35, 0.04),
         "heldout_tuned": around(2.35 - 0.4 * quality, 0.04),
         "gain": around(0.4 * quality, 0.03),
@@ -59,7 +60,14 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
         "gain_over_general": around(0.5 * quality, 0.04),
         "styles": tuple(style_score(judge, quality) for judge in judges),
         "copying": Copying(
-            12, Interval(0.001, 0.0, 0.004), Interval(0.0, 0.0, 0.0), Interval(0.001, 0.0, 0.004), 14, prose(5, 14), 12
+            12,
+            60.0,
+            Interval(0.001, 0.0, 0.004),
+            Interval(0.0, 0.0, 0.0),
+            Interval(0.001, 0.0, 0.004),
+            14,
+            prose(5, 14),
+            12,
         ),
         "fluency_base": Fluency(0.021, (0.0, 0.09), 0.63, (0.5, 0.74), 0.04),
         "fluency_tuned": Fluency(0.034, (0.0, 0.11), 0.6, (0.48, 0.71), 0.05),

@@ -75,7 +75,7 @@ def test_headline_holds_the_deciding_numbers() -> None:
 
 def test_headline_names_what_made_a_model_broken_or_a_copy() -> None:
     assert _headline(evidence_of(finite=False)).startswith("alice BROKEN: weights or losses are not finite; it needs")
-    copied = Copying(12, around(0.3, 0.1), around(0.0, 0.0), around(0.3, 0.1), 44, "a run", 12)
+    copied = Copying(12, 60.0, around(0.3, 0.1), around(0.0, 0.0), around(0.3, 0.1), 44, "a run", 12)
     assert _headline(evidence_of(copying=copied)).endswith("; the longest copied run has 44 words.")
 
 
@@ -95,7 +95,7 @@ def test_outcome_names_few_models_and_counts_many() -> None:
 SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
     "worked": (evidence_of(), []),
     "copied": (
-        evidence_of(copying=Copying(12, around(0.3, 0.1), around(0.0, 0.0), around(0.3, 0.1), 44, "a run", 12)),
+        evidence_of(copying=Copying(12, 60.0, around(0.3, 0.1), around(0.0, 0.0), around(0.3, 0.1), 44, "a run", 12)),
         [],
     ),
     "not finite": (evidence_of(finite=False), []),
