@@ -1,0 +1,49 @@
+"""The README promises only what is there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from ftkit.config import list_entries
+from ftkit.config.catalogue import load_recipe
+from ftkit.config.launch import main_settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_commands_name_recipes_settings_and_scripts_that_exist():
+    entries = {entry.name: entry for entry in list_entries()}
+    commands = re.findall(r"(?:ftkit run|ftkit copy) ([\w./]+)(.*)", README)
+    assert len(commands) >= 5
+    for name, rest in commands:
+        assert name in entries or name == "NAME", name
+        for flag in re.findall(r"--(\w+)", rest.partition("#")[0]):
+            recipe = next(entry for entry in entries.values() if entry.name == entries[name].recipe and entry.kind == "recipe")
+            fields = main_settings(load_recipe(recipe.path).main).model_fields
+            assert flag in {*fields, "config", "fast", "help"}, flag
+    for config in re.findall(r"--config (\w+)", README):
+        assert config in entries, config
+    scripts = set(re.findall(r"scripts/(\w[\w-]*)", README))
+    assert {"demo", "test", "check"} <= scripts
+    for script in scripts:
+        assert (ROOT / "scripts" / script).is_file(), script
+
+
+def test_the_measured_table_is_the_recorded_one():
+    recorded = (ROOT / "docs" / "evidence" / "style_evolution_small" / "README.md").read_text(encoding="utf-8")
+    measured = README.partition("## Measured on real books")[2].partition("\n## ")[0]
+    rows = [line for line in measured.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    for row in rows:
+        assert row in recorded, row
+
+
+def test_the_python_example_runs(tmp_path):
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(code) == 1
+    done = subprocess.run([sys.executable, "-c", code[0]], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 20
+    assert (tmp_path / "my-model" / "model.safetensors").exists()
