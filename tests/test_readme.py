@@ -20,7 +20,9 @@ def test_commands_name_recipes_settings_and_scripts_that_exist():
     for name, rest in commands:
         assert name in entries or name == "NAME", name
         for flag in re.findall(r"--(\w+)", rest.partition("#")[0]):
-            recipe = next(entry for entry in entries.values() if entry.name == entries[name].recipe and entry.kind == "recipe")
+            recipe = next(
+                entry for entry in entries.values() if entry.name == entries[name].recipe and entry.kind == "recipe"
+            )
             fields = main_settings(load_recipe(recipe.path).main).model_fields
             assert flag in {*fields, "config", "fast", "help"}, flag
     for config in re.findall(r"--config (\w+)", README):
