@@ -33,6 +33,7 @@ from ftkit.runs.files import write_atomically, write_json
 __all__ = ["RunFolder", "open_run"]
 
 _logger = logging.getLogger("ftkit.runs")
+_OURS = {"config.yaml", "manifest.json"}  # what a run that ended before it made anything leaves behind
 _NAMED_PACKAGES = (
     "torch",
     "transformers",
@@ -247,7 +248,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
     """Check a folder that may exist already, write ``config.yaml`` into a new one, and return its manifest."""
-    if (path / "manifest.json").exists():
+    empty_handed = not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models"))
+    if (path / "manifest.json").exists() and (
+        settings.resume or not empty_handed or _read_manifest(path)["status"] == "done"
+    ):
         if not settings.resume:
             status = _read_manifest(path)["status"]
             raise ConfigError(
@@ -264,9 +268,7 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
         return _read_manifest(path)
     if settings.resume:
         raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
-    if path.is_dir() and any(
-        not child.name.startswith(".") and child.name != "config.yaml" for child in path.iterdir()
-    ):
+    if path.is_dir() and any(not child.name.startswith(".") and child.name not in _OURS for child in path.iterdir()):
         raise ConfigError(f"{path}: is not empty and holds no run; choose another output_dir")
     from ftkit.config.catalogue import recipes_folder
 

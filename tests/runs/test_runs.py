@@ -156,3 +156,13 @@ def test_numbers_that_json_lacks_become_null(tmp_path):
     with open_run(start(tmp_path / "r"), "job.py") as run:
         run.write_json("evidence.json", {"a": [float("nan"), 1.0], "b": (float("inf"),)})
     assert json.loads((tmp_path / "r" / "evidence.json").read_text()) == {"a": [None, 1.0], "b": [None]}
+
+
+def test_a_run_that_made_nothing_can_be_started_again_in_its_folder(tmp_path):
+    with pytest.raises(DivergedError), open_run(start(tmp_path / "r", seed=1), "job.py"):
+        raise DivergedError("a typo, say")
+    with open_run(start(tmp_path / "r", seed=2), "job.py") as run:
+        run.log("metrics.jsonl", {"model": "a", "step": 1})
+    assert "seed: 2" in (tmp_path / "r" / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match="holds a run already"), open_run(start(tmp_path / "r", seed=3), "job.py"):
+        pass
