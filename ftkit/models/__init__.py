@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
+from ftkit.models.families import FAMILIES, GROUPS, Family, Fused
 from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model
 from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
@@ -19,6 +20,9 @@ from ftkit.models.modeling_ftkit_gpt2 import (
 )
 
 __all__ = [
+    "FAMILIES",
+    "GROUPS",
+    "Family",
     "FtkitGPT2Attention",
     "FtkitGPT2Block",
     "FtkitGPT2Config",
@@ -27,6 +31,7 @@ __all__ = [
     "FtkitGPT2MLP",
     "FtkitGPT2Model",
     "FtkitGPT2PreTrainedModel",
+    "Fused",
     "check_positions",
     "check_vocabulary",
     "from_hf_gpt2",

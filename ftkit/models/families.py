@@ -1,7 +1,17 @@
-"""New models from one short line: ``new:FAMILY,key=value``, with a tiny size for every family."""
+"""The model families: one small declaration each, and new models from one short line.
 
-from collections.abc import Sequence
-from dataclasses import fields
+A declaration says what ``new:FAMILY`` starts from and where the parts of the architecture live, by the names of their
+modules below the base model (``h.*.attn.c_attn``; ``*`` is the number of a block). Everything that speaks about parts
+(selecting, freezing, tables, perturbing) reads this table and nothing else. A matrix that holds several parts says in
+which order: GPT-2 stores query, key and value side by side along the outputs of a transposed matrix; CodeGen four times
+query, value, key.
+
+A family is added with one entry; ``tests/models/test_families.py`` says whether the entry is right.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -9,18 +19,125 @@ from transformers import AutoConfig, PreTrainedConfig
 from ftkit.errors import ModelError, nearest_name
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 
-__all__ = ["new_config"]
+__all__ = ["FAMILIES", "GROUPS", "Family", "Fused", "new_config"]
 
-# What ``new:FAMILY`` starts from: about 100,000 parameters, which train on a CPU in seconds. Special tokens are left
-# to the tokenizer: GPT-2's ids lie outside small vocabularies, and BERT's padding id 0 would freeze that row.
-_NO_SPECIALS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-_FAMILIES: dict[str, dict[str, Any]] = {
-    "bert": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256},
-    "codegen": {"n_embd": 64, "n_layer": 2, "n_head": 4},
-    "ftkit_gpt2": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4},
-    "gpt_neo": {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "window_size": 32},
+GROUPS = (
+    "embedding", "embedding.type", "position", "attention.q", "attention.k", "attention.v", "attention.out",
+    "mlp.in", "mlp.gate", "mlp.out", "norm", "pooler", "head", "classifier", "adapter", "other",
+)  # fmt: skip
+"""The groups that together hold every parameter element exactly once, in the order in which tables show them."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Several parts in one matrix, side by side along its outputs."""
+
+    parts: tuple[str, ...]
+    """Groups in the order in which they are stored."""
+    output_dim: int = 0
+    """Dimension of the outputs: 0 for ``nn.Linear``, 1 for GPT-2's transposed ``Conv1D``. Biases have only one."""
+    repeats: int = 1
+    """How often the whole order comes again."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture."""
+
+    parts: Mapping[str, str | Fused]
+    """Group of each module that holds parameters, by its name below the base model."""
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the configuration that ``new:FAMILY`` starts from: about 100,000 parameters, which train on a CPU in
+    seconds. Special tokens are left to the tokenizer: GPT-2's ids lie outside small vocabularies, and BERT's padding id
+    0 would freeze that row."""
+
+    def part_of(self, module: str) -> tuple[str | Fused, int | None]:
+        """What a module is.
+
+        Args:
+            module: Its name below the base model.
+
+        Returns:
+            The group or the fused groups, ``other`` where the declaration does not know it, and the number of the
+            block, ``None`` outside the blocks.
+        """
+        for pattern, part in self.parts.items():
+            if found := re.fullmatch(re.escape(pattern).replace(r"\*", r"(\d+)") + r"(\..*)?", module):
+                return part, int(found[1]) if "*" in pattern else None
+        return "other", None
+
+
+_Parts = dict[str, str | Fused]
+_QKV = ("attention.q", "attention.k", "attention.v")
+_GPT2_PARTS: _Parts = {
+    "wte": "embedding", "wpe": "position",
+    "h.*.attn.c_attn": Fused(_QKV, output_dim=1), "h.*.attn.c_proj": "attention.out",
+    "h.*.mlp.c_fc": "mlp.in", "h.*.mlp.c_proj": "mlp.out",
+    "h.*.ln_1": "norm", "h.*.ln_2": "norm", "ln_f": "norm", "lm_head": "head", "score": "classifier",
+}  # fmt: skip
+_GPT_NEO_PARTS: _Parts = {
+    "wte": "embedding", "wpe": "position",
+    "h.*.attn.attention.q_proj": "attention.q", "h.*.attn.attention.k_proj": "attention.k",
+    "h.*.attn.attention.v_proj": "attention.v", "h.*.attn.attention.out_proj": "attention.out",
+    "h.*.mlp.c_fc": "mlp.in", "h.*.mlp.c_proj": "mlp.out",
+    "h.*.ln_1": "norm", "h.*.ln_2": "norm", "ln_f": "norm", "lm_head": "head", "score": "classifier",
+}  # fmt: skip
+_CODEGEN_PARTS: _Parts = {
+    "wte": "embedding",
+    "h.*.attn.qkv_proj": Fused(("attention.q", "attention.v", "attention.k"), repeats=4),
+    "h.*.attn.out_proj": "attention.out", "h.*.mlp.fc_in": "mlp.in", "h.*.mlp.fc_out": "mlp.out",
+    "h.*.ln_1": "norm", "ln_f": "norm", "lm_head": "head",
+}  # fmt: skip
+_LLAMA_PARTS: _Parts = {  # also those of the own GPT-2 and of Qwen3, which bears further norms
+    "embed_tokens": "embedding", "embed_positions": "position",
+    "layers.*.self_attn.q_proj": "attention.q", "layers.*.self_attn.k_proj": "attention.k",
+    "layers.*.self_attn.v_proj": "attention.v", "layers.*.self_attn.o_proj": "attention.out",
+    "layers.*.self_attn.q_norm": "norm", "layers.*.self_attn.k_norm": "norm",
+    "layers.*.mlp.fc_in": "mlp.in", "layers.*.mlp.fc_out": "mlp.out",
+    "layers.*.mlp.up_proj": "mlp.in", "layers.*.mlp.gate_proj": "mlp.gate", "layers.*.mlp.down_proj": "mlp.out",
+    "layers.*.input_layernorm": "norm", "layers.*.post_attention_layernorm": "norm", "norm": "norm",
+    "lm_head": "head", "score": "classifier",
+}  # fmt: skip
+_BERT_PARTS: _Parts = {
+    "embeddings.word_embeddings": "embedding", "embeddings.token_type_embeddings": "embedding.type",
+    "embeddings.position_embeddings": "position", "embeddings.LayerNorm": "norm",
+    "encoder.layer.*.attention.self.query": "attention.q", "encoder.layer.*.attention.self.key": "attention.k",
+    "encoder.layer.*.attention.self.value": "attention.v", "encoder.layer.*.attention.output.dense": "attention.out",
+    "encoder.layer.*.attention.output.LayerNorm": "norm", "encoder.layer.*.intermediate.dense": "mlp.in",
+    "encoder.layer.*.output.dense": "mlp.out", "encoder.layer.*.output.LayerNorm": "norm",
+    "pooler": "pooler", "cls": "head", "classifier": "classifier",
+}  # fmt: skip
+_DISTILBERT_PARTS: _Parts = {
+    "embeddings.word_embeddings": "embedding", "embeddings.position_embeddings": "position",
+    "embeddings.LayerNorm": "norm", "transformer.layer.*.attention.q_lin": "attention.q",
+    "transformer.layer.*.attention.k_lin": "attention.k", "transformer.layer.*.attention.v_lin": "attention.v",
+    "transformer.layer.*.attention.out_lin": "attention.out", "transformer.layer.*.ffn.lin1": "mlp.in",
+    "transformer.layer.*.ffn.lin2": "mlp.out", "transformer.layer.*.sa_layer_norm": "norm",
+    "transformer.layer.*.output_layer_norm": "norm", "vocab_transform": "head", "vocab_layer_norm": "head",
+    "vocab_projector": "head", "pre_classifier": "pooler", "classifier": "classifier",
+}  # fmt: skip
+
+_LLAMA_TINY = {
+    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 128, "head_dim": 16,
+}  # fmt: skip
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(
+        _BERT_PARTS,
+        {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256},
+    ),
+    "codegen": Family(_CODEGEN_PARTS, {"n_embd": 64, "n_layer": 2, "n_head": 4}),
+    "distilbert": Family(_DISTILBERT_PARTS, {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 256}),
+    "ftkit_gpt2": Family(_LLAMA_PARTS, {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}),
+    "gpt2": Family(_GPT2_PARTS, {"n_embd": 64, "n_layer": 2, "n_head": 4}),
+    "gpt_neo": Family(_GPT_NEO_PARTS, {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "window_size": 32}),
+    "llama": Family(_LLAMA_PARTS, _LLAMA_TINY),
+    "qwen3": Family(_LLAMA_PARTS, _LLAMA_TINY),
 }
+"""Every supported family by its ``model_type``."""
+
+_NO_SPECIALS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 _VOCAB_SIZE = 256
 _MAX_POSITIONS = 128
 
@@ -43,14 +160,14 @@ def new_config(
         ModelError: An unknown family or key, a value of the wrong type, or values that do not fit together.
     """
     family, *pairs = spec.removeprefix("new:").split(",")
-    if family not in _FAMILIES:
-        raise ModelError(f"The spec {spec!r} asks for family {family!r}{nearest_name(family, _FAMILIES)}")
+    if family not in FAMILIES:
+        raise ModelError(f"The spec {spec!r} asks for family {family!r}{nearest_name(family, FAMILIES)}")
     config_class: Any = FtkitGPT2Config if family == "ftkit_gpt2" else type(AutoConfig.for_model(family))
     aliases: dict[str, str] = config_class.attribute_map
     inherited = {field.name for field in fields(PreTrainedConfig)}
     own = {field.name for field in fields(config_class)} - inherited - {"attention_types"}
     settings: dict[str, Any] = {name: value for name, value in _NO_SPECIALS.items() if name in own}
-    settings |= _FAMILIES[family]
+    settings |= FAMILIES[family].tiny
     settings["vocab_size"] = vocab_size if vocab_size is not None else _VOCAB_SIZE
     positions = max_positions if max_positions is not None else _MAX_POSITIONS
     settings[aliases.get("max_position_embeddings", "max_position_embeddings")] = positions

@@ -63,9 +63,8 @@ def load_model(
     """Build or load a model in float32 and eval mode, with every weight accounted for.
 
     Args:
-        spec: ``new:FAMILY[,key=value,...]`` for random weights, where FAMILY is bert, codegen, ftkit_gpt2, gpt2 or
-            gpt_neo and a key is a field of its configuration; or a folder; or a Hub id, looked up in the local cache
-            first.
+        spec: ``new:FAMILY[,key=value,...]`` for random weights, where FAMILY is a key of ``FAMILIES`` and each key a
+            field of its configuration; or a folder; or a Hub id, looked up in the local cache first.
         task: ``causal-lm`` or ``sequence-classification``.
         seed: Draws all new weights; the caller's random state is left as it was.
         vocab_size: Rows of the embedding of a ``new:`` model, at least the tokenizer's ids; ``None`` means 256. A

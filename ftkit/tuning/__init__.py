@@ -1,7 +1,24 @@
-"""What may change and how: optimizers with decay groups, schedules, and how far weights moved."""
+"""What may change and how: groups and selectors, freezing and its proof, optimizers, rates and schedules."""
 
+from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
 from ftkit.tuning.movement import Movement, movement, snapshot
 from ftkit.tuning.optimizers import build_optimizers, matrices_of_blocks
 from ftkit.tuning.schedules import learning_rate_factor
+from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
 
-__all__ = ["Movement", "build_optimizers", "learning_rate_factor", "matrices_of_blocks", "movement", "snapshot"]
+__all__ = [
+    "GroupRow",
+    "Movement",
+    "ParameterGroups",
+    "ParameterTable",
+    "Piece",
+    "Selection",
+    "build_optimizers",
+    "learning_rate_factor",
+    "matrices_of_blocks",
+    "movement",
+    "parameter_table",
+    "select",
+    "snapshot",
+    "trainable_selection",
+]
