@@ -59,6 +59,12 @@ def _accepts(annotation: Any, kind: type) -> bool:
     return (origin or annotation) is kind
 
 
+def _dict_values(annotation: Any) -> Any:
+    """What the values of a setting that takes a dictionary must be."""
+    kinds = (annotation, *typing.get_args(annotation))
+    return next(typing.get_args(kind)[1] for kind in kinds if typing.get_origin(kind) is dict)
+
+
 def _flag_value(annotation: Any, text: str) -> Any:
     """The value of a flag: text stays text where a setting takes text, else it is read as YAML would read it."""
     if _accepts(annotation, str):
@@ -113,7 +119,8 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
                 if not equals or not key:
                     flags.problems.append(f"--{name}: takes name=value, found {value!r}; give it once for each name")
                 else:
-                    flags.values.setdefault(name, {})[key] = inner
+                    inside = _dict_values(fields[name].annotation)
+                    flags.values.setdefault(name, {})[key] = _flag_value(inside, inner)
             else:
                 flags.values[name] = _flag_value(fields[name].annotation, value)
     return flags
@@ -144,11 +151,7 @@ def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
         return f"is {found!r}; it must be a finite number"
     annotation = settings_class.model_fields[top].annotation if top in settings_class.model_fields else None
     if len(error["loc"]) > 1 and _accepts(annotation, dict):
-        annotation = next(
-            typing.get_args(kind)[1]
-            for kind in (annotation, *typing.get_args(annotation))
-            if typing.get_origin(kind) is dict
-        )
+        annotation = _dict_values(annotation)
     wanted = " or ".join(
         text
         for plain, text in _TYPE_NAMES.items()

@@ -106,12 +106,27 @@ class TrainingSettings(Settings):
     heldout_share: float = Field(default=0.1, gt=0, lt=0.9)
     """Share of the text that is never trained on."""
 
+    train: str | list[str] | None = None
+    """What may change: selectors such as attention.q@6..,norm (see docs/selecting.md). Without it: everything."""
+    freeze: str | list[str] | None = None
+    """What may not change: selectors, taken away from train."""
+    freeze_until: dict[str, int] = {}
+    """Selectors that stay frozen up to and including a step, each with the step."""
+    freeze_from: dict[str, int] = {}
+    """Selectors that stop changing after a step, each with the step."""
+    thaw_every: int = Field(default=0, ge=0)
+    """Thaw from the top: the last block trains at once, each lower one this many steps later; 0 does not."""
+
     optimizer: Literal["adamw", "muon"] = "adamw"
     """adamw for everything, or muon for the matrices of the blocks and adamw for the rest."""
     learning_rate: float = Field(default=5e-5, ge=0)
     """Peak learning rate of AdamW."""
     muon_learning_rate: float = Field(default=0.02, ge=0)
     """Peak learning rate of Muon; only with optimizer: muon."""
+    learning_rates: dict[str, float] = {}
+    """Peak learning rates of single groups: a selector and its rate."""
+    layer_lr_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the peak rate from each block to the one below it, starting under the head; 1 does not."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled weight decay of matrices and embeddings; biases and norms are never decayed."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "cosine"
@@ -162,6 +177,14 @@ class TrainingSettings(Settings):
             )
         if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
             found.append(("warmup_steps", f"is {self.warmup_steps:g}; give whole steps, or a share of the run below 1"))
+        for name in ("freeze_until", "freeze_from"):
+            for selector, step in getattr(self, name).items():
+                if not 1 <= step < self.max_steps:
+                    text = f"{selector!r} has step {step}; it must lie from 1 to {self.max_steps - 1}, before max_steps"
+                    found.append((name, text))
+        for selector, rate in self.learning_rates.items():
+            if rate < 0:
+                found.append(("learning_rates", f"{selector!r} has the rate {rate:g}; it must be at least 0"))
         if self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
             found.append(("revision", f"has no effect on {self.model!r}, which is not on the Hub"))
         if not self.model.startswith("new:") and (self.tokenizer or "").startswith("train:"):

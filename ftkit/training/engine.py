@@ -1,8 +1,8 @@
 """The loop: a generator that yields one record for each optimizer update.
 
 The caller's ``for`` is the training run: early stop is ``break``, a probe is an ``if``, lock-step is ``zip``. A step is
-seed, backward over the micro-batches, check, clip, update; what the caller does between two steps (evaluate, sample)
-cannot change the training, because every step seeds the random generators anew from (seed, step, process).
+seed, backward over the micro-batches, mask, check, clip, update, restore. What the caller does between two steps
+(evaluate, sample) cannot change the training: every step seeds the random generators anew from (seed, step, process).
 """
 
 import logging
@@ -27,7 +27,7 @@ from ftkit.errors import CheckpointError, DeviceError, DivergedError, Interrupte
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.objectives import Batch, LossModule, Objective
-from ftkit.tuning import build_optimizers, learning_rate_factor
+from ftkit.tuning import build_optimizers, freeze, learning_rate_factor
 
 __all__ = ["Engine", "StepRecord", "make_accelerator"]
 
@@ -105,9 +105,11 @@ class Engine:
             # transformers 5.23 renamed it: the old name goes in 6, the new one is missing in 5.17.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable()
+        self.freezing = freeze(model, settings)
         optimizers = build_optimizers(model, settings)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.module, *self.optimizers = self.accelerator.prepare(LossModule(model, objective), *optimizers)
+        self.freezing.check_wrapping(self.module)
         self.step = 0
         self._interrupted_by = 0
         self._previous_handlers: dict[int, Any] = {}
@@ -228,7 +230,7 @@ class Engine:
         return int(received.max())
 
     def _update(self) -> StepRecord:
-        """One step: seed, backward, check, clip, update."""
+        """One step: seed, backward, mask, check, clip, update, restore."""
         started = time.perf_counter()
         accelerator, settings = self.accelerator, self.settings
         torch.manual_seed(
@@ -260,6 +262,7 @@ class Engine:
         for optimizer in self.optimizers:
             if accelerator.scaler is not None:
                 accelerator.unscale_gradients(optimizer)
+        self.freezing.drop_gradients(self.step + 1)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         norm_value = float(norm)
         scaled_overflow = accelerator.scaler is not None and math.isfinite(loss_value)
@@ -269,11 +272,12 @@ class Engine:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, norm)
         self.step += 1
         factor = learning_rate_factor(self.step, settings)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
-            optimizer.step()
-            optimizer.zero_grad()
+        with self.freezing.held(self.step):
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak_lr"] * factor
+                optimizer.step()
+                optimizer.zero_grad()
         return StepRecord(
             self.step,
             loss_value,

@@ -1,12 +1,17 @@
 """What may change and how: groups and selectors, freezing and its proof, optimizers, rates and schedules."""
 
+from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
-from ftkit.tuning.movement import Movement, movement, snapshot
+from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
 from ftkit.tuning.optimizers import build_optimizers, matrices_of_blocks
+from ftkit.tuning.rates import peak_rates
 from ftkit.tuning.schedules import learning_rate_factor
 from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
 
 __all__ = [
+    "Freezing",
+    "FrozenSpan",
+    "GroupMovement",
     "GroupRow",
     "Movement",
     "ParameterGroups",
@@ -14,10 +19,12 @@ __all__ = [
     "Piece",
     "Selection",
     "build_optimizers",
+    "freeze",
     "learning_rate_factor",
     "matrices_of_blocks",
     "movement",
     "parameter_table",
+    "peak_rates",
     "select",
     "snapshot",
     "trainable_selection",

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ftkit.errors import ConfigError, nearest_name
 from ftkit.models import FAMILIES, GROUPS, Fused
@@ -82,15 +81,15 @@ class ParameterGroups:
     """The groups of one model, or of one model with adapters.
 
     Args:
-        model: Any Hugging Face model, on any device, also the meta device; or peft's wrapper around one.
+        model: Any Hugging Face model, on any device, also the meta device; or peft's wrapper around one; or any
+            other module, whose parameters have only names.
     """
 
     def __init__(self, model: nn.Module) -> None:
         wrapper: Any = model
         inner = wrapper.get_base_model() if hasattr(model, "peft_config") else model
-        assert isinstance(inner, PreTrainedModel)
-        self.family = inner.config.model_type
-        self._base_prefix = f"{inner.base_model_prefix}."
+        self.family = str(getattr(getattr(inner, "config", None), "model_type", type(inner).__name__))
+        self._base_prefix = f"{getattr(inner, 'base_model_prefix', '')}."
         self._has_adapter = inner is not model
         outer = next((name for name, module in model.named_modules() if module is inner), "")
         self._outer_prefix = f"{outer}." if outer else ""

@@ -1,11 +1,33 @@
-"""How far the weights moved: the plainest evidence that anything happened at all."""
+"""How far the weights moved, and the proof that what was frozen did not.
 
+The plainest evidence that anything happened at all, and that nothing else did: every frozen tensor, slice and row must
+be bit-identical afterwards, every group that could change must have changed.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["Movement", "movement", "snapshot"]
+from ftkit.tuning.groups import ParameterGroups, Piece, Selection
+
+__all__ = ["GroupMovement", "Movement", "movement", "snapshot"]
+
+
+@dataclass(frozen=True)
+class GroupMovement:
+    """What changed in one group of one block."""
+
+    group: str
+    layer: int | None
+    """Number of the block; ``None`` outside the blocks."""
+    parameters: int
+    """Elements that were compared."""
+    trainable: int
+    """Of these, elements that were allowed to change."""
+    relative: float
+    """Frobenius norm of the change over that of the start; the plain norm where the start was zero."""
 
 
 @dataclass(frozen=True)
@@ -20,34 +42,101 @@ class Movement:
     """Tensors compared; a shared tensor counts once."""
     by_tensor: dict[str, float]
     """Relative Frobenius norm for each tensor; a tensor that was zero has its absolute norm."""
+    groups: tuple[GroupMovement, ...] = ()
+    """The same for each group and block."""
+    frozen: int = 0
+    """Elements that were not allowed to change."""
+    leaks: tuple[str, ...] = ()
+    """Frozen tensors, slices and rows that changed all the same, by name of the tensor: there must be none."""
+    still: tuple[str, ...] = ()
+    """Groups that were allowed to change and did not in any block."""
 
 
-def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all parameters on the CPU (copies: a reference would move along with the model)."""
     return {name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters()}
 
 
-def movement(before: dict[str, torch.Tensor], model: nn.Module) -> Movement:
+def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selection | None = None) -> Movement:
     """Compare a model with an earlier snapshot of it.
 
     Args:
-        before: What ``snapshot`` returned.
+        before: What ``snapshot`` returned, of this model or, for one with adapters, of its base.
         model: The model now; parameters that the snapshot does not know (a new head) are left out.
+        trainable: What was allowed to change; ``None`` means everything.
 
     Returns:
-        Relative change overall and for each tensor.
+        Relative change overall, for each tensor and for each group, with the proof that the rest did not change.
     """
-    by_tensor: dict[str, float] = {}
-    changed, squared_change, squared_start = 0, 0.0, 0.0
-    for name, parameter in model.named_parameters():
-        if name not in before:
-            continue
-        start, now = before[name], parameter.detach().to("cpu")
-        difference = float((now.double() - start.double()).norm())
-        norm = float(start.double().norm())
-        changed += not torch.equal(now, start)
-        by_tensor[name] = difference / norm if norm else difference
-        squared_change += difference**2
-        squared_start += norm**2
-    relative = (squared_change / squared_start) ** 0.5 if squared_start else squared_change**0.5
-    return Movement(relative, changed, len(by_tensor), by_tensor)
+    groups = ParameterGroups(model)
+    allowed = groups.all if trainable is None else trainable
+    now = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    start = {
+        name: found for name in now if (found := before.get(name, before.get(groups.plain_name(name)))) is not None
+    }
+    by_tensor = {
+        name: _relative(_norm(now[name].cpu().double() - first.double()), _norm(first)) for name, first in start.items()
+    }
+    sums: dict[tuple[str, int | None], _Sums] = {}
+    leaks: dict[str, None] = {}
+    for piece in (piece for piece in groups.pieces if piece.name in start):
+        first, last = start[piece.name], now[piece.name].cpu()
+        free = allowed.masks.get(piece.name, torch.zeros_like(piece.mask)) & piece.mask
+        kept = piece.mask & ~free
+        if kept.any() and not _identical(_slice(first, piece, kept), _slice(last, piece, kept)):
+            leaks[piece.name] = None
+        sums.setdefault((piece.group, piece.layer), _Sums()).add(
+            _slice(first, piece, piece.mask), _slice(last, piece, piece.mask), allowed.numel(piece)
+        )
+    rows = tuple(
+        GroupMovement(group, layer, found.parameters, found.trainable, _relative(found.change**0.5, found.start**0.5))
+        for (group, layer), found in sums.items()
+    )
+    moved = {row.group for row in rows if row.relative > 0}
+    change, norm = (sum(getattr(found, part) for found in sums.values()) for part in ("change", "start"))
+    return Movement(
+        relative=_relative(change**0.5, norm**0.5),
+        changed=sum(not _identical(first, now[name].cpu()) for name, first in start.items()),
+        tensors=len(start),
+        by_tensor=by_tensor,
+        groups=rows,
+        frozen=sum(row.parameters - row.trainable for row in rows),
+        leaks=tuple(leaks),
+        still=tuple(dict.fromkeys(row.group for row in rows if row.trainable and row.group not in moved)),
+    )
+
+
+@dataclass
+class _Sums:
+    """What is added up over the pieces of a group in a block; the norms squared."""
+
+    change: float = 0.0
+    start: float = 0.0
+    parameters: int = 0
+    trainable: int = 0
+
+    def add(self, first: Tensor, last: Tensor, trainable: int) -> None:
+        """Count a piece as it was and as it is."""
+        self.change += _norm(last.double() - first.double()) ** 2
+        self.start += _norm(first) ** 2
+        self.parameters += first.numel()
+        self.trainable += trainable
+
+
+def _slice(tensor: Tensor, piece: Piece, mask: Tensor) -> Tensor:
+    if mask.all() or tensor.ndim == 0:
+        return tensor
+    return tensor.index_select(piece.dim, mask.nonzero()[:, 0])
+
+
+def _identical(first: Tensor, last: Tensor) -> bool:
+    """Whether two tensors have the same bits: -0.0 is not 0.0, and a NaN is itself."""
+    return bool(torch.equal(first.contiguous().view(torch.uint8), last.contiguous().view(torch.uint8)))
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(tensor.double().norm())
+
+
+def _relative(change: float, norm: float) -> float:
+    return change / norm if norm else change

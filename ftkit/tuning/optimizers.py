@@ -5,18 +5,21 @@ orthogonalises the update of a matrix (Jordan et al. 2024, https://kellerjordan.
 something for the linear maps inside the blocks and nothing for embeddings, heads, norms and biases: those keep AdamW.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import ConfigError
+from ftkit.tuning.rates import peak_rates
 
 __all__ = ["build_optimizers", "matrices_of_blocks"]
 
 
-def matrices_of_blocks(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+def matrices_of_blocks(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weight matrices of linear maps inside the blocks: no embedding, no head, no classifier.
 
     Args:
@@ -25,7 +28,7 @@ def matrices_of_blocks(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     Returns:
         Parameter names and parameters that are trainable and 2-dimensional.
     """
-    backbone = model.base_model
+    backbone: Any = model.base_model
     inside = {id(parameter) for parameter in backbone.parameters()}
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear | Conv1D)}
@@ -36,14 +39,20 @@ def matrices_of_blocks(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     }
 
 
-def _adamw(parameters: dict[str, nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
-    decayed = [p for p in parameters.values() if p.ndim >= 2]
-    plain = [p for p in parameters.values() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate)
+def _groups(
+    parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Parameters of one rate and one decay together; each group carries its rate as ``peak_lr`` too."""
+    together: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        together.setdefault((rates[name], weight_decay if parameter.ndim >= 2 else 0.0), []).append(parameter)
+    return [
+        {"params": members, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+        for (rate, decay), members in together.items()
+    ]
 
 
-def build_optimizers(model: PreTrainedModel, settings: TrainingSettings) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.optim.Optimizer]:
     """The optimizers of a model; every trainable parameter belongs to exactly one.
 
     Args:
@@ -60,16 +69,12 @@ def build_optimizers(model: PreTrainedModel, settings: TrainingSettings) -> list
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise ConfigError(f"nothing to train: all {sum(1 for _ in model.parameters())} tensors of the model are frozen")
+    matrices = matrices_of_blocks(model) if settings.optimizer == "muon" else {}
+    usual = {name: settings.muon_learning_rate if name in matrices else settings.learning_rate for name in trainable}
+    rates = peak_rates(model, settings, usual)
     optimizers: list[torch.optim.Optimizer] = []
-    if settings.optimizer == "muon":
-        matrices = matrices_of_blocks(model)
-        optimizers.append(
-            torch.optim.Muon(matrices.values(), lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)
-        )
-        trainable = {name: parameter for name, parameter in trainable.items() if name not in matrices}
-    if trainable:
-        optimizers.append(_adamw(trainable, settings))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
+    if matrices:
+        optimizers.append(torch.optim.Muon(_groups(matrices, rates, settings.weight_decay)))
+    if rest := {name: parameter for name, parameter in trainable.items() if name not in matrices}:
+        optimizers.append(torch.optim.AdamW(_groups(rest, rates, settings.weight_decay)))
     return optimizers

@@ -1,0 +1,170 @@
+"""Freezing that holds: no gradient, no optimizer state, no decay, bit-identical afterwards.
+
+Whole tensors are frozen by ``requires_grad``. A slice (the query part of a fused matrix, some rows of an embedding)
+cannot be: its gradient is zeroed before the norm is taken, and its values are put back after the update, because weight
+decay and momentum move elements without gradient too. Freezing that changes with time keeps ``requires_grad`` and drops
+the gradient instead: DDP decides once, when it wraps the model, which gradients it averages, and a tensor thawed later
+would drift apart between processes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ftkit.config import TrainingSettings
+from ftkit.errors import ConfigError, DeviceError
+from ftkit.tuning.groups import ParameterGroups, Selection, select, trainable_selection
+
+__all__ = ["Freezing", "FrozenSpan", "freeze"]
+
+
+@dataclass(frozen=True)
+class FrozenSpan:
+    """What is frozen from one update to another, counted from 1, both included."""
+
+    selection: Selection
+    first: int
+    last: int | None
+    """``None``: to the end."""
+
+    def holds(self, step: int) -> bool:
+        """Whether it is frozen at an update."""
+        return self.first <= step and (self.last is None or step <= self.last)
+
+
+def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
+    """Freeze what the settings say.
+
+    Args:
+        model: The model, before anything wraps it; ``requires_grad`` of its parameters is set.
+        settings: ``train``, ``freeze``, ``freeze_until``, ``freeze_from`` and ``thaw_every`` are read.
+
+    Returns:
+        What the engine asks around each update.
+
+    Raises:
+        ConfigError: A selector that matches nothing, or nothing that could ever be trained.
+    """
+    groups = ParameterGroups(model)
+    if settings.train or settings.freeze:
+        trainable = trainable_selection(groups, settings.train, settings.freeze)
+    else:  # what the caller (or an adapter) has frozen stays so
+        wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        trainable = Selection({name: mask for name, mask in groups.all.masks.items() if name in wanted})
+    spans = [FrozenSpan(select(groups, text), 1, step) for text, step in settings.freeze_until.items()]
+    spans += [FrozenSpan(select(groups, text), step + 1, None) for text, step in settings.freeze_from.items()]
+    spans += _thawed_from_the_top(groups, settings.thaw_every) if settings.thaw_every else []
+    for text in settings.freeze_until | settings.freeze_from:
+        if not select(groups, text) & trainable:
+            raise ConfigError(f"{text!r} is frozen from the start to the end, so a time for it has no effect")
+    return Freezing(model, groups, trainable, spans)
+
+
+def _thawed_from_the_top(groups: ParameterGroups, every: int) -> list[FrozenSpan]:
+    """Spans of gradual thawing: the head and the last block train at once, every further block ``every`` updates later,
+    embeddings and positions with the last of them."""
+    spans = [
+        FrozenSpan(select(groups, f"all@{layer}"), 1, every * (groups.num_layers - 1 - layer))
+        for layer in range(groups.num_layers - 1)
+    ]
+    below = [name for name in ("embedding", "position") if name in groups.names]
+    if below and groups.num_layers > 1:
+        spans.append(FrozenSpan(select(groups, below), 1, every * (groups.num_layers - 1)))
+    return spans
+
+
+class Freezing:
+    """Keeps frozen what is frozen, around each update: ``drop_gradients`` before the norm, ``held`` around the update.
+
+    Args:
+        model: The model; ``requires_grad`` of its parameters is set.
+        groups: Its groups.
+        trainable: What may ever change.
+        spans: What of it is frozen for a time.
+
+    Raises:
+        ConfigError: Nothing may change.
+    """
+
+    def __init__(
+        self, model: nn.Module, groups: ParameterGroups, trainable: Selection, spans: Sequence[FrozenSpan] = ()
+    ) -> None:
+        if not trainable:
+            raise ConfigError(f"nothing to train: all {len(groups.all.masks)} tensors of the model are frozen")
+        self.groups, self.trainable, self.spans = groups, trainable, tuple(spans)
+        self._dims = groups.dims
+        self._parameters = dict(model.named_parameters())
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(name in trainable.masks)
+
+    @property
+    def last_change(self) -> int:
+        """The last update at which something is still frozen that later is not, or the last before it is frozen."""
+        return max([0, *(span.last for span in self.spans if span.last), *(s.first - 1 for s in self.spans)])
+
+    def frozen(self, step: int) -> Selection:
+        """What update ``step``, counted from 1, must not change."""
+        kept = self.trainable
+        for span in self.spans:
+            if span.holds(step):
+                kept = kept - span.selection
+        return self.groups.all - kept
+
+    def _held(self, step: int) -> Iterator[tuple[str, nn.Parameter, Tensor | None]]:
+        """Frozen parameters that autograd does not know as such, with the frozen indices, ``None`` for all of them."""
+        for name, mask in self.frozen(step).masks.items():
+            parameter = self._parameters[name]
+            if parameter.requires_grad:
+                yield name, parameter, None if mask.all() else mask.nonzero()[:, 0].to(parameter.device)
+
+    def check_wrapping(self, wrapped: nn.Module) -> None:
+        """Refuse what cannot hold where a wrapper has divided tensors between processes.
+
+        Args:
+            wrapped: What accelerate made of the model.
+
+        Raises:
+            DeviceError: Naming it.
+        """
+        if not any(isinstance(parameter.data, DTensor) for parameter in wrapped.parameters()):
+            return
+        slices = sorted(name for name, mask in self.trainable.masks.items() if not mask.all())
+        if slices or self.spans:
+            asked = f"slices of {', '.join(slices[:3])} are frozen" if slices else "freezing changes with time"
+            raise DeviceError(
+                f"{asked}, which sharded parameters (FSDP) cannot do: freeze whole tensors from start to end, use the "
+                "own GPT-2, whose query, key and value are separate, or run without FSDP"
+            )
+
+    def drop_gradients(self, step: int) -> None:
+        """Remove the gradient of what update ``step`` must not change, so that no norm and no moment sees it.
+
+        Args:
+            step: The update, counted from 1.
+        """
+        for name, parameter, indices in self._held(step):
+            if indices is None:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.index_fill_(self._dims[name], indices, 0.0)
+
+    @contextmanager
+    def held(self, step: int) -> Iterator[None]:
+        """Put frozen slices back, bit for bit, after the update that runs inside.
+
+        Args:
+            step: The update, counted from 1.
+        """
+        kept = [
+            (parameter, self._dims[name], indices, parameter.detach().index_select(self._dims[name], indices))
+            for name, parameter, indices in self._held(step)
+            if indices is not None
+        ]
+        yield
+        with torch.no_grad():
+            for parameter, dim, indices, values in kept:
+                parameter.index_copy_(dim, indices, values)
