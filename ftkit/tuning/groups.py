@@ -58,8 +58,8 @@ class Selection:
     """Bool, [size of the sliced dimension], by parameter name; parameters without a chosen element are absent."""
 
     def __or__(self, other: "Selection") -> "Selection":
-        joined = {name: mask | other.masks[name] if name in other.masks else mask for name, mask in self.masks.items()}
-        return Selection({**other.masks, **joined})
+        joined = {name: mask | self.masks[name] for name, mask in other.masks.items() if name in self.masks}
+        return Selection({**self.masks, **other.masks, **joined})
 
     def __sub__(self, other: "Selection") -> "Selection":
         left = {name: mask & ~other.masks[name] if name in other.masks else mask for name, mask in self.masks.items()}
