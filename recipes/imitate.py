@@ -79,7 +79,8 @@ class ImitateSettings(TrainingSettings):
 
     def judge_settings(self) -> TrainingSettings:
         """What the judge is trained with."""
-        changes: dict[str, Any] = {
+        fields = type(self).model_fields
+        changes: dict[str, Any] = {name: fields[name].get_default(call_default_factory=True) for name in self.WHAT_MAY_CHANGE} | {
             "max_steps": self.judge_max_steps, "learning_rate": self.judge_learning_rate, "optimizer": "adamw",
             "warmup_steps": 0.1, "per_device_train_batch_size": self.judge_batch_size,
             "gradient_accumulation_steps": 1, "max_grad_norm": 1.0, "lr_scheduler_type": "linear", "lr_floor": 0.0,
@@ -105,6 +106,7 @@ def main(settings: ImitateSettings) -> None:
     from ftkit.runs import open_run
     from ftkit.studies import load_texts, prepare_base
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+    from ftkit.tuning import check_tuning
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -130,6 +132,7 @@ def main(settings: ImitateSettings) -> None:
 
         base = new_model()
         check_vocabulary(base, tokenizer)
+        trainable = check_tuning(base, settings)
 
         # What the base writes: to teach the judges, to test them, and as the floor; no passage serves twice.
         others = general or texts
@@ -204,6 +207,7 @@ def main(settings: ImitateSettings) -> None:
                 styles=panel.score(name, floor, passages[name], real[name]),
                 reload_difference=run.result(name)["reload_difference"],
                 passes=run.manifest["plan"][name]["passes"],
+                trainable=trainable,
             )  # fmt: skip
             found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
         run.write_json(

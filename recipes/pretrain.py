@@ -71,6 +71,7 @@ def main(settings: PretrainSettings) -> None:
     from ftkit.runs import open_run
     from ftkit.studies import load_texts
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+    from ftkit.tuning import check_tuning
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -91,6 +92,7 @@ def main(settings: PretrainSettings) -> None:
             )
 
         model = untrained()
+        trainable = check_tuning(model, settings)
         sampling = PRESETS[settings.sampling]
         writer = PassageWriter(tokenizer, heldout, settings.passage_chars, sampling)
         writer.check(model)
@@ -149,7 +151,7 @@ def main(settings: PretrainSettings) -> None:
                 train_texts=train_texts, known_texts=train_texts + heldout_texts, base_passages=passages["base model"],
                 tuned_passages=passages["model"], real_passages=real, styles=(),
                 reload_difference=run.result("model")["reload_difference"],
-                passes=run.manifest["plan"]["model"]["passes"],
+                passes=run.manifest["plan"]["model"]["passes"], trainable=trainable,
             )  # fmt: skip
             run.write_json(
                 "evidence.json",

@@ -82,6 +82,11 @@ class Settings(BaseModel):
 class TrainingSettings(Settings):
     """What every recipe that trains can be told."""
 
+    WHAT_MAY_CHANGE: ClassVar[tuple[str, ...]] = (
+        "train", "freeze", "freeze_until", "freeze_from", "thaw_every", "learning_rates", "layer_lr_decay",
+    )  # fmt: skip
+    """Settings that speak about the parts of one model and mean nothing for another, such as a judge."""
+
     model: str = "new:ftkit_gpt2"
     """Model to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights
     (families ftkit_gpt2, gpt2, gpt_neo, codegen, bert; keys are fields of the family's configuration)."""

@@ -16,7 +16,7 @@ from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.verdict import Evidence
 from ftkit.training import held_out_loss
-from ftkit.tuning import movement, snapshot
+from ftkit.tuning import Selection, movement, snapshot
 
 __all__ = ["check_heldout", "gather_evidence"]
 
@@ -60,6 +60,7 @@ def gather_evidence(
     styles: Sequence[StyleScore],
     reload_difference: float,
     passes: float,
+    trainable: Selection | None = None,
 ) -> Evidence:
     """Measure a tuned model against its base.
 
@@ -78,6 +79,7 @@ def gather_evidence(
         styles: What the judges said.
         reload_difference: Largest difference of logits between the trained model and its folder.
         passes: Tokens trained over tokens of the text.
+        trainable: What was allowed to change; ``None`` means everything.
 
     Returns:
         The evidence.
@@ -101,7 +103,7 @@ def gather_evidence(
         fluency_base=fluency(base_passages, known),
         fluency_tuned=fluency(tuned_passages, known),
         fluency_real=fluency(real_passages, vocabulary_of(train_texts)),
-        movement=movement(snapshot(base), tuned),
+        movement=movement(snapshot(base), tuned, trainable),
         reload_difference=reload_difference,
         passes=passes,
         finite=finite,

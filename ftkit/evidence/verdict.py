@@ -97,6 +97,8 @@ def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
     if evidence.reload_difference > limits.reload_difference:
         difference = f"{evidence.reload_difference:.2g}"
         found.append(f"the saved folder computes other logits than the trained model (difference {difference})")
+    if leaks := evidence.movement.leaks:
+        found.append(f"{len(leaks)} frozen tensors changed all the same: {', '.join(leaks[:4])}")
     base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
     if tuned.repetition > max(real.repetition_range[1], base.repetition):
         found.append(
@@ -209,6 +211,12 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     base, real = evidence.fluency_base, evidence.fluency_real
     if base.unknown_words > max(2 * real.unknown_words, 0.1):
         context.append(f"the base model was not fluent: {base.unknown_words:.0%} of its words are in no corpus")
+
+    moved = evidence.movement
+    if moved.frozen and not moved.leaks:
+        context.append(f"what was frozen is bit-identical ({moved.frozen:,} parameters)")
+    if moved.still:
+        context.append(f"allowed to change but did not: {', '.join(moved.still)}")
 
     def verdict(word: str, reasons: list[str], beside: list[str]) -> Verdict:
         return Verdict(word, beside, reasons + context, asdict(limits))

@@ -187,6 +187,12 @@ class Engine:
         on_each = self.settings.per_device_train_batch_size * self.settings.gradient_accumulation_steps
         return on_each * int(self.accelerator.num_processes)
 
+    def peak_rates(self) -> dict[str, float]:
+        """Peak learning rate of each trainable parameter by name."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return {names[id(p)]: group["peak_lr"] for group in groups for p in group["params"] if id(p) in names}
+
     def _micro_batches(self) -> list[Batch]:
         """This process's part of the rows [step * batch_rows, (step + 1) * batch_rows)."""
         accelerator, per_device = self.accelerator, self.settings.per_device_train_batch_size

@@ -12,6 +12,7 @@ from ftkit.runs import RunFolder, progress
 from ftkit.training.batches import TokenWindows
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss
+from ftkit.tuning import parameter_table
 
 __all__ = ["follow", "training_plan"]
 
@@ -30,10 +31,12 @@ def training_plan(engine: Engine, source: TokenWindows) -> dict[str, Any]:
         parameters, device, precision, processes.
     """
     settings, accelerator = engine.settings, engine.accelerator
+    table = parameter_table(engine.freezing.groups, engine.freezing.trainable, engine.peak_rates())
     step_tokens = engine.batch_rows * settings.window_tokens
     return {
-        "parameters": sum(p.numel() for p in engine.model.parameters()),
-        "trainable": sum(p.numel() for p in engine.parameters),
+        "parameters": table.total,
+        "trainable": table.trainable,
+        "groups": table.as_dict()["groups"],
         "text_tokens": source.store.num_tokens,
         "step_tokens": step_tokens,
         "steps": settings.max_steps,
@@ -57,6 +60,15 @@ def _described(plan: dict[str, Any]) -> str:
     )
 
 
+def _described_groups(plan: dict[str, Any]) -> Iterator[str]:
+    """What may change, a line for each group."""
+    for group, row in plan["groups"].items():
+        rates = row["learning_rates"]
+        rate = f"{rates[0]:g}" + (f" to {rates[-1]:g}" if len(rates) > 1 else "") if rates else "0"
+        state = f"{row['trainable']:,} of {row['parameters']:,} train, rate {rate}" if row["trainable"] else "frozen"
+        yield f"{group:<14} {row['parameters'] / plan['parameters']:6.1%}  {state}"
+
+
 def follow(
     engine: Engine, run: RunFolder, name: str, source: TokenWindows, heldout: TokenStore
 ) -> Iterator[StepRecord]:
@@ -76,6 +88,9 @@ def follow(
     plan = training_plan(engine, source)
     run.note(plan={**run.manifest.get("plan", {}), name: plan})
     _logger.info("%s: %s", name, _described(plan))
+    if plan["trainable"] < plan["parameters"] or settings.learning_rates or settings.layer_lr_decay < 1:
+        for line in _described_groups(plan):
+            _logger.info("%s: %s", name, line)
 
     def evaluate(step: int) -> str:
         loss = held_out_loss(engine.model, heldout, settings.window_tokens, max_windows=settings.eval_windows)

@@ -3,7 +3,7 @@
 from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
 from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
-from ftkit.tuning.optimizers import build_optimizers, matrices_of_blocks
+from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_blocks
 from ftkit.tuning.rates import peak_rates
 from ftkit.tuning.schedules import learning_rate_factor
 from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
@@ -19,6 +19,7 @@ __all__ = [
     "Piece",
     "Selection",
     "build_optimizers",
+    "check_tuning",
     "freeze",
     "learning_rate_factor",
     "matrices_of_blocks",

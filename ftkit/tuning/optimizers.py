@@ -14,9 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import ConfigError
+from ftkit.tuning.freezing import freeze
+from ftkit.tuning.groups import Selection
 from ftkit.tuning.rates import peak_rates
 
-__all__ = ["build_optimizers", "matrices_of_blocks"]
+__all__ = ["build_optimizers", "check_tuning", "matrices_of_blocks"]
 
 
 def matrices_of_blocks(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -78,3 +80,21 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch
     if rest := {name: parameter for name, parameter in trainable.items() if name not in matrices}:
         optimizers.append(torch.optim.AdamW(_groups(rest, rates, settings.weight_decay)))
     return optimizers
+
+
+def check_tuning(model: nn.Module, settings: TrainingSettings) -> Selection:
+    """Read all selectors of a run against its model, before anything that costs time.
+
+    Args:
+        model: The model to be trained, or one of the same architecture; its ``requires_grad`` is set as for training.
+        settings: As for ``freeze`` and ``build_optimizers``.
+
+    Returns:
+        What may ever change.
+
+    Raises:
+        ConfigError: A selector that matches nothing, a rate for a slice, or nothing to train.
+    """
+    trainable = freeze(model, settings).trainable
+    build_optimizers(model, settings)
+    return trainable
