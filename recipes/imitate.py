@@ -80,7 +80,8 @@ class ImitateSettings(TrainingSettings):
     def judge_settings(self) -> TrainingSettings:
         """What the judge is trained with."""
         fields = type(self).model_fields
-        changes: dict[str, Any] = {name: fields[name].get_default(call_default_factory=True) for name in self.WHAT_MAY_CHANGE} | {
+        unused = {name: fields[name].get_default(call_default_factory=True) for name in self.WHAT_MAY_CHANGE}
+        changes: dict[str, Any] = unused | {
             "max_steps": self.judge_max_steps, "learning_rate": self.judge_learning_rate, "optimizer": "adamw",
             "warmup_steps": 0.1, "per_device_train_batch_size": self.judge_batch_size,
             "gradient_accumulation_steps": 1, "max_grad_norm": 1.0, "lr_scheduler_type": "linear", "lr_floor": 0.0,

@@ -9,6 +9,7 @@ from ftkit.evidence.panel import Panel, seat_panel
 from ftkit.evidence.passages import PassageWriter
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, words_of
+from ftkit.evidence.usage import Usage, frequent_tokens, token_shares, token_usage
 from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "PassageWriter",
     "StyleScore",
     "Thresholds",
+    "Usage",
     "Verdict",
     "bits_per_byte",
     "bootstrap",
@@ -35,6 +37,7 @@ __all__ = [
     "decide",
     "fit_passage",
     "fluency",
+    "frequent_tokens",
     "gain_in_bits",
     "gain_over",
     "gate",
@@ -43,6 +46,8 @@ __all__ = [
     "relative_rise",
     "score_style",
     "seat_panel",
+    "token_shares",
+    "token_usage",
     "vocabulary_of",
     "words_of",
 ]

@@ -1,6 +1,7 @@
 """What a person reads at the end: the verdict on the terminal, the figures, and one self-contained page."""
 
+from ftkit.report.comparisons import arm_row
 from ftkit.report.page import write_report
 from ftkit.report.terminal import announce
 
-__all__ = ["announce", "write_report"]
+__all__ = ["announce", "arm_row", "write_report"]

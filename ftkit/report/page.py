@@ -17,7 +17,9 @@ from markupsafe import Markup
 
 from ftkit.report import wording
 from ftkit.report.advice import next_steps
-from ftkit.report.figures import PALETTE, Figure, draw_figures, inline_svg
+from ftkit.report.comparisons import COMPARISONS
+from ftkit.report.drawing import PALETTE
+from ftkit.report.figures import Figure, draw_figures, inline_svg
 from ftkit.report.reading import Results, read_results, visible
 from ftkit.runs import RunFolder
 
@@ -61,8 +63,10 @@ def write_report(run: RunFolder) -> Path:
         style=_select(figures, "judge_score", "style"),
         copying=_select(figures, "copying"),
         movement=_select(figures, "movement"),
+        comparison=_select(figures, *COMPARISONS),
         palette=PALETTE,
         judges=results.measured.get("judges", {}),
+        arms=results.measured.get("arms", {}),
         settings=list(_flat(results.settings)),
         manifest=results.manifest,
         limits=_limits(results),

@@ -5,6 +5,7 @@ from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
+from ftkit.training.lockstep import lockstep
 from ftkit.training.objectives import CLASSIFICATION, NEXT_TOKEN, LossModule, Objective
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "TokenWindows",
     "follow",
     "held_out_loss",
+    "lockstep",
     "training_plan",
 ]

@@ -7,6 +7,7 @@ from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_
 from ftkit.tuning.rates import peak_rates
 from ftkit.tuning.schedules import learning_rate_factor
 from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
+from ftkit.tuning.watching import Watch
 
 __all__ = [
     "Freezing",
@@ -18,6 +19,7 @@ __all__ = [
     "ParameterTable",
     "Piece",
     "Selection",
+    "Watch",
     "build_optimizers",
     "check_tuning",
     "freeze",

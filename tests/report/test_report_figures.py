@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from report_runs import empty_run
 
-from ftkit.report import figures
-from ftkit.report.figures import PALETTE, draw_csv, draw_figures, inline_svg
+from ftkit.report import drawing
+from ftkit.report.drawing import PALETTE
+from ftkit.report.figures import draw_csv, draw_figures, inline_svg
 
 CURVES = ["heldout_bits", "train_loss", "learning_rate", "gradient_norm"]
 JUDGED = ["judge_score-encoder", "judge_score-ngrams", "style"]
@@ -84,24 +85,24 @@ def test_the_inlined_figure_takes_colours_from_the_page_and_refers_only_to_itsel
     assert svg.startswith("<svg ")
     assert "currentColor" in svg
     assert f"var(--model-0, {PALETTE[0]})" in svg
-    assert figures.INK not in svg
+    assert drawing.INK not in svg
     for word in ("http", "xmlns", "<metadata", "<style", 'id="figure_1"'):
         assert word not in svg
 
 
 def test_moving_mean_is_centred_and_shorter_at_the_ends() -> None:
     values = [1.0, 2.0, math.nan, 4.0, 9.0]
-    assert figures._moving_mean(values, 3) == [1.5, 1.5, 3.0, 6.5, 6.5]
+    assert drawing.moving_mean(values, 3) == [1.5, 1.5, 3.0, 6.5, 6.5]
     noise = np.random.default_rng(0).normal(size=50)
     inner = np.convolve(noise, np.ones(5) / 5, mode="valid")
-    np.testing.assert_allclose(figures._moving_mean(list(noise), 5)[2:-2], inner, atol=1e-12)
+    np.testing.assert_allclose(drawing.moving_mean(list(noise), 5)[2:-2], inner, atol=1e-12)
 
 
 def test_thinning_keeps_every_peak() -> None:
     values = np.random.default_rng(0).normal(size=100_000)
     values[[777, 54_321]] = 99.0, -99.0
-    kept = figures._thinned(values)
-    assert len(kept) <= figures._MOST_POINTS + 2
+    kept = drawing.thinned(values)
+    assert len(kept) <= drawing._MOST_POINTS + 2
     assert {777, 54_321, 0, 99_999} <= set(kept.tolist())
 
 

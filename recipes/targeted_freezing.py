@@ -1,0 +1,183 @@
+"""Does a model that may change only some of its parts learn a text as well as one that may change everything?
+
+Two arms from one base, ``everything`` and ``selected``, take the same batches in turn: their losses are compared step
+by step, a watched matrix shows how far it moves, and each arm gets its own evidence and verdict.
+
+    ftkit run targeted_freezing --model FOLDER --corpus gutenberg:2701 --train attention.q@6..,attention.k@6..
+    accelerate launch recipes/targeted_freezing.py --config targeted_freezing_small
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ftkit.config import TrainingSettings, launch
+from ftkit.config.settings import Problem
+
+
+class TargetedFreezingSettings(TrainingSettings):
+    """Targeted freezing: the shared settings, one text, and what is watched."""
+
+    FAST = {
+        "corpus": "voices:keeper:12000", "general": {"almanac": "voices:almanac:6000"}, "tokenizer": "train:512",
+        "train": "attention.q@1..,attention.k@1..,attention.v@1..", "watch": "attention.k@1", "max_steps": 20,
+        "window_tokens": 96, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1,
+        "learning_rate": 3e-3, "optimizer": "adamw", "eval_steps": 10, "save_steps": 10, "eval_windows": 16,
+        "passage_chars": 120, "num_passages": 32, "sampling": "plain",
+    }  # fmt: skip
+
+    model: str = "base:demo_base"
+    """Base of both arms: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
+    corpus: str = "voices:keeper"
+    """Text to learn: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
+    general: dict[str, str] = {}
+    """Other real text, each with a name, for forgetting. Without it: the base's own text where it is base:CONFIG."""
+    train: str | list[str] | None = "attention.q@1..,attention.k@1..,attention.v@1.."
+    """What the arm selected may change; the arm everything may change all."""
+    watch: str = "attention.k@-1"
+    """Selectors of the tensors whose change is measured at every step."""
+    heldout_share: float = Field(default=0.2, gt=0, lt=0.9)
+    """Share of the text that is never trained on."""
+
+    top_tokens: int = Field(default=100, ge=1)
+    """Most frequent tokens of the training text whose use in generated text is counted."""
+    min_token_chars: int = Field(default=1, ge=1)
+    """Tokens with fewer characters, white space aside, are not among them."""
+    sampling: Literal["plain", "focused", "creative", "top50", "judged"] = "plain"
+    """How tokens of passages are drawn; plain is the model's own distribution, judged adds repetition penalty 1.3."""
+    passage_chars: int = Field(default=400, ge=20)
+    """Characters in a passage that is measured."""
+    num_passages: int = Field(default=96, ge=30)
+    """Passages of each model that are measured."""
+
+    def problems(self) -> list[Problem]:
+        """An arm without a difference is no comparison."""
+        found = super().problems()
+        if not self.train and not self.freeze:
+            found.append(("train", "is missing: without train or freeze both arms are the same"))
+        return found
+
+
+def main(settings: TargetedFreezingSettings) -> None:
+    """Text, base, two arms on the same batches, evidence for each, report."""
+    from contextlib import ExitStack
+
+    from ftkit.data import load_tokenizer, tokenize_texts
+    from ftkit.evidence import (
+        PassageWriter,
+        check_heldout,
+        cut_passages,
+        decide,
+        frequent_tokens,
+        gather_evidence,
+        token_usage,
+    )  # fmt: skip
+    from ftkit.generation import PRESETS
+    from ftkit.models import check_positions, check_vocabulary, load_model, reload_difference, save_model
+    from ftkit.report import announce, arm_row, write_report
+    from ftkit.runs import open_run
+    from ftkit.studies import load_texts, prepare_base
+    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow, lockstep
+    from ftkit.tuning import ParameterGroups, Watch, check_tuning, select
+
+    with open_run(settings, __file__) as run:
+        if run.finished:
+            announce(run)
+            return
+
+        # The text, the base, and other text for forgetting.
+        base_source = prepare_base(settings.model)
+        run.keep(base=base_source.model)
+        text = load_texts({"corpus": settings.corpus}, settings, run)["corpus"]
+        general = load_texts(settings.general, settings, run) if settings.general else base_source.texts
+        tokenizer = load_tokenizer(settings.tokenizer or base_source.model, texts=text.train)
+        train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
+
+        def new_model() -> Any:
+            return load_model(
+                base_source.model, seed=settings.seed, vocab_size=len(tokenizer),
+                max_positions=settings.window_tokens, revision=settings.revision,
+            )  # fmt: skip
+
+        arms = {
+            "everything": settings.model_copy(update={"train": None, "freeze": None}),
+            "selected": settings,
+        }
+        base = new_model()
+        check_vocabulary(base, tokenizer)
+        check_positions(base, settings.window_tokens, "window_tokens")
+        watched = select(ParameterGroups(base), settings.watch)
+        trainable = {name: check_tuning(base, arm) for name, arm in arms.items()}
+        writer = PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
+        writer.check(base)
+        real = cut_passages(text.heldout, settings.passage_chars)
+        check_heldout("corpus", heldout, settings.window_tokens, real)
+
+        # Both arms, step by step on the same batches.
+        source = TokenWindows(train, settings.window_tokens, settings.seed)
+        if run.sealed("selected") is None:
+            models = {name: new_model() for name in arms}
+            watches = {name: Watch(model, watched) for name, model in models.items()}
+            with ExitStack() as stack:
+                engines = {
+                    name: stack.enter_context(
+                        Engine(
+                            models[name], NEXT_TOKEN, source, arm,
+                            CheckpointFolder(run.checkpoints(name), settings.save_total_limit),
+                        )
+                    )
+                    for name, arm in arms.items()
+                }  # fmt: skip
+                for name, engine in engines.items():
+                    run.rewind(name, engine.step or -1)
+                    watches[name] = Watch(models[name], watched)
+                streams = {name: follow(engine, run, name, source, heldout) for name, engine in engines.items()}
+                for name, record in lockstep(engines, streams):
+                    run.log(
+                        "metrics.jsonl",
+                        {"model": name, "step": record.step, "split": "watch", "change": watches[name].change()},
+                    )
+            for name, model in models.items():
+                if run.is_main:
+                    save_model(model, tokenizer, run.model(name))
+                    difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
+                    run.seal(name, reload_difference=difference)
+
+        # Evidence for each arm, from the folder it was saved to.
+        if not run.is_main:
+            return
+        floor = writer.write(base, settings.num_passages, settings.seed)
+        frequent = frequent_tokens(train, tokenizer, settings.top_tokens, settings.min_token_chars)
+        other = [piece for t in general.values() for piece in t.heldout]
+        known = [piece for t in (text, *general.values()) for piece in (*t.train, *t.heldout)]
+        base_text = [piece for t in base_source.texts.values() for piece in t.train]
+        found, verdicts, usage, passages, rows = {}, {}, {}, {"base model": floor}, {}
+        for name in arms:
+            tuned = load_model(str(run.model(name)))
+            passages[name] = writer.write(tuned, settings.num_passages, settings.seed)
+            evidence = gather_evidence(
+                base, tuned, heldout=heldout, general=tokenize_texts(other, tokenizer) if other else None,
+                general_name=", ".join(general), window_tokens=settings.window_tokens,
+                train_texts=[*text.train, *base_text], known_texts=known, base_passages=floor,
+                tuned_passages=passages[name], real_passages=real, styles=(),
+                reload_difference=run.result(name)["reload_difference"],
+                passes=run.manifest["plan"][name]["passes"], trainable=trainable[name],
+            )  # fmt: skip
+            found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
+            used = token_usage(floor, passages[name], real, tokenizer, frequent)
+            usage[name] = used.as_dict()
+            rows[name] = arm_row(run, name, evidence, {"use of frequent tokens, %": 100 * used.after.value})
+        run.write_json(
+            "evidence.json",
+            {
+                "models": found, "judges": {}, "passages": passages, "real": dict.fromkeys(arms, real), "arms": rows,
+                "usage": {"top": len(frequent), "real": usage["selected"]["real"], "models": usage},
+            },
+        )  # fmt: skip
+        run.write_json("verdict.json", verdicts)
+        write_report(run)
+        announce(run)
+
+
+if __name__ == "__main__":
+    launch(main)
