@@ -219,36 +219,42 @@ def _copying_tables(results: Results) -> Iterator[Table]:
     yield Table("copying", "Verbatim overlap with the training text", caption, rows)
 
 
-_LAYER = re.compile(r"\b(?:layers?|h|blocks)\.(\d+)\.")
-
-
 def _movement_tables(results: Results) -> Iterator[Table]:
-    moved = {model: results.evidence(model).get("movement", {}).get("by_tensor", {}) for model in results.models}
-    by_layer = any(_LAYER.search(name) for tensors in moved.values() for name in tensors)
+    """By block and by group where the model's family is declared, else by tensor."""
+    moved = {model: results.evidence(model).get("movement", {}) for model in results.models}
+    measure = "Norm of the change over norm of the start"
+    known = {
+        model: [row for row in found.get("groups", ()) if row["group"] != "other"] for model, found in moved.items()
+    }
+    if any(known.values()):
+        rows = [row for model, found in known.items() for row in _added_rows(model, found, "layer")]
+        yield Table(
+            "movement-blocks", "How far each block moved", f"{measure}, over all parameters of the block.", rows
+        )
+        rows = [row for model, found in known.items() for row in _added_rows(model, found, "group")]
+        caption = f"{measure}, over all blocks. A group at 0 did not change: it was frozen, or nothing reached it."
+        yield Table("movement-groups", "How far each group moved", caption, rows)
+        return
     rows = []
-    for model, tensors in moved.items():
-        groups: dict[str, list[float]] = {}
-        for name, change in tensors.items():
-            groups.setdefault(_part(name) if by_layer else name, []).append(change)
-        largest = sorted(groups, key=lambda group: -np.median(groups[group]))[:_MOST_TENSORS]
-        kept = groups if by_layer else [group for group in groups if group in largest]
-        rows += [
-            {"model": model, "part": part, "tensors": len(groups[part]), "change": float(np.median(groups[part]))}
-            for part in kept
-        ]
-    unit = (
-        "the median of each layer's tensors"
-        if by_layer
-        else f"one row a tensor, at most the {_MOST_TENSORS} that moved most"
-    )
-    yield Table("movement", "How far the weights moved", f"Norm of the change over norm of the start; {unit}.", rows)
+    for model, found in moved.items():
+        tensors = found.get("by_tensor", {})
+        largest = sorted(tensors, key=lambda name: -tensors[name])[:_MOST_TENSORS]
+        kept = [name for name in tensors if name in largest]
+        rows += [{"model": model, "part": name, "tensors": 1, "change": tensors[name]} for name in kept]
+    caption = f"{measure}; one row a tensor, at most the {_MOST_TENSORS} that moved most."
+    yield Table("movement", "How far the weights moved", caption, rows)
 
 
-def _part(tensor: str) -> str:
-    """Layer number of a tensor's name, or the module it belongs to."""
-    if layer := _LAYER.search(tensor):
-        return f"layer {layer[1]}"
-    return tensor.removesuffix(".weight").removesuffix(".bias").rpartition(".")[2]
+def _added_rows(model: str, found: Sequence[Mapping[str, Any]], by: str) -> Iterator[dict[str, Any]]:
+    """Rows of one model, added up by block or by group."""
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for row in found:
+        part = row["group"] if by == "group" or row["layer"] is None else f"block {row['layer']}"
+        parts.setdefault(part, []).append(row)
+    for part, rows in parts.items():
+        change, start = (math.hypot(*(row[key] for row in rows)) for key in ("change", "start"))
+        tensors = sum(row["parameters"] for row in rows)
+        yield {"model": model, "part": part, "parameters": tensors, "change": change / start if start else change}
 
 
 def _render(path: Path, models: Sequence[str], also_png: bool) -> tuple[str, bytes]:

@@ -26,8 +26,12 @@ class GroupMovement:
     """Elements that were compared."""
     trainable: int
     """Of these, elements that were allowed to change."""
+    change: float
+    """Frobenius norm of the change."""
+    start: float
+    """Frobenius norm of the start."""
     relative: float
-    """Frobenius norm of the change over that of the start; the plain norm where the start was zero."""
+    """One over the other; the plain norm of the change where the start was zero."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
         sums.setdefault((piece.group, piece.layer), _Sums()).add(
             _slice(first, piece, piece.mask), _slice(last, piece, piece.mask), allowed.numel(piece)
         )
-    rows = tuple(
-        GroupMovement(group, layer, found.parameters, found.trainable, _relative(found.change**0.5, found.start**0.5))
-        for (group, layer), found in sums.items()
-    )
+    rows = tuple(found.row(group, layer) for (group, layer), found in sums.items())
     moved = {row.group for row in rows if row.relative > 0}
     change, norm = (sum(getattr(found, part) for found in sums.values()) for part in ("change", "start"))
     return Movement(
@@ -121,6 +122,11 @@ class _Sums:
         self.start += _norm(first) ** 2
         self.parameters += first.numel()
         self.trainable += trainable
+
+    def row(self, group: str, layer: int | None) -> GroupMovement:
+        """The sums as norms."""
+        change, start = self.change**0.5, self.start**0.5
+        return GroupMovement(group, layer, self.parameters, self.trainable, change, start, _relative(change, start))
 
 
 def _slice(tensor: Tensor, piece: Piece, mask: Tensor) -> Tensor:

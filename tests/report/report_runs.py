@@ -11,7 +11,7 @@ import yaml
 from ftkit.evidence import Copying, Evidence, Fluency, Gate, Interval, StyleScore, decide
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_json
-from ftkit.tuning import Movement
+from ftkit.tuning import GroupMovement, Movement
 
 WORDS = """the lamp was lit before the fog came in and nobody on the quay had asked for it yet she went on counting the
 bells as if a number could keep the harbour where it was however the letters arrived in the order of the tide and every
@@ -50,6 +50,12 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
     parts = [f"layers.{n}.{part}" for n in range(12) for part in ("self_attn.q_proj", "mlp.up_proj")]
     tensors = [f"model.{part}.weight" for part in ("embed_tokens", "embed_positions", *parts, "norm")]
     moved = {name: 0.02 + 0.1 * quality * (1 + math.sin(place)) / 2 for place, name in enumerate(tensors)}
+    groups = [
+        GroupMovement(group, layer, 4096, 4096, 0.05 * quality + 0.004 * place, 1.0, 0.05 * quality + 0.004 * place)
+        for place, (group, layer) in enumerate(
+            [("embedding", None), *((g, n) for n in range(12) for g in ("attention.q", "mlp.in")), ("norm", None)]
+        )
+    ]
     values: dict[str, Any] = {
         "heldout_windows": 40,
         "heldout_base": around(2.35, 0.04),
@@ -72,7 +78,7 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
         "fluency_base": Fluency(0.021, (0.0, 0.09), 0.63, (0.5, 0.74), 0.04),
         "fluency_tuned": Fluency(0.034, (0.0, 0.11), 0.6, (0.48, 0.71), 0.05),
         "fluency_real": Fluency(0.032, (0.0, 0.05), 0.68, (0.55, 0.8), 0.03),
-        "movement": Movement(0.081, len(tensors), len(tensors), moved),
+        "movement": Movement(0.081, len(tensors), len(tensors), moved, tuple(groups)),
         "reload_difference": 0.0,
         "passes": 6.4,
     }

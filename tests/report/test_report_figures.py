@@ -20,7 +20,7 @@ JUDGED = ["judge_score-encoder", "judge_score-ngrams", "style"]
 def test_every_figure_is_redrawn_from_its_csv_alone(full_report: Path) -> None:
     folder = full_report.parent / "figures"
     names = sorted(path.stem for path in folder.glob("*.csv"))
-    assert names == sorted([*CURVES, *JUDGED, "copying", "movement"])
+    assert names == sorted([*CURVES, *JUDGED, "copying", "movement-blocks", "movement-groups"])
     for name in names:
         assert draw_csv(folder / f"{name}.csv", ["alice", "poe"]) == (folder / f"{name}.svg").read_text(
             encoding="utf-8"
@@ -36,7 +36,7 @@ def test_a_changed_csv_gives_another_figure(full_report: Path, tmp_path: Path) -
     assert "20.0 %" in draw_csv(changed, ["alice", "poe"])
 
 
-@pytest.mark.parametrize("name", ["heldout_bits", "judge_score-encoder", "style", "copying", "movement"])
+@pytest.mark.parametrize("name", ["heldout_bits", "judge_score-encoder", "style", "copying", "movement-groups"])
 def test_a_model_has_one_colour_in_all_figures(full_report: Path, tmp_path: Path, name: str) -> None:
     head, *rows = (full_report.parent / "figures" / f"{name}.csv").read_text().splitlines(keepends=True)
     only = tmp_path / f"{name}.csv"
@@ -112,3 +112,13 @@ def test_the_csv_keeps_every_step(full_report: Path) -> None:
     rows = (full_report.parent / "figures" / "train_loss.csv").read_text().splitlines()
     assert len(rows) - 1 == len(trained) == 96
     assert rows[1].startswith(f"alice,1,{trained[0]['loss']},")
+
+
+def test_movement_adds_up_over_groups_as_norms_do(full_report: Path) -> None:
+    from report_runs import evidence_of
+
+    rows = evidence_of(0.82).movement.groups
+    expected = math.hypot(*(row.change for row in rows if row.group == "mlp.in")) / math.sqrt(12)
+    lines = (full_report.parent / "figures" / "movement-groups.csv").read_text().splitlines()
+    found = [float(line.rsplit(",", 1)[1]) for line in lines if ",mlp.in," in line]
+    assert any(abs(value - expected) < 1e-9 for value in found)

@@ -104,7 +104,8 @@ def test_a_run_without_judges_and_general_text(tmp_path: Path) -> None:
     evidence = evidence_of(styles=(), general_rise=None, gain_over_general=None)
     page = write_report(write_run(tmp_path, {"model": evidence}, judged=False)).read_text(encoding="utf-8")
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
-    assert drawn == {"heldout_bits", "train_loss", "learning_rate", "gradient_norm", "copying", "movement"}
+    curves = {"heldout_bits", "train_loss", "learning_rate", "gradient_norm"}
+    assert drawn == curves | {"copying", "movement-blocks", "movement-groups"}
     assert 'id="style"' not in page
     assert "Real text, held out" not in page
     assert prose(1) in page
