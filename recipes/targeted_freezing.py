@@ -7,7 +7,7 @@ by step, a watched matrix shows how far it moves, and each arm gets its own evid
     accelerate launch recipes/targeted_freezing.py --config targeted_freezing_small
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -62,21 +62,11 @@ def main(settings: TargetedFreezingSettings) -> None:
     """Text, base, two arms on the same batches, evidence for each, report."""
     from contextlib import ExitStack
 
-    from ftkit.data import load_tokenizer, tokenize_texts
-    from ftkit.evidence import (
-        PassageWriter,
-        check_heldout,
-        cut_passages,
-        decide,
-        frequent_tokens,
-        gather_evidence,
-        token_usage,
-    )  # fmt: skip
-    from ftkit.generation import PRESETS
-    from ftkit.models import check_positions, check_vocabulary, load_model, reload_difference, save_model
+    from ftkit.evidence import decide, frequent_tokens, token_usage
+    from ftkit.models import load_model, reload_difference, save_model
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import load_texts, prepare_base
+    from ftkit.studies import prepare_subject
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow, lockstep
     from ftkit.tuning import ParameterGroups, Watch, check_tuning, select
 
@@ -85,95 +75,57 @@ def main(settings: TargetedFreezingSettings) -> None:
             announce(run)
             return
 
-        # The text, the base, and other text for forgetting.
-        base_source = prepare_base(settings.model)
-        run.keep(base=base_source.model)
-        text = load_texts({"corpus": settings.corpus}, settings, run)["corpus"]
-        general = load_texts(settings.general, settings, run) if settings.general else base_source.texts
-        tokenizer = load_tokenizer(settings.tokenizer or base_source.model, texts=text.train)
-        train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
-
-        def new_model() -> Any:
-            return load_model(
-                base_source.model, seed=settings.seed, vocab_size=len(tokenizer),
-                max_positions=settings.window_tokens, revision=settings.revision,
-            )  # fmt: skip
-
-        arms = {
-            "everything": settings.model_copy(update={"train": None, "freeze": None}),
-            "selected": settings,
-        }
-        base = new_model()
-        check_vocabulary(base, tokenizer)
-        check_positions(base, settings.window_tokens, "window_tokens")
-        watched = select(ParameterGroups(base), settings.watch)
-        trainable = {name: check_tuning(base, arm) for name, arm in arms.items()}
-        writer = PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
-        writer.check(base)
-        real = cut_passages(text.heldout, settings.passage_chars)
-        check_heldout("corpus", heldout, settings.window_tokens, real)
+        # The text, the base, other text for forgetting, and what each arm may change.
+        subject = prepare_subject(settings, run)
+        arms = {"everything": settings.model_copy(update={"train": None, "freeze": None}), "selected": settings}
+        watched = select(ParameterGroups(subject.base), settings.watch)
+        trainable = {name: check_tuning(subject.base, arm) for name, arm in arms.items()}
 
         # Both arms, step by step on the same batches.
-        source = TokenWindows(train, settings.window_tokens, settings.seed)
+        source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
         if run.sealed("selected") is None:
-            models = {name: new_model() for name in arms}
-            watches = {name: Watch(model, watched) for name, model in models.items()}
+            models = {name: subject.new_model() for name in arms}
             with ExitStack() as stack:
-                engines = {
-                    name: stack.enter_context(
-                        Engine(
-                            models[name], NEXT_TOKEN, source, arm,
-                            CheckpointFolder(run.checkpoints(name), settings.save_total_limit),
-                        )
-                    )
-                    for name, arm in arms.items()
-                }  # fmt: skip
-                for name, engine in engines.items():
-                    run.rewind(name, engine.step or -1)
-                    watches[name] = Watch(models[name], watched)
-                streams = {name: follow(engine, run, name, source, heldout) for name, engine in engines.items()}
+                engines = {}
+                for name, arm in arms.items():
+                    checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+                    engines[name] = stack.enter_context(Engine(models[name], NEXT_TOKEN, source, arm, checkpoints))
+                    run.rewind(name, engines[name].step or -1)  # what a killed run logged after its checkpoint
+                watches = {name: Watch(model, watched) for name, model in models.items()}
+                streams = {name: follow(engine, run, name, source, subject.heldout) for name, engine in engines.items()}
                 for name, record in lockstep(engines, streams):
-                    run.log(
-                        "metrics.jsonl",
-                        {"model": name, "step": record.step, "split": "watch", "change": watches[name].change()},
-                    )
+                    moved = {"model": name, "step": record.step, "split": "watch", "change": watches[name].change()}
+                    run.log("metrics.jsonl", moved)
             for name, model in models.items():
                 if run.is_main:
-                    save_model(model, tokenizer, run.model(name))
+                    save_model(model, subject.tokenizer, run.model(name))
                     difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
                     run.seal(name, reload_difference=difference)
 
         # Evidence for each arm, from the folder it was saved to.
         if not run.is_main:
             return
-        floor = writer.write(base, settings.num_passages, settings.seed)
-        frequent = frequent_tokens(train, tokenizer, settings.top_tokens, settings.min_token_chars)
-        other = [piece for t in general.values() for piece in t.heldout]
-        known = [piece for t in (text, *general.values()) for piece in (*t.train, *t.heldout)]
-        base_text = [piece for t in base_source.texts.values() for piece in t.train]
-        found, verdicts, usage, passages, rows = {}, {}, {}, {"base model": floor}, {}
+        frequent = frequent_tokens(subject.train, subject.tokenizer, settings.top_tokens, settings.min_token_chars)
+        found, verdicts, usage, passages, rows = {}, {}, {}, {"base model": subject.floor}, {}
         for name in arms:
             tuned = load_model(str(run.model(name)))
-            passages[name] = writer.write(tuned, settings.num_passages, settings.seed)
-            evidence = gather_evidence(
-                base, tuned, heldout=heldout, general=tokenize_texts(other, tokenizer) if other else None,
-                general_name=", ".join(general), window_tokens=settings.window_tokens,
-                train_texts=[*text.train, *base_text], known_texts=known, base_passages=floor,
-                tuned_passages=passages[name], real_passages=real, styles=(),
-                reload_difference=run.result(name)["reload_difference"],
-                passes=run.manifest["plan"][name]["passes"], trainable=trainable[name],
-            )  # fmt: skip
-            found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
-            used = token_usage(floor, passages[name], real, tokenizer, frequent)
-            usage[name] = used.as_dict()
+            passages[name] = subject.write(tuned)
+            styles = subject.styles(passages[name])
+            evidence = subject.measure(run, name, tuned, passages[name], trainable[name], styles)
+            used = token_usage(subject.floor, passages[name], subject.real, subject.tokenizer, frequent)
+            found[name], verdicts[name], usage[name] = evidence.as_dict(), decide(evidence).as_dict(), used.as_dict()
             rows[name] = arm_row(run, name, evidence, {"use of frequent tokens, %": 100 * used.after.value})
         run.write_json(
             "evidence.json",
             {
-                "models": found, "judges": {}, "passages": passages, "real": dict.fromkeys(arms, real), "arms": rows,
+                "models": found,
+                "judges": subject.panel.as_dict(),
+                "passages": passages,
+                "real": dict.fromkeys(arms, subject.real),
+                "arms": rows,
                 "usage": {"top": len(frequent), "real": usage["selected"]["real"], "models": usage},
             },
-        )  # fmt: skip
+        )
         run.write_json("verdict.json", verdicts)
         write_report(run)
         announce(run)

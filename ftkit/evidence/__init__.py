@@ -5,7 +5,7 @@ from ftkit.evidence.fluency import Fluency, fluency
 from ftkit.evidence.gathering import check_heldout, gather_evidence
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
 from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
-from ftkit.evidence.panel import Panel, seat_panel
+from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, words_of
@@ -45,6 +45,7 @@ __all__ = [
     "mask_names",
     "relative_rise",
     "score_style",
+    "seat_ngrams",
     "seat_panel",
     "token_shares",
     "token_usage",

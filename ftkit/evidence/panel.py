@@ -14,7 +14,7 @@ from ftkit.models import check_positions, check_vocabulary, load_model
 from ftkit.runs import RunFolder
 from ftkit.training import CheckpointFolder
 
-__all__ = ["Panel", "seat_panel"]
+__all__ = ["Panel", "seat_ngrams", "seat_panel"]
 
 _logger = logging.getLogger("ftkit.evidence")
 _WORDPIECE_SIZE = 4096
@@ -84,7 +84,21 @@ def seat_panel(texts: JudgeTexts, targets: Sequence[str], settings: Any, run: Ru
         run.seal("judge", classes=texts.classes)
     else:
         encoder = EncoderJudge.load(folder, settings.judge_tokens, texts.classes)
-    judges: list[Judge] = [encoder, NgramJudge(texts, settings.seed)]
+    return _behind_gates([encoder, NgramJudge(texts, settings.seed)], texts, targets)
+
+
+def seat_ngrams(texts: JudgeTexts, targets: Sequence[str], seed: int) -> Panel:
+    """The simple judge alone, for comparisons that need a quick one.
+
+    Args:
+        texts: Passages by class.
+        targets: The classes whose scores will be used.
+        seed: Seed of its solver.
+    """
+    return _behind_gates([NgramJudge(texts, seed)], texts, targets)
+
+
+def _behind_gates(judges: list[Judge], texts: JudgeTexts, targets: Sequence[str]) -> Panel:
     gates = {judge.name: gate(judge, texts.heldout, targets) for judge in judges}
     for name, passed in gates.items():
         _logger.info("judge %s %s: %s", name, "may speak" if passed.speaks else "does not speak", passed.reason)
