@@ -1,0 +1,89 @@
+"""How much memory a step needs at its peak."""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["PeakMemory", "peak_memory"]
+
+
+@dataclass
+class PeakMemory:
+    """What ``peak_memory`` found."""
+
+    num_bytes: int = 0
+    """Bytes in tensors at the worst moment: weights, gradients, moments and activations."""
+
+
+@contextmanager
+def peak_memory(*modules: torch.nn.Module) -> Iterator[PeakMemory]:
+    """Measure the peak of what runs inside.
+
+    On an accelerator the allocator's own count is taken. On the CPU, where a process does not give freed memory back,
+    every live tensor that torch's operators make is counted, and what kernels use inside is not.
+
+    Args:
+        *modules: Models whose weights and gradients live already.
+
+    Yields:
+        The result, complete when the block ends.
+    """
+    found = PeakMemory()
+    device = next((p.device for module in modules for p in module.parameters()), torch.device("cpu"))
+    if device.type != "cpu":
+        torch.accelerator.reset_peak_memory_stats(device)
+        yield found
+        found.num_bytes = int(torch.accelerator.max_memory_allocated(device))
+        return
+    with _LiveBytes() as live:
+        for tensor in _alive(modules):
+            live.see(tensor)
+        yield found
+    found.num_bytes = live.peak
+
+
+def _alive(modules: tuple[torch.nn.Module, ...]) -> Iterator[torch.Tensor]:
+    for module in modules:
+        yield from module.buffers()
+        for parameter in module.parameters():
+            yield parameter.data
+            if parameter.grad is not None:
+                yield parameter.grad
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Adds up the storages of all tensors that operators return, for as long as each lives."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def see(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, unless it is counted already."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._gone, key, size).atexit = False
+
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self.see(leaf)
+        return result
