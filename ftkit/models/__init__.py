@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
 from ftkit.models.families import FAMILIES, GROUPS, Family, Fused
-from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model
+from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model, task_of
 from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
     FtkitGPT2Block,
@@ -38,6 +38,7 @@ __all__ = [
     "load_model",
     "reload_difference",
     "save_model",
+    "task_of",
     "to_hf_gpt2",
 ]
 
