@@ -41,11 +41,11 @@ class FtkitLadderConfig(FtkitGPT2Config):
     """
 
     model_type = "ftkit_ladder"
-    base_model_tp_plan = None  # too small to be divided
-    base_model_pp_plan = None
-    base_model_fsdp_plan = None
+    base_model_tp_plan = {}  # too small to be divided
+    base_model_pp_plan = {}
+    base_model_fsdp_plan = {}
 
-    rung: int = 1
+    rung: int = 4
     hidden_size: int = 64
     num_hidden_layers: int | None = None  # type: ignore[assignment]  # derived below
     num_attention_heads: int = 1

@@ -69,10 +69,11 @@ class FtkitLadderModel(FtkitGPT2PreTrainedModel):
         layer = {3: FtkitLadderHead, 4: FtkitGPT2Block}.get(config.rung)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_positions = self.norm = self.act = None
-        if config.rung >= 2:
+        if config.max_position_embeddings is not None:  # not on rung 1
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, bias=config.bias)
-        self.layers = nn.ModuleList(layer(config, index) for index in range(config.num_hidden_layers) if layer)
+        num_layers = config.num_hidden_layers or 0
+        self.layers = nn.ModuleList(layer(config, index) for index in range(num_layers) if layer)
         if config.rung <= 3:
             self.act = nn.GELU()  # rung 4 has it inside its blocks
         self.gradient_checkpointing = False
@@ -133,7 +134,7 @@ class FtkitLadderModel(FtkitGPT2PreTrainedModel):
     def _positions(self, tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None) -> Tensor:
         """Positions from 0, (1 or B, T), where none are given; padding counts as 0."""
         limit = self.config.max_position_embeddings
-        if position_ids is None and tokens.shape[1] > limit:
+        if position_ids is None and limit is not None and tokens.shape[1] > limit:
             raise ValueError(
                 f"The input has {tokens.shape[1]} tokens, but the model has max_position_embeddings={limit}."
                 " Shorten the input."
@@ -153,17 +154,17 @@ class FtkitLadderForCausalLM(FtkitGPT2ForCausalLM):
     """
 
     config: FtkitLadderConfig
-    _tp_plan = None
-    _pp_plan = None
-    _fsdp_plan = None
+    _tp_plan: dict[str, str] = {}
+    _pp_plan: dict[str, Any] = {}
+    _fsdp_plan: dict[str, str] = {}
 
     def __init__(self, config: FtkitLadderConfig) -> None:
         super(FtkitGPT2ForCausalLM, self).__init__(config)  # the GPT-2's own would build its body
-        self.model = FtkitLadderModel(config)  # type: ignore[assignment]
+        self.model = FtkitLadderModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]  # what only a cache needs is in kwargs
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """The last tokens that the rung has positions for, as in lesson 04/010: it reads them anew for each token.
