@@ -65,3 +65,15 @@ def test_a_finished_encoder_can_be_trained_on_with_its_own_tokenizer(encoder, tm
     assert read(again, "evidence.json")["models"]["model"]["heldout_base"] == pytest.approx(
         read(encoder, "evidence.json")["models"]["model"]["heldout_tuned"], rel=1e-6
     )
+
+
+@pytest.mark.parametrize("rung", [1, 3])
+def test_a_rung_of_the_ladder_is_trained_and_judged_like_any_causal_model(rung, tmp_path):
+    run = pretrained(f"new:ftkit_ladder,rung={rung}", tmp_path / "run", "--learning_rate", "0.01")
+    evidence = read(run, "evidence.json")["models"]["model"]
+    assert evidence["gain"]["low"] > 0
+    assert evidence["reload_difference"] == 0.0
+    assert evidence["copying"]["ngrams_per_passage"] > 0
+    config = read(run / "models" / "model", "config.json")
+    assert (config["model_type"], config["rung"]) == ("ftkit_ladder", rung)
+    assert (run / "models" / "model" / "modeling_ftkit_ladder.py").is_file()
