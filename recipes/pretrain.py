@@ -1,9 +1,11 @@
 """What does a model learn from nothing but your text?
 
 Random weights of any architecture, one text or several, random windows; samples while it learns; a verdict that
-compares the trained model with the untrained one on text that neither has seen.
+compares the trained model with the untrained one on text that neither has seen. A causal model learns the next token
+and writes; an encoder learns masked tokens and fills them in.
 
     ftkit run pretrain --corpus gutenberg:829
+    ftkit run pretrain --corpus gutenberg:829 --model new:bert
     accelerate launch recipes/pretrain.py --config pretrain_model5_small
 """
 
@@ -64,13 +66,12 @@ class PretrainSettings(TrainingSettings):
 def main(settings: PretrainSettings) -> None:
     """Train, compare with the untrained model, report."""
     from ftkit.data import load_tokenizer, tokenize_texts
-    from ftkit.evidence import PassageWriter, check_heldout, cut_passages, decide, gather_evidence
-    from ftkit.generation import PRESETS, generate_passages
-    from ftkit.models import check_positions, load_model, reload_difference, save_model
+    from ftkit.evidence import decide, gather_evidence
+    from ftkit.models import load_model, reload_difference, save_model, task_of
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import load_texts
-    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+    from ftkit.studies import language_task, load_texts
+    from ftkit.training import CheckpointFolder, Engine, follow
     from ftkit.tuning import check_tuning
 
     with open_run(settings, __file__) as run:
@@ -82,50 +83,35 @@ def main(settings: PretrainSettings) -> None:
         texts = load_texts(settings.sources, settings, run)
         train_texts = [piece for text in texts.values() for piece in text.train]
         heldout_texts = [piece for text in texts.values() for piece in text.heldout]
-        tokenizer = load_tokenizer(settings.tokenizer or settings.model, texts=train_texts)
+        kind = task_of(settings.model, settings.revision)
+        tokenizer = load_tokenizer(
+            settings.tokenizer or settings.model, texts=train_texts, with_mask=kind == "masked-lm"
+        )
         train, heldout = tokenize_texts(train_texts, tokenizer), tokenize_texts(heldout_texts, tokenizer)
 
-        # The model, from random weights.
+        # The model, from random weights, and what it learns: to write, or to fill in.
         def untrained() -> Any:
             return load_model(
-                settings.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=settings.window_tokens
+                settings.model,
+                task=kind,
+                seed=settings.seed,
+                vocab_size=len(tokenizer),
+                max_positions=settings.window_tokens,
+                revision=settings.revision,
             )
 
-        model = untrained()
+        model, task = untrained(), language_task(kind, tokenizer, heldout, heldout_texts, settings)
         trainable = check_tuning(model, settings)
-        sampling = PRESETS[settings.sampling]
-        writer = PassageWriter(tokenizer, heldout, settings.passage_chars, sampling)
-        writer.check(model)
-        check_positions(model, settings.window_tokens, "window_tokens")
-        real = cut_passages(heldout_texts, settings.passage_chars)
-        check_heldout("the held-out text", heldout, settings.window_tokens, real)
+        task.check(model)
 
         def sample(step: int) -> None:
-            passage = generate_passages(
-                model,
-                tokenizer,
-                [settings.sample_prompt],
-                new_tokens=writer.new_tokens,
-                sampling=sampling,
-                seed=settings.seed,
-            )[0]
-            run.log(
-                "samples.jsonl",
-                {
-                    "model": "model",
-                    "step": step,
-                    "prompt": passage.prompt,
-                    "text": passage.text,
-                    "seed": settings.seed,
-                    "sampling": sampling.as_dict(),
-                },
-            )
+            run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
 
         # Training.
         if run.sealed("model") is None:
-            source = TokenWindows(train, settings.window_tokens, settings.seed)
+            source = task.source(train)
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
-            with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
+            with Engine(model, task.objective, source, settings, checkpoints) as engine:
                 run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 if run.is_main and engine.step == 0:
                     sample(0)
@@ -141,17 +127,14 @@ def main(settings: PretrainSettings) -> None:
 
         # Evidence: the trained model beside the untrained one.
         if run.is_main:
-            base, tuned = untrained(), load_model(str(run.model("model")))
-            passages = {
-                "base model": writer.write(base, settings.num_passages, settings.seed),
-                "model": writer.write(tuned, settings.num_passages, settings.seed),
-            }
+            base, tuned = untrained(), load_model(str(run.model("model")), task=kind)
+            passages = {"base model": task.write(base), "model": task.write(tuned)}
             evidence = gather_evidence(
                 base, tuned, heldout=heldout, general=None, general_name="", window_tokens=settings.window_tokens,
                 train_texts=train_texts, known_texts=train_texts + heldout_texts, base_passages=passages["base model"],
-                tuned_passages=passages["model"], real_passages=real, styles=(),
+                tuned_passages=passages["model"], real_passages=task.real, styles=(),
                 reload_difference=run.result("model")["reload_difference"],
-                passes=run.manifest["plan"]["model"]["passes"], trainable=trainable,
+                passes=run.manifest["plan"]["model"]["passes"], trainable=trainable, masking=task.masking,
             )  # fmt: skip
             run.write_json(
                 "evidence.json",
@@ -159,7 +142,7 @@ def main(settings: PretrainSettings) -> None:
                     "models": {"model": evidence.as_dict()},
                     "judges": {},
                     "passages": passages,
-                    "real": {"model": real},
+                    "real": {"model": task.real},
                 },
             )
             run.write_json("verdict.json", {"model": decide(evidence).as_dict()})

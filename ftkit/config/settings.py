@@ -27,10 +27,11 @@ def tiny_of(model: str) -> str:
         model: A model setting: ``new:FAMILY,...``, a folder, or a Hub id.
 
     Returns:
-        ``new:FAMILY``; the own GPT-2 where the family cannot be told without a download.
+        ``new:FAMILY``, of the ladder with its rung; the own GPT-2 where the family cannot be told without a download.
     """
     if model.startswith("new:"):
-        return model.split(",", 1)[0]
+        family, *pairs = model.split(",")
+        return ",".join([family, *(pair for pair in pairs if pair.strip().startswith("rung="))])  # rungs are models
     configuration = Path(model).expanduser() / "config.json"
     if configuration.is_file():
         try:

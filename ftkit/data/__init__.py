@@ -1,6 +1,7 @@
 """Text for training: where it comes from, how it is cleaned, cut, tokenized and served in windows."""
 
 from ftkit.data.cleaning import CleanedText, Removed, clean_text
+from ftkit.data.masking import Masking
 from ftkit.data.sources import Corpus, Document, cache_dir, load_corpus
 from ftkit.data.splits import Split, split_corpus
 from ftkit.data.store import TokenStore, tokenize_texts
@@ -13,6 +14,7 @@ __all__ = [
     "CleanedText",
     "Corpus",
     "Document",
+    "Masking",
     "RandomWindows",
     "Removed",
     "Split",

@@ -36,6 +36,7 @@ def load_tokenizer(
     spec: str,
     *,
     texts: Iterable[str] | None = None,
+    with_mask: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
 ) -> "PreTrainedTokenizerFast":
@@ -52,6 +53,9 @@ def load_tokenizer(
             - ``byte``: token id = byte value, and 256 is ``<|endoftext|>``; needs no files;
             - ``train:SIZE``: byte-level BPE of that many entries, ``<|endoftext|>`` included, trained on ``texts``.
         texts: What ``train:SIZE`` trains on; other tokenizers do not read it.
+        with_mask: Whether it is for an encoder: ``train:SIZE`` then trains BERT's word pieces, and the other tokenizers
+            that are made here get ``[PAD]``, ``[CLS]``, ``[SEP]`` and ``[MASK]`` after their last id. A folder's and
+            the Hub's stay as they are.
         trust_remote_code: Whether code in the folder or repository may run. A Hub id then needs a ``revision``.
         revision: Branch, tag or commit of a Hub id; ``None`` means its main branch.
 
@@ -67,11 +71,12 @@ def load_tokenizer(
     if spec and _is_folder(folder):
         tokenizer = _from_folder(spec, folder, trust_remote_code)
     elif spec == "byte":
-        tokenizer = _byte_tokenizer()
+        tokenizer = _with_mask(_byte_tokenizer()) if with_mask else _byte_tokenizer()
     elif scheme == "train" and rest:
-        tokenizer = _train_bpe(spec, rest, texts)
+        tokenizer = _train(spec, rest, texts, with_mask)
     elif scheme == "tiktoken" and rest:
         tokenizer = convert_tiktoken(_tiktoken_encoding(spec, rest))
+        tokenizer = _with_mask(tokenizer) if with_mask else tokenizer
     else:
         _check_hub_id(spec, folder, trust_remote_code, revision)
         tokenizer = _from_hub(spec, trust_remote_code, revision)
@@ -235,9 +240,22 @@ def _byte_tokenizer() -> "PreTrainedTokenizerFast":
     return _wrapped(backend, eos_token=END_OF_TEXT, bos_token=END_OF_TEXT)
 
 
-def _train_bpe(spec: str, size: str, texts: Iterable[str] | None) -> "PreTrainedTokenizerFast":
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def _with_mask(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
+    """Give a tokenizer BERT's special tokens; texts that it tokenizes by itself then stand between [CLS] and [SEP]."""
+    from tokenizers import processors
 
+    pad, _, first, separator, mask = BERT_SPECIAL_TOKENS
+    tokenizer.add_special_tokens({"pad_token": pad, "cls_token": first, "sep_token": separator, "mask_token": mask})
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {separator}",
+        pair=f"{first} $A {separator} $B {separator}",
+        special_tokens=[(first, tokenizer.cls_token_id), (separator, tokenizer.sep_token_id)],
+    )
+    return tokenizer
+
+
+def _train(spec: str, size: str, texts: Iterable[str] | None, with_mask: bool) -> "PreTrainedTokenizerFast":
+    """The tokenizer of ``train:SIZE``."""
     smallest = NUM_BYTES + 1
     if not re.fullmatch(r"[0-9]{1,7}", size) or int(size) < smallest:
         raise ModelError(
@@ -246,17 +264,23 @@ def _train_bpe(spec: str, size: str, texts: Iterable[str] | None) -> "PreTrained
         )
     if texts is None:
         raise ModelError(f"Tokenizer {spec!r}: there is no text to train on. Give texts, or load a trained tokenizer.")
+    return train_wordpiece(texts, int(size)) if with_mask else _train_bpe(spec, int(size), texts)
+
+
+def _train_bpe(spec: str, size: int, texts: Iterable[str]) -> "PreTrainedTokenizerFast":
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=int(size),
+        vocab_size=size,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    if backend.get_vocab_size() < int(size):
+    if backend.get_vocab_size() < size:
         logger.warning(
             "%s: the text gave only %d entries; a smaller vocabulary or more text would use them all",
             spec,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from ftkit.data import TokenStore
+from ftkit.data import Masking, TokenStore
 from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
 from ftkit.evidence.fluency import fluency
@@ -23,24 +23,25 @@ __all__ = ["check_heldout", "gather_evidence"]
 _logger = logging.getLogger("ftkit.evidence")
 
 
-def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequence[str]) -> None:
+def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequence[str] | None) -> None:
     """Refuse held-out text from which no evidence can come, before anything is trained.
 
     Args:
         name: What to call the text.
         heldout: Its tokens.
         window_tokens: Tokens in a window of evaluation.
-        real: Its passages.
+        real: Its passages; ``None`` where no passage is measured.
 
     Raises:
         DataError: Not one window, or not one passage.
     """
-    if heldout.num_tokens < window_tokens or not real:
+    if heldout.num_tokens < window_tokens or (real is not None and not real):
+        passages = "" if real is None else f" and {len(real)} passages"
         raise DataError(
-            f"{name}: {heldout.num_tokens:,} held-out tokens and {len(real)} passages, where a window has "
+            f"{name}: {heldout.num_tokens:,} held-out tokens{passages}, where a window has "
             f"{window_tokens} tokens; give more text, or a larger heldout_share, or smaller window_tokens and passages"
         )
-    if len(real) < MIN_PASSAGES:
+    if real is not None and len(real) < MIN_PASSAGES:
         _logger.warning("%s: only %d held-out passages; a judge needs %d to speak", name, len(real), MIN_PASSAGES)
 
 
@@ -61,6 +62,7 @@ def gather_evidence(
     reload_difference: float,
     passes: float,
     trainable: Selection | None = None,
+    masking: Masking | None = None,
 ) -> Evidence:
     """Measure a tuned model against its base.
 
@@ -73,22 +75,25 @@ def gather_evidence(
         window_tokens: Tokens in a window of evaluation.
         train_texts: What the model and its base were trained on, for copying.
         known_texts: All real text of the run, for unknown words.
-        base_passages: Passages of the base model that no judge was trained on.
+        base_passages: Passages of the base model that no judge was trained on; empty for an encoder, which writes none.
         tuned_passages: Passages of the tuned model, from the same starts.
         real_passages: Real held-out passages of the target.
         styles: What the judges said.
         reload_difference: Largest difference of logits between the trained model and its folder.
         passes: Tokens trained over tokens of the text.
         trainable: What was allowed to change; ``None`` means everything.
+        masking: What an encoder is asked for in held-out text; ``None`` asks for the next token.
 
     Returns:
         The evidence.
     """
-    before, after = held_out_loss(base, heldout, window_tokens), held_out_loss(tuned, heldout, window_tokens)
-    general_pair = (
-        (held_out_loss(base, general, window_tokens), held_out_loss(tuned, general, window_tokens)) if general else None
-    )
+    before, after = (held_out_loss(model, heldout, window_tokens, masking=masking) for model in (base, tuned))
+    general_pair = None
+    if general:
+        forgot, kept = (held_out_loss(model, general, window_tokens, masking=masking) for model in (base, tuned))
+        general_pair = forgot, kept
     known = vocabulary_of(known_texts)
+    writes = bool(tuned_passages)
     finite = math.isfinite(after.nats.sum()) and all(bool(torch.isfinite(p).all()) for p in tuned.parameters())
     return Evidence(
         heldout_windows=len(before.nats),
@@ -99,10 +104,10 @@ def gather_evidence(
         general_rise=relative_rise(*general_pair) if general_pair else None,
         gain_over_general=gain_over((before, after), general_pair) if general_pair else None,
         styles=tuple(styles),
-        copying=copying(tuned_passages, real_passages, CopyIndex(train_texts)),
-        fluency_base=fluency(base_passages, known),
-        fluency_tuned=fluency(tuned_passages, known),
-        fluency_real=fluency(real_passages, vocabulary_of(train_texts)),
+        copying=copying(tuned_passages, real_passages, CopyIndex(train_texts)) if writes else None,
+        fluency_base=fluency(base_passages, known) if writes else None,
+        fluency_tuned=fluency(tuned_passages, known) if writes else None,
+        fluency_real=fluency(real_passages, vocabulary_of(train_texts)) if writes else None,
         movement=movement(snapshot(base), tuned, trainable),
         reload_difference=reload_difference,
         passes=passes,

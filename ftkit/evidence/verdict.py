@@ -59,10 +59,11 @@ class Evidence:
     gain_over_general: Interval | None
     """Gain on the target's text minus gain on general text, in bits per byte."""
     styles: tuple[StyleScore, ...]
-    copying: Copying
-    fluency_base: Fluency
-    fluency_tuned: Fluency
-    fluency_real: Fluency
+    copying: Copying | None
+    """``None``, like fluency, for a model that writes no text."""
+    fluency_base: Fluency | None
+    fluency_tuned: Fluency | None
+    fluency_real: Fluency | None
     movement: Movement
     reload_difference: float
     passes: float
@@ -100,6 +101,8 @@ def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
     if leaks := evidence.movement.leaks:
         found.append(f"{len(leaks)} frozen tensors changed all the same: {', '.join(leaks[:4])}")
     base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
+    if base is None or tuned is None or real is None:
+        return found
     if tuned.repetition > max(real.repetition_range[1], base.repetition):
         found.append(
             f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams, real text at most "
@@ -115,7 +118,9 @@ def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
 
 def _copied(evidence: Evidence, limits: Thresholds) -> list[str]:
     """Reasons to call the model a copy."""
-    found, copy = [], evidence.copying
+    if (copy := evidence.copying) is None:
+        return []
+    found = []
     if copy.excess.low > limits.copied_excess:
         found.append(
             f"{copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text, "
@@ -131,12 +136,14 @@ def _copied(evidence: Evidence, limits: Thresholds) -> list[str]:
 
 def _missing(evidence: Evidence, limits: Thresholds) -> list[str]:
     """Why the evidence cannot carry a verdict, each with what would help."""
-    found, copy = [], evidence.copying
+    found = []
     if evidence.heldout_windows < limits.min_windows:
         found.append(
             f"only {evidence.heldout_windows} held-out windows, {limits.min_windows} are needed: give more text, a "
             "larger heldout_share or a smaller window_tokens"
         )
+    if (copy := evidence.copying) is None:
+        return found
     if copy.heldout_rate.value > limits.seen_heldout:
         found.append(
             f"{copy.heldout_rate.value:.0%} of the held-out text's {copy.ngram}-grams stand in training text, its own "
@@ -150,11 +157,13 @@ def _missing(evidence: Evidence, limits: Thresholds) -> list[str]:
     return found
 
 
-def _not_copied(copy: Copying) -> str:
-    return (
+def _not_copied(copy: Copying | None) -> list[str]:
+    if copy is None:
+        return []
+    return [
         f"not copied: {copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text (real held-out "
         f"text: {copy.heldout_rate.value:.1%}), longest run {copy.longest_run} words"
-    )
+    ]
 
 
 def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
@@ -209,7 +218,11 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     )
     context = []
     base, real = evidence.fluency_base, evidence.fluency_real
-    if base.unknown_words > max(2 * real.unknown_words, 0.1):
+    if base is None or real is None:
+        context.append(
+            "an encoder writes no text, so copying and fluency were not asked; its bits are those of masked tokens"
+        )
+    elif base.unknown_words > max(2 * real.unknown_words, 0.1):
         context.append(f"the base model was not fluent: {base.unknown_words:.0%} of its words are in no corpus")
 
     moved = evidence.movement
@@ -235,7 +248,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     style_holds, style_reasons = _style(evidence, limits)
     gained = gain.low > limits.worked_gain
     if gained and style_holds:
-        reasons = [learnt, *style_reasons, _not_copied(evidence.copying), *_forgetting(evidence)]
+        reasons = [learnt, *style_reasons, *_not_copied(evidence.copying), *_forgetting(evidence)]
         return verdict("worked", reasons, also)
     if forgot and not gained:
         return verdict("forgot", [*_forgetting(evidence), learnt], [])

@@ -1,6 +1,7 @@
 """Text out of a model: batch decoding with everything set that is easily forgotten."""
 
+from ftkit.generation.filling import FillIn, fill_in
 from ftkit.generation.passages import Passage, generate_passages, random_starts
 from ftkit.generation.sampling import PRESETS, Sampling
 
-__all__ = ["PRESETS", "Passage", "Sampling", "generate_passages", "random_starts"]
+__all__ = ["PRESETS", "FillIn", "Passage", "Sampling", "fill_in", "generate_passages", "random_starts"]

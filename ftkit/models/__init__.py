@@ -1,14 +1,15 @@
-"""Models: ftkit's own GPT-2, its exact conversion from and to Hugging Face's, and loading of every supported model.
+"""Models: ftkit's own GPT-2 and the ladder that leads to it, conversion from and to Hugging Face's, and loading of any.
 
-Importing this package registers the own GPT-2 with the Auto classes of transformers.
+Importing this package registers the own models with the Auto classes of transformers.
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
+from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
 from ftkit.models.families import FAMILIES, GROUPS, Family, Fused
-from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model
+from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model, task_of
 from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
     FtkitGPT2Block,
@@ -18,6 +19,7 @@ from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Model,
     FtkitGPT2PreTrainedModel,
 )
+from ftkit.models.modeling_ftkit_ladder import FtkitLadderForCausalLM, FtkitLadderHead, FtkitLadderModel
 
 __all__ = [
     "FAMILIES",
@@ -31,6 +33,10 @@ __all__ = [
     "FtkitGPT2MLP",
     "FtkitGPT2Model",
     "FtkitGPT2PreTrainedModel",
+    "FtkitLadderConfig",
+    "FtkitLadderForCausalLM",
+    "FtkitLadderHead",
+    "FtkitLadderModel",
     "Fused",
     "check_positions",
     "check_vocabulary",
@@ -38,10 +44,14 @@ __all__ = [
     "load_model",
     "reload_difference",
     "save_model",
+    "task_of",
     "to_hf_gpt2",
 ]
 
 AutoConfig.register(FtkitGPT2Config.model_type, FtkitGPT2Config, exist_ok=True)
 AutoModel.register(FtkitGPT2Config, FtkitGPT2Model, exist_ok=True)
 AutoModelForCausalLM.register(FtkitGPT2Config, FtkitGPT2ForCausalLM, exist_ok=True)
+AutoConfig.register(FtkitLadderConfig.model_type, FtkitLadderConfig, exist_ok=True)
+AutoModel.register(FtkitLadderConfig, FtkitLadderModel, exist_ok=True)
+AutoModelForCausalLM.register(FtkitLadderConfig, FtkitLadderForCausalLM, exist_ok=True)
 AutoModelForSequenceClassification.register(FtkitGPT2Config, FtkitGPT2ForSequenceClassification, exist_ok=True)

@@ -124,11 +124,10 @@ class FtkitGPT2Config(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Check what no single field can say; ``strict`` calls it after construction and before saving."""
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.max_position_embeddings < 1:
-            raise ValueError(f"max_position_embeddings is {self.max_position_embeddings}; it must be at least 1.")
+        sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        for name in (*sizes, "max_position_embeddings"):
+            if (value := getattr(self, name)) is not None and value < 1:  # None: a model without positions
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
         if self.hidden_size % self.num_attention_heads != 0:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}."

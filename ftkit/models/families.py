@@ -18,6 +18,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from ftkit.errors import ModelError, nearest_name
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
+from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 
 __all__ = ["FAMILIES", "GROUPS", "Family", "Fused", "new_config"]
 
@@ -130,6 +131,7 @@ FAMILIES: dict[str, Family] = {
     "codegen": Family(_CODEGEN_PARTS, {"n_embd": 64, "n_layer": 2, "n_head": 4}),
     "distilbert": Family(_DISTILBERT_PARTS, {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 256}),
     "ftkit_gpt2": Family(_LLAMA_PARTS, {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}),
+    "ftkit_ladder": Family(_LLAMA_PARTS, {"hidden_size": 64}),
     "gpt2": Family(_GPT2_PARTS, {"n_embd": 64, "n_layer": 2, "n_head": 4}),
     "gpt_neo": Family(_GPT_NEO_PARTS, {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "window_size": 32}),
     "llama": Family(_LLAMA_PARTS, _LLAMA_TINY),
@@ -138,6 +140,7 @@ FAMILIES: dict[str, Family] = {
 """Every supported family by its ``model_type``."""
 
 _NO_SPECIALS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+_OWN: dict[str, Any] = {"ftkit_gpt2": FtkitGPT2Config, "ftkit_ladder": FtkitLadderConfig}
 _VOCAB_SIZE = 256
 _MAX_POSITIONS = 128
 
@@ -162,7 +165,7 @@ def new_config(
     family, *pairs = spec.removeprefix("new:").split(",")
     if family not in FAMILIES:
         raise ModelError(f"The spec {spec!r} asks for family {family!r}{nearest_name(family, FAMILIES)}")
-    config_class: Any = FtkitGPT2Config if family == "ftkit_gpt2" else type(AutoConfig.for_model(family))
+    config_class: Any = _OWN.get(family) or type(AutoConfig.for_model(family))
     aliases: dict[str, str] = config_class.attribute_map
     inherited = {field.name for field in fields(PreTrainedConfig)}
     own = {field.name for field in fields(config_class)} - inherited - {"attention_types"}

@@ -24,23 +24,13 @@ import torch
 import transformers
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError, nearest_name
 from ftkit.models.families import new_config
+from ftkit.models.tasks import TASKS, check_direction, reads_both_ways
 
-__all__ = ["check_positions", "check_vocabulary", "load_model", "reload_difference", "save_model"]
-
-_TASKS: dict[str, Any] = {
-    "causal-lm": AutoModelForCausalLM,
-    "sequence-classification": AutoModelForSequenceClassification,
-}
+__all__ = ["check_positions", "check_vocabulary", "load_model", "reload_difference", "save_model", "task_of"]
 
 # Buffers that older versions of transformers saved and newer ones compute; nothing is lost with them.
 _COMPUTED_BUFFERS = re.compile(
@@ -65,7 +55,7 @@ def load_model(
     Args:
         spec: ``new:FAMILY[,key=value,...]`` for random weights, where FAMILY is a key of ``FAMILIES`` and each key a
             field of its configuration; or a folder; or a Hub id, looked up in the local cache first.
-        task: ``causal-lm`` or ``sequence-classification``.
+        task: ``causal-lm``, ``masked-lm`` or ``sequence-classification``.
         seed: Draws all new weights; the caller's random state is left as it was.
         vocab_size: Rows of the embedding of a ``new:`` model, at least the tokenizer's ids; ``None`` means 256. A
             spec that says it wins. Loaded models keep theirs.
@@ -87,8 +77,8 @@ def load_model(
         DeviceError: An attention implementation that is not installed.
         NetworkError: A Hub id that is neither cached nor to be downloaded.
     """
-    if task not in _TASKS:
-        raise ModelError(f"task is {task!r}{nearest_name(task, _TASKS)}")
+    if task not in TASKS:
+        raise ModelError(f"task is {task!r}{nearest_name(task, TASKS)}")
     if labels is not None:
         _check_labels(labels, task)
     options = {"attn_implementation": attn_implementation, "trust_remote_code": trust_remote_code}
@@ -101,7 +91,41 @@ def load_model(
         if _is_local(spec):
             folder = _checked_folder(spec)
             return _loaded(str(folder), f"folder {spec}", task, labels, options)
-        return _from_hub(spec, task, labels, {**options, "revision": revision})
+
+        def load(where: str, options: dict[str, Any]) -> PreTrainedModel:
+            return _loaded(spec, where, task, labels, options)
+
+        model: PreTrainedModel = _from_hub(spec, load, {**options, "revision": revision})
+        return model
+
+
+def task_of(spec: str, revision: str | None = None) -> str:
+    """Which language task a model is for, from its configuration alone.
+
+    Args:
+        spec: What ``load_model`` takes.
+        revision: Branch, tag or commit of a Hub id.
+
+    Returns:
+        ``masked-lm`` for an encoder, else ``causal-lm``.
+
+    Raises:
+        ModelError: A spec, folder or architecture that cannot be used.
+        NetworkError: A Hub id that is neither cached nor to be downloaded.
+    """
+    options = {"trust_remote_code": False}
+
+    def read(where: str, options: dict[str, Any], name: str = spec) -> Any:
+        return _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+
+    with _quiet():
+        if spec.startswith("new:"):
+            config: Any = new_config(spec)
+        elif _is_local(spec):
+            config = read(f"folder {spec}", options, str(_checked_folder(spec)))
+        else:
+            config = _from_hub(spec, read, {**options, "revision": revision})
+    return "masked-lm" if reads_both_ways(config) else "causal-lm"
 
 
 def check_positions(model: PreTrainedModel, tokens: int, setting: str) -> None:
@@ -250,10 +274,10 @@ def _check_labels(labels: Sequence[str], task: str) -> None:
 
 def _new_model(spec: str, config: PreTrainedConfig, task: str, attn_implementation: str) -> PreTrainedModel:
     """A model with random weights."""
-    _check_direction(config, task, f"spec {spec!r}")
+    check_direction(config, task, f"spec {spec!r}")
 
     def build(attention: str) -> PreTrainedModel:
-        model: PreTrainedModel = _TASKS[task].from_config(
+        model: PreTrainedModel = TASKS[task].from_config(
             config, attn_implementation=attention, dtype=torch.float32, trust_remote_code=False
         )
         return model
@@ -301,13 +325,13 @@ def _checked_folder(spec: str) -> Path:
     return folder
 
 
-def _from_hub(spec: str, task: str, labels: Sequence[str] | None, options: dict[str, Any]) -> PreTrainedModel:
-    """Load a Hub id: the cached copy as it is, else a download."""
+def _from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options: dict[str, Any]) -> Any:
+    """Load something of a Hub id: the cached copy as it is, else a download."""
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", spec):
         raise ModelError(f"The model {spec!r} is no existing folder and no Hub id (NAME or OWNER/NAME).")
     where = f"Hub model {spec!r}"
     try:
-        return _loaded(spec, where, task, labels, {**options, "local_files_only": True})
+        return load(where, {**options, "local_files_only": True})
     except NetworkError:
         if huggingface_hub.constants.HF_HUB_OFFLINE or not _hub_answers():
             reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the Hub does not answer"
@@ -317,7 +341,7 @@ def _from_hub(spec: str, task: str, labels: Sequence[str] | None, options: dict[
                 f" (hf download {spec} --local-dir FOLDER), copy the folder here and give its path; or start from"
                 " random weights with new:FAMILY."
             ) from None
-    return _loaded(spec, where, task, labels, options)
+    return load(where, options)
 
 
 def _hub_answers() -> bool:
@@ -337,14 +361,14 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     """Load configuration and weights and account for every tensor."""
     attention = options.pop("attn_implementation")
     config: Any = _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
-    _check_direction(config, task, where)
+    check_direction(config, task, where)
     stored_labels = dict(config.id2label or {})
     if labels is not None:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
 
     def load(attention: str) -> tuple[PreTrainedModel, dict[str, Any]]:
-        pair: tuple[PreTrainedModel, dict[str, Any]] = _TASKS[task].from_pretrained(
+        pair: tuple[PreTrainedModel, dict[str, Any]] = TASKS[task].from_pretrained(
             name,
             config=config,
             dtype=torch.float32,  # else transformers trains a half-precision folder in half precision
@@ -372,16 +396,6 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     return model
 
 
-def _check_direction(config: Any, task: str, where: str) -> None:
-    """Refuse a bidirectional encoder as a causal model: BERT's class takes it and lets each token see its future."""
-    is_encoder = getattr(config, "is_decoder", None) is False and not config.is_encoder_decoder
-    if task == "causal-lm" and is_encoder:
-        raise ModelError(
-            f"{where}: the architecture {config.model_type} reads in both directions (is_decoder is false), so it"
-            " cannot predict the next token. Use it for sequence-classification, or take a GPT-like model."
-        )
-
-
 def _check_label_names(stored: dict[int, str], labels: Sequence[str], where: str) -> None:
     """Refuse to rename the classes of a trained head, except where it has only placeholder names."""
     names = [stored[index] for index in sorted(stored)]
@@ -401,7 +415,8 @@ def _check_weights(model: PreTrainedModel, info: dict[str, Any], task: str, wher
     """Raise unless each weight of the model was in the files, and each in the files that matters is in the model.
 
     A classifier may start from a body without a head: then the whole head (and BERT's pooler) is new, and the head of
-    the other task, such as a language-model head, is left aside. A head that is there must be there whole.
+    the other task, such as a language-model head, is left aside. A head that is there must be there whole. An encoder
+    that fills in masks leaves aside what else stood on the same body, such as BERT's pooler and next-sentence head.
     """
     missing = set(info["missing_keys"])
     unexpected = {key for key in info["unexpected_keys"] if not _COMPUTED_BUFFERS.search(key)}
@@ -412,6 +427,8 @@ def _check_weights(model: PreTrainedModel, info: dict[str, Any], task: str, wher
         if outer_head <= missing and not was_classifier:
             missing -= head
             unexpected -= _head_keys(model, unexpected)
+    if task == "masked-lm":
+        unexpected -= _head_keys(model, unexpected)
     if problems := _weight_problems(info, missing, unexpected):
         raise ModelError(
             f"{where} does not fit a {type(model).__name__}: {problems}. The files are incomplete, of another"

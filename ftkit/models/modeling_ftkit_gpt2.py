@@ -53,11 +53,12 @@ def eager_attention_forward(
     """Softmax attention written out, which is the one form that can return its weights.
 
     Args:
-        module: The attention layer; only its ``training`` is read.
+        module: The attention layer; its ``training`` and ``is_causal`` are read.
         query: Queries, (B, H, T, D).
         key: Keys, (B, H, S, D), where S counts cached tokens too.
         value: Values, (B, H, S, D).
-        attention_mask: Added to the scores, 0 or a large negative number, (B, 1, T, S); ``None`` sees everything.
+        attention_mask: Added to the scores, 0 or a large negative number, (B, 1, T, S); ``None`` is plain causal, as
+            for the other attention functions.
         scaling: Factor on the scores, ``D ** -0.5``.
         dropout: Share of the weights that is dropped in training.
         **kwargs: What other attention functions need.
@@ -70,6 +71,9 @@ def eager_attention_forward(
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
+    elif module.is_causal:
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        scores = scores.masked_fill(future.triu(1 + scores.shape[-1] - scores.shape[-2]), -math.inf)
     weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights

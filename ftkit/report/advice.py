@@ -88,7 +88,8 @@ def _situations(
             yield "not finite", {"rate": rate}
         if evidence["reload_difference"] > verdict.get("thresholds", {}).get("reload_difference", 0.0):
             yield "reload", {}
-        yield "repeats", {"rate": rate}
+        if evidence["fluency_tuned"]:
+            yield "repeats", {"rate": rate}
     if "nothing" in words:
         moved = evidence["movement"]
         yield "no effect" if moved["changed"] else "no change", {"rate": rate, "moved": number(moved["relative"])}

@@ -174,7 +174,7 @@ def _steps(results: Results, name: str) -> list[dict[str, Any]]:
         if sample.get("model") == name:
             shown = by_step.setdefault(sample["step"], [])
             if len(shown) < _PASSAGES:
-                shown.append({"prompt": sample.get("prompt") or "", "text": _clip(sample["text"])})
+                shown.append(_passage(sample))
     notes = _notes(results, name)
     steps: list[dict[str, Any]] = [
         {"step": step, "note": notes.get(step, ""), "passages": by_step[step]} for step in sorted(by_step)
@@ -186,6 +186,15 @@ def _steps(results: Results, name: str) -> list[dict[str, Any]]:
         default=1,
     )
     return _evenly(steps, max(_SAMPLE_BYTES // len(results.models) // max(largest, 1), 2))
+
+
+def _passage(sample: Mapping[str, Any]) -> dict[str, str]:
+    """A sample as prompt and text; of an encoder's, the prompt has masks and the text is the prompt filled in."""
+    prompt, text = sample.get("prompt") or "", _clip(sample["text"])
+    if "masks" not in sample:
+        return {"prompt": prompt, "text": text}
+    score = f"{sample['right']} of {sample['masks']} right"
+    return {"prompt": f"{prompt} → ", "text": f"{text} ({score}; it was: {_clip(sample['truth'])})"}
 
 
 def _evenly(steps: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:

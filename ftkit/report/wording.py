@@ -137,10 +137,10 @@ def headline(name: str, verdict: Mapping[str, Any], evidence: Mapping[str, Any],
         parts.append(f"{who} it at {places} of the way from the base to real text")
     elif evidence["styles"]:
         parts.append("no judge may speak on its style")
-    copied = evidence["copying"]
-    rate, real = percent(copied["rate"]["value"]), percent(copied["heldout_rate"]["value"])
-    parts.append(f"{rate} of its {copied['ngram']}-grams are copied (real text: {real})")
-    if verdict["verdict"] == "copied":
+    if copied := evidence["copying"]:
+        rate, real = percent(copied["rate"]["value"]), percent(copied["heldout_rate"]["value"])
+        parts.append(f"{rate} of its {copied['ngram']}-grams are copied (real text: {real})")
+    if copied and verdict["verdict"] == "copied":
         parts.append(f"the longest copied run has {number(copied['longest_run'])} words")
     return f"{said}: {'; '.join(parts)}."
 

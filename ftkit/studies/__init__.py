@@ -1,7 +1,18 @@
-"""What recipes share: their texts, and base models that another recipe makes once."""
+"""What recipes share: their texts, bases that another recipe makes once, what a model learns, and how it is judged."""
 
 from ftkit.studies.bases import Base, prepare_base
+from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.subjects import Subject, prepare_subject
 from ftkit.studies.texts import Text, load_texts
 
-__all__ = ["Base", "Subject", "Text", "load_texts", "prepare_base", "prepare_subject"]
+__all__ = [
+    "Base",
+    "FillingTask",
+    "Subject",
+    "Text",
+    "WritingTask",
+    "language_task",
+    "load_texts",
+    "prepare_base",
+    "prepare_subject",
+]

@@ -1,15 +1,16 @@
 """The training loop: objectives, batches, the engine of step records, checkpoints, and held-out evaluation."""
 
-from ftkit.training.batches import BatchSource, ClassifiedTexts, TokenWindows
+from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
 from ftkit.training.lockstep import lockstep
-from ftkit.training.objectives import CLASSIFICATION, NEXT_TOKEN, LossModule, Objective
+from ftkit.training.objectives import CLASSIFICATION, MASKED_TOKENS, NEXT_TOKEN, LossModule, Objective
 
 __all__ = [
     "CLASSIFICATION",
+    "MASKED_TOKENS",
     "NEXT_TOKEN",
     "BatchSource",
     "CheckpointFolder",
@@ -17,6 +18,7 @@ __all__ = [
     "Engine",
     "HeldOutLoss",
     "LossModule",
+    "MaskedWindows",
     "Objective",
     "StepRecord",
     "TokenWindows",

@@ -6,13 +6,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ftkit.data import RandomWindows, TokenStore, coverage
+from ftkit.data import Masking, RandomWindows, TokenStore, coverage, tokenizer_fingerprint
 from ftkit.errors import DataError
 from ftkit.training.objectives import Batch
 
-__all__ = ["BatchSource", "ClassifiedTexts", "TokenWindows"]
+__all__ = ["BatchSource", "ClassifiedTexts", "MaskedWindows", "TokenWindows"]
 
 
 class BatchSource(Protocol):
@@ -39,6 +39,9 @@ class TokenWindows:
         seed: Which sequence of windows.
     """
 
+    masking: Masking | None = None
+    """What is asked for in a window; ``None``: each token after the first."""
+
     def __init__(self, store: TokenStore, window_tokens: int, seed: int) -> None:
         self.store = store
         self.windows = RandomWindows(store.ids, window_tokens, seed)
@@ -52,6 +55,42 @@ class TokenWindows:
         """Windows as ``input_ids`` and ``labels``, both int64 [B, T] and aligned."""
         input_ids_BT = self.windows.batch(np.asarray(indices))
         return {"input_ids": input_ids_BT, "labels": input_ids_BT}
+
+
+class MaskedWindows(TokenWindows):
+    """Random windows in which some tokens are hidden, for encoders; row ``i`` and its mask follow from (seed, i).
+
+    Args:
+        store: The tokens.
+        window_tokens: T, tokens in a window, with [CLS] and [SEP] where the tokenizer has them.
+        seed: Which sequence of windows and masks.
+        tokenizer: The store's tokenizer, with a mask token.
+        mask_share: Probability that a token is asked for.
+
+    Raises:
+        ModelError: The tokenizer has no mask token.
+    """
+
+    masking: Masking
+
+    def __init__(
+        self,
+        store: TokenStore,
+        window_tokens: int,
+        seed: int,
+        tokenizer: PreTrainedTokenizerFast,
+        mask_share: float = 0.15,
+    ) -> None:
+        self.masking = Masking(tokenizer, mask_share)
+        super().__init__(store, self.masking.text_tokens(window_tokens), seed)
+        described = f"{self.fingerprint} {mask_share} {tokenizer_fingerprint(tokenizer)}"
+        self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """Windows as ``input_ids`` and ``labels``, both int64 [B, T]; labels are -100 where nothing is asked."""
+        numbers = np.asarray(indices)
+        input_ids_BT, labels_BT = self.masking.rows(self.windows.batch(numbers), numbers, self.windows.seed)
+        return {"input_ids": input_ids_BT, "labels": labels_BT}
 
 
 class ClassifiedTexts:

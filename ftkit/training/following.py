@@ -32,7 +32,7 @@ def training_plan(engine: Engine, source: TokenWindows) -> dict[str, Any]:
     """
     settings, accelerator = engine.settings, engine.accelerator
     table = parameter_table(engine.freezing.groups, engine.freezing.trainable, engine.peak_rates())
-    step_tokens = engine.batch_rows * settings.window_tokens
+    step_tokens = engine.batch_rows * source.windows.window_tokens  # of text: what frames a masked window is not
     return {
         "parameters": table.total,
         "trainable": table.trainable,
@@ -93,7 +93,13 @@ def follow(
             _logger.info("%s: %s", name, line)
 
     def evaluate(step: int) -> str:
-        loss = held_out_loss(engine.model, heldout, settings.window_tokens, max_windows=settings.eval_windows)
+        loss = held_out_loss(
+            engine.model,
+            heldout,
+            settings.window_tokens,
+            masking=source.masking,
+            max_windows=settings.eval_windows,
+        )
         run.log(
             "metrics.jsonl",
             {

@@ -15,7 +15,16 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
-__all__ = ["CLASSIFICATION", "IGNORED", "NEXT_TOKEN", "Batch", "LossModule", "Objective", "next_token_targets"]
+__all__ = [
+    "CLASSIFICATION",
+    "IGNORED",
+    "MASKED_TOKENS",
+    "NEXT_TOKEN",
+    "Batch",
+    "LossModule",
+    "Objective",
+    "next_token_targets",
+]
 
 Batch = dict[str, torch.Tensor]
 
@@ -55,6 +64,14 @@ def _next_token_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     )
 
 
+def _masked_token_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    logits_BTV = model(**inputs).logits
+    return F.cross_entropy(
+        logits_BTV.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+
+
 def _classification_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     logits_BC = model(**inputs).logits
@@ -63,6 +80,9 @@ def _classification_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 NEXT_TOKEN = Objective("next_token", _next_token_sum, lambda batch: int((batch["labels"][:, 1:] != IGNORED).sum()))
 """Cross-entropy of each token given those before it; ``labels`` [B, T] are aligned with ``input_ids``."""
+
+MASKED_TOKENS = Objective("masked_tokens", _masked_token_sum, lambda batch: int((batch["labels"] != IGNORED).sum()))
+"""Cross-entropy of the tokens that were asked for, given both sides; ``labels`` [B, T] stand where they are asked."""
 
 CLASSIFICATION = Objective("classification", _classification_sum, lambda batch: int((batch["labels"] != IGNORED).sum()))
 """Cross-entropy of one class per row; ``labels`` [B]."""

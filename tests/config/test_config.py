@@ -209,6 +209,7 @@ def test_every_setting_of_every_recipe_is_explained():
         ("Salesforce/codegen-350M-mono", "new:codegen"),
         ("google-bert/bert-base-uncased", "new:bert"),
         ("new:gpt2,num_hidden_layers=3", "new:gpt2"),
+        ("new:ftkit_ladder,rung=3,hidden_size=192", "new:ftkit_ladder,rung=3"),
         ("base:demo_base", "new:ftkit_gpt2"),
     ],
 )

@@ -304,6 +304,28 @@ def test_the_verdict_follows_its_table(changes, verdict, also, said):
     assert found.thresholds["worked_gain"] == 0.01
 
 
+WRITES_NOTHING = {"copying": None, "fluency_base": None, "fluency_tuned": None, "fluency_real": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "worked"),
+        ({"gain": about(0.001)}, "nothing"),
+        ({"gain": about(-0.3)}, "unsure"),
+        ({"heldout_windows": 3}, "unsure"),
+        ({"reload_difference": 0.5}, "broken"),
+        ({"gain": about(-0.3), "general_rise": about(0.4)}, "forgot"),
+    ],
+)
+def test_a_model_that_writes_nothing_gets_a_verdict_that_says_so_once(changes, verdict):
+    found = decide(replace(GOOD, **WRITES_NOTHING, **changes))
+    assert found.verdict == verdict
+    assert [reason for reason in found.reasons if "copying" in reason or "copied" in reason] == [
+        "an encoder writes no text, so copying and fluency were not asked; its bits are those of masked tokens"
+    ]
+
+
 def test_thresholds_can_be_set_and_are_reported():
     strict = Thresholds(worked_gain=0.5)
     found = decide(GOOD, strict)

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
     BertModel,
+    DistilBertConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
@@ -20,7 +22,7 @@ from transformers import (
 )
 
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError
-from ftkit.models import check_vocabulary, load_model, reload_difference, save_model
+from ftkit.models import check_vocabulary, load_model, reload_difference, save_model, task_of
 
 FAMILIES = ["bert", "codegen", "ftkit_gpt2", "gpt2", "gpt_neo"]
 DECODERS = [family for family in FAMILIES if family != "bert"]
@@ -519,3 +521,49 @@ def test_loading_and_saving_print_nothing(tmp_path, bert_folder, capfd):
     save_model(model, None, tmp_path / "saved")
     reload_difference(model, tmp_path / "saved", IDS)
     assert capfd.readouterr() == ("", "")
+
+
+# ------------------------------------------------------------------------------------------------------- encoders
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_task_of_a_model_is_told_without_its_weights(family, tmp_path):
+    expected = "masked-lm" if family == "bert" else "causal-lm"
+    assert task_of(f"new:{family}") == expected
+    save_model(load_model(f"new:{family}", task=expected), None, tmp_path / "saved")
+    for weights in (tmp_path / "saved").glob("*.safetensors"):
+        weights.write_bytes(b"")
+    assert task_of(str(tmp_path / "saved")) == expected
+
+
+def test_an_encoder_that_does_not_call_itself_one_is_known_by_its_heads(tmp_path):
+    DistilBertConfig().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert task_of(str(tmp_path)) == "masked-lm"
+    with pytest.raises(ModelError, match="distilbert reads in both directions"):
+        load_model(str(tmp_path))
+
+
+def test_a_model_that_is_asked_for_the_other_direction_names_its_own_task():
+    with pytest.raises(ModelError, match=r"gpt2 does not read in both directions.*Use it for causal-lm"):
+        load_model("new:gpt2", task="masked-lm")
+    with pytest.raises(ModelError, match=r"bert reads in both directions.*Use it for masked-lm"):
+        load_model("new:bert")
+
+
+def test_a_masked_head_is_loaded_whole_and_what_stood_beside_it_is_left_aside(tmp_path, bert_folder):
+    pretrained = BertForPreTraining(BertConfig(**BERT)).eval()
+    pretrained.save_pretrained(tmp_path / "pretrained")
+    model = load_model(str(tmp_path / "pretrained"), task="masked-lm")
+    assert torch.equal(model(IDS).logits, pretrained(IDS).prediction_logits)
+    with pytest.raises(ModelError, match=r"missing: cls\.predictions"):
+        load_model(str(bert_folder), task="masked-lm")
+
+
+def test_a_new_encoder_reloads_exactly(tmp_path):
+    model = load_model("new:bert", task="masked-lm")
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    save_model(model, None, tmp_path / "saved")
+    assert reload_difference(model, tmp_path / "saved", IDS) == 0.0
+    edited(tmp_path / "saved", lambda tensors: tensors["cls.predictions.bias"][3].add_(0.1))
+    assert reload_difference(model, tmp_path / "saved", IDS) > 1e-4

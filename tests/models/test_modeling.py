@@ -535,7 +535,7 @@ def test_class_losses_of_micro_batches_add_up_to_the_batch():
 
 def test_a_planted_fault_in_the_mask_is_caught_by_the_causality_check(monkeypatch):
     model = tiny(attn_implementation="eager")
-    monkeypatch.setattr("ftkit.models.modeling_ftkit_gpt2.create_causal_mask", lambda **_: None)
+    monkeypatch.setattr("ftkit.models.modeling_ftkit_gpt2.create_causal_mask", lambda **_: torch.zeros(1, 1, 12, 12))
     after = ids().clone()
     after[:, 7] += 1
     assert not torch.equal(model(ids()).logits[:, :7], model(after).logits[:, :7])

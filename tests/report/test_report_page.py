@@ -112,6 +112,23 @@ def test_a_run_without_judges_and_general_text(tmp_path: Path) -> None:
     assert "not measured" in page
 
 
+def test_a_model_that_writes_nothing_has_a_page_without_copying_and_fluency(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("copying", "fluency_base", "fluency_tuned", "fluency_real"))
+    evidence = evidence_of(styles=(), general_rise=None, gain_over_general=None, **nothing)
+    run = write_run(tmp_path, {"model": evidence}, judged=False)
+    (tmp_path / "samples.jsonl").unlink()
+    filled = {"prompt": "the [MASK] was lit", "text": "the fog was lit", "truth": "the lamp was lit"}
+    run.log("samples.jsonl", {"model": "model", "step": 4, **filled, "masks": 1, "right": 0, "seed": 42})
+    page = write_report(run).read_text(encoding="utf-8")
+    assert 'id="weights"' in page
+    assert 'href="#weights"' in page
+    assert 'id="copying"' not in page
+    assert "#fluency" not in page
+    assert "copied" not in page.partition("What to do next")[0].partition("<main>")[2]
+    assert "the [MASK] was lit → </span>the fog was lit (0 of 1 right; it was: the lamp was lit)" in page
+    assert "What each model filled in" in page
+
+
 def test_a_run_that_only_began_has_a_page(tmp_path: Path) -> None:
     page = write_report(empty_run(tmp_path)).read_text(encoding="utf-8")
     assert "No verdict yet" in page

@@ -1,0 +1,79 @@
+"""The recipe pretrain with models that are not the own GPT-2: an encoder, which writes nothing, and a rung."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+SHORT = ["--fast", "--max_steps", "8", "--num_passages", "8", "--eval_steps", "4", "--sample_steps", "4"]
+
+
+def pretrained(model: str, folder: Path, *more: str) -> Path:
+    """A short run of one model."""
+    arguments = ["run", "pretrain", *SHORT, "--model", model, "--output_dir", str(folder), *more]
+    done = subprocess.run(
+        [sys.executable, "-m", "ftkit", *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def read(run: Path, name: str) -> dict:
+    return json.loads((run / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretrained("new:bert", tmp_path_factory.mktemp("runs") / "bert", "--learning_rate", "0.01")
+
+
+def test_an_encoder_learns_masked_tokens_and_is_judged_by_them(encoder):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    evidence = read(encoder, "evidence.json")["models"]["model"]
+    assert evidence["gain"]["low"] > 0.05
+    assert evidence["movement"]["changed"] == evidence["movement"]["tensors"]
+    assert evidence["reload_difference"] == 0.0
+    assert evidence["copying"] is evidence["fluency_base"] is evidence["fluency_tuned"] is None
+    verdict = read(encoder, "verdict.json")["model"]
+    assert verdict["verdict"] == "worked"
+    assert any("an encoder writes no text" in reason for reason in verdict["reasons"])
+    assert 'id="copying"' not in (encoder / "report.html").read_text(encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(encoder / "models" / "model")
+    model = AutoModelForMaskedLM.from_pretrained(encoder / "models" / "model")
+    assert model.config.vocab_size == len(tokenizer)
+    assert tokenizer("the lamp")["input_ids"][0] == tokenizer.cls_token_id
+
+
+def test_an_encoders_samples_are_held_out_text_with_masks_filled_in(encoder):
+    samples = [json.loads(line) for line in (encoder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [sample["step"] for sample in samples] == [0, 4, 8]
+    for sample in samples:
+        assert sample["prompt"].count("[MASK]") == sample["masks"] > 0
+        assert "[MASK]" not in sample["text"]
+        assert sample["truth"] == samples[0]["truth"]
+        assert sample["right"] <= sample["masks"]
+
+
+def test_a_finished_encoder_can_be_trained_on_with_its_own_tokenizer(encoder, tmp_path):
+    folder = encoder / "models" / "model"
+    again = pretrained(str(folder), tmp_path / "again", "--learning_rate", "0.003")
+    assert read(again, "evidence.json")["models"]["model"]["heldout_base"] == pytest.approx(
+        read(encoder, "evidence.json")["models"]["model"]["heldout_tuned"], rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("rung", [1, 3])
+def test_a_rung_of_the_ladder_is_trained_and_judged_like_any_causal_model(rung, tmp_path):
+    run = pretrained(f"new:ftkit_ladder,rung={rung}", tmp_path / "run", "--learning_rate", "0.01")
+    evidence = read(run, "evidence.json")["models"]["model"]
+    assert evidence["gain"]["low"] > 0
+    assert evidence["reload_difference"] == 0.0
+    assert evidence["copying"]["ngrams_per_passage"] > 0
+    config = read(run / "models" / "model", "config.json")
+    assert (config["model_type"], config["rung"]) == ("ftkit_ladder", rung)
+    assert (run / "models" / "model" / "modeling_ftkit_ladder.py").is_file()
