@@ -26,6 +26,7 @@ from ftkit.config import TrainingSettings
 from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
+from ftkit.training.memory import peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective
 from ftkit.tuning import build_optimizers, freeze, learning_rate_factor
 
@@ -292,6 +293,24 @@ class Engine:
             num_targets,
             time.perf_counter() - started,
         )
+
+    def peak_bytes(self) -> int:
+        """Memory that a step needs at its worst: weights, moments, gradients and activations of one backward pass.
+
+        Nothing is updated. Only what is in tensors counts on the CPU; see ``peak_memory``.
+        """
+        states = [state for optimizer in self.optimizers for state in optimizer.state.values()]
+        moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        batch = self._micro_batches()[0]
+        self.module.train()
+        with peak_memory([*self.model.parameters(), *self.model.buffers(), *moments], self.accelerator.device) as found:
+            with self.accelerator.autocast():
+                loss = self.module(batch)
+            self.accelerator.backward(loss)
+            del loss
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        return found.num_bytes
 
     def _sum_over_processes(self, value: torch.Tensor) -> float:
         if self.accelerator.num_processes == 1:

@@ -1,7 +1,7 @@
 """How much memory a step needs at its peak."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,39 +22,30 @@ class PeakMemory:
 
 
 @contextmanager
-def peak_memory(*modules: torch.nn.Module) -> Iterator[PeakMemory]:
+def peak_memory(alive: Iterable[torch.Tensor] = (), device: torch.device | None = None) -> Iterator[PeakMemory]:
     """Measure the peak of what runs inside.
 
     On an accelerator the allocator's own count is taken. On the CPU, where a process does not give freed memory back,
     every live tensor that torch's operators make is counted, and what kernels use inside is not.
 
     Args:
-        *modules: Models whose weights and gradients live already.
+        alive: Tensors that live already; the count begins with them.
+        device: Where it runs; ``None`` is the CPU.
 
     Yields:
         The result, complete when the block ends.
     """
     found = PeakMemory()
-    device = next((p.device for module in modules for p in module.parameters()), torch.device("cpu"))
-    if device.type != "cpu":
+    if device is not None and device.type != "cpu":
         torch.accelerator.reset_peak_memory_stats(device)
         yield found
         found.num_bytes = int(torch.accelerator.max_memory_allocated(device))
         return
     with _LiveBytes() as live:
-        for tensor in _alive(modules):
+        for tensor in alive:
             live.see(tensor)
         yield found
     found.num_bytes = live.peak
-
-
-def _alive(modules: tuple[torch.nn.Module, ...]) -> Iterator[torch.Tensor]:
-    for module in modules:
-        yield from module.buffers()
-        for parameter in module.parameters():
-            yield parameter.data
-            if parameter.grad is not None:
-                yield parameter.grad
 
 
 class _LiveBytes(TorchDispatchMode):
