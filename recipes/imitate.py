@@ -129,6 +129,8 @@ def main(settings: ImitateSettings) -> None:
                 vocab_size=len(tokenizer),
                 max_positions=settings.window_tokens,
                 revision=settings.revision,
+                trust_remote_code=settings.trust_remote_code,
+                allow_pickle=settings.allow_pickle,
             )
 
         base = new_model()

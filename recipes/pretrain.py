@@ -98,6 +98,8 @@ def main(settings: PretrainSettings) -> None:
                 vocab_size=len(tokenizer),
                 max_positions=settings.window_tokens,
                 revision=settings.revision,
+                trust_remote_code=settings.trust_remote_code,
+                allow_pickle=settings.allow_pickle,
             )
 
         model, task = untrained(), language_task(kind, tokenizer, heldout, heldout_texts, settings)
