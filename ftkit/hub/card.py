@@ -17,7 +17,7 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from ftkit.errors import DataError
-from ftkit.hub.shareable import redacted
+from ftkit.hub.shareable import OWN_CODE, redacted
 from ftkit.report.reading import visible
 from ftkit.report.wording import MISSING, interval, number, percent_interval
 
@@ -79,7 +79,7 @@ def model_card(folder: str | os.PathLike[str], *, repo: str | None = None, licen
 
 def _facts(folder: Path) -> _Facts:
     config, adapter = _json(folder / "config.json"), _json(folder / "adapter_config.json")
-    own_code = (folder / "modeling_ftkit_gpt2.py").is_file() or config.get("model_type") == "ftkit_gpt2"
+    own_code = config.get("model_type") in OWN_CODE
     name, run = folder.name, folder.parent.parent
     if folder.parent.name != "models" or not (run / "manifest.json").is_file():
         return _Facts(name, config, adapter, own_code)
@@ -254,7 +254,7 @@ def _usage(facts: _Facts, repo: str) -> str:
     else:
         code = f'from transformers import pipeline\n\ngenerate = pipeline(model="{repo}"{trust})'
     note = (
-        "\n\nThe two Python files beside the weights hold the architecture; they need torch and transformers only. With"
+        "\n\nThe Python files beside the weights hold the architecture; they need torch and transformers only. With"
         " `import ftkit.models` they are not run, and `trust_remote_code` is not needed."
         if facts.own_code
         else ""

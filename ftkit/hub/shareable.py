@@ -7,7 +7,16 @@ from typing import Any
 
 from ftkit.errors import DataError
 
-__all__ = ["check_pointers", "check_secrets", "is_code", "is_pickle", "is_shareable", "readable_part", "redacted"]
+__all__ = [
+    "OWN_CODE",
+    "check_pointers",
+    "check_secrets",
+    "is_code",
+    "is_pickle",
+    "is_shareable",
+    "readable_part",
+    "redacted",
+]
 
 _SHAREABLE = re.compile(
     r"""(?:
@@ -22,7 +31,13 @@ _SHAREABLE = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
-_OWN_CODE = {"configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py"}
+OWN_CODE = {
+    "ftkit_gpt2": ("configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py"),
+    "ftkit_ladder": tuple(
+        f"{part}_ftkit_{name}.py" for name in ("gpt2", "ladder") for part in ("configuration", "modeling")
+    ),
+}
+"""Python files that ftkit's own architectures bring along, by ``model_type``."""
 _CODE = re.compile(r"[\w-]+\.py", re.ASCII)
 _PICKLE = re.compile(r"[\w.-]+\.(?:bin|pt|pth|pkl|pickle|ckpt)", re.ASCII)
 
@@ -41,7 +56,7 @@ _MAX_HEADER = 100 * 2**20  # safetensors allows no more
 
 def is_shareable(name: str) -> bool:
     """Whether a file of this name, relative to the model's folder, belongs to a model that is shared."""
-    return name in _OWN_CODE or _SHAREABLE.fullmatch(name) is not None
+    return name in OWN_CODE["ftkit_ladder"] or _SHAREABLE.fullmatch(name) is not None
 
 
 def is_code(name: str) -> bool:

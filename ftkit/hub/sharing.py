@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -33,8 +34,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from ftkit import __version__
 from ftkit.errors import ConfigError, DataError, FtkitError, ModelError, NetworkError
-from ftkit.hub.card import model_card
 from ftkit.hub.shareable import (
+    OWN_CODE,
     check_pointers,
     check_secrets,
     is_code,
@@ -49,7 +50,6 @@ __all__ = ["Pulled", "Pushed", "pull", "push"]
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
 _CODE_FOLDER = Path(__file__).parents[1] / "models"
-_OWN_TYPE, _OWN_CODE = "ftkit_gpt2", ("configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py")
 _WEIGHTS = re.compile(r"(?:pytorch_model|adapter_model)[\w.-]*\.bin(?:\.index\.json)?", re.ASCII)
 
 
@@ -123,6 +123,8 @@ def push(
     if license and not card_written:
         raise ConfigError(f"license {license!r} has no effect, {path / 'README.md'} is there; write the license there")
     if card_written:
+        from ftkit.hub.card import model_card  # loads what reports need; pulling needs none of it
+
         card = model_card(path, repo=repo, license=license)
         check_secrets("README.md", card.encode())
         write_atomically(path / "README.md", card)
@@ -161,15 +163,14 @@ def _chosen(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _operations(folder: Path, files: Sequence[str]) -> list[CommitOperationAdd]:
-    """What is sent; the own GPT-2 always with its code and a configuration that names all of its classes."""
+    """What is sent; own architectures always with their code and a configuration that names all their classes."""
     content: dict[str, Any] = {name: str(folder / name) for name in files}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if "config.json" in files else {}
-    if config.get("model_type") == _OWN_TYPE:
-        from ftkit.models.configuration_ftkit_gpt2 import AUTO_MAP
-
-        content |= {name: str(_CODE_FOLDER / name) for name in _OWN_CODE if name not in content}
-        if config.get("auto_map") != AUTO_MAP:
-            content["config.json"] = (json.dumps({**config, "auto_map": AUTO_MAP}, indent=2) + "\n").encode()
+    if (kind := config.get("model_type")) in OWN_CODE:
+        auto_map = importlib.import_module(f"ftkit.models.configuration_{kind}").AUTO_MAP
+        content |= {name: str(_CODE_FOLDER / name) for name in OWN_CODE[kind] if name not in content}
+        if config.get("auto_map") != auto_map:
+            content["config.json"] = (json.dumps({**config, "auto_map": auto_map}, indent=2) + "\n").encode()
     return [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source) for name, source in content.items()]
 
 

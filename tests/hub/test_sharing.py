@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, DataError, ModelError, NetworkError
 from ftkit.hub.sharing import pull, push
-from ftkit.models import load_model, reload_difference
+from ftkit.models import load_model, reload_difference, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # huggingface_hub 2.4 sends files in an old way
 
@@ -80,7 +80,7 @@ def test_a_pulled_model_loads_where_ftkit_is_not_installed(hub, model, tmp_path)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(
         [sys.executable, "-c", program, str(pulled.path)], stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=100,
+        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout) == expected
@@ -95,7 +95,7 @@ def test_the_commands_push_and_pull(hub, model, tmp_path):
     def ftkit(*arguments, **changes):
         return subprocess.run(
             [sys.executable, "-m", "ftkit", *arguments],
-            capture_output=True, text=True, env=environment | changes, cwd=tmp_path / "work", timeout=100,
+            capture_output=True, text=True, env=environment | changes, cwd=tmp_path / "work", timeout=200,
         )  # fmt: skip
 
     done = ftkit("push", str(model), "me/alice", "--private", "--revision", "draft")
@@ -115,6 +115,14 @@ def test_the_commands_push_and_pull(hub, model, tmp_path):
     assert "Traceback" not in done.stderr
     assert refused not in done.stdout + done.stderr
     assert not (tmp_path / "work" / "again").exists()
+
+
+def test_a_rung_of_the_ladder_brings_all_of_its_code(hub, tmp_path):
+    save_model(load_model("new:ftkit_ladder"), None, tmp_path / "rung")
+    whole = {path.name for path in (tmp_path / "rung").iterdir()}
+    for path in (tmp_path / "rung").glob("*.py"):
+        path.unlink()
+    assert set(push(tmp_path / "rung", "me/rung", endpoint=hub.endpoint, token=TOKEN).files) == whole | {"README.md"}
 
 
 # ----------------------------------------------------------------------------------------------- what is not sent
