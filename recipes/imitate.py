@@ -129,6 +129,8 @@ def main(settings: ImitateSettings) -> None:
                 vocab_size=len(tokenizer),
                 max_positions=settings.window_tokens,
                 revision=settings.revision,
+                trust_remote_code=settings.trust_remote_code,
+                allow_pickle=settings.allow_pickle,
             )
 
         base = new_model()
@@ -196,7 +198,7 @@ def main(settings: ImitateSettings) -> None:
         base_text = [piece for text in base_source.texts.values() for piece in text.train]
         known = [piece for text in {**texts, **general}.values() for piece in (*text.train, *text.heldout)]
         for name, text in texts.items():
-            tuned = load_model(str(run.model(name)))
+            tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
             passages[name] = writer.write(tuned, n, settings.seed)
             other = general or {o: t for o, t in texts.items() if o != name}
             evidence = gather_evidence(

@@ -83,7 +83,12 @@ def main(settings: PretrainSettings) -> None:
         texts = load_texts(settings.sources, settings, run)
         train_texts = [piece for text in texts.values() for piece in text.train]
         heldout_texts = [piece for text in texts.values() for piece in text.heldout]
-        kind = task_of(settings.model, settings.revision)
+        kind = task_of(
+            settings.model,
+            settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            allow_pickle=settings.allow_pickle,
+        )
         tokenizer = load_tokenizer(
             settings.tokenizer or settings.model, texts=train_texts, with_mask=kind == "masked-lm"
         )
@@ -98,6 +103,8 @@ def main(settings: PretrainSettings) -> None:
                 vocab_size=len(tokenizer),
                 max_positions=settings.window_tokens,
                 revision=settings.revision,
+                trust_remote_code=settings.trust_remote_code,
+                allow_pickle=settings.allow_pickle,
             )
 
         model, task = untrained(), language_task(kind, tokenizer, heldout, heldout_texts, settings)
@@ -127,7 +134,8 @@ def main(settings: PretrainSettings) -> None:
 
         # Evidence: the trained model beside the untrained one.
         if run.is_main:
-            base, tuned = untrained(), load_model(str(run.model("model")), task=kind)
+            base = untrained()
+            tuned = load_model(str(run.model("model")), task=kind, trust_remote_code=settings.trust_remote_code)
             passages = {"base model": task.write(base), "model": task.write(tuned)}
             evidence = gather_evidence(
                 base, tuned, heldout=heldout, general=None, general_name="", window_tokens=settings.window_tokens,

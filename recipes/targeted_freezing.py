@@ -108,7 +108,7 @@ def main(settings: TargetedFreezingSettings) -> None:
         frequent = frequent_tokens(subject.train, subject.tokenizer, settings.top_tokens, settings.min_token_chars)
         found, verdicts, usage, passages, rows = {}, {}, {}, {"base model": subject.floor}, {}
         for name in arms:
-            tuned = load_model(str(run.model(name)))
+            tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
             passages[name] = subject.write(tuned)
             styles = subject.styles(passages[name])
             evidence = subject.measure(run, name, tuned, passages[name], trainable[name], styles)

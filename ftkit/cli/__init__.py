@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
+from ftkit.cli import sharing
 
 __all__ = ["main"]
 
@@ -129,6 +130,10 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
         typer.echo(f"edit, then: ftkit run ./{paths[-1].name}")
 
     sys.exit(report_errors(start))
+
+
+for _command in (sharing.pack, sharing.unpack, sharing.push, sharing.pull):
+    app.command()(_command)
 
 
 def main() -> NoReturn:

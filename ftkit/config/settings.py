@@ -93,6 +93,10 @@ class TrainingSettings(Settings):
     (families ftkit_gpt2, gpt2, gpt_neo, codegen, bert; keys are fields of the family's configuration)."""
     revision: str | None = None
     """Revision of a Hub model: branch, tag or commit. Without it: main."""
+    trust_remote_code: bool = False
+    """Run Python files that the model brings along; a Hub id then needs a revision. Read them first."""
+    allow_pickle: bool = False
+    """Read pytorch_model.bin where a model has no safetensors; tensors only, code in it does not run."""
     tokenizer: str | None = None
     """Tokenizer: a folder, a Hub id, tiktoken:NAME, byte, or train:SIZE (byte-level BPE trained on the corpora).
     Without it: the one saved beside the model."""
@@ -193,6 +197,9 @@ class TrainingSettings(Settings):
                 found.append(("learning_rates", f"{selector!r} has the rate {rate:g}; it must be at least 0"))
         if self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
             found.append(("revision", f"has no effect on {self.model!r}, which is not on the Hub"))
+        for name in ("trust_remote_code", "allow_pickle"):
+            if getattr(self, name) and self.model.startswith(("new:", "base:")):
+                found.append((name, f"has no effect on {self.model!r}, which is made here; leave it out"))
         if not self.model.startswith("new:") and (self.tokenizer or "").startswith("train:"):
             text = f"{self.tokenizer} would give {self.model!r} other ids than it has learnt; leave tokenizer out"
             found.append(("tokenizer", text))

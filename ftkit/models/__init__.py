@@ -20,6 +20,7 @@ from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2PreTrainedModel,
 )
 from ftkit.models.modeling_ftkit_ladder import FtkitLadderForCausalLM, FtkitLadderHead, FtkitLadderModel
+from ftkit.models.state_dicts import load_state_dict, save_state_dict
 
 __all__ = [
     "FAMILIES",
@@ -42,8 +43,10 @@ __all__ = [
     "check_vocabulary",
     "from_hf_gpt2",
     "load_model",
+    "load_state_dict",
     "reload_difference",
     "save_model",
+    "save_state_dict",
     "task_of",
     "to_hf_gpt2",
 ]

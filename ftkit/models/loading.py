@@ -29,6 +29,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError, nearest_name
 from ftkit.models.families import new_config
 from ftkit.models.tasks import TASKS, check_direction, reads_both_ways
+from ftkit.models.trust import checked_folder, drop_foreign_settings, is_local
 
 __all__ = ["check_positions", "check_vocabulary", "load_model", "reload_difference", "save_model", "task_of"]
 
@@ -49,6 +50,7 @@ def load_model(
     attn_implementation: str = "sdpa",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> PreTrainedModel:
     """Build or load a model in float32 and eval mode, with every weight accounted for.
 
@@ -66,7 +68,10 @@ def load_model(
         attn_implementation: ``eager``, ``sdpa``, ``flash_attention_2`` or ``flex_attention``. ``sdpa`` becomes
             ``eager`` for architectures without it (GPT-Neo, CodeGen); the configuration says which is in use.
         revision: Branch, tag or commit of a Hub id.
-        trust_remote_code: Whether Python files of the folder or Hub repository may run.
+        trust_remote_code: Whether Python files of the folder or Hub repository may run. A Hub id then needs a
+            ``revision``. What config.json says of attention and kernels is never followed.
+        allow_pickle: Whether ``pytorch_model.bin`` is read where there are no safetensors; tensors only, so that
+            code in it does not run.
 
     Returns:
         The model on the CPU.
@@ -81,15 +86,19 @@ def load_model(
         raise ModelError(f"task is {task!r}{nearest_name(task, TASKS)}")
     if labels is not None:
         _check_labels(labels, task)
-    options = {"attn_implementation": attn_implementation, "trust_remote_code": trust_remote_code}
+    options = {
+        "attn_implementation": attn_implementation,
+        "trust_remote_code": trust_remote_code,  # never None, which would ask on the terminal
+        "use_safetensors": None if allow_pickle else True,  # None prefers them
+    }
     with _quiet(), _seeded(seed):
         if spec.startswith("new:"):
             if revision is not None:
                 raise ModelError(f"revision={revision!r} was given with {spec!r}, which has no revisions; leave it out")
             config = new_config(spec, vocab_size, max_positions, labels)
             return _new_model(spec, config, task, attn_implementation)
-        if _is_local(spec):
-            folder = _checked_folder(spec)
+        if is_local(spec):
+            folder = checked_folder(spec, allow_pickle)
             return _loaded(str(folder), f"folder {spec}", task, labels, options)
 
         def load(where: str, options: dict[str, Any]) -> PreTrainedModel:
@@ -99,12 +108,16 @@ def load_model(
         return model
 
 
-def task_of(spec: str, revision: str | None = None) -> str:
+def task_of(
+    spec: str, revision: str | None = None, *, trust_remote_code: bool = False, allow_pickle: bool = False
+) -> str:
     """Which language task a model is for, from its configuration alone.
 
     Args:
         spec: What ``load_model`` takes.
         revision: Branch, tag or commit of a Hub id.
+        trust_remote_code: As for ``load_model``.
+        allow_pickle: As for ``load_model``.
 
     Returns:
         ``masked-lm`` for an encoder, else ``causal-lm``.
@@ -113,7 +126,7 @@ def task_of(spec: str, revision: str | None = None) -> str:
         ModelError: A spec, folder or architecture that cannot be used.
         NetworkError: A Hub id that is neither cached nor to be downloaded.
     """
-    options = {"trust_remote_code": False}
+    options = {"trust_remote_code": trust_remote_code}
 
     def read(where: str, options: dict[str, Any], name: str = spec) -> Any:
         return _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
@@ -121,8 +134,8 @@ def task_of(spec: str, revision: str | None = None) -> str:
     with _quiet():
         if spec.startswith("new:"):
             config: Any = new_config(spec)
-        elif _is_local(spec):
-            config = read(f"folder {spec}", options, str(_checked_folder(spec)))
+        elif is_local(spec):
+            config = read(f"folder {spec}", options, str(checked_folder(spec, allow_pickle)))
         else:
             config = _from_hub(spec, read, {**options, "revision": revision})
     return "masked-lm" if reads_both_ways(config) else "causal-lm"
@@ -183,7 +196,7 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
     Raises:
         ModelError: A folder that cannot be loaded whole.
     """
-    path = _checked_folder(os.fspath(folder))
+    path = checked_folder(os.fspath(folder))
     options = {"attn_implementation": model.config._attn_implementation}
     with _quiet(), _seeded(0):
         again = _call_loader(
@@ -290,46 +303,18 @@ def _new_model(spec: str, config: PreTrainedConfig, task: str, attn_implementati
 # ------------------------------------------------------------------------------------------------- saved models
 
 
-def _is_local(spec: str) -> bool:
-    """Whether a spec means a path: it says so, or it exists, or it has more parts than a Hub id can have."""
-    if not spec:
-        raise ModelError("The model is an empty string; give new:FAMILY, a folder, or a Hub id")
-    looks = spec.startswith((".", "/", "~")) or spec.endswith(("/", os.sep)) or Path(spec).is_absolute()
-    return looks or spec.count("/") > 1 or Path(spec).exists()
-
-
-def _checked_folder(spec: str) -> Path:
-    """The folder, after all that can be said without reading weights."""
-    folder = Path(spec).expanduser()
-    if not folder.exists():
-        raise ModelError(f"The model folder {spec} does not exist. Check the path (it counts from {Path.cwd()}).")
-    if not folder.is_dir():
-        raise ModelError(f"The model {spec} is a file. Give the folder that holds config.json and the weights.")
-    names = sorted(entry.name for entry in folder.iterdir())
-    found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-    if "config.json" not in names:
-        if "adapter_config.json" in names:
-            raise ModelError(
-                f"The folder {spec} holds an adapter without its base model. Load the base model that"
-                " adapter_config.json names and attach the adapter to it, or merge the two and save the result."
-            )
-        raise ModelError(f"The folder {spec} has no config.json, so it is no model folder; it holds: {found}.")
-    if not any(name.endswith(".safetensors") for name in names):
-        if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names):
-            raise ModelError(
-                f"The folder {spec} has no safetensors weights, only pickled ones, which can run code when they are"
-                f" opened; it holds: {found}. Where you trust them, load them once with transformers and save again"
-                " with save_pretrained, which writes model.safetensors."
-            )
-        raise ModelError(f"The folder {spec} has a config.json but no model.safetensors; it holds: {found}.")
-    return folder
-
-
 def _from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options: dict[str, Any]) -> Any:
     """Load something of a Hub id: the cached copy as it is, else a download."""
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", spec):
         raise ModelError(f"The model {spec!r} is no existing folder and no Hub id (NAME or OWNER/NAME).")
     where = f"Hub model {spec!r}"
+    if options["trust_remote_code"] and options["revision"] is None:
+        raise ModelError(
+            f"{where}: code from the Hub runs only at a fixed revision. Give the commit that you have read as revision,"
+            " or leave trust_remote_code off."
+        )
+    # Without this, transformers 5.23 asks a service on the Hub to convert pickled weights and to open a pull request.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         return load(where, {**options, "local_files_only": True})
     except NetworkError:
@@ -359,8 +344,9 @@ def _hub_answers() -> bool:
 
 def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, options: dict[str, Any]) -> PreTrainedModel:
     """Load configuration and weights and account for every tensor."""
-    attention = options.pop("attn_implementation")
+    attention, use_safetensors = options.pop("attn_implementation"), options.pop("use_safetensors")
     config: Any = _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+    drop_foreign_settings(config)
     check_direction(config, task, where)
     stored_labels = dict(config.id2label or {})
     if labels is not None:
@@ -372,7 +358,8 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
             name,
             config=config,
             dtype=torch.float32,  # else transformers trains a half-precision folder in half precision
-            use_safetensors=True,
+            use_safetensors=use_safetensors,
+            weights_only=True,
             attn_implementation=attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported below, with both shapes

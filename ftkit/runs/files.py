@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["file_sha256", "folder_written_whole", "sync_folder", "write_atomically", "write_json"]
+__all__ = ["file_sha256", "folder_written_whole", "sync_folder", "write_atomically", "write_json", "written_whole"]
 
 
 def sync_folder(folder: Path) -> None:
@@ -24,6 +24,29 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Fill a temporary file that replaces ``path`` in one rename, or vanishes if anything fails.
+
+    Args:
+        path: The file; its folder is made if needed.
+
+    Yields:
+        The temporary file, beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace a file in one step: whoever reads it sees the old or the new content, never a part.
 
@@ -31,18 +54,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         path: The file; its folder is made if needed.
         content: Bytes, or text that is written as UTF-8.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -53,6 +53,8 @@ class Subject:
             vocab_size=len(self.tokenizer),
             max_positions=self.settings.window_tokens,
             revision=self.settings.revision,
+            trust_remote_code=self.settings.trust_remote_code,
+            allow_pickle=self.settings.allow_pickle,
         )
 
     @cached_property

@@ -95,6 +95,8 @@ def test_all_problems_are_shown_at_once_with_their_lines(tmp_path):
         ("bf16: true\nfp16: true\nmodel: m\n", "exclude each other"),
         ("recipe: other\nmodel: m\n", "is for the recipe 'other'"),
         ("model: new:gpt2\n", "no tokenizer of its own"),
+        ("model: new:gpt2\ntokenizer: byte\nallow_pickle: true\n", "has no effect on 'new:gpt2', which is made here"),
+        ("model: base:demo_base\ntrust_remote_code: true\n", "has no effect on 'base:demo_base'"),
     ],
 )
 def test_one_mistake_has_one_clear_message(tmp_path, text, said):

@@ -1,0 +1,172 @@
+"""The model card: valid metadata, the run's own numbers, and nothing a model wrote becomes markup."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from ftkit.errors import DataError
+from ftkit.evidence import Copying, Evidence, Fluency, Interval, StyleScore, decide
+from ftkit.hub.card import model_card
+from ftkit.tuning import Movement
+
+SHA = "85664982973bfdd1" * 4
+EVIL = (
+    "```\n~~~\n````\n---\nlicense: evil\n---\n# Heading\n</div><script>alert(1)</script>\n"
+    "[x](javascript:alert(1)) | a |\n"
+    "![i](http://evil.example/i.png) <img src=x onerror=alert(1)> `code` **bold** \x1b[31m\u202e"
+)
+
+
+def around(value: float, half: float = 0.04) -> Interval:
+    return Interval(value, value - half, value + half)
+
+
+def evidence(general_name: str = "moby, gulliver") -> Evidence:
+    """What was measured on a model that worked."""
+    style = StyleScore("ngrams", around(0.1), around(0.8), around(0.9), around(0.85), around(0.9), True, "")
+    copying = Copying(12, 60.0, around(0.001, 0.0005), around(0.002, 0.001), around(-0.001), 14, "a b", 12)
+    fluency = Fluency(0.03, (0.0, 0.09), 0.63, (0.5, 0.74), 0.04)
+    return Evidence(
+        heldout_base=around(2.351), heldout_tuned=around(1.814), heldout_windows=40, gain=around(0.537),
+        general_name=general_name, general_rise=around(0.139, 0.01), gain_over_general=around(0.805),
+        styles=(style,), copying=copying, fluency_base=fluency, fluency_tuned=fluency, fluency_real=fluency,
+        movement=Movement(0.08, 68, 68, {}), reload_difference=0.0, passes=2.9,
+    )  # fmt: skip
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value) if path.suffix == ".json" else yaml.safe_dump(value), encoding="utf-8")
+
+
+def run_with_model(folder: Path, name: str = "alice", text: str = "a sample", **settings: object) -> Path:
+    """A run folder as recipes leave it, with one model of no weights."""
+    measured = evidence()
+    data = {"source": "gutenberg:11", "sha256": SHA, "words": 26443, "bytes": 144696, "removed": []}
+    other = {**data, "source": "hub:wikitext:train#text"}
+    versions = {"ftkit": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"}
+    write(folder / "manifest.json", {"recipe": "imitate", "data": {name: data, "other": other}, "versions": versions})
+    plain = {"recipe": "imitate", "seed": 42, "model": "openai-community/gpt2", "corpora": {name: "gutenberg:11"}}
+    write(folder / "config.yaml", plain | settings)
+    passages = {"base model": ["from the base"], name: [text] * 5}
+    write(folder / "evidence.json", {"models": {name: measured.as_dict()}, "judges": {}, "passages": passages})
+    write(folder / "verdict.json", {name: decide(measured).as_dict()})
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    write(folder / "models" / name / "config.json", config)
+    return folder / "models" / name
+
+
+def test_metadata_are_valid_and_say_what_is_known(tmp_path):
+    card = ModelCard(model_card(run_with_model(tmp_path), repo="me/alice", license="mit"))
+    assert card.data.to_dict() == {
+        "base_model": "openai-community/gpt2",
+        "datasets": ["wikitext"],
+        "library_name": "transformers",
+        "license": "mit",
+        "pipeline_tag": "text-generation",
+        "tags": ["ftkit", "project-gutenberg"],
+    }
+    assert "license" not in ModelCard(model_card(tmp_path / "models" / "alice")).data.to_dict()
+
+
+@pytest.mark.parametrize("model", ["new:gpt2,n_layer=2", "base:demo_base", "/home/me/secret-project/gpt2", "./gpt2"])
+def test_a_base_that_is_not_on_the_hub_is_no_base_model(tmp_path, model):
+    text = model_card(run_with_model(tmp_path, model=model))
+    assert "base_model" not in ModelCard(text).data.to_dict()
+    assert "/home/me" not in text
+
+
+def test_the_card_shows_the_runs_own_numbers(tmp_path):
+    text = model_card(run_with_model(tmp_path), repo="me/alice")
+    assert "## Verdict: worked (also: forgot)" in text
+    row = next(line for line in text.splitlines() if line.startswith("| bits per byte"))
+    assert [float(number) for number in re.findall(r"\d\.\d+", row)] == [2.35, 2.31, 2.39, 1.81, 1.77, 1.85]
+    assert "| gain on held-out text, paired |  | 0.537 [0.497,\u00a00.577] |  |" in text
+    assert "13.9\u00a0% [12.9,\u00a014.9]" in text
+    assert "| word 12-grams copied from the training text |  | 0.1\u00a0%" in text
+    for reason in json.loads((tmp_path / "verdict.json").read_text())["alice"]["reasons"]:
+        assert re.sub(r"\W", "", reason) in re.sub(r"\W", "", text), reason
+    assert f"| alice | gutenberg\\:11 | 26,443 | `{SHA}` |" in text
+    assert text.count("\na sample\n") == 3
+    assert "torch 2.13.0" in text
+    settings = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    assert settings == yaml.safe_load((tmp_path / "config.yaml").read_text())
+
+
+def read_markdown(text: str) -> list[Token]:
+    """What a Markdown reader makes of the card below its metadata."""
+    blocks = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text.split("\n---\n", 1)[1])
+    return [token for block in blocks for token in (block, *(block.children or []))]
+
+
+def test_nothing_that_was_generated_or_named_becomes_markup(tmp_path):
+    plain = read_markdown(model_card(run_with_model(tmp_path / "plain")))
+    folder = run_with_model(tmp_path / "evil", text=EVIL, general={EVIL: EVIL}, model=EVIL, recipe=EVIL)
+    measured = evidence(general_name=EVIL)
+    verdict = {"alice": {"verdict": EVIL, "also": [EVIL], "reasons": [EVIL] * 6}}
+    write(tmp_path / "evil" / "verdict.json", verdict)
+    passages = {"alice": [EVIL] * 3}
+    write(tmp_path / "evil" / "evidence.json", {"models": {"alice": measured.as_dict()}, "passages": passages})
+    data = {EVIL: {"source": EVIL, "sha256": EVIL, "words": EVIL}, f"2{EVIL}": {}}
+    write(tmp_path / "evil" / "manifest.json", {"recipe": EVIL, "data": data, "versions": {EVIL: EVIL}})
+    write(folder / "config.json", {"model_type": EVIL, "architectures": [EVIL]})
+    text = model_card(folder)
+    assert ModelCard(text).data.to_dict() == {"library_name": "transformers", "tags": ["ftkit"]}
+    tokens = read_markdown(text)
+    assert sum("Heading" in token.content for token in tokens if token.type == "text") >= 6  # it is shown, as text
+    assert sum("Heading" in token.content for token in tokens if token.type == "fence") == 4
+    kinds = [token.type for token in tokens]
+    assert {"table_open", "heading_open", "fence"} < {*kinds} <= {token.type for token in plain} | {"text_special"}
+    for kind in ("heading_open", "table_open", "tr_open", "td_open", "fence"):
+        assert kinds.count(kind) == [token.type for token in plain].count(kind), kind
+    assert "\x1b" not in text
+
+
+def test_secrets_and_places_of_a_run_do_not_reach_the_card(tmp_path):
+    secret = "hf_abcdefghijklmnopqrstuvwxyz01234567"
+    corpora = {"me": "/home/me/diary.txt", "you": "~/letters/", "web": f"https://me:{secret}@host.example/x.txt"}
+    folder = run_with_model(tmp_path, text=f"my token is {secret}", corpora=corpora, output_dir="/home/me/runs/1")
+    text = model_card(folder)
+    assert secret not in text
+    assert "/home/me" not in text
+    assert "diary.txt" in text
+
+
+def test_a_folder_without_a_run_says_that_nothing_was_measured(tmp_path):
+    write(tmp_path / "m" / "config.json", {"model_type": "ftkit_gpt2", "architectures": ["FtkitGPT2ForCausalLM"]})
+    text = model_card(tmp_path / "m")
+    assert "nothing here says whether it learnt anything" in text
+    assert 'pipeline(model="FOLDER", trust_remote_code=True)' in text
+    assert ModelCard(text).data.to_dict()["tags"] == ["ftkit", "custom_code"]
+    assert "## Measured" not in text
+
+
+def test_an_adapter_names_its_base_and_its_library(tmp_path):
+    adapter = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "gpt2"}
+    write(tmp_path / "a" / "adapter_config.json", adapter)
+    text = model_card(tmp_path / "a", repo="me/a")
+    data = ModelCard(text).data.to_dict()
+    assert (data["library_name"], data["base_model"], data["pipeline_tag"]) == ("peft", "gpt2", "text-generation")
+    assert 'from_pretrained("me/a")' in text
+
+
+@pytest.mark.parametrize("file", ["evidence.json", "verdict.json", "manifest.json", "config.yaml"])
+def test_a_spoilt_file_of_the_run_is_one_error_that_names_it(tmp_path, file):
+    folder = run_with_model(tmp_path)
+    (tmp_path / file).write_text('{"a: [')
+    with pytest.raises(DataError, match=re.escape(file)):
+        model_card(folder)
+
+
+@pytest.mark.parametrize("value", [[], "x", 3, None, {"alice": []}, {"models": {"alice": {"copying": 3}}}])
+def test_files_of_another_shape_are_no_crash(tmp_path, value):
+    folder = run_with_model(tmp_path)
+    for file in ("evidence.json", "verdict.json", "manifest.json"):
+        write(tmp_path / file, value)
+    assert ModelCard(model_card(folder)).data.tags[0] == "ftkit"
