@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
+from ftkit.cli import looking
 
 __all__ = ["main"]
 
@@ -129,6 +130,9 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
         typer.echo(f"edit, then: ftkit run ./{paths[-1].name}")
 
     sys.exit(report_errors(start))
+
+
+looking.add_commands(app)
 
 
 def main() -> NoReturn:

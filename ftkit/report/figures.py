@@ -22,7 +22,7 @@ from ftkit.report.reading import Results, read_results, visible
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_atomically
 
-__all__ = ["Figure", "draw_csv", "draw_figures", "inline_svg"]
+__all__ = ["Figure", "as_csv", "draw_csv", "draw_figures", "inline_svg", "rendered"]
 
 Row = dict[str, str]
 Styles = dict[str, tuple[str, str]]
@@ -89,7 +89,7 @@ def draw_figures(run: RunFolder) -> list[Figure]:
     figures = []
     for table in _tables(results):
         path = folder / f"{table.name}.csv"
-        write_atomically(path, _as_csv(table.rows))
+        write_atomically(path, as_csv(table.rows))
         svg, png = _render(path, results.models, also_png=True)
         write_atomically(path.with_suffix(".svg"), svg)
         write_atomically(path.with_suffix(".png"), png)
@@ -281,7 +281,8 @@ def _part(tensor: str) -> str:
 # --- CSV ---
 
 
-def _as_csv(rows: list[dict[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a CSV with the keys of the first as its head."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -352,16 +353,34 @@ def _look(name: str) -> Iterator[None]:
 
 def _render(path: Path, models: Sequence[str], also_png: bool) -> tuple[str, bytes]:
     """SVG of one CSV, and PNG where it is asked for."""
-    from matplotlib.figure import Figure as Canvas
-
     kind, rows = _KINDS[path.stem.partition("-")[0]], _read_csv(path)
     styles = {visible(name): (PALETTE[n % len(PALETTE)], _MARKERS[n % len(_MARKERS)]) for n, name in enumerate(models)}
-    svg, png = io.BytesIO(), io.BytesIO()
-    with _look(path.stem):
-        canvas = Canvas(figsize=(_WIDTH, kind.height(rows)), layout="constrained")
-        axes = canvas.add_subplot()
+
+    def draw(axes: Any) -> None:
         axes.set_title(kind.measure.format(**rows[0]), pad=8)
         kind.draw(axes, rows, styles)
+
+    return rendered(path.stem, kind.height(rows), draw, also_png)
+
+
+def rendered(name: str, height: float, draw: Callable[[Any], None], also_png: bool = True) -> tuple[str, bytes]:
+    """Draw one panel in the look of all figures.
+
+    Args:
+        name: File name without its ending; the SVG's ids follow from it.
+        height: Inches.
+        draw: Draws on matplotlib's axes.
+        also_png: Whether to make a PNG too.
+
+    Returns:
+        The SVG's text and the PNG, which is empty where it was not asked for.
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    svg, png = io.BytesIO(), io.BytesIO()
+    with _look(name):
+        canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
+        draw(canvas.add_subplot())
         canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         if also_png:
             canvas.set_layout_engine("none")  # both pictures have the layout that the SVG was given
