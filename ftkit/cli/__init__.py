@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import sharing
+from ftkit.cli import looking, sharing
 
 __all__ = ["main"]
 
@@ -134,6 +134,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
 
 for _command in (sharing.pack, sharing.unpack, sharing.push, sharing.pull):
     app.command()(_command)
+looking.add_commands(app)
 
 
 def main() -> NoReturn:

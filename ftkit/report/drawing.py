@@ -21,7 +21,6 @@ from ftkit.report.reading import visible
 __all__ = [
     "INK",
     "PALETTE",
-    "WIDTH",
     "Kind",
     "Row",
     "Styles",
@@ -32,10 +31,10 @@ __all__ = [
     "column",
     "draw_curves",
     "legend",
-    "look",
     "moving_mean",
     "panel_height",
     "read_csv",
+    "rendered",
     "short",
     "step_ticks",
     "styles_of",
@@ -52,7 +51,7 @@ INK = "#767778"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508f", "#b37a00", "#3d8fc4")
 """Wong 2011's colours for colour-blind readers, purple, orange and sky blue darkened for contrast on white."""
 _MARKERS = "os^Dvp"
-WIDTH = 3.8
+_WIDTH = 3.8
 """Inches, of every panel."""
 _MOST_POINTS = 600
 
@@ -86,7 +85,8 @@ class Table:
 # --- CSV ---
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a CSV with the keys of the first as its head."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -144,7 +144,7 @@ _LOOK: dict[str, Any] = {
 
 
 @contextmanager
-def look(name: str) -> Iterator[None]:
+def _look(name: str) -> Iterator[None]:
     """Matplotlib's settings for our figures, put back afterwards."""
     from matplotlib import rc_context
 
@@ -153,6 +153,31 @@ def look(name: str) -> Iterator[None]:
         # A name may be in a script that the bundled font lacks: boxes in the PNG; the SVG keeps text as text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
+
+
+def rendered(name: str, height: float, draw: Callable[[Any], None], also_png: bool = True) -> tuple[str, bytes]:
+    """Draw one panel in the look of all figures.
+
+    Args:
+        name: File name without its ending; the SVG's ids follow from it.
+        height: Inches.
+        draw: Draws on matplotlib's axes.
+        also_png: Whether to make a PNG too.
+
+    Returns:
+        The SVG's text and the PNG, which is empty where it was not asked for.
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    svg, png = io.BytesIO(), io.BytesIO()
+    with _look(name):
+        canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
+        draw(canvas.add_subplot())
+        canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        if also_png:
+            canvas.set_layout_engine("none")  # both pictures have the layout that the SVG was given
+            canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    return svg.getvalue().decode(), png.getvalue()
 
 
 def by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:

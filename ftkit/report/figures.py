@@ -4,7 +4,6 @@ A figure is one small panel, so that a page can lay panels out side by side or b
 but the CSV and the order of the models, which gives each model one colour and one marker in all figures.
 """
 
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from ftkit.report.comparisons import COMPARISONS, comparison_tables
 from ftkit.report.drawing import (
     INK,
     PALETTE,
-    WIDTH,
     Kind,
     Row,
     Styles,
@@ -29,10 +27,10 @@ from ftkit.report.drawing import (
     column,
     draw_curves,
     legend,
-    look,
     moving_mean,
     panel_height,
     read_csv,
+    rendered,
     short,
     step_ticks,
     styles_of,
@@ -259,21 +257,14 @@ def _added_rows(model: str, found: Sequence[Mapping[str, Any]], by: str) -> Iter
 
 def _render(path: Path, models: Sequence[str], also_png: bool) -> tuple[str, bytes]:
     """SVG of one CSV, and PNG where it is asked for."""
-    from matplotlib.figure import Figure as Canvas
-
     kind, rows = _KINDS[path.stem.partition("-")[0]], read_csv(path)
     styles = styles_of(models)
-    svg, png = io.BytesIO(), io.BytesIO()
-    with look(path.stem):
-        canvas = Canvas(figsize=(WIDTH, kind.height(rows)), layout="constrained")
-        axes = canvas.add_subplot()
+
+    def draw(axes: Any) -> None:
         axes.set_title(kind.measure.format(**rows[0]), pad=8)
         kind.draw(axes, rows, styles)
-        canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        if also_png:
-            canvas.set_layout_engine("none")  # both pictures have the layout that the SVG was given
-            canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return svg.getvalue().decode(), png.getvalue()
+
+    return rendered(path.stem, kind.height(rows), draw, also_png)
 
 
 def _draw_judge(axes: Any, rows: list[Row], styles: Styles) -> None:

@@ -1,0 +1,293 @@
+"""Commands that look into models: ``inspect``, ``diff``, ``verify`` and ``perturb``."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ftkit.evidence.damage import DamagePoint
+    from ftkit.tuning.comparing import Change, FolderDifference
+    from ftkit.tuning.inspecting import Inspection
+    from ftkit.tuning.verifying import Verification
+
+__all__ = ["add_commands"]
+
+_MOST_ROWS = 12
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_Model = Annotated[str, typer.Argument(help="A folder, a Hub id, or new:FAMILY[,key=value,...].")]
+_First = Annotated[Path, typer.Argument(help="A model folder.")]
+_Second = Annotated[Path, typer.Argument(help="Another.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    for command in (inspect, diff, verify, perturb):
+        app.command()(command)
+
+
+def inspect(
+    model: _Model,
+    train: Annotated[list[str] | None, typer.Option(help="Selectors of what would train.")] = None,
+    freeze: Annotated[list[str] | None, typer.Option(help="Selectors of what would be frozen.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="causal-lm, masked-lm, sequence-classification or none, where MODEL leaves it open."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Show every module.")] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder for histograms of the weights, which are then loaded.")
+    ] = None,
+    groups: Annotated[str, typer.Option(help="Selectors of what --weights shows.")] = "all",
+    as_json: _Json = False,
+) -> None:
+    """Show what a model consists of.
+
+    Its configuration is enough: no weights are read, except for --weights.
+    """
+
+    def start() -> None:
+        from ftkit.models.outlines import outline
+        from ftkit.tuning.inspecting import inspect_model, module_tree
+
+        described = outline(model, task=task, revision=revision)
+        found = inspect_model(described, train, freeze)
+        written = _write_weights(model, described.task, revision, groups, weights) if weights else []
+        if as_json:
+            _print_json(found.as_dict() | ({"files": [str(path) for path in written]} if weights else {}))
+            return
+        _show_inspection(model, found)
+        if tree:
+            rows = [("  " * depth + (name or "(model)"), *rest) for depth, name, *rest in module_tree(described.model)]
+            _show(("module", "class", "shapes", "groups"), rows)
+        for path in written:
+            typer.echo(path)
+
+    _run(start)
+
+
+def diff(first: _First, second: _Second, as_json: _Json = False) -> None:
+    """Show which tensors of two model folders differ, and by how much."""
+
+    def start() -> None:
+        from ftkit.tuning.comparing import diff_folders
+
+        difference = diff_folders(first, second)
+        if as_json:
+            _print_json(difference.as_dict())
+        else:
+            _show_difference(difference)
+
+    _run(start)
+
+
+def verify(
+    first: _First,
+    second: _Second,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest difference that is none.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Draws the token ids on which logits are compared.")] = 0,
+    as_json: _Json = False,
+) -> None:
+    """Check that two folders hold the same model.
+
+    Compares tensors, logits, ties and sizes. Leaves with 4 where they differ.
+    """
+
+    def start() -> None:
+        from ftkit.errors import ModelError
+        from ftkit.tuning.verifying import verify_folders
+
+        found = verify_folders(first, second, tolerance=tolerance, seed=seed)
+        if as_json:
+            _print_json(found.as_dict())
+        else:
+            _show_verification(found)
+        if not found.equal:
+            raise ModelError(f"{first} and {second} are not the same model: {'; '.join(found.reasons)}")
+
+    _run(start)
+
+
+def perturb(
+    model: _Model,
+    text: Annotated[str, typer.Option(help="Source of text that the model was not trained on.")],
+    groups: Annotated[str, typer.Option(help="Selectors of what is perturbed, inside the blocks.")] = "attention.q",
+    kind: Annotated[str, typer.Option(help="noise, constant, zero or shuffle.")] = "noise",
+    value: Annotated[float | None, typer.Option(help="For constant.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws noise and order.")] = 42,
+    window_tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window of evaluation.")] = 128,
+    max_windows: Annotated[int, typer.Option(min=1, help="Windows at most, spread over the text.")] = 64,
+    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where it is not MODEL's own.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the curve as CSV, SVG and PNG.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show how much worse a model gets with the first blocks perturbed.
+
+    The model itself is not changed.
+    """
+
+    def start() -> None:
+        points = _damage(model, text, groups, kind, value, seed, window_tokens, max_windows, tokenizer)
+        if out:
+            from ftkit.report.weights import write_damage
+
+            write_damage(points, f"{kind} in {groups}", out)
+        if as_json:
+            _print_json([point.as_row() for point in points])
+        else:
+            _show(
+                ("blocks", "bits per byte", "above the whole model"),
+                [(str(point.blocks), str(point.bits_per_byte), str(point.rise)) for point in points],
+            )
+
+    _run(start)
+
+
+# ---------------------------------------------------------------------------------------------------------- doing
+
+
+def _run(start: Callable[[], None]) -> None:
+    from ftkit.config.launch import configure_output, report_errors
+
+    configure_output()
+    sys.exit(report_errors(start))
+
+
+def _write_weights(model: str, task: str, revision: str | None, groups: str, folder: Path) -> list[Path]:
+    from ftkit.models import load_model
+    from ftkit.report.weights import write_weights
+    from ftkit.tuning.distributions import weight_statistics
+
+    return write_weights(weight_statistics(load_model(model, task=task, revision=revision), groups), folder)
+
+
+def _damage(
+    model: str,
+    text: str,
+    groups: str,
+    kind: Any,
+    value: float | None,
+    seed: int,
+    window_tokens: int,
+    max_windows: int,
+    tokenizer: str | None,
+) -> "list[DamagePoint]":
+    from ftkit.data import load_corpus, load_tokenizer, tokenize_texts
+    from ftkit.evidence.damage import damage_curve
+    from ftkit.models import check_positions, check_vocabulary, load_model
+
+    if tokenizer is None and model.startswith("new:"):
+        tokenizer = "byte"
+    reader = load_tokenizer(tokenizer or model)
+    loaded = load_model(model, vocab_size=len(reader), max_positions=window_tokens)
+    check_positions(loaded, window_tokens, "--window-tokens")
+    check_vocabulary(loaded, reader)
+    store = tokenize_texts([load_corpus(text).text], reader)
+    return damage_curve(
+        loaded, store, window_tokens, groups, kind=kind, value=value, seed=seed, max_windows=max_windows
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- showing
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _show(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 200  # nothing is cut off in a file
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _show_inspection(spec: str, found: "Inspection") -> None:
+    total = found.table.total
+    typer.echo(f"{spec}: {found.model}, family {found.family}, {found.num_layers} blocks\n")
+    rows = [
+        (
+            row.group,
+            _block_range(row.layers),
+            ", ".join(row.shapes),
+            f"{row.parameters:,}",
+            f"{100 * row.share:.2f} %",
+            f"{row.trainable:,}",
+        )
+        for row in found.table.rows
+    ]
+    trainable = found.table.trainable
+    rows.append(("total", "", "", f"{total:,}", "", f"{trainable:,} ({100 * trainable / total:.2f} %)"))
+    _show(
+        ("group", "blocks", "shapes", "parameters", "share", "trainable"),
+        rows,
+        right=("parameters", "share", "trainable"),
+    )
+    typer.echo(f"\nmatrices and embeddings {found.weights:,}, biases and gains {total - found.weights:,}")
+    typer.echo(", ".join(f"{dtype} {size / 1e6:,.1f} MB" for dtype, size in found.num_bytes.items()))
+    for names in found.tied:
+        typer.echo(f"one tensor: {' = '.join(names)}")
+    if found.tied:
+        typer.echo(f"(counted once; {found.counted_by_name:,} if counted under each name)")
+
+
+def _block_range(layers: Sequence[int]) -> str:
+    """``0-11``, or each number where some are missing between the ends."""
+    if not layers:
+        return ""
+    whole = len(layers) > 1 and layers[-1] - layers[0] + 1 == len(layers)
+    return f"{layers[0]}-{layers[-1]}" if whole else ", ".join(map(str, layers))
+
+
+def _show_difference(difference: "FolderDifference") -> None:
+    def row(change: "Change") -> tuple[str, ...]:
+        said = "" if change.identical else f"{change.relative:.3g}"
+        return change.name, change.group, f"{change.elements:,}", said, "identical" if change.identical else "changed"
+
+    headings = ("", "group", "elements", "relative change", "")
+    _show(headings, [row(change) for change in (*difference.by_group, *difference.by_layer, difference.total)])
+    moved = sorted((c for c in difference.changes if not c.identical), key=lambda c: -c.relative)
+    if moved:
+        typer.echo(f"\n{len(moved)} of {len(difference.changes)} parts of tensors changed, most of all:")
+        _show(headings, [row(change) for change in moved[:_MOST_ROWS]])
+    for names, where in ((difference.only_first, "only in the first"), (difference.only_second, "only in the second")):
+        if names:
+            typer.echo(f"{where}: {', '.join(names[:_MOST_ROWS])}{' ...' if len(names) > _MOST_ROWS else ''}")
+    if difference.misshapen:
+        typer.echo(f"other shapes: {'; '.join(difference.misshapen[:_MOST_ROWS])}")
+    typer.echo("\nidentical" if difference.identical else "\nnot identical")
+
+
+def _show_verification(found: "Verification") -> None:
+    def said(value: float | None) -> str:
+        return "not compared" if value is None else f"{value:.3g}"
+
+    ties = {True: "one tensor", False: "two tensors", None: "no such head"}
+    rows = [
+        ("parts of tensors compared", str(found.paired)),
+        ("largest difference", said(found.largest)),
+        ("norm of the difference", said(found.l2)),
+        ("largest difference of logits", said(found.logits_difference)),
+        ("head and embedding", " / ".join(ties[tie] for tie in found.ties)),
+        ("bytes of tensors", " / ".join(f"{size:,}" for size in found.bytes_found)),
+        ("parameters x bytes", " / ".join("mixed dtypes" if s is None else f"{s:,}" for s in found.bytes_expected)),
+        ("dtypes", " / ".join(", ".join(sorted(dtypes)) for dtypes in found.bytes_by_dtype)),
+    ]
+    _show(("", ""), rows)
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    if found.equal:
+        typer.echo("the same model")

@@ -1,0 +1,165 @@
+# mypy: allow-untyped-calls
+# (transformers is typed in part only.)
+"""Models without weights: what a configuration describes, built on the meta device in a moment and in no memory.
+
+Enough to count, to show shapes and to try selectors, for models of any size and for folders that hold only a
+``config.json``.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+)
+
+from ftkit.errors import ModelError, NetworkError, nearest_name
+from ftkit.models.families import new_config
+from ftkit.models.loading import _call_loader, _hub_answers, _quiet
+
+__all__ = ["Outline", "outline"]
+
+_CLASSES: dict[str, Any] = {
+    "causal-lm": AutoModelForCausalLM,
+    "masked-lm": AutoModelForMaskedLM,
+    "sequence-classification": AutoModelForSequenceClassification,
+    "none": AutoModel,
+}
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A model on the meta device."""
+
+    model: nn.Module
+    """Without values; peft's wrapper where the folder holds an adapter."""
+    config: PreTrainedConfig
+    task: str
+    """``causal-lm``, ``masked-lm``, ``sequence-classification``, or ``none`` for a body without a head."""
+    has_adapter: bool = False
+
+    @property
+    def name(self) -> str:
+        """The class of the model, without its adapter."""
+        inner: Any = self.model
+        return type(inner.get_base_model() if self.has_adapter else inner).__name__
+
+
+def outline(spec: str, *, task: str | None = None, revision: str | None = None) -> Outline:
+    """Build a model from its configuration alone.
+
+    Args:
+        spec: ``new:FAMILY[,key=value,...]``; a folder with ``config.json`` or ``adapter_config.json``; or a Hub id,
+            looked up in the local cache first.
+        task: One of ``Outline.task``; ``None`` takes the class that the configuration names, else the language task
+            of the family.
+        revision: Branch, tag or commit of a Hub id.
+
+    Returns:
+        The model in eval mode.
+
+    Raises:
+        ModelError: A spec, folder or configuration that cannot be used.
+        NetworkError: A Hub id that is neither cached nor to be downloaded.
+    """
+    if task is not None and task not in _CLASSES:
+        raise ModelError(f"task is {task!r}{nearest_name(task, _CLASSES)}")
+    folder = Path(spec).expanduser()
+    if not spec.startswith("new:") and (folder / "adapter_config.json").is_file():
+        return _with_adapter(folder, task)
+    with _quiet():
+        config = _configuration(spec, folder, revision)
+        chosen = task or _task_named(config) or _task_of_family(config)
+        # Attention is said here, because a configuration may ask for kernels that would be downloaded and run.
+        with torch.device("meta"):
+            model: nn.Module = _call_loader(
+                lambda: _CLASSES[chosen].from_config(config, attn_implementation="eager", trust_remote_code=False),
+                f"model {spec!r}",
+                chosen,
+            )
+    return Outline(model.eval(), config, chosen)
+
+
+def _configuration(spec: str, folder: Path, revision: str | None) -> PreTrainedConfig:
+    if spec.startswith("new:"):
+        return new_config(spec)
+
+    def read(name: str, **options: Any) -> Callable[[], PreTrainedConfig]:
+        return lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+
+    config: PreTrainedConfig
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+            raise ModelError(f"The folder {spec} has no config.json, so it describes no model; it holds: {names}")
+        config = _call_loader(read(str(folder), local_files_only=True), f"folder {spec}")
+        return config
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", spec):
+        raise ModelError(f"The model {spec!r} is no existing folder and no Hub id (NAME or OWNER/NAME)")
+    where = f"Hub model {spec!r}"
+    try:
+        config = _call_loader(read(spec, revision=revision, local_files_only=True), where)
+    except NetworkError:
+        if huggingface_hub.constants.HF_HUB_OFFLINE or not _hub_answers():
+            raise NetworkError(
+                f"The configuration of {spec!r} is neither in a folder here nor in the local cache, and the Hub cannot "
+                f"be asked. Give a folder that holds its config.json; weights are not needed"
+            ) from None
+        config = _call_loader(read(spec, revision=revision), where)
+    return config
+
+
+def _task_named(config: PreTrainedConfig) -> str | None:
+    """The task whose class the configuration names."""
+    for name in config.architectures or ():
+        for task, automatic in _CLASSES.items():
+            found = automatic._model_mapping.get(type(config), None)
+            classes = found if isinstance(found, tuple) else (found,)
+            if name in (known.__name__ for known in classes if known is not None):
+                return task
+    return None
+
+
+def _task_of_family(config: PreTrainedConfig) -> str:
+    """The language task of a family; encoders have a causal class too, which nobody means."""
+    is_encoder = getattr(config, "is_decoder", None) is False and not config.is_encoder_decoder
+    tasks = [task for task in _CLASSES if task != "causal-lm" or not is_encoder]
+    return next((task for task in tasks if type(config) in _CLASSES[task]._model_mapping), "none")
+
+
+def _with_adapter(folder: Path, task: str | None) -> Outline:
+    """The base that an adapter names, with the adapter around it."""
+    from peft import PeftConfig, get_peft_model
+
+    settings: Any = _call_loader(lambda: PeftConfig.from_pretrained(str(folder)), f"folder {folder}")
+    settings.inference_mode = False  # as every saved adapter says; then nothing in it would be trainable
+    asked = settings.base_model_name_or_path
+    if not asked:
+        stored = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        raise ModelError(
+            f"The adapter {folder} names no base model ({stored.get('peft_type', 'no peft_type')}); write "
+            f"base_model_name_or_path into its adapter_config.json"
+        )
+    try:
+        base = outline(asked, task=task, revision=settings.revision)
+    except (ModelError, NetworkError) as error:
+        raise type(error)(f"The adapter {folder} is for base model {asked!r}: {error}") from error
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft asks for names that transformers is about to change
+        model = _call_loader(
+            lambda: get_peft_model(base.model, settings, low_cpu_mem_usage=True), f"adapter {folder}", base.task
+        )
+    return Outline(model.eval(), base.config, base.task, has_adapter=True)
