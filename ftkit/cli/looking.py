@@ -152,9 +152,9 @@ def perturb(
 
 
 def _run(start: Callable[[], None]) -> None:
-    from ftkit.config.launch import configure_output, report_errors
+    """Leave with the exit code of ``start``; warnings go where Python puts them, so that the output is the result."""
+    from ftkit.config.launch import report_errors
 
-    configure_output()
     sys.exit(report_errors(start))
 
 
@@ -207,7 +207,7 @@ def _show(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequenc
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 200  # nothing is cut off in a file
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=any(headings))
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:

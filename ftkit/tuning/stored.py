@@ -70,7 +70,8 @@ class StoredTensors:
                 except (SafetensorError, OSError) as error:
                     raise ModelError(f"{path} cannot be read: {error}") from error
             stored = [(file, name) for file in opened for name in file.keys()]  # noqa: SIM118 (a file is no mapping)
-            for file, name in sorted(stored, key=lambda item: (self._name(item[1]) != item[1], item[1])):
+            # A tensor that bears its own name comes before another name of the same one.
+            for file, name in sorted(stored, key=lambda item: (self._name(item[1]) != self._below(item[1]), item[1])):
                 self._add(file, name)
             self._stack = stack.pop_all()
         return self
@@ -88,11 +89,13 @@ class StoredTensors:
             other, other_stored = self._source[name]
             if same_bits(file.get_tensor(stored), other.get_tensor(other_stored)):
                 return
-            name = stored.removeprefix(self._prefix)
+            name = self._below(stored)
         self._source[name] = (file, stored)
 
     def _name(self, stored: str) -> str:
-        name = self._pieces[stored][0].name if stored in self._pieces else stored
+        return self._below(self._pieces[stored][0].name if stored in self._pieces else stored)
+
+    def _below(self, name: str) -> str:
         return name.removeprefix(self._prefix)
 
     @property
@@ -147,7 +150,7 @@ def _files(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             try:
                 files = {*json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values()}
-            except (ValueError, KeyError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ModelError(f"{folder / name} cannot be read: {error!r}") from error
             return [folder / Path(file).name for file in sorted(files)]  # a name is no path out of the folder
     found = [folder / name for name in _FILES if (folder / name).is_file()]
