@@ -7,37 +7,24 @@ Enough to count, to show shapes and to try selectors, for models of any size and
 """
 
 import json
-import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ftkit.errors import ModelError, NetworkError, nearest_name
 from ftkit.models.families import new_config
-from ftkit.models.loading import _call_loader, _hub_answers, _quiet
+from ftkit.models.loading import _call_loader, _from_hub, _quiet
+from ftkit.models.tasks import TASKS, reads_both_ways
+from ftkit.models.trust import drop_foreign_settings, is_local
 
 __all__ = ["Outline", "outline"]
 
-_CLASSES: dict[str, Any] = {
-    "causal-lm": AutoModelForCausalLM,
-    "masked-lm": AutoModelForMaskedLM,
-    "sequence-classification": AutoModelForSequenceClassification,
-    "none": AutoModel,
-}
+_CLASSES: dict[str, Any] = {**TASKS, "none": AutoModel}
 
 
 @dataclass(frozen=True)
@@ -77,13 +64,11 @@ def outline(spec: str, *, task: str | None = None, revision: str | None = None) 
     """
     if task is not None and task not in _CLASSES:
         raise ModelError(f"task is {task!r}{nearest_name(task, _CLASSES)}")
-    folder = Path(spec).expanduser()
-    if not spec.startswith("new:") and (folder / "adapter_config.json").is_file():
-        return _with_adapter(folder, task)
+    if not spec.startswith("new:") and (Path(spec).expanduser() / "adapter_config.json").is_file():
+        return _with_adapter(Path(spec).expanduser(), task)
     with _quiet():
-        config = _configuration(spec, folder, revision)
+        config = _configuration(spec, revision)
         chosen = task or _task_named(config) or _task_of_family(config)
-        # Attention is said here, because a configuration may ask for kernels that would be downloaded and run.
         with torch.device("meta"):
             model: nn.Module = _call_loader(
                 lambda: _CLASSES[chosen].from_config(config, attn_implementation="eager", trust_remote_code=False),
@@ -93,33 +78,30 @@ def outline(spec: str, *, task: str | None = None, revision: str | None = None) 
     return Outline(model.eval(), config, chosen)
 
 
-def _configuration(spec: str, folder: Path, revision: str | None) -> PreTrainedConfig:
+def _configuration(spec: str, revision: str | None) -> PreTrainedConfig:
     if spec.startswith("new:"):
         return new_config(spec)
 
-    def read(name: str, **options: Any) -> Callable[[], PreTrainedConfig]:
-        return lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
-
-    config: PreTrainedConfig
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
-            raise ModelError(f"The folder {spec} has no config.json, so it describes no model; it holds: {names}")
-        config = _call_loader(read(str(folder), local_files_only=True), f"folder {spec}")
+    def read(where: str, options: dict[str, Any], name: str = spec) -> PreTrainedConfig:
+        config: PreTrainedConfig = _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+        drop_foreign_settings(config)
         return config
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", spec):
-        raise ModelError(f"The model {spec!r} is no existing folder and no Hub id (NAME or OWNER/NAME)")
-    where = f"Hub model {spec!r}"
-    try:
-        config = _call_loader(read(spec, revision=revision, local_files_only=True), where)
-    except NetworkError:
-        if huggingface_hub.constants.HF_HUB_OFFLINE or not _hub_answers():
-            raise NetworkError(
-                f"The configuration of {spec!r} is neither in a folder here nor in the local cache, and the Hub cannot "
-                f"be asked. Give a folder that holds its config.json; weights are not needed"
-            ) from None
-        config = _call_loader(read(spec, revision=revision), where)
+
+    options = {"trust_remote_code": False}
+    if is_local(spec):
+        return read(f"folder {spec}", options, str(_described_folder(spec)))
+    config: PreTrainedConfig = _from_hub(spec, read, {**options, "revision": revision})
     return config
+
+
+def _described_folder(spec: str) -> Path:
+    folder = Path(spec).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"The model folder {spec} does not exist. Check the path (it counts from {Path.cwd()}).")
+    if not (folder / "config.json").is_file():
+        names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        raise ModelError(f"The folder {spec} has no config.json, so it describes no model; it holds: {names}")
+    return folder
 
 
 def _task_named(config: PreTrainedConfig) -> str | None:
@@ -134,10 +116,9 @@ def _task_named(config: PreTrainedConfig) -> str | None:
 
 
 def _task_of_family(config: PreTrainedConfig) -> str:
-    """The language task of a family; encoders have a causal class too, which nobody means."""
-    is_encoder = getattr(config, "is_decoder", None) is False and not config.is_encoder_decoder
-    tasks = [task for task in _CLASSES if task != "causal-lm" or not is_encoder]
-    return next((task for task in tasks if type(config) in _CLASSES[task]._model_mapping), "none")
+    """The language task of a family, where it has one."""
+    task = "masked-lm" if reads_both_ways(config) else "causal-lm"
+    return task if type(config) in TASKS[task]._model_mapping else "none"
 
 
 def _with_adapter(folder: Path, task: str | None) -> Outline:

@@ -177,3 +177,10 @@ def test_transformers_reads_what_was_compared(saved):
     model = GPT2LMHeadModel.from_pretrained(saved)
     stored = {change.name for change in diff_folders(saved, saved).changes}
     assert stored == {name.removeprefix("transformer.") for name, _ in model.named_parameters()}
+
+
+def test_an_encoder_is_verified_by_its_masked_head(tmp_path):
+    save_model(load_model("new:bert", task="masked-lm"), None, tmp_path / "bert")
+    found = verify_folders(tmp_path / "bert", tmp_path / "bert")
+    assert found.equal
+    assert found.logits_difference == 0.0
