@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ftkit.config import TrainingSettings, launch
+from ftkit.config import AdapterSettings, TrainingSettings, launch
 from ftkit.config.settings import Problem
 
 
-class ImitateSettings(TrainingSettings):
+class ImitateSettings(AdapterSettings):
     """Style transfer: the shared settings, the texts to imitate, and the judge."""
 
     FAST = {
@@ -105,9 +105,9 @@ def main(settings: ImitateSettings) -> None:
     from ftkit.models import check_positions, check_vocabulary, load_model, reload_difference, save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import load_texts, prepare_base
+    from ftkit.studies import base_of_adapters, load_texts, prepare_base
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
-    from ftkit.tuning import check_tuning
+    from ftkit.tuning import attach_adapter, check_adapter, check_tuning
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -127,7 +127,7 @@ def main(settings: ImitateSettings) -> None:
                 base_source.model,
                 seed=settings.seed,
                 vocab_size=len(tokenizer),
-                max_positions=settings.window_tokens,
+                max_positions=settings.window_tokens + settings.extra_positions,
                 revision=settings.revision,
                 trust_remote_code=settings.trust_remote_code,
                 allow_pickle=settings.allow_pickle,
@@ -136,12 +136,16 @@ def main(settings: ImitateSettings) -> None:
         base = new_model()
         check_vocabulary(base, tokenizer)
         trainable = check_tuning(base, settings)
+        adapted = settings.peft != "none"
+        if adapted:
+            check_adapter(base, settings)
+            place = base_of_adapters(base, tokenizer, base_source.model, settings, run)
 
         # What the base writes: to teach the judges, to test them, and as the floor; no passage serves twice.
         others = general or texts
         neutral = tokenize_texts([piece for text in others.values() for piece in text.heldout], tokenizer)
         writer = PassageWriter(tokenizer, neutral, settings.passage_chars, PRESETS[settings.sampling])
-        writer.check(base)
+        writer.check(base, settings.extra_positions)
         n, chars = settings.num_passages, settings.passage_chars
         floor, taught = writer.write(base, n, settings.seed), writer.write(base, 3 * n, settings.seed + 1)
 
@@ -154,7 +158,8 @@ def main(settings: ImitateSettings) -> None:
         if general:
             classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
             classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
-        check_positions(base, settings.window_tokens, "window_tokens")
+        both = "window_tokens and virtual_tokens together" if settings.extra_positions else "window_tokens"
+        check_positions(base, settings.window_tokens + settings.extra_positions, both)
         for name, text in texts.items():
             check_heldout(name, tokenize_texts(text.heldout, tokenizer), settings.window_tokens, real[name])
         panel = seat_panel(classes, list(texts), settings, run)
@@ -163,7 +168,7 @@ def main(settings: ImitateSettings) -> None:
         for name, text in texts.items():
             if run.sealed(name):
                 continue
-            model = new_model()
+            model: Any = attach_adapter(new_model(), settings, base=place) if adapted else new_model()
             train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
             source = TokenWindows(train, settings.window_tokens, settings.seed)
 

@@ -7,9 +7,10 @@ file and line, before any heavy library is imported.
 from ftkit.config.catalogue import Entry, find_config, find_recipe, list_entries
 from ftkit.config.launch import launch
 from ftkit.config.resolve import Resolved, resolve
-from ftkit.config.settings import Settings, TrainingSettings, tiny_of
+from ftkit.config.settings import AdapterSettings, Settings, TrainingSettings, tiny_of
 
 __all__ = [
+    "AdapterSettings",
     "Entry",
     "Resolved",
     "Settings",

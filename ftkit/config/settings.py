@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Problem", "Settings", "TrainingSettings", "tiny_of"]
+__all__ = ["AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
 
 _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9_]{8,}")
 
@@ -225,3 +225,52 @@ class TrainingSettings(Settings):
             fast["tokenizer"] = None
         fast.setdefault("model", tiny_of(str(values.get("model", cls.model_fields["model"].default))))
         return fast
+
+
+class AdapterSettings(TrainingSettings):
+    """What recipes can be told that train a model from elsewhere, whole or through an adapter."""
+
+    peft: Literal["none", "lora", "dora", "rslora", "ia3", "prefix", "prompt", "bias", "tokens"] = "none"
+    """Adapter to train instead of the model's own weights (see docs/adapters.md); none trains those."""
+    lora_r: int = Field(default=8, ge=1)
+    """Rank of lora, dora and rslora."""
+    lora_alpha: float = Field(default=16, gt=0)
+    """Scale of lora and dora is lora_alpha / lora_r, of rslora lora_alpha / sqrt(lora_r)."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the adapters of lora, dora and rslora."""
+    lora_target_modules: str | list[str] = "all-linear"
+    """Linear maps to adapt: all-linear, selectors (attention.q,mlp), or names of modules (c_attn)."""
+    virtual_tokens: int = Field(default=20, ge=1)
+    """Positions that prefix and prompt learn; they take as many from the model's context."""
+    trainable_tokens: list[int] = []
+    """Ids of the tokens whose embeddings the method tokens trains."""
+
+    @property
+    def extra_positions(self) -> int:
+        """Positions before the first token of a window."""
+        return self.virtual_tokens if self.peft in ("prefix", "prompt") else 0
+
+    def problems(self) -> list[Problem]:
+        """Adapter settings without effect, and what cannot go together."""
+        found = super().problems()
+        lora = ("lora", "dora", "rslora")
+        serves: dict[str, tuple[str, ...]] = dict.fromkeys(
+            ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"), lora
+        )
+        serves |= {"virtual_tokens": ("prefix", "prompt"), "trainable_tokens": ("tokens",)}
+        for name, methods in serves.items():
+            if self.differs(name) and self.peft not in methods:
+                text = f"has no effect with peft: {self.peft}; set peft to {' or '.join(methods)}, or leave it out"
+                found.append((name, text))
+        if self.peft == "none":
+            return found
+        if self.optimizer == "muon":
+            text = f"muon is for whole matrices and does not go with peft: {self.peft}; set optimizer: adamw"
+            found.append(("optimizer", text))
+        for name in ("train", "freeze", "freeze_until", "freeze_from", "thaw_every"):
+            if self.differs(name):
+                found.append((name, f"and peft: {self.peft} exclude each other: with an adapter, only that changes"))
+        ids = self.trainable_tokens
+        if self.peft == "tokens" and not 0 < len(set(ids)) == len(ids):
+            found.append(("trainable_tokens", f"are {ids}; peft: tokens needs one id or more, each once"))
+        return found

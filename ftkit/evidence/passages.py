@@ -40,13 +40,18 @@ class PassageWriter:
         """Tokens to generate so that a passage is long enough, from the tokens that real text needs."""
         return math.ceil(self.characters * self.starts.num_tokens / self.starts.num_bytes * _SPARE) + 4
 
-    def check(self, model: PreTrainedModel) -> None:
+    def check(self, model: PreTrainedModel, taken: int = 0) -> None:
         """Refuse passages that do not fit into a model's positions.
+
+        Args:
+            model: A causal language model.
+            taken: Positions that an adapter will take.
 
         Raises:
             ConfigError: With both numbers and the longest passage that fits.
         """
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        limit = limit and limit - taken
         if limit and self.new_tokens + 1 > limit:
             fits = int((limit - 5) / self.new_tokens * self.characters)
             raise ConfigError(

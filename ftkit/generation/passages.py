@@ -1,7 +1,9 @@
 """Passages from prompts or random starts: left padding, mask, pad id and forbidden ids are set here, once."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ftkit.errors import ModelError
 from ftkit.generation.sampling import PRESETS, Sampling
+from ftkit.models import virtual_tokens
 
 __all__ = ["Passage", "generate_passages", "random_starts"]
 
@@ -53,6 +56,14 @@ def _forbidden(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampl
     return sorted(id_ for id_ in forbidden if id_ < rows)
 
 
+def _parts(rows: list[list[int]], batch_rows: int, one_width: bool) -> Iterator[list[list[int]]]:
+    """Rows that are decoded together; of one width where padding would come between virtual tokens and text, because
+    peft then counts it as positions."""
+    for _, run in groupby(rows, key=len if one_width else lambda row: 0):
+        together = list(run)
+        yield from (together[first : first + batch_rows] for first in range(0, len(together), batch_rows))
+
+
 @torch.inference_mode()
 def generate_passages(
     model: PreTrainedModel,
@@ -92,6 +103,7 @@ def generate_passages(
         )
     rows = [row or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else pad_id] for row in rows]
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = limit and limit - virtual_tokens(model)
     longest = max((len(row) for row in rows), default=0)
     if limit and longest + new_tokens > limit:
         raise ModelError(
@@ -115,10 +127,11 @@ def generate_passages(
     was_training = model.training
     model.eval()
     passages = []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), warnings.catch_warnings():
+        # peft drops the position ids that transformers computed, which are right without padding.
+        warnings.filterwarnings("ignore", message="Position ids are not supported for parameter efficient tuning")
         torch.manual_seed(seed)
-        for first in range(0, len(rows), batch_rows):
-            part = rows[first : first + batch_rows]
+        for part in _parts(rows, batch_rows, one_width=virtual_tokens(model) > 0):
             width = max(len(row) for row in part)
             input_ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in part], device=device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=device)

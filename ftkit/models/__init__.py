@@ -5,6 +5,7 @@ Importing this package registers the own models with the Auto classes of transfo
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from ftkit.models.adapter_files import BaseRecord, is_adapter, virtual_tokens
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
@@ -25,6 +26,7 @@ from ftkit.models.state_dicts import load_state_dict, save_state_dict
 __all__ = [
     "FAMILIES",
     "GROUPS",
+    "BaseRecord",
     "Family",
     "FtkitGPT2Attention",
     "FtkitGPT2Block",
@@ -42,6 +44,7 @@ __all__ = [
     "check_positions",
     "check_vocabulary",
     "from_hf_gpt2",
+    "is_adapter",
     "load_model",
     "load_state_dict",
     "reload_difference",
@@ -49,6 +52,7 @@ __all__ = [
     "save_state_dict",
     "task_of",
     "to_hf_gpt2",
+    "virtual_tokens",
 ]
 
 AutoConfig.register(FtkitGPT2Config.model_type, FtkitGPT2Config, exist_ok=True)

@@ -27,6 +27,14 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError, nearest_name
+from ftkit.models.adapter_files import (
+    is_adapter,
+    is_adapter_folder,
+    load_adapter,
+    save_adapter,
+    task_of_adapter,
+    virtual_tokens,
+)
 from ftkit.models.families import new_config
 from ftkit.models.tasks import TASKS, check_direction, reads_both_ways
 from ftkit.models.trust import checked_folder, drop_foreign_settings, is_local
@@ -56,7 +64,8 @@ def load_model(
 
     Args:
         spec: ``new:FAMILY[,key=value,...]`` for random weights, where FAMILY is a key of ``FAMILIES`` and each key a
-            field of its configuration; or a folder; or a Hub id, looked up in the local cache first.
+            field of its configuration; or a folder, also one that holds an adapter; or a Hub id, looked up in the local
+            cache first.
         task: ``causal-lm``, ``masked-lm`` or ``sequence-classification``.
         seed: Draws all new weights; the caller's random state is left as it was.
         vocab_size: Rows of the embedding of a ``new:`` model, at least the tokenizer's ids; ``None`` means 256. A
@@ -74,7 +83,7 @@ def load_model(
             code in it does not run.
 
     Returns:
-        The model on the CPU.
+        The model on the CPU; for a folder with an adapter peft's model around the base that the folder names.
 
     Raises:
         ModelError: A spec, folder or architecture that cannot be used, or weights that are missing, left over or of
@@ -86,6 +95,16 @@ def load_model(
         raise ModelError(f"task is {task!r}{nearest_name(task, TASKS)}")
     if labels is not None:
         _check_labels(labels, task)
+    if is_adapter_folder(spec):
+
+        def load_base(base: str, **found: Any) -> PreTrainedModel:
+            return load_model(
+                base, task=task, seed=seed, attn_implementation=attn_implementation,
+                trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, **found,
+            )  # fmt: skip
+
+        adapted: Any = load_adapter(spec, task, load_base)
+        return adapted  # type: ignore[no-any-return]
     options = {
         "attn_implementation": attn_implementation,
         "trust_remote_code": trust_remote_code,  # never None, which would ask on the terminal
@@ -153,9 +172,12 @@ def check_positions(model: PreTrainedModel, tokens: int, setting: str) -> None:
         ModelError: With both numbers.
     """
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if limit and tokens > limit:
+    before = virtual_tokens(model)
+    if limit and tokens + before > limit:
+        taken = f", {before} of them virtual tokens" if before else ""
         raise ModelError(
-            f"{setting} is {tokens}, but the model has {limit} positions; set {setting} to {limit} or less"
+            f"{setting} is {tokens}, but the model has {limit} positions{taken}; set {setting} to {limit - before} or"
+            " less"
         )
 
 
@@ -196,8 +218,13 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
     Raises:
         ModelError: A folder that cannot be loaded whole.
     """
-    path = checked_folder(os.fspath(folder))
     options = {"attn_implementation": model.config._attn_implementation}
+    if is_adapter(model):
+        # A base with code of its own needs that code again; it runs in this process already.
+        foreign = type(model.get_base_model()).__module__.startswith("transformers_modules")  # type: ignore[operator]
+        adapted = load_model(os.fspath(folder), task=task_of_adapter(model), trust_remote_code=foreign, **options)
+        return _logit_difference(model, adapted, input_ids)
+    path = checked_folder(os.fspath(folder))
     with _quiet(), _seeded(0):
         again = _call_loader(
             lambda: type(model).from_pretrained(
@@ -213,12 +240,20 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
     reloaded, info = again
     if problems := _weight_problems(info, set(info["missing_keys"]), set(info["unexpected_keys"])):
         raise ModelError(f"The folder {folder} does not hold this model: {problems}.")
+    return _logit_difference(model, reloaded, input_ids)
+
+
+def _logit_difference(model: PreTrainedModel, reloaded: Any, input_ids: Tensor) -> float:
+    """The largest absolute difference, infinity where a logit is not finite."""
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            logits = model(input_ids=input_ids.to(model.device)).logits
-            logits_again = reloaded.to(model.device)(input_ids=input_ids.to(model.device)).logits
+            inputs = {"input_ids": input_ids.to(model.device)}
+            if is_adapter(model):  # a classifier behind a prompt sees no ids, so it asks the mask where a row ends
+                inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            logits = model(**inputs).logits
+            logits_again = reloaded.to(model.device)(**inputs).logits
     finally:
         model.train(was_training)
     difference = float((logits - logits_again).abs().max())
@@ -231,7 +266,8 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: str | os.PathLike
     Both are written beside the target first; a model folder that is there is replaced with one rename.
 
     Args:
-        model: Any model with ``save_pretrained``; weights are written as safetensors.
+        model: Any model with ``save_pretrained``; weights are written as safetensors, of a model with an adapter only
+            the adapter, with the name and hash of its base.
         tokenizer: Its tokenizer, or ``None``.
         folder: The target; its parents are created.
 
@@ -254,7 +290,10 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: str | os.PathLike
     try:
         fresh.mkdir()  # inside the private folder, but with the permissions a user's folder has
         with _quiet():
-            model.save_pretrained(fresh)
+            if is_adapter(model):
+                save_adapter(model, fresh, target)  # type: ignore[arg-type]
+            else:
+                model.save_pretrained(fresh)
             if tokenizer is not None:
                 tokenizer.save_pretrained(fresh)
         if target.exists():

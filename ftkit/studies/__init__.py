@@ -1,6 +1,6 @@
 """What recipes share: their texts, bases that another recipe makes once, what a model learns, and how it is judged."""
 
-from ftkit.studies.bases import Base, prepare_base
+from ftkit.studies.bases import Base, base_of_adapters, prepare_base
 from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.subjects import Subject, prepare_subject
 from ftkit.studies.texts import Text, load_texts
@@ -11,6 +11,7 @@ __all__ = [
     "Subject",
     "Text",
     "WritingTask",
+    "base_of_adapters",
     "language_task",
     "load_texts",
     "prepare_base",

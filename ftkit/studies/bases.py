@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftkit.config import find_config, resolve
@@ -17,9 +18,11 @@ from ftkit.config.launch import main_settings
 from ftkit.config.resolve import Flags
 from ftkit.data import cache_dir
 from ftkit.errors import ConfigError
+from ftkit.models import save_model
+from ftkit.runs import RunFolder
 from ftkit.studies.texts import Text, load_texts
 
-__all__ = ["Base", "prepare_base"]
+__all__ = ["Base", "base_of_adapters", "prepare_base"]
 
 _logger = logging.getLogger("ftkit.studies")
 
@@ -64,3 +67,21 @@ def prepare_base(model: str) -> Base:
         _logger.info("base model: %s, %s", path.stem, "going on with it" if started else "made once, then reused")
         module.main(settings.model_copy(update={"output_dir": str(folder), "resume": started}))
     return Base(str(folder / "models" / "model"), texts)
+
+
+def base_of_adapters(base: Any, tokenizer: Any, model: str, settings: Any, run: RunFolder) -> str:
+    """Where the adapters of a run will find their base.
+
+    Args:
+        base: The base in memory.
+        tokenizer: Its tokenizer.
+        model: A folder, a Hub id or ``new:...``.
+        settings: ``allow_pickle`` is read.
+        run: Its folder keeps, as ``models/base``, what nobody else keeps as it is needed: random weights, bases from
+            the cache, pickled ones. So a run that is moved or packed still loads.
+    """
+    if not (model.startswith("new:") or settings.allow_pickle or Path(model).is_relative_to(cache_dir())):
+        return model
+    if run.is_main and not run.model("base").exists():
+        save_model(base, tokenizer, run.model("base"))
+    return str(run.model("base"))

@@ -24,11 +24,12 @@ from transformers import PreTrainedModel
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
+from ftkit.models import is_adapter
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.memory import peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective
-from ftkit.tuning import build_optimizers, freeze, learning_rate_factor
+from ftkit.tuning import build_optimizers, check_adapter_gradients, freeze, learning_rate_factor
 
 __all__ = ["Engine", "StepRecord", "make_accelerator"]
 
@@ -119,10 +120,26 @@ class Engine:
     # -- the state that a checkpoint holds --------------------------------------------------------------------------
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """Parameters and persistent buffers by name, a shared tensor once."""
+        """Parameters and persistent buffers by name, a shared tensor once; of a model with an adapter the adapter's."""
         named = dict(self.model.named_parameters())
+        if is_adapter(self.model):
+            return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         persistent = self.model.state_dict().keys()
         return named | {name: buffer for name, buffer in self.model.named_buffers() if name in persistent}
+
+    @property
+    def _adapter_checked_at(self) -> int:
+        """When every tensor of an adapter must have had a gradient; single tokens may be rare in the text."""
+        if not is_adapter(self.model) or self.settings.max_steps < 2:
+            return 0
+        rare = getattr(self.model.peft_config["default"], "trainable_token_indices", None)
+        return self.settings.max_steps if rare else 2
+
+    @property
+    def _base_sha256(self) -> str | None:
+        """What an adapter stands on; its checkpoints do not hold it."""
+        record: Any = getattr(self.model, "base_record", None)
+        return record.sha256 if record else None
 
     def _resume(self) -> None:
         path = self.checkpoints.newest_valid() if self.checkpoints else None
@@ -130,6 +147,8 @@ class Engine:
             return
         inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
         state = self.checkpoints.load(path, self._tensors(), inner)
+        if state.get("base") != self._base_sha256:
+            raise CheckpointError(f"{path}: its adapter was trained on another base than this run would go on with")
         if state["fingerprint"] != self.source.fingerprint:
             raise CheckpointError(
                 f"{path}: was trained on other data than this run would go on with "
@@ -149,6 +168,8 @@ class Engine:
         self._check_finite()
         if self.checkpoints and self.accelerator.is_main_process:
             state: dict[str, Any] = {"fingerprint": self.source.fingerprint}
+            if self._base_sha256:
+                state["base"] = self._base_sha256
             if (scaler := self.accelerator.scaler) is not None:
                 state["scaler"] = scaler.state_dict()
             inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
@@ -217,6 +238,8 @@ class Engine:
         settings = self.settings
         while self.step < settings.max_steps:
             record = self._update()
+            if self.step == self._adapter_checked_at:
+                check_adapter_gradients(self.model, [getattr(o, "optimizer", o) for o in self.optimizers])
             if self.step == settings.max_steps or self.step % settings.eval_steps == 0:
                 self._check_finite()
             yield record

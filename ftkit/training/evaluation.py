@@ -72,6 +72,7 @@ def held_out_loss(
         inputs_BT, targets_BT, asked_Bn = _questions(windows.batch(chosen[part]), chosen[part], masking)
         options = {} if masking else {"use_cache": False}
         logits_BTV = model(input_ids=inputs_BT.to(device), **options).logits
+        logits_BTV = logits_BTV[:, -targets_BT.shape[1] :]  # after any virtual tokens
         loss_BT = F.cross_entropy(
             logits_BTV.float().transpose(1, 2), targets_BT.to(device), ignore_index=IGNORED, reduction="none"
         )

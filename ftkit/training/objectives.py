@@ -57,8 +57,9 @@ def next_token_targets(labels_BT: torch.Tensor) -> torch.Tensor:
 
 def _next_token_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    logits_BTV = model(**inputs, use_cache=False).logits
     targets_BT = next_token_targets(batch["labels"])
+    # Prompt tuning gives logits for its virtual tokens too, which come first.
+    logits_BTV = model(**inputs, use_cache=False).logits[:, -targets_BT.shape[1] :]
     return F.cross_entropy(
         logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"
     )

@@ -1,5 +1,13 @@
 """What may change and how: groups and selectors, freezing and its proof, optimizers, rates and schedules."""
 
+from ftkit.tuning.adapters import (
+    adapter_targets,
+    attach_adapter,
+    check_adapter,
+    check_adapter_gradients,
+    merge_adapter,
+    predicted_trainable,
+)
 from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
 from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
@@ -20,14 +28,20 @@ __all__ = [
     "Piece",
     "Selection",
     "Watch",
+    "adapter_targets",
+    "attach_adapter",
     "build_optimizers",
+    "check_adapter",
+    "check_adapter_gradients",
     "check_tuning",
     "freeze",
     "learning_rate_factor",
     "matrices_of_blocks",
+    "merge_adapter",
     "movement",
     "parameter_table",
     "peak_rates",
+    "predicted_trainable",
     "select",
     "snapshot",
     "trainable_selection",

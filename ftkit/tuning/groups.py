@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ftkit.errors import ConfigError, nearest_name
-from ftkit.models import FAMILIES, GROUPS, Fused
+from ftkit.models import FAMILIES, GROUPS, Fused, is_adapter
 
 __all__ = ["ParameterGroups", "Piece", "Selection", "select", "trainable_selection"]
 
@@ -87,7 +87,7 @@ class ParameterGroups:
 
     def __init__(self, model: nn.Module) -> None:
         wrapper: Any = model
-        inner = wrapper.get_base_model() if hasattr(model, "peft_config") else model
+        inner = wrapper.get_base_model() if is_adapter(model) else model
         self.family = str(getattr(getattr(inner, "config", None), "model_type", type(inner).__name__))
         self._base_prefix = f"{getattr(inner, 'base_model_prefix', '')}."
         self._has_adapter = inner is not model
@@ -120,7 +120,9 @@ class ParameterGroups:
 
     def _pieces(self, names: list[str], parameter: nn.Parameter) -> Iterable[Piece]:
         part, layer = self._part(names[0])
-        others = tuple(str(other) for other in (self._part(name)[0] for name in names[1:]) if other != part)
+        others = tuple(
+            str(other) for other in (self._part(name)[0] for name in names[1:]) if other not in (part, "other")
+        )
         dim = min(part.output_dim, parameter.ndim - 1) if isinstance(part, Fused) else 0
         size = parameter.shape[dim] if parameter.ndim else 1
         if not isinstance(part, Fused):

@@ -5,11 +5,14 @@ be bit-identical afterwards, every group that could change must have changed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ftkit.models import is_adapter, virtual_tokens
+from ftkit.tuning.adapters import merge_adapter
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection
 
 __all__ = ["GroupMovement", "Movement", "movement", "snapshot"]
@@ -70,8 +73,11 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
         trainable: What was allowed to change; ``None`` means everything.
 
     Returns:
-        Relative change overall, for each tensor and for each group, with the proof that the rest did not change.
+        Relative change overall, for each tensor and for each group, with the proof that the rest did not change. Of a
+        model with an adapter: what the adapter changes in effect, and the proof that the base under it is as it was.
     """
+    if is_adapter(model):
+        return _adapted(before, model)
     groups = ParameterGroups(model)
     allowed = groups.all if trainable is None else trainable
     now = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -105,6 +111,26 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
         leaks=tuple(leaks),
         still=tuple(dict.fromkeys(row.group for row in rows if row.trainable and row.group not in moved)),
     )
+
+
+def _adapted(before: Mapping[str, Tensor], model: nn.Module) -> Movement:
+    """What an adapter does to the weights; virtual tokens, which are no weights, come from zero."""
+    wrapped: Any = model
+    groups = ParameterGroups(model)
+    frozen = {
+        name: parameter.detach().cpu()
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad and groups.plain_name(name) in before
+    }
+    leaks = tuple(name for name, now in frozen.items() if not _identical(before[groups.plain_name(name)], now))
+    if virtual_tokens(model):
+        encoder = wrapped.prompt_encoder
+        effect = movement({name: torch.zeros_like(tensor) for name, tensor in encoder.named_parameters()}, encoder)
+        rows = tuple(replace(row, group="adapter") for row in effect.groups)
+    else:
+        effect = movement(before, merge_adapter(wrapped))
+        rows = tuple(replace(row, trainable=row.parameters if row.relative else 0) for row in effect.groups)
+    return replace(effect, groups=rows, frozen=sum(now.numel() for now in frozen.values()), leaks=leaks, still=())
 
 
 @dataclass

@@ -1,0 +1,305 @@
+"""Adapters on disk: a small folder that names its base, proves that it is that base, and holds only what was trained.
+
+``adapter_config.json`` and ``adapter_model.safetensors`` are peft's own, so peft loads them too; ``base.json`` adds
+what peft leaves out: where the base is (a folder beside the adapter counts from the adapter, so a run may be moved),
+and the SHA-256 of every base tensor that the adapter does not replace. peft is imported when an adapter is in play.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ftkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+
+__all__ = [
+    "BaseRecord",
+    "adapter_tensors",
+    "is_adapter",
+    "is_adapter_folder",
+    "load_adapter",
+    "save_adapter",
+    "task_of_adapter",
+    "virtual_tokens",
+    "wrap",
+]
+
+_CONFIG, _WEIGHTS, _BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
+_TASKS = {"CAUSAL_LM": "causal-lm", "SEQ_CLS": "sequence-classification"}
+_FIELDS = {
+    "LORA": {
+        "r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "bias", "target_modules", "fan_in_fan_out",
+        "modules_to_save", "trainable_token_indices",
+    },
+    "IA3": {"target_modules", "feedforward_modules", "fan_in_fan_out", "modules_to_save"},
+    "PREFIX_TUNING": {
+        "num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules",
+        "encoder_hidden_size", "modules_to_save",
+    },
+    "PROMPT_TUNING": {
+        "num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules",
+        "modules_to_save",
+    },
+}  # fmt: skip
+_SAID_ELSEWHERE = {
+    "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BaseRecord:
+    """What an adapter was trained on; ``base.json``."""
+
+    base: str
+    """A folder or a Hub id; empty for random weights that were never saved."""
+    revision: str | None
+    sha256: str
+    """Of the base's tensors, without those that the adapter replaces."""
+    parameters: int
+    """How many elements that hash is over."""
+    labels: tuple[str, ...] = ()
+    """Names of a classifier's classes."""
+    pad_token_id: int | None = None
+    """Of a classifier, which finds a row's last token with it."""
+
+
+def is_adapter(model: nn.Module) -> bool:
+    """Whether a model is peft's wrapper around another."""
+    return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+
+
+def is_adapter_folder(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds an adapter and no whole model."""
+    path = Path(folder).expanduser()
+    return (path / _CONFIG).is_file() and not (path / "config.json").exists()
+
+
+def virtual_tokens(model: nn.Module) -> int:
+    """Positions that prefix or prompt tuning takes before the first token; 0 for every other model."""
+    configs = getattr(model, "peft_config", {}).values() if is_adapter(model) else ()
+    return max((getattr(config, "num_virtual_tokens", 0) for config in configs), default=0)
+
+
+def task_of_adapter(model: Any) -> str:
+    """What an adapter was made for, as ``load_model`` names it."""
+    return _TASKS[model.peft_config["default"].task_type]
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """Without the warning that peft 0.21 causes by asking transformers 5.23 for a name that goes in version 6."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
+
+
+def wrap(model: PreTrainedModel, config: "PeftConfig", base: str | None, revision: str | None) -> "PeftModel":
+    """Put an adapter around a model and note what the model is.
+
+    Args:
+        model: The base; its parameters are frozen and its modules replaced in place.
+        config: peft's configuration.
+        base: Where the base can be found again; ``None`` takes the folder or Hub id that it was loaded from.
+        revision: Of a Hub id.
+
+    Returns:
+        peft's model, in the mode the base was in, with the record as ``base_record``.
+    """
+    from peft import get_peft_model
+
+    found, parameters = _fingerprint(model, config)
+    classes: Any = model.config.id2label if config.task_type == "SEQ_CLS" else {}
+    record = BaseRecord(
+        str(model.name_or_path if base is None else base), revision, found, parameters,
+        tuple(classes[number] for number in sorted(classes)), getattr(model.config, "pad_token_id", None),
+    )  # fmt: skip
+    training = model.training
+    config.inference_mode = False  # else peft freezes what it loads
+    with _quiet_peft():
+        wrapped: Any = get_peft_model(model, config)
+    for name, parameter in wrapped.named_parameters():
+        if ".original_module." in name:  # peft thaws their biases with bias="all", though nothing reads them
+            parameter.requires_grad_(False)
+    wrapped.train(training)
+    wrapped.base_record = record
+    return wrapped  # type: ignore[no-any-return]
+
+
+def _fingerprint(model: PreTrainedModel, config: Any) -> tuple[str, int]:
+    """SHA-256 and number of elements of what the adapter leaves as it is."""
+    heads = tuple(f".{name}." for name in config.modules_to_save or ())
+    biases = getattr(config, "bias", "none") == "all"
+    digest, count = hashlib.sha256(), 0
+    for name, parameter in sorted(model.named_parameters()):
+        if any(head in f".{name}" for head in heads) or (biases and name.endswith(".bias")):
+            continue
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}\n".encode())
+        digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        count += parameter.numel()
+    return digest.hexdigest(), count
+
+
+def adapter_tensors(model: "PeftModel") -> dict[str, Tensor]:
+    """What belongs to an adapter, under the names that peft gives it in a file."""
+    from peft.utils.save_and_load import get_peft_model_state_dict
+
+    # "auto" would look for the base's config.json, on the Hub if it must.
+    found = get_peft_model_state_dict(model, save_embedding_layers=False)
+    inner = (".original_module.", ".modules_to_save.")  # bias="all" takes the biases of replaced heads with it
+    return {name: tensor for name, tensor in found.items() if not any(part in name for part in inner)}
+
+
+def save_adapter(model: "PeftModel", folder: Path, target: Path) -> None:
+    """Write an adapter.
+
+    Args:
+        model: The adapted model.
+        folder: An empty folder.
+        target: Where that folder will be in the end.
+
+    Raises:
+        ModelError: A base that could not be found again, or tensors that would be lost.
+    """
+    record: BaseRecord | None = getattr(model, "base_record", None)
+    if record is None or not record.base:
+        raise ModelError(
+            f"The adapter cannot be saved to {target}: its base has random weights and no folder. Save the base first,"
+            " load it from there, and attach the adapter to that."
+        )
+    tensors = adapter_tensors(model)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if (kept := sum(tensor.numel() for tensor in tensors.values())) < trained:
+        raise ModelError(f"The adapter for {target} has {trained:,} trained elements, but peft saves {kept:,} of them")
+    record = replace(record, base=_as_seen_from(target, record.base))
+    config = model.peft_config["default"].to_dict()
+    names = ("target_modules", "feedforward_modules", "modules_to_save")  # sets have an order of their own every time
+    config |= {key: sorted(set(config[key])) for key in names if isinstance(config.get(key), set | list)}
+    _write(folder / _CONFIG, {**config, "base_model_name_or_path": record.base, "revision": record.revision})
+    _write(folder / _BASE, asdict(record))
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _as_seen_from(target: Path, base: str) -> str:
+    """A base that lies beside the adapter, from the adapter; any other folder from the root; a Hub id as it is."""
+    path = Path(base).expanduser()
+    if not path.exists():
+        return base
+    path = path.resolve()
+    return f"../{path.name}" if path.parent == target.resolve().parent else str(path)
+
+
+def load_adapter(folder: str, task: str, load_base: Callable[..., PreTrainedModel]) -> "PeftModel":
+    """Load an adapter and its base.
+
+    Args:
+        folder: What ``save_adapter`` wrote.
+        task: What the model shall do; the adapter must have been trained for it.
+        load_base: ``load_model`` for everything else; takes the base and ``revision``, ``labels``.
+
+    Returns:
+        The adapted model in eval mode; its adapter can be trained on.
+
+    Raises:
+        ModelError: Files that are missing, unreadable or pickled, another base than the adapter was trained on, another
+            task, or tensors that do not fit.
+    """
+    path = Path(folder).expanduser()
+    record, config = _read(path, task)
+    place = path / record.base
+    base = load_base(
+        str(place) if place.exists() else record.base, revision=record.revision, labels=list(record.labels) or None
+    )
+    if record.pad_token_id is not None:
+        base.config.pad_token_id = record.pad_token_id
+    try:
+        model = wrap(base, config, str(place.resolve()) if place.exists() else record.base, record.revision)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise ModelError(f"The adapter {folder} does not fit its base {record.base}: {error}") from error
+    found: Any = model.base_record
+    if found.sha256 != record.sha256:
+        raise ModelError(
+            f"The adapter {folder} was trained on a base with {record.parameters:,} parameters and SHA-256"
+            f" {record.sha256[:12]}..., but {found.base} has {found.parameters:,} and {found.sha256[:12]}...: the base"
+            " has changed or is another. Put the right one in its place, or name it in base.json."
+        )
+    _fill(model, path / _WEIGHTS)
+    return model.eval()
+
+
+def _read(path: Path, task: str) -> tuple[BaseRecord, "PeftConfig"]:
+    """The two JSON files of an adapter."""
+    from peft import PeftConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    if not (path / _BASE).is_file():
+        raise ModelError(
+            f"The folder {path} holds an adapter without its base model: no base.json says which one that is. Attach it"
+            " with peft to the base that adapter_config.json names, merge the two and save the result."
+        )
+    if not (path / _WEIGHTS).is_file():
+        raise ModelError(
+            f"The adapter {path} has no {_WEIGHTS}; pickled weights (adapter_model.bin) are not read, because they can"
+            " run code. It holds: " + ", ".join(sorted(entry.name for entry in path.iterdir()))
+        )
+    try:
+        values = json.loads((path / _BASE).read_text(encoding="utf-8"))
+        record = BaseRecord(**{**values, "labels": tuple(values["labels"])})
+        stored = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+        kind, trained_for = stored["peft_type"], _TASKS.get(stored["task_type"], stored["task_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"The adapter {path} cannot be read: {error!r}") from error
+    if kind not in _FIELDS:
+        raise ModelError(f"The adapter {path} is of type {kind}; there is: {', '.join(_FIELDS)}")
+    if trained_for != task:
+        raise ModelError(f"The adapter {path} was trained for {trained_for}, but {task} was asked for")
+    # Only what ftkit writes is followed: other fields can name tokenizers and files to be fetched.
+    wanted = {key: value for key, value in stored.items() if key in _FIELDS[kind]}
+    config: PeftConfig = PEFT_TYPE_TO_CONFIG_MAPPING[kind](task_type=stored["task_type"], **wanted)
+    plain = json.loads(json.dumps(PEFT_TYPE_TO_CONFIG_MAPPING[kind](task_type=stored["task_type"]).to_dict()))
+    foreign = [k for k, v in stored.items() if k not in _FIELDS[kind] | _SAID_ELSEWHERE and v != plain.get(k)]
+    if foreign:
+        raise ModelError(f"The adapter {path} sets {', '.join(sorted(foreign))}, which ftkit does not support")
+    return record, config
+
+
+def _fill(model: "PeftModel", file: Path) -> None:
+    """Copy a file into the adapter, every tensor accounted for."""
+    from peft.utils.save_and_load import set_peft_model_state_dict
+
+    try:
+        stored = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"The adapter's {file} cannot be read: {error}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(model).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    if wrong := _differences(wanted, found):
+        raise ModelError(f"The adapter's {file} does not hold this adapter: {'; '.join(wrong)}")
+    set_peft_model_state_dict(model, stored)
+
+
+def _differences(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> list[str]:
+    shared = wanted.keys() & found.keys()
+    misshapen = [f"{k} (file {found[k]}, model {wanted[k]})" for k in shared if wanted[k] != found[k]]
+    parts = {
+        "missing": wanted.keys() - found.keys(), "not used": found.keys() - wanted.keys(), "wrong shape": misshapen
+    }  # fmt: skip
+    return [f"{what}: {', '.join(sorted(names)[:6])}" for what, names in parts.items() if names]
