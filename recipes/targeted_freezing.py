@@ -4,7 +4,7 @@ Two arms from one base, ``everything`` and ``selected``, take the same batches i
 by step, a watched matrix shows how far it moves, and each arm gets its own evidence and verdict.
 
     ftkit run targeted_freezing --model FOLDER --corpus gutenberg:2701 --train attention.q@6..,attention.k@6..
-    accelerate launch recipes/targeted_freezing.py --config targeted_freezing_small
+    accelerate launch recipes/targeted_freezing.py --config targeted_freeze_small
 """
 
 from typing import Literal

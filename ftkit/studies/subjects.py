@@ -51,7 +51,7 @@ class Subject:
             self.origin.model,
             seed=self.settings.seed,
             vocab_size=len(self.tokenizer),
-            max_positions=self.settings.window_tokens,
+            max_positions=self.settings.window_tokens + _extra_positions(self.settings),
             revision=self.settings.revision,
             trust_remote_code=self.settings.trust_remote_code,
             allow_pickle=self.settings.allow_pickle,
@@ -130,6 +130,11 @@ class Subject:
         )
 
 
+def _extra_positions(settings: Any) -> int:
+    """Positions that an adapter's virtual tokens take from the context."""
+    return int(getattr(settings, "extra_positions", 0))
+
+
 def prepare_subject(settings: Any, run: RunFolder) -> Subject:
     """Load base, text and other text, and refuse what cannot be judged before anything is trained.
 
@@ -147,7 +152,9 @@ def prepare_subject(settings: Any, run: RunFolder) -> Subject:
     real = cut_passages(text.heldout, settings.passage_chars)
     subject = Subject(settings, origin, text, general, tokenizer, train, heldout, writer, real)
     check_vocabulary(subject.base, tokenizer)
-    check_positions(subject.base, settings.window_tokens, "window_tokens")
-    writer.check(subject.base)
+    extra = _extra_positions(settings)
+    both = "window_tokens and virtual_tokens together" if extra else "window_tokens"
+    check_positions(subject.base, settings.window_tokens + extra, both)
+    writer.check(subject.base, extra)
     check_heldout("corpus", heldout, settings.window_tokens, real)
     return subject

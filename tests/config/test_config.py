@@ -217,3 +217,9 @@ def test_every_setting_of_every_recipe_is_explained():
 )
 def test_fast_keeps_the_family(model, tiny):
     assert tiny_of(model) == tiny
+
+
+def test_no_configuration_has_the_name_of_a_recipe_or_of_another():
+    names = [entry.name for entry in list_entries()]
+    assert len(names) > 10
+    assert len(names) == len(set(names))
