@@ -69,6 +69,8 @@ def _flag_value(annotation: Any, text: str) -> Any:
     """The value of a flag: text stays text where a setting takes text, else it is read as YAML would read it."""
     if _accepts(annotation, str):
         return None if text in ("null", "none") and _accepts(annotation, type(None)) else text
+    if _accepts(annotation, list):
+        return [parse_scalar(part.strip()) for part in text.strip("[] ").split(",") if part.strip()]
     return parse_scalar(text)
 
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
 
 from ftkit.config import AdapterSettings
+from ftkit.config.resolve import read_flags
 from ftkit.data import TokenStore, load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import CheckpointError, ConfigError, ModelError
 from ftkit.generation import PRESETS, generate_passages
@@ -491,6 +492,12 @@ def test_virtual_tokens_take_positions(bases):
 
 
 # ------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("text", ["7,9", "[7, 9]", "7, 9,"])
+def test_tokens_are_given_as_a_flag_with_commas(text):
+    flags = read_flags(AdapterSettings, ["--peft", "tokens", "--trainable_tokens", text])
+    assert (flags.problems, flags.values["trainable_tokens"]) == ([], [7, 9])
 
 
 @pytest.mark.parametrize(
