@@ -277,3 +277,18 @@ def test_two_processes_freeze_and_thaw_as_one(tmp_path):
     assert one["leaks"] == two["leaks"] == []
     assert one["moved_by_step"] == two["moved_by_step"] == [[], [], ["mlp"], ["mlp"]]
     assert torch.allclose(torch.tensor(one["weights"]), torch.tensor(two["weights"]), atol=5e-6)
+
+
+def test_sharded_parameters_can_be_frozen_whole_and_slices_are_refused_by_name():
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("shard_in_process.py"))],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    slices, timed, whole = done.stdout.splitlines()
+    assert slices.startswith("slices of transformer.h.0.attn.c_attn.bias, transformer.h.0.attn.c_attn.weight")
+    assert timed.startswith("freezing changes with time, which sharded parameters (FSDP) cannot do")
+    assert whole == "allowed"
