@@ -64,6 +64,44 @@ def _parts(rows: list[list[int]], batch_rows: int, one_width: bool) -> Iterator[
         yield from (together[first : first + batch_rows] for first in range(0, len(together), batch_rows))
 
 
+def _prompt_rows(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str] | Sequence[Sequence[int]], pad_id: int
+) -> list[list[int]]:
+    """Token ids of each prompt; an empty one becomes the end-of-text token."""
+    rows = [
+        list(tokenizer(p, add_special_tokens=False)["input_ids"]) if isinstance(p, str) else list(p) for p in prompts
+    ]
+    return [row or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else pad_id] for row in rows]
+
+
+def _check_length(model: PreTrainedModel, longest: int, new_tokens: int) -> None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = limit and limit - virtual_tokens(model)
+    if limit and longest + new_tokens > limit:
+        raise ModelError(
+            f"a prompt of {longest} tokens and {new_tokens} new ones need {longest + new_tokens} positions; "
+            f"the model has {limit}"
+        )
+
+
+def _generation_config(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, new_tokens: int, pad_id: int
+) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=new_tokens,
+        min_new_tokens=None if sampling.allow_stop else new_tokens,
+        do_sample=sampling.do_sample,
+        temperature=sampling.temperature if sampling.do_sample else None,
+        top_k=sampling.top_k if sampling.do_sample else None,
+        top_p=sampling.top_p if sampling.do_sample else None,
+        repetition_penalty=sampling.repetition_penalty,
+        suppress_tokens=_forbidden(model, tokenizer, sampling) or None,
+        pad_token_id=pad_id,
+        eos_token_id=tokenizer.eos_token_id if sampling.allow_stop else None,
+        bos_token_id=None,
+    )
+
+
 @torch.inference_mode()
 def generate_passages(
     model: PreTrainedModel,
@@ -92,37 +130,15 @@ def generate_passages(
     Raises:
         ModelError: Prompt and passage do not fit into the model's positions, or there is no token to pad or start with.
     """
-    rows = [
-        list(tokenizer(p, add_special_tokens=False)["input_ids"]) if isinstance(p, str) else list(p) for p in prompts
-    ]
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_id is None:
         raise ModelError(
             "the tokenizer has neither a pad nor an end-of-text token; set one, "
             "e.g. tokenizer.pad_token = '<|endoftext|>'"
         )
-    rows = [row or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else pad_id] for row in rows]
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    limit = limit and limit - virtual_tokens(model)
-    longest = max((len(row) for row in rows), default=0)
-    if limit and longest + new_tokens > limit:
-        raise ModelError(
-            f"a prompt of {longest} tokens and {new_tokens} new ones need {longest + new_tokens} positions; "
-            f"the model has {limit}"
-        )
-    config = GenerationConfig(
-        max_new_tokens=new_tokens,
-        min_new_tokens=None if sampling.allow_stop else new_tokens,
-        do_sample=sampling.do_sample,
-        temperature=sampling.temperature if sampling.do_sample else None,
-        top_k=sampling.top_k if sampling.do_sample else None,
-        top_p=sampling.top_p if sampling.do_sample else None,
-        repetition_penalty=sampling.repetition_penalty,
-        suppress_tokens=_forbidden(model, tokenizer, sampling) or None,
-        pad_token_id=pad_id,
-        eos_token_id=tokenizer.eos_token_id if sampling.allow_stop else None,
-        bos_token_id=None,
-    )
+    rows = _prompt_rows(tokenizer, prompts, pad_id)
+    _check_length(model, max((len(row) for row in rows), default=0), new_tokens)
+    config = _generation_config(model, tokenizer, sampling, new_tokens, pad_id)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
