@@ -198,10 +198,13 @@ def _default_folder(recipe: str) -> Path:
 
 
 def _differences(settings: Settings, stored: dict[str, Any]) -> list[str]:
+    """Settings that are others than the run was started with; one that is newer than the run had its default then."""
     now = settings.model_dump(mode="json")
+    defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
+    before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
     skip = {"output_dir", "resume"}
-    keys = [key for key in {**stored, **now} if key not in skip and stored.get(key) != now.get(key)]
-    return [f"{key}: was {stored.get(key)!r}, is {now.get(key)!r}" for key in keys]
+    keys = [key for key in before if key not in skip and before[key] != now.get(key)]
+    return [f"{key}: was {before[key]!r}, is {now.get(key)!r}" for key in keys]
 
 
 def _new_manifest(recipe: str) -> dict[str, Any]:

@@ -166,3 +166,18 @@ def test_a_run_that_made_nothing_can_be_started_again_in_its_folder(tmp_path):
     assert "seed: 2" in (tmp_path / "r" / "config.yaml").read_text()
     with pytest.raises(ConfigError, match="holds a run already"), open_run(start(tmp_path / "r", seed=3), "job.py"):
         pass
+
+
+def test_a_run_that_is_older_than_a_setting_is_resumed_while_the_setting_is_at_its_default(tmp_path):
+    class Newer(Settings):
+        added: int = 3
+
+    with pytest.raises(KeyboardInterrupt), open_run(start(tmp_path / "r", seed=7), "job.py"):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(ConfigError, match="added: was 3, is 4"),
+        open_run(Newer(output_dir=str(tmp_path / "r"), resume=True, seed=7, added=4), "job.py"),
+    ):
+        pass
+    with open_run(Newer(output_dir=str(tmp_path / "r"), resume=True, seed=7), "job.py") as run:
+        assert not run.finished
