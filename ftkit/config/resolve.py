@@ -117,12 +117,16 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
             if name == "config":
                 flags.config = value
             elif _accepts(fields[name].annotation, dict):
-                key, equals, inner = value.partition("=")
+                inside = _dict_values(fields[name].annotation)
+                # A selector may hold "=", and so may a source; a number never does.
+                key, equals, inner = value.partition("=") if _accepts(inside, str) else value.rpartition("=")
                 if not equals or not key:
                     flags.problems.append(f"--{name}: takes name=value, found {value!r}; give it once for each name")
                 else:
-                    inside = _dict_values(fields[name].annotation)
                     flags.values.setdefault(name, {})[key] = _flag_value(inside, inner)
+            elif name in flags.values and _accepts(fields[name].annotation, list):
+                before = flags.values[name]
+                flags.values[name] = [*(before if isinstance(before, list) else [before]), value]
             else:
                 flags.values[name] = _flag_value(fields[name].annotation, value)
     return flags

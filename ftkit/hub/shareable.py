@@ -126,7 +126,7 @@ def check_pointers(folder: Path) -> None:
         DataError: Naming file and setting.
     """
     for path in sorted(folder.glob("*.json")):
-        if path.name.endswith("config.json"):
+        if path.name.endswith("config.json") or path.name == "base.json":
             try:
                 settings = json.loads(path.read_text(encoding="utf-8"))
             except (ValueError, RecursionError):
@@ -148,7 +148,8 @@ def _check_settings(name: str, settings: Any) -> None:
         if key.endswith(("_file", "_files", "_path", "_dir")) and not key.endswith("name_or_path"):
             for item in values:
                 _check_pointer(name, key, item)
-        if key == "base_model_name_or_path" and isinstance(value, str) and _is_path(value):
+        named = key == "base_model_name_or_path" or (name == "base.json" and key == "base")
+        if named and isinstance(value, str) and _is_path(value):
             raise DataError(
                 f"{name}: {key} is a folder of one machine, which others do not have. Name the base model as it is on"
                 " the Hub, or merge the adapter into it and share the result"

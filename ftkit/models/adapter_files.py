@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ftkit.errors import ModelError
+from ftkit.models.architectures import architecture_of, differing
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -32,6 +33,7 @@ __all__ = [
     "is_adapter",
     "is_adapter_folder",
     "load_adapter",
+    "read_adapter",
     "save_adapter",
     "task_of_adapter",
     "virtual_tokens",
@@ -75,6 +77,8 @@ class BaseRecord:
     """Names of a classifier's classes."""
     pad_token_id: int | None = None
     """Of a classifier, which finds a row's last token with it."""
+    architecture: dict[str, Any] = field(default_factory=dict)
+    """What the base's configuration says of its computation; parameters alone do not tell heads or windows."""
 
 
 def is_adapter(model: nn.Module) -> bool:
@@ -126,6 +130,7 @@ def wrap(model: PreTrainedModel, config: "PeftConfig", base: str | None, revisio
     record = BaseRecord(
         str(model.name_or_path if base is None else base), revision, found, parameters,
         tuple(classes[number] for number in sorted(classes)), getattr(model.config, "pad_token_id", None),
+        architecture_of(model.config),
     )  # fmt: skip
     training = model.training
     config.inference_mode = False  # else peft freezes what it loads
@@ -224,17 +229,19 @@ def load_adapter(folder: str, task: str, load_base: Callable[..., PreTrainedMode
     """
     path = Path(folder).expanduser()
     record, config = _read(path, task)
-    place = path / record.base
-    base = load_base(
-        str(place) if place.exists() else record.base, revision=record.revision, labels=list(record.labels) or None
-    )
+    place = _found_base(path, record.base)
+    if is_adapter_folder(place):
+        raise ModelError(f"The adapter {folder} names {record.base!r} as its base, which is an adapter itself")
+    base = load_base(place, revision=record.revision, labels=list(record.labels) or None)
     if record.pad_token_id is not None:
         base.config.pad_token_id = record.pad_token_id
     try:
-        model = wrap(base, config, str(place.resolve()) if place.exists() else record.base, record.revision)
+        model = wrap(base, config, place, record.revision)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise ModelError(f"The adapter {folder} does not fit its base {record.base}: {error}") from error
     found: Any = model.base_record
+    if other := differing(record.architecture, found.architecture):
+        raise ModelError(f"The base {found.base} is configured otherwise than when {folder} was trained: {other}")
     if found.sha256 != record.sha256:
         raise ModelError(
             f"The adapter {folder} was trained on a base with {record.parameters:,} parameters and SHA-256"
@@ -245,11 +252,87 @@ def load_adapter(folder: str, task: str, load_base: Callable[..., PreTrainedMode
     return model.eval()
 
 
-def _read(path: Path, task: str) -> tuple[BaseRecord, "PeftConfig"]:
-    """The two JSON files of an adapter."""
-    from peft import PeftConfig
+def read_adapter(path: Path) -> tuple["PeftConfig", str, str, str | None]:
+    """What an adapter's configuration says, whoever wrote it.
+
+    Args:
+        path: Its folder.
+
+    Returns:
+        peft's configuration of the fields that ftkit follows; the task; the base, as a folder where one is there; its
+        revision.
+
+    Raises:
+        ModelError: A file that cannot be read, or that asks for more than ftkit supports.
+    """
+    config, stored = _configuration(path)
+    named = stored.get("base_model_name_or_path")
+    if (path / _BASE).is_file():
+        named = _record(path).base
+    if not named or not isinstance(named, str):
+        raise ModelError(
+            f"The adapter {path} names no base model; write base_model_name_or_path into its adapter_config.json"
+        )
+    task = _TASKS.get(str(stored.get("task_type")), "causal-lm")
+    return config, task, _found_base(path, named), stored.get("revision")
+
+
+def _found_base(path: Path, named: str) -> str:
+    """A base beside the adapter as a folder; anything else as it is named. A relative path never counts from the
+    working directory, where another folder may have that name."""
+    place = path / named
+    if place.exists():
+        return str(place.resolve())
+    if named.startswith("."):
+        raise ModelError(
+            f"The adapter {path} names its base {named!r}, which is not there (it counts from the adapter). Keep the"
+            " two folders together, or write the base's place or Hub id into base.json."
+        )
+    return named
+
+
+def _record(path: Path) -> BaseRecord:
+    try:
+        values = json.loads((path / _BASE).read_text(encoding="utf-8"))
+        record = BaseRecord(**{**values, "labels": tuple(values["labels"])})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"The adapter {path} cannot be read: {error!r}") from error
+    if not isinstance(record.base, str) or not isinstance(record.architecture, dict):
+        raise ModelError(f"The adapter {path}: base.json names the base {record.base!r}; it must be a folder or Hub id")
+    return record
+
+
+def _configuration(path: Path) -> tuple["PeftConfig", dict[str, Any]]:
+    """peft's configuration, made of the fields that ftkit follows, and all that the file holds.
+
+    Other fields can name tokenizers, files and code to be fetched, so ``PeftConfig.from_pretrained`` is not for
+    folders that come from elsewhere.
+    """
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+    try:
+        stored = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+        kind = str(stored["peft_type"])
+        task_type = stored["task_type"] if stored["task_type"] is None else str(stored["task_type"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"The adapter {path} cannot be read: {error!r}") from error
+    if kind not in _FIELDS:
+        raise ModelError(f"The adapter {path} is of type {kind[:60]}; there is: {', '.join(_FIELDS)}")
+    wanted = {key: value for key, value in stored.items() if key in _FIELDS[kind]}
+    made: Any = PEFT_TYPE_TO_CONFIG_MAPPING
+    try:
+        config: PeftConfig = made[kind](task_type=task_type, **wanted)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"The adapter {path} cannot be read: {error}") from error
+    plain = json.loads(json.dumps(made[kind](task_type=task_type).to_dict()))
+    foreign = [k for k, v in stored.items() if k not in _FIELDS[kind] | _SAID_ELSEWHERE and v != plain.get(k)]
+    if foreign:
+        raise ModelError(f"The adapter {path} sets {', '.join(sorted(foreign))}, which ftkit does not support")
+    return config, stored
+
+
+def _read(path: Path, task: str) -> tuple[BaseRecord, "PeftConfig"]:
+    """The two JSON files of an adapter."""
     if not (path / _BASE).is_file():
         raise ModelError(
             f"The folder {path} holds an adapter without its base model: no base.json says which one that is. Attach it"
@@ -260,24 +343,10 @@ def _read(path: Path, task: str) -> tuple[BaseRecord, "PeftConfig"]:
             f"The adapter {path} has no {_WEIGHTS}; pickled weights (adapter_model.bin) are not read, because they can"
             " run code. It holds: " + ", ".join(sorted(entry.name for entry in path.iterdir()))
         )
-    try:
-        values = json.loads((path / _BASE).read_text(encoding="utf-8"))
-        record = BaseRecord(**{**values, "labels": tuple(values["labels"])})
-        stored = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
-        kind, trained_for = stored["peft_type"], _TASKS.get(stored["task_type"], stored["task_type"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"The adapter {path} cannot be read: {error!r}") from error
-    if kind not in _FIELDS:
-        raise ModelError(f"The adapter {path} is of type {kind}; there is: {', '.join(_FIELDS)}")
+    record, (config, stored) = _record(path), _configuration(path)
+    trained_for = _TASKS.get(str(stored["task_type"]), stored["task_type"])
     if trained_for != task:
         raise ModelError(f"The adapter {path} was trained for {trained_for}, but {task} was asked for")
-    # Only what ftkit writes is followed: other fields can name tokenizers and files to be fetched.
-    wanted = {key: value for key, value in stored.items() if key in _FIELDS[kind]}
-    config: PeftConfig = PEFT_TYPE_TO_CONFIG_MAPPING[kind](task_type=stored["task_type"], **wanted)
-    plain = json.loads(json.dumps(PEFT_TYPE_TO_CONFIG_MAPPING[kind](task_type=stored["task_type"]).to_dict()))
-    foreign = [k for k, v in stored.items() if k not in _FIELDS[kind] | _SAID_ELSEWHERE and v != plain.get(k)]
-    if foreign:
-        raise ModelError(f"The adapter {path} sets {', '.join(sorted(foreign))}, which ftkit does not support")
     return record, config
 
 

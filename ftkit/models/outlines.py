@@ -6,7 +6,6 @@ Enough to count, to show shapes and to try selectors, for models of any size and
 ``config.json``.
 """
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ftkit.errors import ModelError, NetworkError, nearest_name
+from ftkit.models.adapter_files import is_adapter_folder, read_adapter
 from ftkit.models.families import new_config
 from ftkit.models.loading import _call_loader, _from_hub, _quiet
 from ftkit.models.tasks import TASKS, reads_both_ways
@@ -96,6 +96,8 @@ def _configuration(spec: str, revision: str | None) -> PreTrainedConfig:
 
 def _described_folder(spec: str) -> Path:
     folder = Path(spec).expanduser()
+    if folder.is_file():
+        raise ModelError(f"The model {spec} is a file. Give the folder that holds config.json.")
     if not folder.is_dir():
         raise ModelError(f"The model folder {spec} does not exist. Check the path (it counts from {Path.cwd()}).")
     if not (folder / "config.json").is_file():
@@ -123,19 +125,14 @@ def _task_of_family(config: PreTrainedConfig) -> str:
 
 def _with_adapter(folder: Path, task: str | None) -> Outline:
     """The base that an adapter names, with the adapter around it."""
-    from peft import PeftConfig, get_peft_model
+    from peft import get_peft_model
 
-    settings: Any = _call_loader(lambda: PeftConfig.from_pretrained(str(folder)), f"folder {folder}")
+    settings, trained_for, asked, revision = read_adapter(folder)
     settings.inference_mode = False  # as every saved adapter says; then nothing in it would be trainable
-    asked = settings.base_model_name_or_path
-    if not asked:
-        stored = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        raise ModelError(
-            f"The adapter {folder} names no base model ({stored.get('peft_type', 'no peft_type')}); write "
-            f"base_model_name_or_path into its adapter_config.json"
-        )
+    if is_adapter_folder(asked):
+        raise ModelError(f"The adapter {folder} names {asked!r} as its base, which is an adapter itself")
     try:
-        base = outline(asked, task=task, revision=settings.revision)
+        base = outline(asked, task=task or trained_for, revision=revision)
     except (ModelError, NetworkError) as error:
         raise type(error)(f"The adapter {folder} is for base model {asked!r}: {error}") from error
     with torch.device("meta"), warnings.catch_warnings():

@@ -50,7 +50,7 @@ def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
         ConfigError: A selector that matches nothing, or nothing that could ever be trained.
     """
     groups = ParameterGroups(model)
-    if settings.train or settings.freeze:
+    if settings.train is not None or settings.freeze is not None:
         trainable = trainable_selection(groups, settings.train, settings.freeze)
     else:  # what the caller (or an adapter) has frozen stays so
         wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -61,19 +61,26 @@ def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
     for text in settings.freeze_until | settings.freeze_from:
         if not select(groups, text) & trainable:
             raise ConfigError(f"{text!r} is frozen from the start to the end, so a time for it has no effect")
-    return Freezing(model, groups, trainable, spans)
+    freezing = Freezing(model, groups, trainable, spans)
+    if never := trainable - freezing.ever_free(settings.max_steps):
+        found = sorted({piece.group for piece in groups.pieces if never.numel(piece)})
+        raise ConfigError(
+            f"{', '.join(found)}: freeze_until, freeze_from and thaw_every leave no step of max_steps: "
+            f"{settings.max_steps} in which all of it may change; set earlier steps, or freeze it for good"
+        )
+    return freezing
 
 
 def _thawed_from_the_top(groups: ParameterGroups, every: int) -> list[FrozenSpan]:
     """Spans of gradual thawing: the head and the last block train at once, every further block ``every`` updates later,
-    embeddings and positions with the last of them."""
+    and what lies below the blocks with the last of them."""
     spans = [
         FrozenSpan(select(groups, f"all@{layer}"), 1, every * (groups.num_layers - 1 - layer))
         for layer in range(groups.num_layers - 1)
     ]
-    below = [name for name in ("embedding", "position") if name in groups.names]
-    if below and groups.num_layers > 1:
-        spans.append(FrozenSpan(select(groups, below), 1, every * (groups.num_layers - 1)))
+    if groups.below_blocks and groups.num_layers > 1:
+        below = Selection({name: groups.all.masks[name] for name in groups.below_blocks})
+        spans.append(FrozenSpan(below, 1, every * (groups.num_layers - 1)))
     return spans
 
 
@@ -101,10 +108,13 @@ class Freezing:
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(name in trainable.masks)
 
-    @property
-    def last_change(self) -> int:
-        """The last update at which something is still frozen that later is not, or the last before it is frozen."""
-        return max([0, *(span.last for span in self.spans if span.last), *(s.first - 1 for s in self.spans)])
+    def ever_free(self, max_steps: int) -> Selection:
+        """What at least one of the first ``max_steps`` updates may change."""
+        free = Selection({})
+        for step in {1, *(span.last + 1 for span in self.spans if span.last)}:
+            if step <= max_steps:
+                free = free | (self.groups.all - self.frozen(step))
+        return free
 
     def frozen(self, step: int) -> Selection:
         """What update ``step``, counted from 1, must not change."""

@@ -102,6 +102,9 @@ class ParameterGroups:
         layers = [piece.layer for piece in self.pieces if piece.layer is not None]
         self.num_layers = max(layers) + 1 if layers else 0
         """Blocks of the model."""
+        first = next((place for place, piece in enumerate(self.pieces) if piece.layer is not None), 0)
+        self.below_blocks = {piece.name for piece in self.pieces[:first] if piece.group != "adapter"}
+        """Parameters that come before the blocks: embeddings, positions, and BERT's norm of them."""
 
     def plain_name(self, name: str) -> str:
         """The name that a parameter has in the model without adapters."""
@@ -234,8 +237,8 @@ def trainable_selection(
     Raises:
         ConfigError: As ``select`` does, or where nothing is left to train.
     """
-    chosen = select(groups, train) if train else groups.all
-    if freeze:
+    chosen = groups.all if train is None else select(groups, train)
+    if freeze is not None:
         chosen = chosen - select(groups, freeze)
     if not chosen:
         asked = f"train: {train}, freeze: {freeze}" if train else f"freeze: {freeze}"
@@ -288,8 +291,8 @@ def _in_group(groups: ParameterGroups, group: str) -> list[Piece]:
 
 def _by_name(groups: ParameterGroups, item: str) -> Selection:
     try:
-        pattern = re.compile(item.removeprefix("name:"))
-    except re.error as error:
+        pattern = re.compile(item.removeprefix("name:") or "(?!)")  # no pattern matches nothing, not everything
+    except (re.error, RecursionError, OverflowError) as error:
         raise ConfigError(
             f"the selector {item!r} is no regular expression: {error}; one with commas must be an item of a list"
         ) from None
@@ -304,9 +307,9 @@ def _numbers(text: str, size: int, item: str, what: str) -> set[int]:
     """Numbers of ``6..``, ``..4``, ``2..5``, ``-1`` or ``2+5``; ends are included, negative ones count from the end."""
     chosen: set[int] = set()
     for part in text.split("+"):
-        found = re.fullmatch(r"(-?\d+)?(\.\.)?(-?\d+)?", part)
+        found = re.fullmatch(r"(-?\d{1,9})?(\.\.)?(-?\d{1,9})?", part)
         if not found or not part or (found[1] is None and found[3] is None) or (found[3] and not found[2]):
-            raise ConfigError(f"the selector {item!r}: {part!r} is no range; write 6.., ..4, 2..5, -1 or 2+5")
+            raise ConfigError(f"the selector {item!r}: {part[:40]!r} is no range; write 6.., ..4, 2..5, -1 or 2+5")
         first = int(found[1]) if found[1] else 0
         last = int(found[3]) if found[3] else (size - 1 if found[2] else first)
         first, last = (number + size if number < 0 else number for number in (first, last))

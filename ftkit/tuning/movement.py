@@ -56,7 +56,7 @@ class Movement:
     leaks: tuple[str, ...] = ()
     """Frozen tensors, slices and rows that changed all the same, by name of the tensor: there must be none."""
     still: tuple[str, ...] = ()
-    """Groups that were allowed to change and did not in any block."""
+    """Groups that were allowed to change and did not: in no block, or ``GROUP@BLOCK`` in that one."""
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
@@ -109,7 +109,13 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
         groups=rows,
         frozen=sum(row.parameters - row.trainable for row in rows),
         leaks=tuple(leaks),
-        still=tuple(dict.fromkeys(row.group for row in rows if row.trainable and row.group not in moved)),
+        still=tuple(
+            dict.fromkeys(
+                row.group if row.group not in moved else f"{row.group}@{row.layer}"
+                for row in rows
+                if row.trainable and not row.relative
+            )
+        ),
     )
 
 
@@ -163,7 +169,7 @@ def _slice(tensor: Tensor, piece: Piece, mask: Tensor) -> Tensor:
 
 def _identical(first: Tensor, last: Tensor) -> bool:
     """Whether two tensors have the same bits: -0.0 is not 0.0, and a NaN is itself."""
-    return bool(torch.equal(first.contiguous().view(torch.uint8), last.contiguous().view(torch.uint8)))
+    return bool(torch.equal(*(tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in (first, last))))
 
 
 def _norm(tensor: Tensor) -> float:

@@ -15,8 +15,8 @@ def peak_rates(model: nn.Module, settings: TrainingSettings, base_rates: Mapping
     """Peak learning rate of every parameter.
 
     With ``layer_lr_decay`` d, a tensor at depth k below the head has the factor d^k: 0 for head, classifier, pooler,
-    adapters outside blocks and the final norm, 1 for the last block, blocks + 1 for embeddings and positions (Clark et
-    al. 2020, https://arxiv.org/abs/2003.10555, appendix A). A rate in ``learning_rates`` is taken as it is.
+    adapters outside blocks and the final norm, 1 for the last block, blocks + 1 for what lies below them (Clark et al.
+    2020, https://arxiv.org/abs/2003.10555, appendix A). A rate in ``learning_rates`` is taken as it is.
 
     Args:
         model: The model.
@@ -37,7 +37,10 @@ def peak_rates(model: nn.Module, settings: TrainingSettings, base_rates: Mapping
     rates = {name: rate * factors[name] for name, rate in base_rates.items()}
     given: dict[str, tuple[str, float]] = {}
     for text, rate in settings.learning_rates.items():
-        for name, mask in select(groups, text).masks.items():
+        chosen = select(groups, text).masks
+        if not chosen.keys() & rates.keys():
+            raise ConfigError(f"learning_rates: {text!r} has no effect: nothing of it trains")
+        for name, mask in chosen.items():
             if not mask.all():
                 raise ConfigError(
                     f"learning_rates: {text!r} means a slice of {name}, and a tensor has one rate; select whole tensors"
@@ -57,7 +60,7 @@ def _depth_factors(groups: ParameterGroups, decay: float) -> dict[str, float]:
     for piece in groups.pieces:
         if piece.layer is not None:
             depth = groups.num_layers - piece.layer
-        elif piece.group.partition(".")[0] in ("embedding", "position"):
+        elif piece.name in groups.below_blocks:
             depth = groups.num_layers + 1
         else:
             depth = 0

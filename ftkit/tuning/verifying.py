@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ftkit.models import load_model
+from ftkit.models.architectures import architecture_of, differing
 from ftkit.models.outlines import Outline, outline
 from ftkit.tuning.comparing import FolderDifference, diff_folders, finite
 
@@ -89,6 +90,7 @@ def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 
         if ties[0] != ties[1]:
             tied, untied = (first, second) if ties[0] else (second, first)
             reasons.append(f"head and embedding are one tensor in {tied} and not in {untied}")
+    reasons += _reasons_of_configurations(*described)
     dtypes = difference.bytes_by_dtype
     return Verification(
         reasons=tuple(reasons),
@@ -118,6 +120,30 @@ def _reasons_of_tensors(difference: FolderDifference, tolerance: float) -> Itera
     first, second = (sorted(dtypes) for dtypes in difference.bytes_by_dtype)
     if first != second:
         yield f"dtypes differ: {', '.join(first)} and {', '.join(second)}"
+
+
+def _reasons_of_configurations(first: Outline, second: Outline) -> Iterator[str]:
+    """What a probe of a few tokens need not show: heads, windows, names of classes, the scale of an adapter."""
+    if first.config.model_type == second.config.model_type and (
+        other := differing(architecture_of(first.config), architecture_of(second.config))
+    ):
+        yield f"configurations differ: {other}"
+    if first.task == second.task == "sequence-classification" and first.config.id2label != second.config.id2label:
+        yield f"classes differ: {first.config.id2label} and {second.config.id2label}"
+    if first.has_adapter and second.has_adapter and (other := differing(_adapter(first), _adapter(second))):
+        yield f"adapters differ: {other}"
+
+
+def _adapter(described: Outline) -> dict[str, Any]:
+    """What peft's configuration says of the computation."""
+    model: Any = described.model
+    stored = model.peft_config["default"].to_dict()
+    aside = {"base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"}
+    return {
+        name: sorted(map(str, value)) if isinstance(value, set | list) else value
+        for name, value in stored.items()
+        if name not in aside
+    }
 
 
 def _listed(names: list[str] | tuple[str, ...]) -> str:

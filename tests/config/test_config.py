@@ -223,3 +223,14 @@ def test_no_configuration_has_the_name_of_a_recipe_or_of_another():
     names = [entry.name for entry in list_entries()]
     assert len(names) > 10
     assert len(names) == len(set(names))
+
+
+def test_selectors_as_flags_add_up_and_may_hold_an_equals_sign():
+    given = read_flags(
+        TrainingSettings,
+        ["--train", "attention", "--train", "norm", "--freeze_until", "embedding[rows=5]=2", "--freeze", "mlp"],
+    )
+    assert given.problems == []
+    assert given.values["train"] == ["attention", "norm"]
+    assert given.values["freeze"] == "mlp"
+    assert given.values["freeze_until"] == {"embedding[rows=5]": 2}

@@ -16,6 +16,7 @@ from ftkit.data import TokenStore, load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import CheckpointError, ConfigError, ModelError
 from ftkit.generation import PRESETS, generate_passages
 from ftkit.models import load_model, reload_difference, save_model, virtual_tokens
+from ftkit.models.outlines import outline
 from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, held_out_loss
 from ftkit.tuning import (
     ParameterGroups,
@@ -29,6 +30,8 @@ from ftkit.tuning import (
     select,
     snapshot,
 )
+from ftkit.tuning.comparing import diff_folders
+from ftkit.tuning.verifying import verify_folders
 
 LM, CLS = "causal-lm", "sequence-classification"
 METHODS = ["lora", "dora", "rslora", "ia3", "prefix", "prompt", "bias", "tokens"]
@@ -337,8 +340,55 @@ def test_a_prompt_adapter_that_would_run_foreign_code_is_refused(bases, tmp_path
         folder / "adapter_config.json", prompt_tuning_init="TEXT", prompt_tuning_init_text="x",
         tokenizer_name_or_path="evil/evil", tokenizer_kwargs={"trust_remote_code": True},
     )  # fmt: skip
-    with pytest.raises(ModelError, match="sets prompt_tuning_init, prompt_tuning_init_text, tokenizer_kwargs"):
+    (folder / "canary.py").write_text("raise SystemExit('ran')")
+    for look in (load_model, outline):
+        with pytest.raises(ModelError, match="sets prompt_tuning_init, prompt_tuning_init_text, tokenizer_kwargs"):
+            look(str(folder))
+    assert diff_folders(folder, folder).total.largest == 0  # tensors need no configuration
+
+
+def test_a_base_beside_the_adapter_never_counts_from_the_working_directory(bases, tmp_path, monkeypatch):
+    folder = saved(bases, tmp_path / "run")
+    shutil.copytree(bases / f"bert-{CLS}", tmp_path / "base")  # what ../base means for whoever stands in run/
+    monkeypatch.chdir(tmp_path / "run")
+    assert outline(str(folder)).config.model_type == "gpt2"
+    assert {change.group for change in diff_folders(folder, folder).changes} == {"adapter"}
+    shutil.rmtree(tmp_path / "run" / "base")
+    for look in (load_model, outline):
+        with pytest.raises(ModelError, match=r"base '\.\./base', which is not there \(it counts from the adapter"):
+            look(str(folder))
+
+
+def test_a_base_that_computes_otherwise_with_the_same_weights_is_refused(bases, tmp_path):
+    folder = saved(bases, tmp_path)
+    _edit(tmp_path / "base" / "config.json", n_head=1)
+    with pytest.raises(ModelError, match=r"configured otherwise than when .* was trained: n_head 4 and 1"):
         load_model(str(folder))
+    _edit(tmp_path / "base" / "config.json", n_head=4, resid_pdrop=0.3)  # dropout is no part of the computation
+    assert load_model(str(folder))
+
+
+def test_base_records_that_mean_nothing_are_one_message(bases, tmp_path):
+    folder = saved(bases, tmp_path)
+    for name, values, message in (
+        ("base.json", {"base": "."}, "is an adapter itself"),
+        ("base.json", {"base": 5}, "names the base 5"),
+        ("base.json", {"base": "../base"}, None),
+        ("adapter_config.json", {"peft_type": ["LORA"]}, "of type"),
+        ("adapter_config.json", {"peft_type": "LORA", "r": "x"}, "cannot be read|does not fit"),
+    ):
+        _edit(folder / name, **values)
+        if message:
+            with pytest.raises(ModelError, match=message):
+                load_model(str(folder))
+
+
+def test_adapters_of_another_scale_are_not_the_same_model(bases, tmp_path):
+    folder = saved(bases, tmp_path)
+    shutil.copytree(folder, tmp_path / "louder")
+    assert verify_folders(folder, tmp_path / "louder").equal
+    _edit(tmp_path / "louder" / "adapter_config.json", lora_alpha=1600)
+    assert verify_folders(folder, tmp_path / "louder").reasons == ("adapters differ: lora_alpha 16 and 1600",)
 
 
 # ------------------------------------------------------------------------------------------- training

@@ -184,3 +184,18 @@ def test_an_encoder_is_verified_by_its_masked_head(tmp_path):
     found = verify_folders(tmp_path / "bert", tmp_path / "bert")
     assert found.equal
     assert found.logits_difference == 0.0
+
+
+def test_what_the_probe_does_not_show_is_still_a_difference(tmp_path):
+    window = {size: f"new:gpt_neo,window_size={size}" for size in (64, 40)}
+    for size, spec in window.items():
+        save_model(load_model(spec), None, tmp_path / str(size))
+    found = verify_folders(tmp_path / "64", tmp_path / "40")
+    assert found.logits_difference == 0
+    assert found.reasons == ("configurations differ: window_size 64 and 40",)
+    for labels in (("a", "b"), ("b", "a")):
+        model = load_model("new:bert", task="sequence-classification", labels=labels)
+        save_model(model, None, tmp_path / "".join(labels))
+    assert (
+        verify_folders(tmp_path / "ab", tmp_path / "ba").reasons[0].startswith("classes differ: {0: 'a', 1: 'b'} and")
+    )

@@ -292,3 +292,59 @@ def test_sharded_parameters_can_be_frozen_whole_and_slices_are_refused_by_name()
     assert slices.startswith("slices of transformer.h.0.attn.c_attn.bias, transformer.h.0.attn.c_attn.weight")
     assert timed.startswith("freezing changes with time, which sharded parameters (FSDP) cannot do")
     assert whole == "allowed"
+
+
+@pytest.mark.parametrize("empty", ["", [], " , "])
+def test_an_empty_selector_is_an_error_and_not_everything(empty):
+    for asked in ({"freeze": empty}, {"train": empty}):
+        with pytest.raises(ConfigError, match="is empty; the model has"):
+            freeze(tiny("gpt2"), settings(**asked))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"thaw_every": 100},
+        {"freeze_until": {"all": 3}, "freeze_from": {"all": 1}},
+        {"freeze_until": {"mlp": 2}, "freeze_from": {"mlp@0": 1}},
+    ],
+)
+def test_freezing_that_leaves_no_step_to_something_is_refused(asked):
+    with pytest.raises(ConfigError, match="leave no step of max_steps: 4 in which all of it may change"):
+        freeze(tiny("gpt2"), settings(**asked))
+
+
+def test_what_lies_below_the_blocks_thaws_last_and_has_the_lowest_rate():
+    model = tiny("bert")
+    below = {name for name, _ in model.named_parameters() if ".embeddings." in name}
+    assert any("LayerNorm" in name for name in below)
+    frozen = freeze(model, settings(thaw_every=2)).frozen(2)
+    assert below <= frozen.masks.keys()
+    optimizers = build_optimizers(tiny("bert"), settings(layer_lr_decay=0.5))
+    model = tiny("bert")
+    rates = {
+        id(p): g["peak_lr"] for o in build_optimizers(model, settings(layer_lr_decay=0.5)) for g in o.param_groups
+        for p in g["params"]
+    }  # fmt: skip
+    assert optimizers
+    assert {rates[id(p)] for name, p in model.named_parameters() if name in below} == {1e-2 * 0.5**3}
+
+
+def test_a_rate_for_what_does_not_train_has_no_effect_and_is_refused():
+    model = tiny("gpt2")
+    freeze(model, settings(freeze="mlp"))
+    with pytest.raises(ConfigError, match="'mlp' has no effect: nothing of it trains"):
+        build_optimizers(model, settings(learning_rates={"mlp": 1e-3}))
+
+
+def test_movement_names_the_block_that_stood_still_and_takes_scalars():
+    model = tiny("ftkit_gpt2")
+    model.register_parameter("scale", torch.nn.Parameter(torch.tensor(1.0)))
+    before = snapshot(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "layers.0.mlp.fc_in" not in name:
+                parameter.add_(0.1)
+    found = movement(before, model)
+    assert found.still == ("mlp.in@0",)
+    assert found.by_tensor["scale"] == pytest.approx(0.1)

@@ -115,3 +115,9 @@ def test_selections_are_sets(groups):
     assert all(torch.equal((attention & q).masks[name], mask) for name, mask in q.masks.items())
     assert not (q - attention)
     assert (q | attention).masks.keys() == attention.masks.keys()
+
+
+@pytest.mark.parametrize("selector", ["name:", "attention@" + "9" * 5000, "name:" + "(" * 3000])
+def test_what_no_one_means_is_one_message(groups, selector):
+    with pytest.raises(ConfigError, match=r"matches no parameter|cannot be read|is no range|no regular expression"):
+        select(groups, selector)
