@@ -85,8 +85,9 @@ class TrainingSettings(Settings):
 
     WHAT_MAY_CHANGE: ClassVar[tuple[str, ...]] = (
         "train", "freeze", "freeze_until", "freeze_from", "thaw_every", "learning_rates", "layer_lr_decay",
+        "optimizer_args", "lr_cycles", "schedule_steps", "max_grad_value", "clip_after",
     )  # fmt: skip
-    """Settings that speak about the parts of one model and mean nothing for another, such as a judge."""
+    """Settings that speak about one model and its run, and mean nothing for another, such as a judge."""
 
     model: str = "new:ftkit_gpt2"
     """Model to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights
@@ -127,8 +128,13 @@ class TrainingSettings(Settings):
     thaw_every: int = Field(default=0, ge=0)
     """Thaw from the top: the last block trains at once, each lower one this many steps later; 0 does not."""
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """adamw for everything, or muon for the matrices of the blocks and adamw for the rest."""
+    optimizer: Literal[
+        "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "muon", "nadam", "radam", "rmsprop",
+        "sgd",
+    ] = "adamw"  # fmt: skip
+    """One of torch.optim for everything, or muon for the matrices of the blocks and adamw for the rest."""
+    optimizer_args: dict[str, float] = {}
+    """Further arguments of the optimizer, e.g. momentum=0.9 for sgd; not for muon."""
     learning_rate: float = Field(default=5e-5, ge=0)
     """Peak learning rate of AdamW."""
     muon_learning_rate: float = Field(default=0.02, ge=0)
@@ -145,8 +151,16 @@ class TrainingSettings(Settings):
     """Steps of linear warm-up; below 1: as a share of max_steps."""
     lr_floor: float = Field(default=0.0, ge=0, le=1)
     """Share of the peak rate that linear and cosine end at."""
+    lr_cycles: float = Field(default=0.5, gt=0)
+    """Waves of the cosine: 0.5 falls once from the peak to the floor, 2 falls, rises, falls and rises."""
+    schedule_steps: int = Field(default=0, ge=0)
+    """Steps that linear and cosine are laid out for, warm-up included; 0: max_steps."""
     max_grad_norm: float = Field(default=0.0, ge=0)
     """Global norm to which gradients are clipped; 0 does not clip."""
+    max_grad_value: float = Field(default=0.0, ge=0)
+    """Size to which each element of a gradient is cut, before max_grad_norm; 0 does not cut."""
+    clip_after: int = Field(default=0, ge=0)
+    """Steps without clipping at the beginning."""
     bf16: bool = False
     """Compute in bfloat16 with float32 weights (autocast)."""
     fp16: bool = False
@@ -181,6 +195,16 @@ class TrainingSettings(Settings):
             found.append(
                 ("lr_floor", "has no effect with lr_scheduler_type: constant; choose linear or cosine, or leave it out")
             )
+        if self.differs("lr_cycles") and self.lr_scheduler_type != "cosine":
+            found.append(
+                ("lr_cycles", f"has no effect with lr_scheduler_type: {self.lr_scheduler_type}; choose cosine")
+            )
+        if self.schedule_steps and self.lr_scheduler_type == "constant":
+            found.append(("schedule_steps", "has no effect with lr_scheduler_type: constant; choose linear or cosine"))
+        if self.clip_after and not (self.max_grad_norm or self.max_grad_value):
+            found.append(("clip_after", "has no effect without max_grad_norm or max_grad_value; set one of them"))
+        if self.optimizer_args and self.optimizer == "muon":
+            found.append(("optimizer_args", "has no effect with optimizer: muon; leave it out"))
         if self.warmup_steps >= 1 and self.warmup_steps > self.max_steps:
             found.append(
                 ("warmup_steps", f"is {self.warmup_steps:g}, longer than the run (max_steps: {self.max_steps})")
@@ -266,6 +290,11 @@ class AdapterSettings(TrainingSettings):
             return found
         if self.optimizer == "muon":
             text = f"muon is for whole matrices and does not go with peft: {self.peft}; set optimizer: adamw"
+            found.append(("optimizer", text))
+        elif self.optimizer not in ("adam", "adamw", "nadam", "radam"):
+            text = (
+                f"{self.optimizer} keeps no second moment, by which an adapter is seen to learn; set optimizer: adamw"
+            )
             found.append(("optimizer", text))
         for name in ("train", "freeze", "freeze_until", "freeze_from", "thaw_every"):
             if self.differs(name):

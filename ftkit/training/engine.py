@@ -298,8 +298,12 @@ class Engine:
         scaled_overflow = accelerator.scaler is not None and math.isfinite(loss_value)
         if not (math.isfinite(loss_value) and (math.isfinite(norm_value) or scaled_overflow)):
             raise DivergedError(self._diverged(loss_value, norm_value))
-        if settings.max_grad_norm and math.isfinite(norm_value):
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, norm)
+        if self.step >= settings.clip_after and math.isfinite(norm_value):
+            if settings.max_grad_value:
+                torch.nn.utils.clip_grad_value_(self.parameters, settings.max_grad_value)
+                norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            if settings.max_grad_norm:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, norm)
         self.step += 1
         factor = learning_rate_factor(self.step, settings)
         with self.freezing.held(self.step):

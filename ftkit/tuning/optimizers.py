@@ -5,6 +5,7 @@ orthogonalises the update of a matrix (Jordan et al. 2024, https://kellerjordan.
 something for the linear maps inside the blocks and nothing for embeddings, heads, norms and biases: those keep AdamW.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from ftkit.config import TrainingSettings
-from ftkit.errors import ConfigError
+from ftkit.errors import ConfigError, nearest_name
 from ftkit.tuning.freezing import freeze
 from ftkit.tuning.groups import Selection
 from ftkit.tuning.rates import peak_rates
@@ -62,8 +63,8 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch
         settings: ``optimizer``, the learning rates and ``weight_decay`` are read.
 
     Returns:
-        AdamW alone, or Muon for the matrices of the blocks and AdamW for the rest. Each group carries its peak rate
-        as ``peak_lr``.
+        The optimizer that is named, or Muon for the matrices of the blocks and AdamW for the rest. Each group carries
+        its peak rate as ``peak_lr``.
 
     Raises:
         ConfigError: Nothing can be trained.
@@ -78,8 +79,20 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch
     if matrices:
         optimizers.append(torch.optim.Muon(_groups(matrices, rates, settings.weight_decay)))
     if rest := {name: parameter for name, parameter in trainable.items() if name not in matrices}:
-        optimizers.append(torch.optim.AdamW(_groups(rest, rates, settings.weight_decay)))
+        optimizers.append(_optimizer(settings)(_groups(rest, rates, settings.weight_decay), **settings.optimizer_args))
     return optimizers
+
+
+def _optimizer(settings: TrainingSettings) -> Any:
+    """The class of torch.optim that the settings name, which must take the arguments that they give."""
+    name = "adamw" if settings.optimizer == "muon" else settings.optimizer
+    found = next(kind for key, kind in vars(torch.optim).items() if key.lower() == name and isinstance(kind, type))
+    known = inspect.signature(found).parameters
+    for key in settings.optimizer_args:
+        if key not in known or key in ("params", "lr", "weight_decay"):
+            allowed = sorted(set(known) - {"params", "lr", "weight_decay"})
+            raise ConfigError(f"optimizer_args: {settings.optimizer} has no {key!r}{nearest_name(key, allowed)}")
+    return found
 
 
 def check_tuning(model: nn.Module, settings: TrainingSettings) -> Selection:

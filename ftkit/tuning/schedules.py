@@ -14,9 +14,13 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     after it, linear and cosine fall towards ``lr_floor``, which they would reach one update after the last, so that the
     last update is not wasted either. The falling part equals transformers' schedules of the same names.
 
+    ``schedule_steps`` lays the falling part out for another length than the run's: shorter, and the rate stays where
+    it ended; longer, and the run ends above the floor (lesson 07/018).
+
     Args:
         step: The update, counted from 1.
-        settings: ``lr_scheduler_type``, ``warmup_steps``, ``lr_floor`` and ``max_steps`` are read.
+        settings: ``lr_scheduler_type``, ``warmup_steps``, ``lr_floor``, ``lr_cycles``, ``schedule_steps`` and
+            ``max_steps`` are read.
 
     Returns:
         A number from 0 to 1.
@@ -28,6 +32,8 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
         return step / warmup
     if settings.lr_scheduler_type == "constant":
         return 1.0
-    progress = (step - 1 - warmup) / max(settings.max_steps - warmup, 1)
-    shape = 1 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    length = settings.schedule_steps or settings.max_steps
+    progress = min((step - 1 - warmup) / max(length - warmup, 1), 1.0)
+    waves = 2 * math.pi * settings.lr_cycles
+    shape = 1 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(waves * progress))
     return settings.lr_floor + (1 - settings.lr_floor) * shape

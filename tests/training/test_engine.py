@@ -145,8 +145,14 @@ def test_evaluation_between_steps_does_not_change_training(store):
     assert digest(quiet) == digest(noisy)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("optimizer", "stop"),
+    [(name, stop) for name in ("adamw", "muon") for stop in (1, 3, 5)]
+    + [
+        (name, 3)
+        for name in ("adadelta", "adafactor", "adagrad", "adam", "adamax", "asgd", "nadam", "radam", "rmsprop", "sgd")
+    ],
+)
 def test_resumed_equals_uninterrupted_bit_for_bit(store, tmp_path, optimizer, stop):
     run = settings(optimizer=optimizer, save_steps=1, gradient_accumulation_steps=2)
     whole = tiny(dropout=True)
@@ -271,3 +277,31 @@ def test_two_processes_equal_one(tmp_path):
     assert np.allclose(one["losses"], two["losses"], rtol=1e-6)
     assert np.allclose(one["norms"], two["norms"], rtol=1e-5)
     assert np.allclose(one["weights"], two["weights"], atol=2e-6)
+
+
+def test_clipping_waits_and_cuts_by_value_as_torch_does(store):
+    def change(**values: object) -> tuple[float, float]:
+        """Largest element and norm of the change in two steps of plain SGD at rate 1: the clipped gradients."""
+        model = tiny()
+        found = []
+        before = [p.detach().clone() for p in model.parameters()]
+        run = settings(
+            optimizer="sgd", learning_rate=1.0, weight_decay=0.0, lr_scheduler_type="constant", max_steps=2, **values
+        )
+        with Engine(model, NEXT_TOKEN, TokenWindows(store, 32, 5), run) as engine:
+            for record in engine:
+                moved = torch.cat([(b - p.detach()).ravel() for b, p in zip(before, model.parameters(), strict=True)])
+                found.append((float(moved.abs().max()), float(moved.norm()), record.grad_norm))
+                before = [p.detach().clone() for p in model.parameters()]
+        return found
+
+    free, by_norm, by_value, late = (
+        change(), change(max_grad_norm=0.1), change(max_grad_value=0.01), change(max_grad_norm=0.1, clip_after=1)
+    )  # fmt: skip
+    assert free[0][1] == pytest.approx(free[0][2], rel=1e-3)
+    assert free[0][1] > 0.5
+    assert by_norm[0][1] == pytest.approx(0.1, rel=1e-2)
+    assert by_norm[0][2] == free[0][2]  # the norm that is told is the one before clipping
+    assert by_value[0][0] == pytest.approx(0.01, rel=1e-2)
+    assert late[0] == free[0]
+    assert late[1][1] == pytest.approx(0.1, rel=1e-2)

@@ -85,3 +85,56 @@ def test_movement_is_the_relative_frobenius_norm_and_the_snapshot_is_a_copy():
     moved = movement(before, model)
     assert (moved.changed, moved.tensors) == (1, 1)
     assert moved.relative == pytest.approx(0.5 / 5)
+
+
+def test_schedule_steps_lay_the_rate_out_for_another_length():
+    longer = settings(lr_scheduler_type="linear", warmup_steps=15, max_steps=300, schedule_steps=450)
+    assert learning_rate_factor(15, longer) == 1.0
+    assert learning_rate_factor(301, longer) == pytest.approx(0.345, abs=1e-3)  # lesson 07/019: 34.5 % of the peak
+    shorter = settings(lr_scheduler_type="linear", schedule_steps=20, lr_floor=0.1)
+    assert learning_rate_factor(21, shorter) == learning_rate_factor(40, shorter) == pytest.approx(0.1)
+
+
+def test_cosine_with_cycles_is_that_of_transformers():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 8, 40, num_cycles=2)
+    run = settings(lr_scheduler_type="cosine", warmup_steps=8, lr_cycles=2.0)
+    for step in range(1, 41):
+        if step > 8:
+            assert learning_rate_factor(step, run) == pytest.approx(schedule.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+NAMED = ["adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "sgd"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_optimizer_is_that_of_torch_with_decay_of_matrices_only(name):
+    model = load_model("new:ftkit_gpt2", vocab_size=64)
+    arguments = {"momentum": 0.9} if name == "sgd" else {}
+    (optimizer,) = build_optimizers(model, settings(optimizer=name, optimizer_args=arguments, weight_decay=0.1))
+    assert type(optimizer).__name__.lower() == name
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+    for group in optimizer.param_groups:
+        assert {p.ndim >= 2 for p in group["params"]} == {group["weight_decay"] == 0.1}
+        assert group.get("momentum", 0.9) == 0.9 or name != "sgd"
+
+
+def test_adamw_without_decay_is_adam():
+    trained = []
+    for name in ("adam", "adamw"):
+        model = load_model("new:ftkit_gpt2", vocab_size=64)
+        (optimizer,) = build_optimizers(model, settings(optimizer=name, weight_decay=0.0, learning_rate=1e-2))
+        for _ in range(3):
+            ids = torch.arange(20)[None]
+            model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        trained.append(torch.cat([p.detach().ravel() for p in model.parameters()]))
+    assert torch.equal(*trained)
+
+
+def test_an_argument_that_an_optimizer_lacks_is_named():
+    with pytest.raises(ConfigError, match="sgd has no 'momentun'; did you mean 'momentum'"):
+        build_optimizers(load_model("new:gpt2"), settings(optimizer="sgd", optimizer_args={"momentun": 0.9}))
