@@ -1,7 +1,6 @@
 """Commands that look into models: ``inspect``, ``diff``, ``verify`` and ``perturb``."""
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -198,16 +197,9 @@ def _damage(
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(_json_numbers(value), indent=2, ensure_ascii=False, allow_nan=False))
+    from ftkit.runs.files import json_value
 
-
-def _json_numbers(value: Any) -> Any:
-    """The same value with null for every number that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _json_numbers(inner) for key, inner in value.items()}
-    return [_json_numbers(inner) for inner in value] if isinstance(value, list | tuple) else value
+    typer.echo(json.dumps(json_value(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _show(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["file_sha256", "folder_written_whole", "sync_folder", "write_atomically", "write_json", "written_whole"]
+__all__ = [
+    "file_sha256",
+    "folder_written_whole",
+    "json_value",
+    "sync_folder",
+    "write_atomically",
+    "write_json",
+    "written_whole",
+]
 
 
 def sync_folder(folder: Path) -> None:
@@ -56,6 +65,15 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """
     with written_whole(path) as temporary:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def json_value(value: Any) -> Any:
+    """The same value with ``None`` for every number that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: json_value(inner) for key, inner in value.items()}
+    return [json_value(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,7 +7,6 @@ Only process 0 writes.
 
 import json
 import logging
-import math
 import os
 import platform
 import re
@@ -28,7 +27,7 @@ from ftkit import __version__
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError
-from ftkit.runs.files import write_atomically, write_json
+from ftkit.runs.files import json_value, write_atomically, write_json
 
 __all__ = ["RunFolder", "open_run"]
 
@@ -81,7 +80,7 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         if self.is_main:
-            write_json(self.path / "manifest.json", _finite(self.manifest))
+            write_json(self.path / "manifest.json", json_value(self.manifest))
 
     def keep(self, **values: str) -> None:
         """Set values that must be the same when the run is resumed.
@@ -125,7 +124,7 @@ class RunFolder:
     def log(self, file: str, *records: dict[str, Any]) -> None:
         """Append JSON lines to ``metrics.jsonl`` or ``samples.jsonl``."""
         if self.is_main and records:
-            lines = "".join(json.dumps(_finite(record), ensure_ascii=False) + "\n" for record in records)
+            lines = "".join(json.dumps(json_value(record), ensure_ascii=False) + "\n" for record in records)
             with (self.path / file).open("a", encoding="utf-8") as stream:
                 stream.write(lines)
 
@@ -161,22 +160,13 @@ class RunFolder:
     def write_json(self, file: str, value: Any) -> None:
         """Write ``evidence.json``, ``verdict.json`` and the like; a number that is not finite becomes ``null``."""
         if self.is_main:
-            write_json(self.path / file, _finite(value))
+            write_json(self.path / file, json_value(value))
 
     def write_text(self, file: str, text: str) -> Path:
         """Write a text file, e.g. ``report.html``."""
         if self.is_main:
             write_atomically(self.path / file, text)
         return self.path / file
-
-
-def _finite(value: Any) -> Any:
-    """The same value with ``None`` for every number that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _default_folder(recipe: str) -> Path:

@@ -11,7 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ftkit.tuning.stored import StoredTensors, same_bits
+from ftkit.runs.files import json_value
+from ftkit.tuning.movement import same_bits
+from ftkit.tuning.stored import StoredTensors
 
 __all__ = ["Change", "FolderDifference", "diff_folders"]
 
@@ -38,8 +40,9 @@ class Change:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what is infinite is ``None``."""
-        found = {key: value for key, value in asdict(self).items() if not key.startswith("squared")}
-        return found | {"relative": finite(self.relative), "largest": finite(self.largest)}
+        known = {key: value for key, value in asdict(self).items() if not key.startswith("squared")}
+        found: dict[str, Any] = json_value(known)
+        return found
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class FolderDifference:
         """For JSON."""
         return {
             "identical": self.identical,
-            "relative": finite(self.total.relative),
+            "relative": json_value(self.total.relative),
             "tensors": [change.as_dict() for change in self.changes],
             "groups": [change.as_dict() for change in self.by_group],
             "blocks": [change.as_dict() for change in self.by_layer],
@@ -179,8 +182,3 @@ def _joined(name: str, group: str, layer: int | None, changes: Sequence[Change])
         squared_difference=squared,
         squared_first=squared_first,
     )
-
-
-def finite(value: float) -> float | None:
-    """A number as JSON knows it."""
-    return value if math.isfinite(value) else None

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import ConfigError, DeviceError
-from ftkit.tuning.groups import ParameterGroups, Selection, select, trainable_selection
+from ftkit.tuning.groups import ParameterGroups, Selection, requiring_grad, select, trainable_selection
 
 __all__ = ["Freezing", "FrozenSpan", "freeze"]
 
@@ -53,8 +53,7 @@ def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
     if settings.train is not None or settings.freeze is not None:
         trainable = trainable_selection(groups, settings.train, settings.freeze)
     else:  # what the caller (or an adapter) has frozen stays so
-        wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        trainable = Selection({name: mask for name, mask in groups.all.masks.items() if name in wanted})
+        trainable = requiring_grad(model, groups)
     spans = [FrozenSpan(select(groups, text), 1, step) for text, step in settings.freeze_until.items()]
     spans += [FrozenSpan(select(groups, text), step + 1, None) for text, step in settings.freeze_from.items()]
     spans += _thawed_from_the_top(groups, settings.thaw_every) if settings.thaw_every else []

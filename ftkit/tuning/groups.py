@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ftkit.errors import ConfigError, nearest_name
 from ftkit.models import FAMILIES, GROUPS, Fused, is_adapter
 
-__all__ = ["ParameterGroups", "Piece", "Selection", "select", "trainable_selection"]
+__all__ = ["ParameterGroups", "Piece", "Selection", "requiring_grad", "select", "trainable_selection"]
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,12 @@ def select(groups: ParameterGroups, selectors: str | Sequence[str]) -> Selection
     if not chosen:
         raise ConfigError(f"the selectors {', '.join(items)} leave nothing: what is chosen is also excluded")
     return chosen
+
+
+def requiring_grad(model: nn.Module, groups: ParameterGroups) -> Selection:
+    """What autograd would train as the model is: what a caller, or an adapter, has left trainable."""
+    wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return Selection({name: mask for name, mask in groups.all.masks.items() if name in wanted})
 
 
 def trainable_selection(

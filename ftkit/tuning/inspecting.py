@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ftkit.models.outlines import Outline
-from ftkit.tuning.groups import ParameterGroups, Selection, trainable_selection
+from ftkit.tuning.groups import ParameterGroups, requiring_grad, trainable_selection
 from ftkit.tuning.table import ParameterTable, parameter_table
 
 __all__ = ["Inspection", "inspect_model", "module_tree"]
@@ -74,9 +74,8 @@ def inspect_model(
         ConfigError: A selector that cannot be read or matches nothing, or nothing left to train.
     """
     groups = ParameterGroups(described.model)
-    if described.has_adapter and not train and not freeze:
-        wanted = {name for name, parameter in described.model.named_parameters() if parameter.requires_grad}
-        trainable = Selection({name: mask for name, mask in groups.all.masks.items() if name in wanted})
+    if described.has_adapter and train is None and freeze is None:
+        trainable = requiring_grad(described.model, groups)
     else:
         trainable = trainable_selection(groups, train, freeze)
     return Inspection(

@@ -15,7 +15,7 @@ from ftkit.models import is_adapter, virtual_tokens
 from ftkit.tuning.adapters import merge_adapter
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection
 
-__all__ = ["GroupMovement", "Movement", "movement", "snapshot"]
+__all__ = ["GroupMovement", "Movement", "movement", "same_bits", "snapshot"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
         first, last = start[piece.name], now[piece.name].cpu()
         free = allowed.masks.get(piece.name, torch.zeros_like(piece.mask)) & piece.mask
         kept = piece.mask & ~free
-        if kept.any() and not _identical(_slice(first, piece, kept), _slice(last, piece, kept)):
+        if kept.any() and not same_bits(_slice(first, piece, kept), _slice(last, piece, kept)):
             leaks[piece.name] = None
         sums.setdefault((piece.group, piece.layer), _Sums()).add(
             _slice(first, piece, piece.mask), _slice(last, piece, piece.mask), allowed.numel(piece)
@@ -103,7 +103,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
     change, norm = (sum(getattr(found, part) for found in sums.values()) for part in ("change", "start"))
     return Movement(
         relative=_relative(change**0.5, norm**0.5),
-        changed=sum(not _identical(first, now[name].cpu()) for name, first in start.items()),
+        changed=sum(not same_bits(first, now[name].cpu()) for name, first in start.items()),
         tensors=len(start),
         by_tensor=by_tensor,
         groups=rows,
@@ -128,7 +128,7 @@ def _adapted(before: Mapping[str, Tensor], model: nn.Module) -> Movement:
         for name, parameter in model.named_parameters()
         if not parameter.requires_grad and groups.plain_name(name) in before
     }
-    leaks = tuple(name for name, now in frozen.items() if not _identical(before[groups.plain_name(name)], now))
+    leaks = tuple(name for name, now in frozen.items() if not same_bits(before[groups.plain_name(name)], now))
     if virtual_tokens(model):
         encoder = wrapped.prompt_encoder
         effect = movement({name: torch.zeros_like(tensor) for name, tensor in encoder.named_parameters()}, encoder)
@@ -167,9 +167,10 @@ def _slice(tensor: Tensor, piece: Piece, mask: Tensor) -> Tensor:
     return tensor.index_select(piece.dim, mask.nonzero()[:, 0])
 
 
-def _identical(first: Tensor, last: Tensor) -> bool:
-    """Whether two tensors have the same bits: -0.0 is not 0.0, and a NaN is itself."""
-    return bool(torch.equal(*(tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in (first, last))))
+def same_bits(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors hold the same bits in the same dtype and shape; unlike ``==``, NaN is NaN and -0 is not 0."""
+    same_kind = first.dtype == second.dtype and first.shape == second.shape
+    return same_kind and torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (first, second)))
 
 
 def _norm(tensor: Tensor) -> float:

@@ -21,17 +21,12 @@ from ftkit.errors import ModelError, NetworkError
 from ftkit.models.loading import _COMPUTED_BUFFERS
 from ftkit.models.outlines import Outline, outline
 from ftkit.tuning.groups import ParameterGroups, Piece
+from ftkit.tuning.movement import same_bits
 
-__all__ = ["StoredTensors", "same_bits"]
+__all__ = ["StoredTensors"]
 
 _INDEX_FILES = ("model.safetensors.index.json", "adapter_model.safetensors.index.json")
 _FILES = ("model.safetensors", "adapter_model.safetensors")
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors hold the same bits in the same dtype and shape; unlike ``==``, NaN is NaN and -0 is not 0."""
-    same_kind = first.dtype == second.dtype and first.shape == second.shape
-    return same_kind and torch.equal(_bits(first), _bits(second))
 
 
 def _bits(tensor: Tensor) -> Tensor:

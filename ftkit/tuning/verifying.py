@@ -12,7 +12,8 @@ from torch import Tensor
 from ftkit.models import load_model
 from ftkit.models.architectures import architecture_of, differing
 from ftkit.models.outlines import Outline, outline
-from ftkit.tuning.comparing import FolderDifference, diff_folders, finite
+from ftkit.runs.files import json_value
+from ftkit.tuning.comparing import FolderDifference, diff_folders
 
 __all__ = ["Verification", "verify_folders"]
 
@@ -50,8 +51,7 @@ class Verification:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what is infinite is ``None``."""
-        found = {key: finite(value) if isinstance(value, float) else value for key, value in asdict(self).items()}
-        return {"equal": self.equal, **found}
+        return {"equal": self.equal, **json_value(asdict(self))}
 
 
 def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 0.0, seed: int = 0) -> Verification:

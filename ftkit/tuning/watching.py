@@ -1,9 +1,9 @@
 """How far chosen tensors move from one step to the next."""
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ftkit.tuning.groups import ParameterGroups, Selection
+from ftkit.tuning.groups import Selection
+from ftkit.tuning.slices import chosen_slices
 
 __all__ = ["Watch"]
 
@@ -17,21 +17,16 @@ class Watch:
     """
 
     def __init__(self, model: nn.Module, selection: Selection) -> None:
-        self._dims = ParameterGroups(model).dims
-        self._parameters = {name: p for name, p in model.named_parameters() if name in selection.masks}
-        self._indices = {name: selection.masks[name].nonzero()[:, 0] for name in self._parameters}
+        self._slices = list(chosen_slices(model, selection))
         self._last = self._values()
 
-    def _values(self) -> dict[str, torch.Tensor]:
+    def _values(self) -> list[Tensor]:
         """Copies, never references."""
-        return {
-            name: p.detach().index_select(self._dims[name], self._indices[name].to(p.device))
-            for name, p in self._parameters.items()
-        }
+        return [parameter.detach().index_select(piece.dim, indices) for piece, parameter, indices in self._slices]
 
     def change(self) -> float:
         """Frobenius norm of the change since the last call, or since the start."""
         now = self._values()
-        squared = sum(float((now[name] - before).double().square().sum()) for name, before in self._last.items())
+        squared = sum(float((new - old).double().square().sum()) for new, old in zip(now, self._last, strict=True))
         self._last = now
         return float(squared**0.5)
