@@ -43,6 +43,10 @@ def test_the_measured_tables_are_the_recorded_ones():
         assert len(rows) > 10
         for row in rows:
             assert row in recorded, row
+    bases = re.findall(r"\[([\d.]+) bits per byte\]\((docs/evidence/\w+/README\.md)\)", README)
+    assert bases
+    for number, page in bases:
+        assert f"| held-out bits per byte, tuned | {number} [" in (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_the_python_example_runs(tmp_path):
