@@ -21,6 +21,9 @@ MISSING = "not measured"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 THRESHOLDS = {
+    "min_windows": "unsure: fewer held-out windows than this promise more than they can keep",
+    "seen_heldout": "unsure: more of the held-out text's 12-grams than this stand in training text (share)",
+    "min_ngrams": "unsure: a passage has fewer 12-grams than this on average, so copying cannot be seen",
     "nothing_gain": "nothing: the whole interval of the held-out gain lies nearer to 0 than this (bits per byte)",
     "worked_gain": "worked: the lower bound of the held-out gain lies above this (bits per byte)",
     "style_position": "worked: the lower bound of every speaking judge's position is at least this (0 base, 1 real)",

@@ -61,12 +61,13 @@ def _described(plan: dict[str, Any]) -> str:
 
 
 def _described_groups(plan: dict[str, Any]) -> Iterator[str]:
-    """What may change, a line for each group."""
+    """What may change, a line for each group, and the total."""
     for group, row in plan["groups"].items():
         rates = row["learning_rates"]
         rate = f"{rates[0]:g}" + (f" to {rates[-1]:g}" if len(rates) > 1 else "") if rates else "0"
         state = f"{row['trainable']:,} of {row['parameters']:,} train, rate {rate}" if row["trainable"] else "frozen"
-        yield f"{group:<14} {row['parameters'] / plan['parameters']:6.1%}  {state}"
+        yield f"{group:<14} {row['share']:6.1%}  {state}  ({', '.join(row['shapes'])})"
+    yield f"{'total':<14} {1:6.1%}  {plan['trainable']:,} of {plan['parameters']:,} train"
 
 
 def follow(

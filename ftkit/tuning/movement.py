@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ftkit.models import is_adapter, virtual_tokens
+from ftkit.models import GROUPS, is_adapter, virtual_tokens
 from ftkit.tuning.adapters import merge_adapter
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection
 
@@ -68,7 +68,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
     """Compare a model with an earlier snapshot of it.
 
     Args:
-        before: What ``snapshot`` returned, of this model or, for one with adapters, of its base.
+        before: What ``snapshot`` returned, of this model or, for one with an adapter, of its base.
         model: The model now; parameters that the snapshot does not know (a new head) are left out.
         trainable: What was allowed to change; ``None`` means everything.
 
@@ -81,9 +81,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
     groups = ParameterGroups(model)
     allowed = groups.all if trainable is None else trainable
     now = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    start = {
-        name: found for name in now if (found := before.get(name, before.get(groups.plain_name(name)))) is not None
-    }
+    start = {name: before[name] for name in now if name in before}
     by_tensor = {
         name: _relative(_norm(now[name].cpu().double() - first.double()), _norm(first)) for name, first in start.items()
     }
@@ -98,7 +96,8 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
         sums.setdefault((piece.group, piece.layer), _Sums()).add(
             _slice(first, piece, piece.mask), _slice(last, piece, piece.mask), allowed.numel(piece)
         )
-    rows = tuple(found.row(group, layer) for (group, layer), found in sums.items())
+    in_order = sorted(sums, key=lambda part: (GROUPS.index(part[0]), -1 if part[1] is None else part[1]))
+    rows = tuple(sums[part].row(*part) for part in in_order)
     moved = {row.group for row in rows if row.relative > 0}
     change, norm = (sum(getattr(found, part) for found in sums.values()) for part in ("change", "start"))
     return Movement(
