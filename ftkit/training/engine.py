@@ -17,21 +17,20 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
 from transformers import PreTrainedModel
 
 from ftkit.config import TrainingSettings
-from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
+from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
 from ftkit.models import is_adapter
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.memory import peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective
+from ftkit.training.processes import make_accelerator
 from ftkit.tuning import build_optimizers, check_adapter_gradients, freeze, learning_rate_factor
 
-__all__ = ["Engine", "StepRecord", "make_accelerator"]
+__all__ = ["Engine", "StepRecord"]
 
 _logger = logging.getLogger("ftkit.training")
 
@@ -52,24 +51,6 @@ class StepRecord:
     """Targets in the batch, over all micro-batches and processes."""
     seconds: float
     """Wall time of the step, without what the caller does between steps."""
-
-
-def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """The accelerator that a run's settings ask for.
-
-    Args:
-        settings: ``bf16``, ``fp16`` and ``use_cpu`` are read.
-
-    Raises:
-        DeviceError: The device cannot do what was asked.
-    """
-    precision = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
-    if settings.fp16 and (settings.use_cpu or not torch.accelerator.is_available()):
-        raise DeviceError("fp16: needs an accelerator and there is none in use; train in float32, or with bf16")
-    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
-        # accelerate (1.15) keeps one precision for the life of a process; an earlier engine may have had another.
-        AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, cpu=settings.use_cpu)
 
 
 class Engine:
