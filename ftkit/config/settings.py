@@ -85,7 +85,8 @@ class TrainingSettings(Settings):
 
     WHAT_MAY_CHANGE: ClassVar[tuple[str, ...]] = (
         "train", "freeze", "freeze_until", "freeze_from", "thaw_every", "learning_rates", "layer_lr_decay",
-        "optimizer_args", "lr_cycles", "schedule_steps", "max_grad_value", "clip_after",
+        "optimizer_args", "lr_cycles", "schedule_steps", "max_grad_value", "max_group_norms", "clip_after",
+        "watch_gradients",
     )  # fmt: skip
     """Settings that speak about one model and its run, and mean nothing for another, such as a judge."""
 
@@ -159,8 +160,12 @@ class TrainingSettings(Settings):
     """Global norm to which gradients are clipped; 0 does not clip."""
     max_grad_value: float = Field(default=0.0, ge=0)
     """Size to which each element of a gradient is cut, before max_grad_norm; 0 does not cut."""
+    max_group_norms: dict[str, float] = {}
+    """Norms to which the gradients of single groups are clipped, before max_grad_norm: a selector and its norm."""
     clip_after: int = Field(default=0, ge=0)
     """Steps without clipping at the beginning."""
+    watch_gradients: list[str] = []
+    """Selectors whose gradient norms are logged beside those of the groups, e.g. mlp.out@7."""
     bf16: bool = False
     """Compute in bfloat16 with float32 weights (autocast)."""
     fp16: bool = False
@@ -201,8 +206,12 @@ class TrainingSettings(Settings):
             )
         if self.schedule_steps and self.lr_scheduler_type == "constant":
             found.append(("schedule_steps", "has no effect with lr_scheduler_type: constant; choose linear or cosine"))
-        if self.clip_after and not (self.max_grad_norm or self.max_grad_value):
-            found.append(("clip_after", "has no effect without max_grad_norm or max_grad_value; set one of them"))
+        if self.clip_after and not (self.max_grad_norm or self.max_grad_value or self.max_group_norms):
+            text = "has no effect without max_grad_norm, max_grad_value or max_group_norms; set one of them"
+            found.append(("clip_after", text))
+        for selector, norm in self.max_group_norms.items():
+            if norm <= 0:
+                found.append(("max_group_norms", f"{selector!r} has the norm {norm:g}; it must be above 0"))
         if self.optimizer_args and self.optimizer == "muon":
             found.append(("optimizer_args", "has no effect with optimizer: muon; leave it out"))
         if self.warmup_steps >= 1 and self.warmup_steps > self.max_steps:

@@ -6,7 +6,15 @@ from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
 from ftkit.training.lockstep import lockstep
-from ftkit.training.objectives import CLASSIFICATION, MASKED_TOKENS, NEXT_TOKEN, LossModule, Objective
+from ftkit.training.objectives import (
+    CLASSIFICATION,
+    MASKED_TOKENS,
+    NEXT_TOKEN,
+    LossModule,
+    Objective,
+    WeightedSum,
+    loss_sums,
+)
 
 __all__ = [
     "CLASSIFICATION",
@@ -22,8 +30,10 @@ __all__ = [
     "Objective",
     "StepRecord",
     "TokenWindows",
+    "WeightedSum",
     "follow",
     "held_out_loss",
     "lockstep",
+    "loss_sums",
     "training_plan",
 ]

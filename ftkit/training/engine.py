@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -26,9 +26,9 @@ from ftkit.models import is_adapter
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.memory import peak_memory
-from ftkit.training.objectives import Batch, LossModule, Objective
+from ftkit.training.objectives import Batch, LossModule, Objective, WeightedSum
 from ftkit.training.processes import make_accelerator
-from ftkit.tuning import build_optimizers, check_adapter_gradients, freeze, learning_rate_factor
+from ftkit.tuning import Clipping, build_optimizers, check_adapter_gradients, freeze, learning_rate_factor
 
 __all__ = ["Engine", "StepRecord"]
 
@@ -45,12 +45,20 @@ class StepRecord:
     """Mean over the targets of the whole batch, in nats, before the update."""
     grad_norm: float
     """Global norm of the gradient before clipping."""
+    group_norms: dict[str, float]
+    """The same of each group, and of the selectors that are watched."""
+    clip_factor: float
+    """What clipping left of the global norm: 1 where nothing was cut."""
+    lost_norm: float
+    """How much of the global norm was cut."""
     learning_rate: float
     """Rate of AdamW that the update used."""
     num_targets: int
-    """Targets in the batch, over all micro-batches and processes."""
+    """Targets in the batch, over all micro-batches and processes; of several objectives those of the first."""
     seconds: float
     """Wall time of the step, without what the caller does between steps."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Of several objectives the mean loss of each, unweighted."""
 
 
 class Engine:
@@ -71,7 +79,7 @@ class Engine:
     def __init__(
         self,
         model: PreTrainedModel,
-        objective: Objective,
+        objective: Objective | WeightedSum,
         source: BatchSource,
         settings: TrainingSettings,
         checkpoints: CheckpointFolder | None = None,
@@ -90,7 +98,8 @@ class Engine:
             enable()
         self.freezing = freeze(model, settings)
         optimizers = build_optimizers(model, settings)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.clipping = Clipping(model, self.freezing.groups, settings)
+        self.parameters = self.clipping.parameters
         self.module, *self.optimizers = self.accelerator.prepare(LossModule(model, objective), *optimizers)
         self.freezing.check_wrapping(self.module)
         self.step = 0
@@ -254,37 +263,29 @@ class Engine:
         )
         self.module.train()
         batches = self._micro_batches()
-        counted = torch.tensor(float(sum(self.objective.num_targets(batch) for batch in batches)), dtype=torch.float64)
-        num_targets = int(self._sum_over_processes(counted))
-        if num_targets == 0:
-            raise DivergedError(
-                f"step {self.step + 1}: no target in the whole batch (all labels are -100), so there is no loss"
-            )
-        loss_sum = torch.zeros((), device=accelerator.device, dtype=torch.float64)
+        targets_K = self._targets(batches)
+        weights_K = torch.tensor([weight for weight, _ in self.objective.parts], dtype=torch.float64)
+        # DDP averages gradients over processes; times their number it is the sum that the objective means.
+        scale_K = (weights_K / targets_K * accelerator.num_processes).to(accelerator.device, torch.float32)
+        sums_K = torch.zeros(len(weights_K), device=accelerator.device, dtype=torch.float64)
         for number, batch in enumerate(batches):
             last = number == len(batches) - 1
             with nullcontext() if last else accelerator.no_sync(self.module):
                 with accelerator.autocast():
-                    loss = self.module(batch)
-                # DDP averages gradients over processes; times their number it is the sum that the objective means.
-                accelerator.backward(loss * (accelerator.num_processes / num_targets))
-            loss_sum += loss.detach().double()
-        loss_value = self._sum_over_processes(loss_sum) / num_targets
+                    part_K = self.module(batch)
+                accelerator.backward(torch.dot(part_K, scale_K))
+            sums_K += part_K.detach().double()
+        losses_K = self._sum_over_processes(sums_K) / targets_K
+        loss_value = float((weights_K * losses_K).sum())
         for optimizer in self.optimizers:
             if accelerator.scaler is not None:
                 accelerator.unscale_gradients(optimizer)
         self.freezing.drop_gradients(self.step + 1)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        norm_value = float(norm)
+        norms = self.clipping.norms()
         scaled_overflow = accelerator.scaler is not None and math.isfinite(loss_value)
-        if not (math.isfinite(loss_value) and (math.isfinite(norm_value) or scaled_overflow)):
-            raise DivergedError(self._diverged(loss_value, norm_value))
-        if self.step >= settings.clip_after and math.isfinite(norm_value):
-            if settings.max_grad_value:
-                torch.nn.utils.clip_grad_value_(self.parameters, settings.max_grad_value)
-                norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-            if settings.max_grad_norm:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, norm)
+        if not (math.isfinite(loss_value) and (math.isfinite(norms.value) or scaled_overflow)):
+            raise DivergedError(self._diverged(loss_value, norms.value))
+        clip_factor = self.clipping.clip(self.step + 1, norms) if math.isfinite(norms.value) else 1.0
         self.step += 1
         factor = learning_rate_factor(self.step, settings)
         with self.freezing.held(self.step):
@@ -293,14 +294,31 @@ class Engine:
                     group["lr"] = group["peak_lr"] * factor
                 optimizer.step()
                 optimizer.zero_grad()
+        names = [part.name for _, part in self.objective.parts]
         return StepRecord(
-            self.step,
-            loss_value,
-            norm_value,
-            settings.learning_rate * factor,
-            num_targets,
-            time.perf_counter() - started,
+            step=self.step,
+            loss=loss_value,
+            grad_norm=norms.value,
+            group_norms=norms.groups,
+            clip_factor=clip_factor,
+            lost_norm=norms.value * (1 - clip_factor) if math.isfinite(norms.value) else 0.0,
+            learning_rate=settings.learning_rate * factor,
+            num_targets=int(targets_K[0]),
+            seconds=time.perf_counter() - started,
+            losses=dict(zip(names, losses_K.tolist(), strict=True)) if len(names) > 1 else {},
         )
+
+    def _targets(self, batches: list[Batch]) -> torch.Tensor:
+        """Targets of each part of the objective in the whole batch, over all micro-batches and processes: [K]."""
+        counted = [[part.num_targets(batch) for _, part in self.objective.parts] for batch in batches]
+        targets_K = self._sum_over_processes(torch.tensor(counted, dtype=torch.float64).sum(0))
+        for number, (_, part) in zip(targets_K.tolist(), self.objective.parts, strict=True):
+            if not number:
+                raise DivergedError(
+                    f"step {self.step + 1}: {part.name} has no target in the whole batch (all labels are -100), so "
+                    "there is no loss"
+                )
+        return targets_K
 
     def peak_bytes(self) -> int:
         """Memory that a step needs at its worst: weights, moments, gradients and activations of one backward pass.
@@ -313,17 +331,19 @@ class Engine:
         self.module.train()
         with peak_memory([*self.model.parameters(), *self.model.buffers(), *moments], self.accelerator.device) as found:
             with self.accelerator.autocast():
-                loss = self.module(batch)
+                loss = self.module(batch).sum()
             self.accelerator.backward(loss)
             del loss
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         return found.num_bytes
 
-    def _sum_over_processes(self, value: torch.Tensor) -> float:
+    def _sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
+        """Sums over processes, float64 on the CPU."""
         if self.accelerator.num_processes == 1:
-            return float(value)
-        return float(reduce(value.to(self.accelerator.device, torch.float64), reduction="sum"))
+            return values.to("cpu", torch.float64)
+        summed: torch.Tensor = reduce(values.to(self.accelerator.device, torch.float64), reduction="sum")
+        return summed.cpu()
 
     def _check_finite(self) -> None:
         """Refuse weights that an update has overflowed: the loss would show it only at the next step."""

@@ -6,6 +6,7 @@ on how its windows are split over micro-batches and processes.
 Shapes: B rows, T tokens, V vocabulary rows, C classes.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ __all__ = [
     "Batch",
     "LossModule",
     "Objective",
+    "WeightedSum",
+    "loss_sums",
     "next_token_targets",
 ]
 
@@ -37,10 +40,32 @@ class Objective:
     """A loss with one signature."""
 
     name: str
-    loss_sum: Callable[[PreTrainedModel, Batch], torch.Tensor]
-    """Model and batch to a 0-dimensional float32 tensor: the sum over targets in nats."""
+    loss_sum: Callable[[torch.Tensor, Batch], torch.Tensor]
+    """Logits [B, T, V] (classes: [B, C]) and batch to a 0-dimensional float32 tensor: the sum over targets in nats."""
     num_targets: Callable[[Batch], int]
     """How many targets that sum is over, from the batch alone."""
+    baseline: Callable[[int], float] = math.log
+    """From V (or C) the mean loss in nats of a model that thinks everything equally likely; that of step 0."""
+    causal: bool = True
+    """Whether the model is a decoder, whose forward passes would keep keys and values for generation."""
+
+    @property
+    def parts(self) -> tuple[tuple[float, "Objective"], ...]:
+        """Itself, with weight 1."""
+        return ((1.0, self),)
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """Several objectives over one forward pass; each is divided by its own number of targets, then weighted."""
+
+    parts: tuple[tuple[float, Objective], ...]
+    """Weights and objectives."""
+
+    @property
+    def name(self) -> str:
+        """As it is written in settings."""
+        return " + ".join(f"{weight:g}*{objective.name}" for weight, objective in self.parts)
 
 
 def next_token_targets(labels_BT: torch.Tensor) -> torch.Tensor:
@@ -55,37 +80,31 @@ def next_token_targets(labels_BT: torch.Tensor) -> torch.Tensor:
     return F.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)
 
 
-def _next_token_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    targets_BT = next_token_targets(batch["labels"])
-    # Prompt tuning gives logits for its virtual tokens too, which come first.
-    logits_BTV = model(**inputs, use_cache=False).logits[:, -targets_BT.shape[1] :]
-    return F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+def _summed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy summed over the targets that are asked for."""
+    flat = logits.flatten(0, -2).float()
+    return F.cross_entropy(flat, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
-def _masked_token_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    logits_BTV = model(**inputs).logits
-    return F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+def _next_token_sum(logits_BTV: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return _summed(logits_BTV, next_token_targets(batch["labels"]))
 
 
-def _classification_sum(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    logits_BC = model(**inputs).logits
-    return F.cross_entropy(logits_BC.float(), batch["labels"], ignore_index=IGNORED, reduction="sum")
+def _label_sum(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return _summed(logits, batch["labels"])
+
+
+def _num_labels(batch: Batch) -> int:
+    return int((batch["labels"] != IGNORED).sum())
 
 
 NEXT_TOKEN = Objective("next_token", _next_token_sum, lambda batch: int((batch["labels"][:, 1:] != IGNORED).sum()))
 """Cross-entropy of each token given those before it; ``labels`` [B, T] are aligned with ``input_ids``."""
 
-MASKED_TOKENS = Objective("masked_tokens", _masked_token_sum, lambda batch: int((batch["labels"] != IGNORED).sum()))
+MASKED_TOKENS = Objective("masked_tokens", _label_sum, _num_labels, causal=False)
 """Cross-entropy of the tokens that were asked for, given both sides; ``labels`` [B, T] stand where they are asked."""
 
-CLASSIFICATION = Objective("classification", _classification_sum, lambda batch: int((batch["labels"] != IGNORED).sum()))
+CLASSIFICATION = Objective("classification", _label_sum, _num_labels, causal=False)
 """Cross-entropy of one class per row; ``labels`` [B]."""
 
 
@@ -97,7 +116,7 @@ class LossModule(nn.Module):
         objective: What to minimise.
     """
 
-    def __init__(self, model: PreTrainedModel, objective: Objective) -> None:
+    def __init__(self, model: PreTrainedModel, objective: Objective | WeightedSum) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
@@ -116,4 +135,21 @@ class LossModule(nn.Module):
         self.model.tie_weights(**kwargs)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        return self.objective.loss_sum(self.model, batch)
+        """The sums of all parts, [K]."""
+        return torch.stack(loss_sums(self.model, batch, self.objective))
+
+
+def loss_sums(model: PreTrainedModel, batch: Batch, objective: Objective | WeightedSum) -> list[torch.Tensor]:
+    """One forward pass and the sum over targets of each part of an objective.
+
+    Args:
+        model: The model.
+        batch: Its inputs, and ``labels``.
+        objective: What to minimise.
+    """
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    options = {"use_cache": False} if any(part.causal for _, part in objective.parts) else {}
+    logits = model(**inputs, **options).logits
+    if logits.ndim == 3:
+        logits = logits[:, -batch["input_ids"].shape[1] :]  # prompt tuning puts its virtual tokens first
+    return [part.loss_sum(logits, batch) for _, part in objective.parts]

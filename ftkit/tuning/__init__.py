@@ -8,6 +8,7 @@ from ftkit.tuning.adapters import (
     merge_adapter,
     predicted_trainable,
 )
+from ftkit.tuning.clipping import Clipping, ClipReport, GradientNorms, clip_report
 from ftkit.tuning.comparing import FolderDifference, diff_folders
 from ftkit.tuning.distributions import WeightRecorder, WeightStatistics, weight_statistics
 from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
@@ -24,9 +25,12 @@ from ftkit.tuning.verifying import Verification, verify_folders
 from ftkit.tuning.watching import Watch
 
 __all__ = [
+    "ClipReport",
+    "Clipping",
     "FolderDifference",
     "Freezing",
     "FrozenSpan",
+    "GradientNorms",
     "GroupMovement",
     "GroupRow",
     "Inspection",
@@ -45,6 +49,7 @@ __all__ = [
     "check_adapter",
     "check_adapter_gradients",
     "check_tuning",
+    "clip_report",
     "diff_folders",
     "freeze",
     "inspect_model",

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,16 @@ from conftest import FAMILIES, settings, tiny
 from torch.nn.functional import cross_entropy
 
 from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
-from ftkit.training import CLASSIFICATION, NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows
+from ftkit.training import (
+    CLASSIFICATION,
+    NEXT_TOKEN,
+    CheckpointFolder,
+    Engine,
+    Objective,
+    TokenWindows,
+    WeightedSum,
+    loss_sums,
+)
 
 HERE = Path(__file__).parent
 
@@ -48,7 +59,7 @@ def test_next_token_loss_is_that_of_transformers(store, family):
     model = tiny(family).eval()
     batch = TokenWindows(store, 32, 0).rows(range(4))
     with torch.no_grad():
-        ours = NEXT_TOKEN.loss_sum(model, batch) / NEXT_TOKEN.num_targets(batch)
+        ours = loss_sums(model, batch, NEXT_TOKEN)[0] / NEXT_TOKEN.num_targets(batch)
         logits = model(input_ids=batch["input_ids"]).logits
         theirs = model(**batch).loss
     assert NEXT_TOKEN.num_targets(batch) == 4 * 31
@@ -65,7 +76,7 @@ def test_classification_loss_is_that_of_transformers():
         "labels": torch.tensor([0, 2, 1, 1]),
     }
     with torch.no_grad():
-        assert torch.allclose(CLASSIFICATION.loss_sum(model, batch) / 4, model(**batch).loss, rtol=1e-6)
+        assert torch.allclose(loss_sums(model, batch, CLASSIFICATION)[0] / 4, model(**batch).loss, rtol=1e-6)
 
 
 def test_masked_labels_are_not_counted(store):
@@ -75,7 +86,7 @@ def test_masked_labels_are_not_counted(store):
     masked["labels"][:, :16] = -100
     with torch.no_grad():
         assert NEXT_TOKEN.num_targets(masked) == 2 * 16
-        assert torch.allclose(NEXT_TOKEN.loss_sum(model, masked) / 32, model(**masked).loss, rtol=1e-6)
+        assert torch.allclose(loss_sums(model, masked, NEXT_TOKEN)[0] / 32, model(**masked).loss, rtol=1e-6)
 
 
 def test_a_trajectory_equals_a_plain_torch_loop(store):
@@ -305,3 +316,64 @@ def test_clipping_waits_and_cuts_by_value_as_torch_does(store):
     assert by_value[0][0] == pytest.approx(0.01, rel=1e-2)
     assert late[0] == free[0]
     assert late[1][1] == pytest.approx(0.1, rel=1e-2)
+
+
+def test_the_order_of_a_step(store, monkeypatch):
+    """Backward, mask, norms, clip, update, restore: one of each, in this order, with the rate of its step."""
+    calls: list[str] = []
+
+    def recorded(owner: object, name: str, label: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: object, **kwargs: object) -> object:
+            calls.append(label)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    run = settings(
+        max_steps=2, gradient_accumulation_steps=2, max_grad_norm=0.1, train="attention.q", freeze_until={"all@0": 1}
+    )
+    with Engine(tiny("gpt2"), NEXT_TOKEN, TokenWindows(store, 32, 5), run) as engine:
+        recorded(engine.accelerator, "backward", "backward")
+        recorded(engine.freezing, "drop_gradients", "mask")
+        recorded(engine.clipping, "norms", "norms")
+        recorded(engine.clipping, "clip", "clip")
+        recorded(engine.optimizers[0], "step", "update")
+        held = engine.freezing.held
+
+        @contextmanager
+        def held_and_recorded(step: int) -> Iterator[None]:
+            with held(step):
+                yield
+            calls.append("restore")
+
+        monkeypatch.setattr(engine.freezing, "held", held_and_recorded)
+        rates = [record.learning_rate for record in engine]
+    assert calls == ["backward", "backward", "mask", "norms", "clip", "update", "restore"] * 2
+    assert rates == [1e-3, 5e-4]
+
+
+def test_a_weighted_sum_is_the_sum_of_its_parts(store):
+    """Next token and last eight tokens together: the loss and its gradient are the weighted ones of the two alone."""
+
+    def last_eight(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return cross_entropy(logits[:, -9:-1].flatten(0, 1), batch["labels"][:, -8:].flatten(), reduction="sum")
+
+    late = Objective("late", last_eight, lambda batch: 8 * len(batch["labels"]))
+    found = {}
+    for name, objective in {
+        "both": WeightedSum(((0.5, NEXT_TOKEN), (2.0, late))), "next": NEXT_TOKEN, "late": late
+    }.items():  # fmt: skip
+        model = tiny()
+        before = [p.detach().clone() for p in model.parameters()]
+        run = settings(max_steps=1, optimizer="sgd", learning_rate=1.0, weight_decay=0.0)
+        with Engine(model, objective, TokenWindows(store, 32, 5), run) as engine:
+            record = next(iter(engine))
+        found[name] = record, [(b - p.detach()) for b, p in zip(before, model.parameters(), strict=True)]
+    both, following, last = (found[name][0] for name in ("both", "next", "late"))
+    assert both.losses == pytest.approx({"next_token": following.loss, "late": last.loss}, rel=1e-6)
+    assert both.loss == pytest.approx(0.5 * following.loss + 2 * last.loss, rel=1e-6)
+    assert (both.num_targets, following.losses) == (8 * 31, {})
+    for ours, first, second in zip(*(found[name][1] for name in ("both", "next", "late")), strict=True):
+        assert torch.allclose(ours, 0.5 * first + 2 * second, atol=1e-6)

@@ -11,7 +11,7 @@ from ftkit.config import TrainingSettings
 from ftkit.data import Masking, load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import DataError, ModelError
 from ftkit.models import load_model
-from ftkit.training import MASKED_TOKENS, Engine, MaskedWindows, TokenWindows, held_out_loss
+from ftkit.training import MASKED_TOKENS, Engine, MaskedWindows, TokenWindows, held_out_loss, loss_sums
 
 TEXT = voice_text("keeper", 2000)
 BERT = "new:bert,hidden_dropout_prob=0.0,attention_probs_dropout_prob=0.0"
@@ -143,7 +143,7 @@ def test_the_loss_is_that_of_transformers_without_a_shift(pieces, tokenizer):
     assert isinstance(model, BertForMaskedLM)
     batch = MaskedWindows(pieces, 48, 0, tokenizer).rows(range(4))
     with torch.no_grad():
-        ours = MASKED_TOKENS.loss_sum(model, batch) / MASKED_TOKENS.num_targets(batch)
+        ours = loss_sums(model, batch, MASKED_TOKENS)[0] / MASKED_TOKENS.num_targets(batch)
         theirs = model(**batch).loss
         shifted = model(input_ids=batch["input_ids"], labels=batch["labels"].roll(1, 1)).loss
     assert MASKED_TOKENS.num_targets(batch) == int((batch["labels"] != -100).sum())

@@ -1,0 +1,208 @@
+"""Gradient norms and clipping: what was measured before, what was cut, how much was lost.
+
+Clipping acts on the global norm, so the norm of one layer does not tell what was clipped: both are measured, global and
+by group, before anything is cut (lessons 07/017 and 07/019).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ftkit.config import TrainingSettings
+from ftkit.tuning.groups import ParameterGroups, Selection, select
+from ftkit.tuning.slices import chosen_slices
+
+__all__ = ["ClipReport", "Clipping", "GradientNorms", "clip_report"]
+
+
+@dataclass(frozen=True)
+class GradientNorms:
+    """Euclidean norms of a gradient."""
+
+    total: Tensor
+    """Of all of it, 0-dimensional."""
+    value: float
+    """The same as a number."""
+    groups: dict[str, float]
+    """Of each group, and of each selector that is watched."""
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A gradient, or a slice of one, whose norm is taken."""
+
+    number: int
+    """Place of its parameter."""
+    dim: int
+    indices: Tensor | None
+    """``None``: all of it."""
+
+    def norm(self, gradient: Tensor) -> Tensor:
+        part = gradient if self.indices is None else gradient.index_select(self.dim, self.indices)
+        norm: Tensor = torch.linalg.vector_norm(part)
+        return norm
+
+
+class Clipping:
+    """Measures and clips the gradients of a model, as its settings say.
+
+    By value comes first, then by group, then by the global norm; each sees what the one before has left.
+
+    Args:
+        model: The model, before anything wraps it.
+        groups: Its groups.
+        settings: ``max_grad_value``, ``max_group_norms``, ``max_grad_norm``, ``clip_after`` and ``watch_gradients``.
+
+    Raises:
+        ConfigError: A selector that matches nothing.
+    """
+
+    def __init__(self, model: nn.Module, groups: ParameterGroups, settings: TrainingSettings) -> None:
+        self.settings = settings
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._number = {id(parameter): number for number, parameter in enumerate(self.parameters)}
+        by_group = {name: _selection_of(groups, name) for name in groups.names}
+        watched = {text: select(groups, text) for text in settings.watch_gradients}
+        limited = {text: select(groups, text) for text in settings.max_group_norms}
+        self._units = {name: self._found(model, chosen) for name, chosen in {**by_group, **watched, **limited}.items()}
+        self._units = {name: units for name, units in self._units.items() if units}
+
+    def _found(self, model: nn.Module, chosen: Selection) -> list[_Unit]:
+        """The units of a selection that are trained."""
+        return [
+            _Unit(
+                self._number[id(parameter)],
+                piece.dim,
+                None if len(indices) == (parameter.shape[piece.dim] if parameter.ndim else 1) else indices,
+            )
+            for piece, parameter, indices in chosen_slices(model, chosen)
+            if id(parameter) in self._number
+        ]
+
+    def norms(self) -> GradientNorms:
+        """Norms of the gradients as they are; a parameter without gradient counts as 0."""
+        present = [number for number, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        whole = dict(zip(present, _norms([_gradient(self.parameters[number]) for number in present]), strict=True))
+        if not whole:
+            return GradientNorms(torch.zeros(()), 0.0, dict.fromkeys(self._units, 0.0))
+        total = torch.linalg.vector_norm(torch.stack(list(whole.values())))
+        parts = [
+            [
+                whole[unit.number] if unit.indices is None else unit.norm(_gradient(self.parameters[unit.number]))
+                for unit in units
+                if unit.number in whole
+            ]
+            for units in self._units.values()
+        ]
+        by_group = [torch.linalg.vector_norm(torch.stack(found)) if found else total.new_zeros(()) for found in parts]
+        value, *values = torch.stack([total, *by_group]).tolist()  # one transfer from an accelerator, not many
+        return GradientNorms(total, value, dict(zip(self._units, values, strict=True)))
+
+    def clip(self, step: int, norms: GradientNorms) -> float:
+        """Clip what update ``step`` will use.
+
+        Args:
+            step: The update, counted from 1.
+            norms: The norms as they are.
+
+        Returns:
+            Global norm afterwards divided by the one before: 1 where nothing was cut.
+        """
+        settings, total = self.settings, norms.total
+        if step <= settings.clip_after or not norms.value:
+            return 1.0
+        if settings.max_grad_value:
+            torch.nn.utils.clip_grad_value_(self.parameters, settings.max_grad_value)
+        for text, limit in settings.max_group_norms.items():
+            self._limit(self._units.get(text, ()), limit)
+        if settings.max_grad_value or settings.max_group_norms:
+            total = torch.linalg.vector_norm(
+                torch.stack(_norms([p.grad for p in self.parameters if p.grad is not None]))
+            )
+        if settings.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, total)
+        left = norms.value if total is norms.total else float(total)
+        return min(left, settings.max_grad_norm or left) / norms.value
+
+    def _limit(self, units: Sequence[_Unit], limit: float) -> None:
+        """Scale the gradients of units so that their common norm is at most ``limit``."""
+        found = [(unit, self.parameters[unit.number].grad) for unit in units]
+        present = [(unit, gradient) for unit, gradient in found if gradient is not None]
+        if not present:
+            return
+        norm = torch.linalg.vector_norm(torch.stack([_whole(unit.norm(gradient)) for unit, gradient in present]))
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own clipping
+        for unit, gradient in present:
+            if unit.indices is None:
+                gradient.mul_(factor)
+            else:
+                gradient.index_copy_(unit.dim, unit.indices, gradient.index_select(unit.dim, unit.indices) * factor)
+
+
+def _selection_of(groups: ParameterGroups, name: str) -> Selection:
+    """The elements of one group and no more; a selector would take what is shared with it too."""
+    chosen = Selection({})
+    for piece in groups.pieces:
+        if piece.group == name:
+            chosen = chosen | Selection({piece.name: piece.mask})
+    return chosen
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _whole(norm: Tensor) -> Tensor:
+    """A norm over all shards."""
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def _norms(gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    return [_whole(norm) for norm in torch._foreach_norm([g for g in gradients if g is not None])]
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """What clipping to a norm does to a gradient."""
+
+    norm: float
+    """Global norm before."""
+    clipped_norm: float
+    """Global norm afterwards."""
+    factor: float
+    """What every element is multiplied by."""
+    cosine: float
+    """Cosine between the gradients before and afterwards: 1, because only the length changes."""
+    by_tensor: Mapping[str, tuple[float, float]]
+    """Norm of each tensor's gradient before and afterwards."""
+
+    @property
+    def lost_norm(self) -> float:
+        """How much of the norm was cut."""
+        return self.norm - self.clipped_norm
+
+
+def clip_report(model: nn.Module, max_norm: float) -> ClipReport:
+    """What clipping the gradients that a model has now would do; nothing is changed.
+
+    Args:
+        model: A model after a backward pass.
+        max_norm: Global norm to clip to.
+
+    Raises:
+        ValueError: No parameter has a gradient.
+    """
+    before = {name: p.grad.detach().double() for name, p in model.named_parameters() if p.grad is not None}
+    if not before:
+        raise ValueError("no parameter has a gradient: call backward first")
+    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in before.values()])))
+    factor = min(max_norm / (norm + 1e-6), 1.0)
+    after = {name: gradient * factor for name, gradient in before.items()}
+    dot = sum(float((before[name] * after[name]).sum()) for name in before)
+    clipped = norm * factor
+    norms = {name: (float(before[name].norm()), float(after[name].norm())) for name in before}
+    return ClipReport(norm, clipped, factor, dot / (norm * clipped) if clipped else 1.0, norms)
