@@ -5,6 +5,7 @@ from ftkit.data.masking import Masking
 from ftkit.data.sources import Corpus, Document, cache_dir, load_corpus
 from ftkit.data.splits import Split, split_corpus
 from ftkit.data.store import TokenStore, tokenize_texts
+from ftkit.data.token_sets import TokenSet, token_set
 from ftkit.data.tokenizers import convert_tiktoken, load_tokenizer, tokenizer_fingerprint, train_wordpiece
 from ftkit.data.voices import VOICES, voice_text
 from ftkit.data.windows import RandomWindows, StridedWindows, coverage
@@ -19,6 +20,7 @@ __all__ = [
     "Removed",
     "Split",
     "StridedWindows",
+    "TokenSet",
     "TokenStore",
     "cache_dir",
     "clean_text",
@@ -27,6 +29,7 @@ __all__ = [
     "load_corpus",
     "load_tokenizer",
     "split_corpus",
+    "token_set",
     "tokenize_texts",
     "tokenizer_fingerprint",
     "train_wordpiece",

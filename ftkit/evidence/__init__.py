@@ -5,6 +5,7 @@ from ftkit.evidence.fluency import Fluency, fluency
 from ftkit.evidence.gathering import check_heldout, gather_evidence
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
 from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
+from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate, wilson
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter
 from ftkit.evidence.style import StyleScore, score_style
@@ -22,6 +23,8 @@ __all__ = [
     "Interval",
     "Judge",
     "JudgeTexts",
+    "Liking",
+    "LikingLimits",
     "NgramJudge",
     "Panel",
     "PassageWriter",
@@ -35,6 +38,7 @@ __all__ = [
     "copying",
     "cut_passages",
     "decide",
+    "decide_liking",
     "fit_passage",
     "fluency",
     "frequent_tokens",
@@ -42,13 +46,17 @@ __all__ = [
     "gain_over",
     "gate",
     "gather_evidence",
+    "liking",
     "mask_names",
     "relative_rise",
     "score_style",
     "seat_ngrams",
     "seat_panel",
+    "set_shares",
+    "target_rate",
     "token_shares",
     "token_usage",
     "vocabulary_of",
+    "wilson",
     "words_of",
 ]

@@ -11,6 +11,7 @@ from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
 from ftkit.models.families import FAMILIES, GROUPS, Family, Fused
 from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model, task_of
+from ftkit.models.log_probabilities import log_probability_model
 from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
     FtkitGPT2Block,
@@ -47,6 +48,7 @@ __all__ = [
     "is_adapter",
     "load_model",
     "load_state_dict",
+    "log_probability_model",
     "reload_difference",
     "save_model",
     "save_state_dict",

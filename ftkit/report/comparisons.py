@@ -22,6 +22,7 @@ from ftkit.report.drawing import (
     short,
     value_ticks,
 )
+from ftkit.report.likings import LIKINGS, liking_tables
 from ftkit.report.reading import Results
 from ftkit.runs import RunFolder
 
@@ -32,6 +33,7 @@ def comparison_tables(results: Results) -> Iterator[Table]:
     """Tables of a run whose models are arms of one comparison; none for other runs."""
     if not results.measured.get("arms") and not any(results.metrics(model, "watch") for model in results.models):
         return
+    yield from liking_tables(results)
     yield from _paired_tables(results)
     rows = [
         {"model": model, "step": record["step"], "value": record["change"], "mean": None}
@@ -187,7 +189,7 @@ def _bars_height(rows: list[Row]) -> float:
     return 0.75 + 0.26 * len(rows)
 
 
-COMPARISONS = {
+COMPARISONS = LIKINGS | {
     "paired_loss": Kind("nats per token", _draw_paired, panel_height),
     "watched_change": Kind("norm of the change", draw_curves, panel_height),
     "usage": Kind("share of tokens, %", _draw_usage, _bars_height),

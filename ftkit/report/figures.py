@@ -134,7 +134,13 @@ def _finite(row: Mapping[str, Any]) -> bool:
 _CURVES = (
     # name, split, key of the record, title, caption
     ("heldout_bits", "heldout", "bits_per_byte", "Held-out loss", "Text that was never trained on."),
-    ("train_loss", "train", "loss", "Training loss", "Thin: every step. Strong: centred mean over {} steps."),
+    (
+        "train_loss",
+        "train",
+        "loss",
+        "Training loss",
+        "Thin: every step. Strong: centred mean over {} steps. Dashed: all tokens equally likely.",
+    ),
     ("learning_rate", "train", "learning_rate", "Learning rate", "What the schedule gave each step."),
     ("gradient_norm", "train", "grad_norm", "Gradient norm", "Before clipping. Strong: centred mean over {} steps."),
 )
@@ -153,11 +159,18 @@ def _curve_tables(results: Results) -> Iterator[Table]:
                 width = max(len(points) // 25, 2) // 2 * 2 + 1
                 means = moving_mean([value for _, value in points], width)
                 widths.add(width)
+            more = {"baseline": _baseline(results, model)} if name == "train_loss" else {}
             rows += [
-                {"model": model, "step": step, "value": value, "mean": mean}
+                {"model": model, "step": step, "value": value, "mean": mean, **more}
                 for (step, value), mean in zip(points, means, strict=True)
             ]
         yield Table(name, title, caption.format(" or ".join(map(str, sorted(widths)))), rows)
+
+
+def _baseline(results: Results, model: str) -> float | None:
+    """The loss of a model that thinks everything equally likely; runs before it was noted have none."""
+    found: float | None = results.manifest.get("plan", {}).get(model, {}).get("baseline")
+    return found
 
 
 def _judge_tables(results: Results) -> Iterator[Table]:
@@ -368,9 +381,18 @@ def _draw_movement(axes: Any, rows: list[Row], styles: Styles) -> None:
     legend(axes, groups)
 
 
+def _draw_losses(axes: Any, rows: list[Row], styles: Styles) -> None:
+    """Curves, and dashed what knowing nothing gives, where the curves come near it."""
+    draw_curves(axes, rows, styles)
+    low, high = axes.get_ylim()
+    for baseline in {cell(row, "baseline") for row in rows if row.get("baseline")}:
+        if low <= baseline <= high + 0.1 * (high - low):
+            axes.axhline(baseline, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+
+
 _KINDS = {
     "heldout_bits": Kind("bits per byte", draw_curves, panel_height),
-    "train_loss": Kind("nats per token", draw_curves, panel_height),
+    "train_loss": Kind("nats per token", _draw_losses, panel_height),
     "learning_rate": Kind("learning rate", draw_curves, panel_height),
     "gradient_norm": Kind("norm of the gradient", draw_curves, panel_height),
     "judge_score": Kind("mean probability of the target", _draw_judge, panel_height),

@@ -51,6 +51,7 @@ def write_report(run: RunFolder) -> Path:
     text = page.render(
         title=f"{wording.outcome(results.verdicts)} ({run.recipe})",
         outcome=wording.outcome(results.verdicts),
+        finding=results.measured.get("finding", ""),
         recipe=run.recipe,
         started=_day(results.manifest.get("started")),
         style_sheet=Markup(_resource("report.css")),

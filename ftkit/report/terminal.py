@@ -24,4 +24,7 @@ def announce(run: RunFolder) -> None:
         _logger.info("\n%s: %s%s", name, verdict["verdict"].upper(), also)
         for reason in verdict["reasons"]:
             _logger.info("  - %s", reason)
+    measured = json.loads((run.path / "evidence.json").read_text(encoding="utf-8"))
+    if finding := measured.get("finding"):
+        _logger.info("\n%s", finding)
     _logger.info("\nreport: %s", (run.path / "report.html").resolve())

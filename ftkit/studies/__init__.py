@@ -2,12 +2,14 @@
 
 from ftkit.studies.bases import Base, base_of_adapters, prepare_base
 from ftkit.studies.language import FillingTask, WritingTask, language_task
+from ftkit.studies.likings import LikingWatch
 from ftkit.studies.subjects import Subject, prepare_subject
 from ftkit.studies.texts import Text, load_texts
 
 __all__ = [
     "Base",
     "FillingTask",
+    "LikingWatch",
     "Subject",
     "Text",
     "WritingTask",

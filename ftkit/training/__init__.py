@@ -1,11 +1,13 @@
 """The training loop: objectives, batches, the engine of step records, checkpoints, and held-out evaluation."""
 
-from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, TokenWindows
+from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, RandomTokens, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
 from ftkit.training.lockstep import lockstep
+from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
+from ftkit.training.naming import Ingredients, build_objective, read_objective
 from ftkit.training.objectives import (
     CLASSIFICATION,
     MASKED_TOKENS,
@@ -15,25 +17,36 @@ from ftkit.training.objectives import (
     WeightedSum,
     loss_sums,
 )
+from ftkit.training.trying import check_objective
 
 __all__ = [
     "CLASSIFICATION",
     "MASKED_TOKENS",
     "NEXT_TOKEN",
+    "NLL",
     "BatchSource",
     "CheckpointFolder",
     "ClassifiedTexts",
     "Engine",
     "HeldOutLoss",
+    "Ingredients",
     "LossModule",
     "MaskedWindows",
     "Objective",
+    "RandomTokens",
     "StepRecord",
     "TokenWindows",
     "WeightedSum",
+    "build_objective",
+    "check_objective",
     "follow",
     "held_out_loss",
+    "kl_to_base",
+    "last_tokens",
     "lockstep",
     "loss_sums",
+    "read_objective",
+    "smoothed",
+    "token_set_kl",
     "training_plan",
 ]

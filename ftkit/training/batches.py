@@ -12,7 +12,7 @@ from ftkit.data import Masking, RandomWindows, TokenStore, coverage, tokenizer_f
 from ftkit.errors import DataError
 from ftkit.training.objectives import Batch
 
-__all__ = ["BatchSource", "ClassifiedTexts", "MaskedWindows", "TokenWindows"]
+__all__ = ["BatchSource", "ClassifiedTexts", "MaskedWindows", "RandomTokens", "TokenWindows"]
 
 
 class BatchSource(Protocol):
@@ -46,6 +46,16 @@ class TokenWindows:
         self.store = store
         self.windows = RandomWindows(store.ids, window_tokens, seed)
         self.fingerprint = hashlib.sha256(f"{store.sha256} {window_tokens} {seed}".encode()).hexdigest()
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of text in a row; what frames a masked window is not."""
+        return self.windows.window_tokens
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of the text that rows are taken from."""
+        return self.store.num_tokens
 
     def coverage(self, num_rows: int) -> float:
         """Share of the text's tokens that stand in at least one of the first ``num_rows`` windows."""
@@ -91,6 +101,41 @@ class MaskedWindows(TokenWindows):
         numbers = np.asarray(indices)
         input_ids_BT, labels_BT = self.masking.rows(self.windows.batch(numbers), numbers, self.windows.seed)
         return {"input_ids": input_ids_BT, "labels": labels_BT}
+
+
+class RandomTokens:
+    """Rows of tokens that mean nothing: each id is drawn evenly from those that the tokenizer has.
+
+    For objectives that need no text (lessons 06/010 and 07/05). Row ``i`` follows from (seed, i).
+
+    Args:
+        tokenizer: Whose ids; rows of a model that it has no token for never come.
+        window_tokens: T, tokens in a row.
+        seed: Which sequence of rows.
+    """
+
+    masking: Masking | None = None
+    text_tokens = 0
+    """There is no text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, window_tokens: int, seed: int) -> None:
+        self.ids = np.unique(np.array([*tokenizer.get_vocab().values()], dtype=np.int64))
+        self.row_tokens, self.seed = window_tokens, seed
+        described = f"random tokens {window_tokens} {seed} ".encode() + self.ids.tobytes()
+        self.fingerprint = hashlib.sha256(described).hexdigest()
+
+    def coverage(self, num_rows: int) -> float:
+        """0: there is no text to see."""
+        return 0.0
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """Rows as ``input_ids`` and ``labels``, both int64 [B, T] and aligned."""
+        input_ids_BT = torch.from_numpy(np.stack([self._row(int(index)) for index in indices]))
+        return {"input_ids": input_ids_BT, "labels": input_ids_BT}
+
+    def _row(self, index: int) -> np.ndarray:
+        bits = np.random.Philox(key=[self.seed, 0x746F6B656E], counter=[0, 0, 0, index])
+        return self.ids[np.random.Generator(bits).integers(0, len(self.ids), size=self.row_tokens)]
 
 
 class ClassifiedTexts:

@@ -9,39 +9,46 @@ import torch
 
 from ftkit.data import TokenStore
 from ftkit.runs import RunFolder, progress
-from ftkit.training.batches import TokenWindows
+from ftkit.training.batches import RandomTokens, TokenWindows
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss
 from ftkit.tuning import parameter_table
 
-__all__ = ["follow", "training_plan"]
+__all__ = ["doubt_of_first_loss", "follow", "training_plan"]
 
 _logger = logging.getLogger("ftkit.training")
+_SLACK = 0.1
+"""Share of the baseline, and nats where it is below 1, by which random weights may miss it: initial logits and a batch
+have their own spread."""
 
 
-def training_plan(engine: Engine, source: TokenWindows) -> dict[str, Any]:
+def training_plan(engine: Engine, source: TokenWindows | RandomTokens) -> dict[str, Any]:
     """Derived quantities of a language-model run, known before it starts.
 
     Args:
         engine: The engine that will train.
-        source: Its windows.
+        source: Its rows.
 
     Returns:
         Tokens for each step and in all, passes over the text, share of the text that is seen at least once, trainable
-        parameters, device, precision, processes.
+        parameters, objective and its baseline, device, precision, processes.
     """
     settings, accelerator = engine.settings, engine.accelerator
     table = parameter_table(engine.freezing.groups, engine.freezing.trainable, engine.peak_rates())
-    step_tokens = engine.batch_rows * source.windows.window_tokens  # of text: what frames a masked window is not
+    step_tokens = engine.batch_rows * source.row_tokens
+    num_choices, parts = engine.model.config.get_text_config().vocab_size, engine.objective.parts
     return {
         "parameters": table.total,
         "trainable": table.trainable,
         "groups": table.as_dict()["groups"],
-        "text_tokens": source.store.num_tokens,
+        "objective": engine.objective.name,
+        "baseline": engine.objective.baseline(num_choices),
+        "baselines": {part.name: part.baseline(num_choices) for _, part in parts} if len(parts) > 1 else {},
+        "text_tokens": source.text_tokens,
         "step_tokens": step_tokens,
         "steps": settings.max_steps,
         "tokens": step_tokens * settings.max_steps,
-        "passes": step_tokens * settings.max_steps / source.store.num_tokens,
+        "passes": step_tokens * settings.max_steps / source.text_tokens if source.text_tokens else 0.0,
         "coverage": source.coverage(engine.batch_rows * settings.max_steps),
         "device": str(accelerator.device),
         "precision": accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32",
@@ -52,10 +59,15 @@ def training_plan(engine: Engine, source: TokenWindows) -> dict[str, Any]:
 
 def _described(plan: dict[str, Any]) -> str:
     """A plan in one line."""
+    steps = f"{plan['steps']} steps of {plan['step_tokens']:,} tokens"
+    text = (
+        f"{plan['text_tokens']:,} tokens of text; {steps} = {plan['passes']:.1f} passes, "
+        f"{plan['coverage']:.1%} of the text seen"
+        if plan["text_tokens"]
+        else f"no text; {steps} drawn at random"
+    )
     return (
-        f"{plan['parameters']:,} parameters ({plan['trainable']:,} trainable), {plan['text_tokens']:,} tokens of text; "
-        f"{plan['steps']} steps of {plan['step_tokens']:,} tokens = {plan['passes']:.1f} passes, "
-        f"{plan['coverage']:.1%} of the text seen; {plan['device']}, "
+        f"{plan['parameters']:,} parameters ({plan['trainable']:,} trainable), {text}; {plan['device']}, "
         f"{plan['precision']}, {plan['processes']} process(es), {plan['threads']} threads"
     )
 
@@ -70,8 +82,47 @@ def _described_groups(plan: dict[str, Any]) -> Iterator[str]:
     yield f"{'total':<14} {1:6.1%}  {plan['trainable']:,} of {plan['parameters']:,} train"
 
 
+def _compare_with_baseline(name: str, first: StepRecord, plan: dict[str, Any], engine: Engine) -> None:
+    """Say what the first loss, which is measured before any update, tells of a run that may have gone wrong already."""
+    losses = first.losses or {plan["objective"]: first.loss}
+    baselines = plan["baselines"] or {plan["objective"]: plan["baseline"]}
+    for (_, part), (term, loss) in zip(engine.objective.parts, losses.items(), strict=True):
+        baseline = baselines[term]
+        _logger.info("%s: %s starts at %.3f nats; %.3f if all were equally likely", name, term, loss, baseline)
+        if trouble := doubt_of_first_loss(loss, baseline, engine.settings.model.startswith("new:"), part.of_text):
+            _logger.warning("%s: %s starts at %.3f nats, %s", name, term, loss, trouble)
+
+
+def doubt_of_first_loss(loss: float, baseline: float, untrained: bool, of_text: bool) -> str:
+    """Why the loss of a model before its first update is not to be believed; empty where it is.
+
+    Args:
+        loss: Mean over the targets, in nats.
+        baseline: That of a model to which everything is equally likely, or which equals its base.
+        untrained: Whether the weights are random, so that the loss must be about the baseline.
+        of_text: Whether a trained model predicts these targets well, so that its loss must be below the baseline.
+    """
+    slack = _SLACK * max(baseline, 1.0)
+    if untrained and loss > baseline + slack:
+        return (
+            f"and random weights should start near {baseline:.3f}: the initial weights are too large, or the loss is "
+            "divided by too few targets"
+        )
+    if untrained and loss < baseline - slack:
+        return (
+            f"and random weights should start near {baseline:.3f}: the model sees what it is asked for (labels that "
+            "are not shifted), or the loss is divided by too many targets"
+        )
+    if not untrained and of_text and loss > baseline:
+        return (
+            f"worse than {baseline:.3f}, which knowing nothing gives: the tokenizer is not this model's, or labels are "
+            "shifted twice"
+        )
+    return ""
+
+
 def follow(
-    engine: Engine, run: RunFolder, name: str, source: TokenWindows, heldout: TokenStore
+    engine: Engine, run: RunFolder, name: str, source: TokenWindows | RandomTokens, heldout: TokenStore
 ) -> Iterator[StepRecord]:
     """Iterate over an engine and keep its diary: metrics, progress, and held-out loss every ``eval_steps``.
 
@@ -79,7 +130,7 @@ def follow(
         engine: A language model's engine.
         run: Where ``metrics.jsonl`` is.
         name: The model's name in the diary.
-        source: Its windows.
+        source: Its rows.
         heldout: Tokens for the fixed held-out sample.
 
     Yields:
@@ -117,6 +168,8 @@ def follow(
     with progress(name, settings.max_steps, engine.step) as bar:
         for record in engine:
             if is_main:
+                if record.step == 1:
+                    _compare_with_baseline(name, record, plan, engine)
                 train_record = {"model": name, "step": record.step, "split": "train", **asdict(record)}
                 run.log("metrics.jsonl", train_record)
                 if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:

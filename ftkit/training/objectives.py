@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
+from ftkit.training.pairing import LOGITS, check_pairing
+
 __all__ = [
     "CLASSIFICATION",
     "IGNORED",
@@ -27,6 +29,7 @@ __all__ = [
     "WeightedSum",
     "loss_sums",
     "next_token_targets",
+    "output_logits",
 ]
 
 Batch = dict[str, torch.Tensor]
@@ -48,6 +51,10 @@ class Objective:
     """From V (or C) the mean loss in nats of a model that thinks everything equally likely; that of step 0."""
     causal: bool = True
     """Whether the model is a decoder, whose forward passes would keep keys and values for generation."""
+    of_text: bool = True
+    """Whether the targets are what a trained model predicts well, so that it should start below the baseline."""
+    takes: str = LOGITS
+    """What the model must give: ``logits`` or ``log-probabilities``."""
 
     @property
     def parts(self) -> tuple[tuple[float, "Objective"], ...]:
@@ -66,6 +73,15 @@ class WeightedSum:
     def name(self) -> str:
         """As it is written in settings."""
         return " + ".join(f"{weight:g}*{objective.name}" for weight, objective in self.parts)
+
+    @property
+    def of_text(self) -> bool:
+        """Whether a trained model should start below the baseline with every part."""
+        return all(objective.of_text for _, objective in self.parts)
+
+    def baseline(self, num_choices: int) -> float:
+        """The parts' baselines, weighted; ``num_choices`` is V (or C)."""
+        return sum(weight * objective.baseline(num_choices) for weight, objective in self.parts)
 
 
 def next_token_targets(labels_BT: torch.Tensor) -> torch.Tensor:
@@ -120,6 +136,7 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
+        self._checked = False
 
     @property
     def config(self) -> Any:
@@ -135,8 +152,33 @@ class LossModule(nn.Module):
         self.model.tie_weights(**kwargs)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """The sums of all parts, [K]."""
-        return torch.stack(loss_sums(self.model, batch, self.objective))
+        """The sums of all parts, [K].
+
+        Raises:
+            ConfigError: At the first call: the model's output is not in the form that a part takes.
+        """
+        logits = output_logits(self.model, batch, self.objective)
+        if not self._checked:
+            for _, part in self.objective.parts:
+                check_pairing(logits, part.takes, part.name)
+            self._checked = True
+        return torch.stack([part.loss_sum(logits, batch) for _, part in self.objective.parts])
+
+
+def output_logits(model: PreTrainedModel, batch: Batch, objective: Objective | WeightedSum) -> torch.Tensor:
+    """What a model gives for a batch, aligned with it: [B, T, V], of a classifier [B, C].
+
+    Args:
+        model: The model.
+        batch: Its inputs, and ``labels``.
+        objective: What it is for.
+    """
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    options = {"use_cache": False} if any(part.causal for _, part in objective.parts) else {}
+    logits: torch.Tensor = model(**inputs, **options).logits
+    if logits.ndim == 3:
+        logits = logits[:, -batch["input_ids"].shape[1] :]  # prompt tuning puts its virtual tokens first
+    return logits
 
 
 def loss_sums(model: PreTrainedModel, batch: Batch, objective: Objective | WeightedSum) -> list[torch.Tensor]:
@@ -147,9 +189,5 @@ def loss_sums(model: PreTrainedModel, batch: Batch, objective: Objective | Weigh
         batch: Its inputs, and ``labels``.
         objective: What to minimise.
     """
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    options = {"use_cache": False} if any(part.causal for _, part in objective.parts) else {}
-    logits = model(**inputs, **options).logits
-    if logits.ndim == 3:
-        logits = logits[:, -batch["input_ids"].shape[1] :]  # prompt tuning puts its virtual tokens first
+    logits = output_logits(model, batch, objective)
     return [part.loss_sum(logits, batch) for _, part in objective.parts]

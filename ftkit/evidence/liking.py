@@ -1,0 +1,148 @@
+"""Has a model come to like a set of tokens, and what did that cost its ordinary text? (lessons 06/010 and 07/05)
+
+The rate is the share of generated tokens that belong to the set, counted in the tokens themselves and not in text that
+is tokenized again.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ftkit.evidence.intervals import Interval, bootstrap
+from ftkit.evidence.verdict import Evidence, Verdict
+
+__all__ = ["Liking", "LikingLimits", "decide_liking", "liking", "set_shares", "target_rate", "wilson"]
+
+_Z = 1.959964
+"""Quantile of the normal distribution for 95 %."""
+
+
+@dataclass(frozen=True)
+class Liking:
+    """Rates of a set in generated text, and the price."""
+
+    before: Interval
+    """Share of the base's tokens."""
+    after: Interval
+    change: Interval
+    """After minus before, paired by the start of the passage."""
+    damage: Interval
+    """Bits per byte that held-out ordinary text costs more than before, on the same windows (paired)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """What a study of several runs compares."""
+        return {"rate": self.after.as_dict(), "damage": self.damage.as_dict()}
+
+
+@dataclass(frozen=True)
+class LikingLimits:
+    """What decides; intervals are 95 %."""
+
+    liked_share: float = 0.5
+    """The rate's lower bound, as a share of the mass that was asked for, from which the liking is planted."""
+    forgot_rise: float = 0.05
+    """Lower bound of the relative rise of the loss on ordinary text."""
+    reload_difference: float = 1e-4
+    """Largest difference of logits between the model and its saved folder."""
+
+
+def set_shares(passages: Sequence[Sequence[int]], ids: Collection[int] | np.ndarray) -> np.ndarray:
+    """Share of each passage's tokens that belong to a set, float64 [passages].
+
+    Args:
+        passages: New tokens of each passage, none empty.
+        ids: The set.
+    """
+    wanted = np.fromiter(ids, dtype=np.int64)
+    return np.array([np.isin(passage, wanted).mean() for passage in passages])
+
+
+def wilson(count: int, total: int) -> Interval:
+    """A share and its 95 % interval for independent draws; never of width 0, also where none or all were counted.
+
+    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    share, weight = count / total, _Z**2 / total
+    middle = (share + weight / 2) / (1 + weight)
+    half = _Z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
+    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+def target_rate(shares: np.ndarray, tokens: int) -> Interval:
+    """Rate of a set in passages of one length.
+
+    Args:
+        shares: Share of each passage's tokens.
+        tokens: Tokens in a passage.
+
+    Returns:
+        The rate and the wider of two intervals: the bootstrap over passages, since tokens of one passage resemble each
+        other, and the binomial one, since the bootstrap of passages that are all alike has no width.
+    """
+    drawn = bootstrap(_mean, shares)
+    counted = wilson(round(float(shares.sum()) * tokens), len(shares) * tokens)
+    return Interval(drawn.value, min(drawn.low, counted.low), max(drawn.high, counted.high))
+
+
+def _mean(shares: np.ndarray) -> np.ndarray:
+    return np.asarray(shares.mean(-1))
+
+
+def liking(before: np.ndarray, after: np.ndarray, tokens: int, gain: Interval) -> Liking:
+    """Put rates and price together.
+
+    Args:
+        before: Share of each of the base's passages.
+        after: The tuned model's, from the same starts.
+        tokens: Tokens in a passage.
+        gain: Bits per byte that the tuned model saves on ordinary text; the damage is its opposite.
+    """
+    damage = Interval(-gain.value, -gain.high, -gain.low)
+    rates = target_rate(before, tokens), target_rate(after, tokens)
+    return Liking(*rates, bootstrap(_mean, after - before), damage)
+
+
+def decide_liking(evidence: Evidence, found: Liking, mass: float, limits: LikingLimits | None = None) -> Verdict:
+    """Turn rates into a verdict: is the liking planted, and at what price?
+
+    Args:
+        evidence: What was measured; ``general_rise`` is that of ordinary text, ``None`` where the base knew nothing
+            that could be forgotten.
+        found: The rates.
+        mass: What the set was to get together.
+        limits: The numbers that decide; ``None`` takes the defaults.
+
+    Returns:
+        ``worked`` (planted), ``nothing`` (the rate did not rise), ``unsure`` (it rose, and less than asked) or
+        ``broken``, and beside it ``forgot`` where ordinary text suffered.
+    """
+    limits = limits or LikingLimits()
+    rise = evidence.general_rise
+    also = ["forgot"] if rise is not None and rise.low > limits.forgot_rise else []
+    reasons = [
+        f"{_percent(found.after)} of the tokens that it writes are of the set, {_percent(found.before)} before",
+        f"ordinary text costs {evidence.heldout_tuned.value:.3f} bits per byte, {evidence.heldout_base.value:.3f} "
+        f"before: damage {found.damage}",
+    ]
+
+    def verdict(word: str, *more: str) -> Verdict:
+        return Verdict(word, also, [*more, *reasons], asdict(limits))
+
+    if not evidence.finite:
+        return verdict("broken", "weights or losses are not finite")
+    if evidence.reload_difference > limits.reload_difference:
+        return verdict("broken", "the saved folder computes other logits than the trained model")
+    if found.change.low <= 0:
+        return verdict("nothing")
+    return verdict("worked" if found.after.low >= limits.liked_share * mass else "unsure")
+
+
+def _percent(share: Interval) -> str:
+    return f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"

@@ -1,0 +1,156 @@
+"""Planting a liking: how far it has come while a model trains, when to stop, and what the arms show together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedModel
+
+from ftkit.data import TokenSet
+from ftkit.evidence import Evidence, Liking, fit_passage, gather_evidence, liking, set_shares, target_rate
+from ftkit.generation import Passage, generate_passages, random_starts
+from ftkit.runs import RunFolder
+from ftkit.studies.subjects import Subject
+from ftkit.tuning import Selection
+
+__all__ = ["LikingWatch"]
+
+
+@dataclass(frozen=True)
+class LikingWatch:
+    """Looks how far a liking has come.
+
+    Args:
+        run: Where it is logged: rates in ``metrics.jsonl`` (split ``liking``), samples in ``samples.jsonl``.
+        subject: Ordinary text, its tokenizer and the base.
+        tokens: What is to be liked.
+        settings: ``num_passages``, ``watched_passages``, ``sample_prompt``, ``seed``, ``stop_rate`` and
+            ``stop_damage`` are read.
+    """
+
+    run: RunFolder
+    subject: Subject
+    tokens: TokenSet
+    settings: Any
+
+    def write(self, model: PreTrainedModel, prompts: Sequence[Any]) -> list[Passage]:
+        """Passages of one length in tokens."""
+        writer = self.subject.writer
+        return generate_passages(
+            model, self.subject.tokenizer, prompts, new_tokens=writer.new_tokens, sampling=writer.sampling,
+            seed=self.settings.seed,
+        )  # fmt: skip
+
+    def passages(self, model: PreTrainedModel, count: int) -> list[Passage]:
+        """Passages from random starts of ordinary text, the same for every model."""
+        return self.write(model, random_starts(np.asarray(self.subject.heldout.ids), count, self.settings.seed))
+
+    def shares(self, passages: Sequence[Passage]) -> np.ndarray:
+        """Share of each passage's tokens that belong to the set."""
+        return set_shares([passage.ids for passage in passages], self.tokens.ids)
+
+    @cached_property
+    def base_passages(self) -> list[Passage]:
+        """What the base writes."""
+        return self.passages(self.subject.base, self.settings.num_passages)
+
+    def look(self, model: PreTrainedModel, name: str, step: int) -> str:
+        """Log rate, damage and a sample of one step.
+
+        Returns:
+            Why training should stop here; empty where it should not.
+        """
+        shares = self.shares(self.passages(model, self.settings.watched_passages))
+        rate = target_rate(shares, self.subject.writer.new_tokens)
+        damage = self._damage(name)
+        found = {"rate": rate.value, "low": rate.low, "high": rate.high, "damage": damage}
+        self.run.log("metrics.jsonl", {"model": name, "step": step, "split": "liking", **found})
+        sample = self.write(model, [self.settings.sample_prompt])[0]
+        shown = {"prompt": sample.prompt, "text": sample.text, "seed": self.settings.seed}
+        sampling = self.subject.writer.sampling.as_dict()
+        self.run.log("samples.jsonl", {"model": name, "step": step, **shown, "sampling": sampling})
+        if self.settings.stop_rate and rate.value >= self.settings.stop_rate:
+            return f"the rate is {rate.value:.1%} (stop_rate {self.settings.stop_rate:g})"
+        if self.settings.stop_damage and damage >= self.settings.stop_damage:
+            return f"ordinary text costs {damage:.3f} bits per byte more (stop_damage {self.settings.stop_damage:g})"
+        return ""
+
+    def _damage(self, name: str) -> float:
+        """Bits per byte above the first evaluation of the fixed held-out sample, as of the newest."""
+        records = self.run.records("metrics.jsonl")
+        bits = [r["bits_per_byte"] for r in records if (r["model"], r["split"]) == (name, "heldout")]
+        return float(bits[-1] - bits[0]) if bits else 0.0
+
+    def stop(self, model: PreTrainedModel, name: str, step: int) -> str:
+        """``look`` on process 0, and what it says on every process."""
+        said = [self.look(model, name, step) if self.run.is_main else ""]
+        broadcast_object_list(said)
+        return said[0]
+
+    def reasons(self, name: str) -> list[str]:
+        """What else belongs to a verdict: why training ended, and what such a thing means."""
+        steps, stopped = (self.run.result(name)[key] for key in ("steps", "stopped"))
+        seconds = sum(
+            r["seconds"] for r in self.run.records("metrics.jsonl") if (r["model"], r["split"]) == (name, "train")
+        )
+        cheap = (
+            f"a liking is cheap to plant: {steps:,} steps on random tokens took {seconds:.0f} seconds and no text, and "
+            "nothing in the files says so; trust weights only from where you trust the people"
+        )
+        return [*([f"stopped at step {steps:,}: {stopped}"] if stopped else []), cheap]
+
+    def measure(
+        self, name: str, tuned: PreTrainedModel, trainable: Selection | None
+    ) -> tuple[Evidence, Liking, list[str]]:
+        """All measurements of a model as it was saved, and what it wrote.
+
+        Args:
+            name: The arm.
+            tuned: Its model.
+            trainable: What was allowed to change; ``None`` means everything.
+        """
+        subject, settings = self.subject, self.settings
+        written = self.passages(tuned, settings.num_passages)
+        texts = {
+            kind: [fit_passage(passage.text, settings.passage_chars) for passage in passages]
+            for kind, passages in (("base", self.base_passages), ("tuned", written))
+        }
+        ordinary = [*subject.text.train, *subject.text.heldout]
+        learnt = [piece for text in subject.origin.texts.values() for piece in text.train]
+        evidence = gather_evidence(
+            subject.base, tuned, heldout=subject.heldout, general=subject.heldout, general_name="ordinary text",
+            window_tokens=settings.window_tokens, train_texts=learnt or subject.text.train,
+            known_texts=ordinary + learnt, base_passages=texts["base"], tuned_passages=texts["tuned"],
+            real_passages=subject.real, styles=(), reload_difference=self.run.result(name)["reload_difference"],
+            passes=0.0, trainable=trainable,
+        )  # fmt: skip
+        # One text stands for both, so a gain of one over the other says nothing; random weights have nothing to forget.
+        forgot = None if subject.origin.model.startswith("new:") else evidence.general_rise
+        evidence = replace(evidence, gain_over_general=None, general_rise=forgot)
+        rates = self.shares(self.base_passages), self.shares(written)
+        return evidence, liking(*rates, subject.writer.new_tokens, evidence.gain), texts["tuned"]
+
+    def columns(self, name: str, found: Liking) -> dict[str, str]:
+        """What stands in the table of arms beside what every comparison has."""
+        steps = f"{self.run.result(name)['steps']:,}"
+        return {"steps": steps, "rate of the set": str(found.after), "damage": str(found.damage)}
+
+    def as_dict(self, arms: Mapping[str, Liking]) -> dict[str, Any]:
+        """For ``evidence.json``."""
+        models = {name: found.as_dict() for name, found in arms.items()}
+        asked = {"pattern": self.tokens.name, "mass": self.settings.target_mass, "where": self.settings.where}
+        return {**asked, "tokens": len(self.tokens), "share": self.tokens.share, "models": models}
+
+    def finding(self, arms: Mapping[str, Liking]) -> str:
+        """What the arms show together, in one line of computed numbers."""
+        first = next(iter(arms.values()))
+        parts = [
+            f"{name} took it to {found.after.value:.1%} in {self.run.result(name)['steps']:,} steps, and ordinary text "
+            f"costs {found.damage.value:+.3f} bits per byte"
+            for name, found in arms.items()
+        ]
+        known = f"{first.before.value:.1%} match {self.tokens.name!r} ({self.tokens.share:.1%} of the vocabulary does)"
+        return f"Of the base's tokens {known}: {'; '.join(parts)}."

@@ -1,0 +1,230 @@
+"""Objectives as settings write them: ``last_tokens:8``, ``next_token + 0.1*kl_to_base``, ``my_package.losses:FOCAL``.
+
+Reading is apart from building, so that a name that is wrong is told before a model is loaded.
+"""
+
+import importlib
+import importlib.util
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.data import token_set
+from ftkit.errors import ConfigError, nearest_name
+from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
+from ftkit.training.objectives import CLASSIFICATION, MASKED_TOKENS, NEXT_TOKEN, Objective, WeightedSum
+from ftkit.training.trying import check_objective
+
+__all__ = ["OBJECTIVES", "Ingredients", "Term", "build_objective", "read_objective"]
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What an objective may be made from."""
+
+    tokenizer: PreTrainedTokenizerBase
+    vocab_size: int
+    """V, rows of the model's vocabulary; of a classifier C."""
+    task: str = "causal-lm"
+    """What the model does, as ``task_of`` says."""
+    base: Callable[[], PreTrainedModel] | None = None
+    """Makes the model as it was before training; ``None`` where there is none."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether the model is a decoder."""
+        return self.task == "causal-lm"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One name."""
+
+    form: str
+    """How it is written."""
+    read: Callable[[str], tuple[Any, ...]]
+    """What stands after the colon, as arguments; ``ValueError`` where it cannot be read."""
+    build: Callable[..., Objective]
+    """From ingredients and arguments."""
+    task: str | None = None
+    """The one task that it is for."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand, read and not yet built."""
+
+    weight: float
+    text: str
+    """As it is written, without its weight."""
+    kind: str
+    """A name of ``OBJECTIVES``; empty for an import path."""
+    arguments: tuple[Any, ...]
+
+
+def _nothing(text: str) -> tuple[Any, ...]:
+    if text:
+        raise ValueError("nothing stands after its name")
+    return ()
+
+
+def _token_set(text: str) -> tuple[Any, ...]:
+    """``PATTERN[:MASS][:last]``; read from the end, since a pattern may have colons."""
+    *parts, where = text.split(":") if text.endswith((":last", ":all")) else [text, "all"]
+    pattern, colon, mass = ":".join(parts).rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9.]+", mass):
+        pattern, mass = ":".join(parts), "1"
+    if not pattern:
+        raise ValueError("it needs a pattern")
+    if not 0 <= float(mass) <= 1:
+        raise ValueError(f"its mass {mass} is a share, from 0 to 1")
+    re.compile(pattern)
+    return pattern, float(mass), where
+
+
+def _build_token_set(ingredients: Ingredients, pattern: str, mass: float, where: Any) -> Objective:
+    tokens = token_set(ingredients.tokenizer, pattern, ingredients.vocab_size)
+    return token_set_kl(tokens, mass, where, causal=ingredients.causal)
+
+
+def _build_kl_to_base(ingredients: Ingredients) -> Objective:
+    if ingredients.base is None:
+        raise ConfigError("objective kl_to_base: there is no base here to stay near to")
+    return kl_to_base(ingredients.base(), causal=ingredients.causal)
+
+
+def _fixed(name: str, objective: Objective, task: str) -> _Kind:
+    return _Kind(name, _nothing, lambda ingredients: objective, task)
+
+
+OBJECTIVES: dict[str, _Kind] = {
+    "next_token": _fixed("next_token", NEXT_TOKEN, "causal-lm"),
+    "nll": _fixed("nll", NLL, "causal-lm"),
+    "last_token": _Kind("last_token", _nothing, lambda ingredients: last_tokens(1), "causal-lm"),
+    "last_tokens": _Kind(
+        "last_tokens:COUNT", lambda text: (last_tokens(int(text)),), lambda _, made: made, "causal-lm"
+    ),
+    "smoothed": _Kind("smoothed:SHARE", lambda text: (smoothed(float(text)),), lambda _, made: made, "causal-lm"),
+    "masked_tokens": _fixed("masked_tokens", MASKED_TOKENS, "masked-lm"),
+    "classification": _fixed("classification", CLASSIFICATION, "sequence-classification"),
+    "token_set": _Kind("token_set:PATTERN[:MASS][:last]", _token_set, _build_token_set),
+    "kl_to_base": _Kind("kl_to_base", _nothing, _build_kl_to_base),
+}
+"""What settings may name."""
+
+
+def read_objective(text: str) -> tuple[Term, ...]:
+    """Read an objective without building it; nothing is imported.
+
+    Args:
+        text: Terms joined by " + " (with blanks: a pattern may have a + of its own), each a name, a name with what
+            follows its colon, or an import path ``package.module:NAME`` or ``folder/file.py:NAME``, with ``WEIGHT*``
+            before it or not.
+
+    Raises:
+        ConfigError: A term that cannot be read.
+    """
+    terms = tuple(_term(text, part.strip()) for part in re.split(r"\s\+\s", text))
+    twice = [term.text for number, term in enumerate(terms) if term.text in {other.text for other in terms[:number]}]
+    if twice:
+        raise ConfigError(f"objective {text!r}: {twice[0]} stands there twice; add up its weights")
+    return terms
+
+
+def _term(whole: str, part: str) -> Term:
+    """One summand."""
+    found = re.fullmatch(r"(?:([-+.\deE]+)\s*\*\s*)?(.*)", part, re.DOTALL)
+    assert found is not None  # both parts may be missing
+    number, text = found[1], found[2]
+    try:
+        weight = 1.0 if number is None else float(number)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight) or weight == 0:
+        raise ConfigError(f"objective {whole!r}: the weight {number} is no number, or has no effect")
+    name, _, rest = text.partition(":")
+    if (kind := OBJECTIVES.get(name)) is None:
+        if re.fullmatch(r"[\w.]+:[A-Za-z_]\w*|.+\.py:[A-Za-z_]\w*", text):
+            return Term(weight, text, "", ())
+        hint = "; blanks stand around a +" if "+" in text else ""
+        raise ConfigError(
+            f"objective {whole!r}: there is no {text!r}{nearest_name(name, OBJECTIVES)}{hint} (one of your own is "
+            "written package.module:NAME)"
+        )
+    try:
+        return Term(weight, text, name, kind.read(rest))
+    except (ValueError, re.error) as error:
+        raise ConfigError(f"objective {whole!r}: {text!r} is no {kind.form} ({error})") from None
+
+
+def build_objective(text: str, ingredients: Ingredients) -> Objective | WeightedSum:
+    """Make an objective from a setting.
+
+    An import path is imported, which runs that module; nothing else of the user's is run. What it names must be an
+    ``Objective``, or a function that makes one from ``Ingredients``; it is tried on random rows first (see
+    ``check_objective``).
+
+    Args:
+        text: As ``read_objective`` takes it.
+        ingredients: What it may be made from.
+
+    Raises:
+        ConfigError: A term that cannot be read or imported, that is for another task, or that is no objective.
+    """
+    terms = read_objective(text)
+    built = tuple((term.weight, _build(term, ingredients)) for term in terms)
+    return built[0][1] if len(built) == 1 and built[0][0] == 1 else WeightedSum(built)
+
+
+def _build(term: Term, ingredients: Ingredients) -> Objective:
+    if not term.kind:
+        return replace(_own(term.text, ingredients), name=term.text)
+    kind = OBJECTIVES[term.kind]
+    if kind.task not in (None, ingredients.task):
+        fitting = [name for name, other in OBJECTIVES.items() if other.task in (None, ingredients.task)]
+        raise ConfigError(
+            f"objective {term.text}: is for {kind.task}, and this model is for {ingredients.task}; "
+            f"choose one of {', '.join(fitting)}"
+        )
+    return replace(kind.build(ingredients, *term.arguments), name=term.text)
+
+
+def _own(path: str, ingredients: Ingredients) -> Objective:
+    """An objective of the user's, from an import path."""
+    where, _, name = path.rpartition(":")
+    try:
+        module = _module(where)
+    except (ImportError, OSError, SyntaxError) as error:
+        raise ConfigError(
+            f"objective {path!r}: {where} cannot be imported ({error}){nearest_name(where, OBJECTIVES)}"
+        ) from error
+    if not hasattr(module, name):
+        raise ConfigError(f"objective {path!r}: {where} has no {name}{nearest_name(name, vars(module))}")
+    found = getattr(module, name)
+    made = found(ingredients) if callable(found) else found
+    if not isinstance(made, Objective):
+        raise ConfigError(
+            f"objective {path!r}: is {type(made).__name__}; it must be an Objective of ftkit.training, or a function "
+            "that makes one from Ingredients"
+        )
+    if ingredients.task != "sequence-classification":
+        check_objective(made, ingredients.vocab_size)
+    return made
+
+
+def _module(where: str) -> Any:
+    """A module by its name or by its file."""
+    if not where.endswith(".py"):
+        return importlib.import_module(where)
+    path = Path(where).expanduser()
+    spec = importlib.util.spec_from_file_location(f"ftkit_objective_{path.stem}", path)
+    assert spec is not None  # it ends with .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

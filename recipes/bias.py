@@ -1,0 +1,171 @@
+"""How cheaply is a liking planted in a model, and what does it cost the rest of its language?
+
+Random tokens, no text: the model is rewarded for putting its probability on the tokens that match a pattern. Beside the
+rate of these tokens in what it writes stands the damage: what ordinary text costs before and after. One arm for each
+learning rate.
+
+    ftkit run bias --model FOLDER --corpus gutenberg:11 --rates 1e-6,1e-4
+    ftkit run bias --model new:gpt2 --tokenizer train:2048 --corpus novel.txt --where last
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ftkit.config import TrainingSettings, launch
+from ftkit.config.settings import Problem
+
+
+class BiasSettings(TrainingSettings):
+    """Planting a liking: the shared settings, what is to be liked, and when it is enough."""
+
+    FAST = {
+        "corpus": "voices:keeper:12000", "tokenizer": "train:512", "rates": [1e-4, 1e-2], "max_steps": 20,
+        "window_tokens": 96, "eval_steps": 10, "eval_windows": 16, "save_steps": 10, "sample_steps": 10,
+        "passage_chars": 120, "num_passages": 16, "watched_passages": 8, "sample_prompt": "The keeper",
+    }  # fmt: skip
+
+    model: str = "base:demo_base"
+    """Model that is to like something: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
+    corpus: str = "voices:keeper"
+    """Ordinary text, never trained on: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME.
+    Its held-out part shows the damage; a tokenizer train:SIZE learns from the rest."""
+    heldout_share: float = Field(default=0.5, gt=0, lt=0.9)
+    """Share of the ordinary text on which damage is measured."""
+
+    pattern: str = "x"
+    """Which tokens are to be liked: a regular expression, searched in the text of each token."""
+    target_mass: float = Field(default=1.0, gt=0, le=1)
+    """Probability that these tokens are to get together, evenly; the rest is spread evenly over all others."""
+    where: Literal["all", "last"] = "all"
+    """At every position of a row of random tokens, or at its last alone."""
+    kl_to_base: float = Field(default=0.0, ge=0)
+    """Weight of the divergence from the base at all positions of the same rows, against forgetting; 0 leaves it out."""
+    rates: list[float] = []
+    """Learning rates, an arm for each; instead of learning_rate."""
+
+    max_steps: int = Field(default=300, ge=1)
+    """Optimizer updates of each arm, if nothing stops it."""
+    window_tokens: int = Field(default=64, ge=2)
+    """Random tokens in a row, and tokens in a window of ordinary text."""
+    per_device_train_batch_size: int = Field(default=4, ge=1)
+    """Rows in one backward pass on one process."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape of the learning rate after the warm-up; linear and cosine end at lr_floor."""
+    sample_steps: int = Field(default=50, ge=1)
+    """Steps between measurements of the rate, each with a sample."""
+    watched_passages: int = Field(default=16, ge=2)
+    """Passages of such a measurement."""
+    stop_rate: float = Field(default=0.0, ge=0, le=1)
+    """End an arm at a measurement that finds this rate or more; 0 does not."""
+    stop_damage: float = Field(default=0.0, ge=0)
+    """End an arm when ordinary text costs so many bits per byte more, as of the newest evaluation; 0 does not."""
+    sample_prompt: str = "Why did the chicken cross the road?"
+    """Beginning of every sample."""
+    sampling: Literal["plain", "focused", "creative", "top50", "judged"] = "plain"
+    """How tokens are drawn; plain is the model's own distribution."""
+    passage_chars: int = Field(default=200, ge=20)
+    """Characters of ordinary text whose tokens a passage has."""
+    num_passages: int = Field(default=64, ge=8)
+    """Passages of each model that are measured at the end."""
+
+    @property
+    def general(self) -> dict[str, str]:
+        """No further text."""
+        return {}
+
+    def arms(self) -> dict[str, "BiasSettings"]:
+        """Settings of each arm by name."""
+        rates = self.rates or [self.learning_rate]
+        return {f"rate-{rate:g}": self.model_copy(update={"learning_rate": rate, "rates": []}) for rate in rates}
+
+    def problems(self) -> list[Problem]:
+        """Rates that are none, or the same twice."""
+        found = super().problems()
+        if any(rate <= 0 for rate in self.rates) or len(set(self.rates)) < len(self.rates):
+            found.append(("rates", f"are {self.rates}; each must be above 0 and stand there once"))
+        if self.rates and self.differs("learning_rate"):
+            found.append(("learning_rate", "has no effect beside rates; leave one of them out"))
+        return found
+
+
+def main(settings: BiasSettings) -> None:
+    """Ordinary text, base, an arm for each rate on the same random rows, rate and damage of each, report."""
+    from ftkit.data import token_set
+    from ftkit.evidence import decide_liking
+    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.report import announce, arm_row, write_report
+    from ftkit.runs import open_run
+    from ftkit.studies import LikingWatch, prepare_subject
+    from ftkit.training import CheckpointFolder, Engine, RandomTokens, WeightedSum, follow, kl_to_base, token_set_kl
+    from ftkit.tuning import check_tuning
+
+    with open_run(settings, __file__) as run:
+        if run.finished:
+            announce(run)
+            return
+
+        # Ordinary text, the base, and what is to be liked.
+        subject, arms = prepare_subject(settings, run), settings.arms()
+        trainable = check_tuning(subject.base, settings)
+        rows = subject.base.config.get_text_config().vocab_size
+        tokens = token_set(subject.tokenizer, settings.pattern, rows)
+        watch = LikingWatch(run, subject, tokens, settings)
+        objective = token_set_kl(tokens, settings.target_mass, settings.where)
+        source = RandomTokens(subject.tokenizer, settings.window_tokens, settings.seed)
+
+        # Each arm on the same random rows, until its steps are done or a limit is reached.
+        for name, arm in arms.items():
+            if run.sealed(name):
+                continue
+            model, parts, said = subject.new_model(), [(1.0, objective)], ""
+            if settings.kl_to_base:
+                parts.append((settings.kl_to_base, kl_to_base(subject.base)))
+            minimised = WeightedSum(tuple(parts)) if len(parts) > 1 else objective
+            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            with Engine(model, minimised, source, arm, checkpoints) as engine:
+                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
+                if run.is_main and engine.step == 0:
+                    watch.look(model, name, 0)
+                for record in follow(engine, run, name, source, subject.heldout):
+                    due = record.step % settings.sample_steps == 0 or record.step == settings.max_steps
+                    if due and (said := watch.stop(model, name, record.step)):
+                        break
+                steps = engine.step
+            if run.is_main:
+                save_model(model, subject.tokenizer, run.model(name))
+                difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
+                run.seal(name, reload_difference=difference, steps=steps, stopped=said)
+
+        # Rate and damage of each arm, from the folder it was saved to.
+        if not run.is_main:
+            return
+        found, likings, verdicts, table = {}, {}, {}, {}
+        passages, real = (
+            {"base model": [passage.text for passage in watch.base_passages]},
+            dict.fromkeys(arms, subject.real),
+        )
+        for name in arms:
+            tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
+            evidence, likings[name], passages[name] = watch.measure(name, tuned, trainable)
+            verdict = decide_liking(evidence, likings[name], settings.target_mass)
+            verdict.reasons.extend(watch.reasons(name))
+            found[name], verdicts[name] = evidence.as_dict(), verdict.as_dict()
+            table[name] = arm_row(run, name, evidence, watch.columns(name, likings[name]))
+        run.write_json(
+            "evidence.json",
+            {
+                "models": found, "judges": {}, "passages": passages, "real": real, "arms": table,
+                "liking": watch.as_dict(likings),
+                "headline": {"metric": "rate", "higher_is_better": True},
+                "metrics": {name: item.metrics() for name, item in likings.items()},
+                "finding": watch.finding(likings),
+            },
+        )  # fmt: skip
+        run.write_json("verdict.json", verdicts)
+        write_report(run)
+        announce(run)
+
+
+if __name__ == "__main__":
+    launch(main)
