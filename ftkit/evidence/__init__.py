@@ -1,5 +1,6 @@
 """Evidence before adjectives: measurements with a floor, a ceiling and an interval, and the verdict they allow."""
 
+from ftkit.evidence.classification import ClassifierScores, paired_difference, score_classifier
 from ftkit.evidence.copying import CopyIndex, Copying, copying
 from ftkit.evidence.fluency import Fluency, fluency
 from ftkit.evidence.gathering import check_heldout, gather_evidence
@@ -13,6 +14,7 @@ from ftkit.evidence.usage import Usage, frequent_tokens, token_shares, token_usa
 from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
 
 __all__ = [
+    "ClassifierScores",
     "CopyIndex",
     "Copying",
     "EncoderJudge",
@@ -43,7 +45,9 @@ __all__ = [
     "gate",
     "gather_evidence",
     "mask_names",
+    "paired_difference",
     "relative_rise",
+    "score_classifier",
     "score_style",
     "seat_ngrams",
     "seat_panel",

@@ -2,6 +2,7 @@
 
 from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
+from ftkit.training.classifying import Predictions, classifier_plan, follow_classifier, predict_classes
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
@@ -28,12 +29,16 @@ __all__ = [
     "LossModule",
     "MaskedWindows",
     "Objective",
+    "Predictions",
     "StepRecord",
     "TokenWindows",
     "WeightedSum",
+    "classifier_plan",
     "follow",
+    "follow_classifier",
     "held_out_loss",
     "lockstep",
     "loss_sums",
+    "predict_classes",
     "training_plan",
 ]
