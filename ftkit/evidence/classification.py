@@ -29,8 +29,8 @@ __all__ = [
 
 BINS = 15
 """Of the calibration error, as in its source."""
-_DRAWS = 2000
-_MOST_CELLS = 4_000_000
+_DRAWS = 1000
+_MOST_CELLS = 1_000_000
 """Texts that are redrawn at once."""
 _Z = 1.959963984540054
 """97.5 % point of the normal distribution."""
@@ -103,7 +103,7 @@ def score_classifier(found: Predictions, classes: Sequence[str], seed: int = 0) 
         chance_accuracy=float(shares.max()),
         chance_log_loss=float(log_loss(labels, np.tile(shares, (n, 1)), labels=range(len(classes)))),
         confusion=tuple(map(tuple, confusion_matrix(labels, predicted, labels=range(len(classes))).tolist())),
-        above_chance=accuracy.low > shares.max(),
+        above_chance=bool(accuracy.low > shares.max()),
     )
 
 
