@@ -8,15 +8,18 @@ from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in
 from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter
+from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, words_of
 from ftkit.evidence.usage import Usage, frequent_tokens, token_shares, token_usage
 from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
 
 __all__ = [
+    "ArmDifference",
     "ClassifierScores",
     "CopyIndex",
     "Copying",
+    "Course",
     "EncoderJudge",
     "Evidence",
     "Fluency",
@@ -31,10 +34,12 @@ __all__ = [
     "Thresholds",
     "Usage",
     "Verdict",
+    "arm_difference",
     "bits_per_byte",
     "bootstrap",
     "check_heldout",
     "copying",
+    "course_of",
     "cut_passages",
     "decide",
     "fit_passage",
@@ -47,6 +52,7 @@ __all__ = [
     "mask_names",
     "paired_difference",
     "relative_rise",
+    "rules_finding",
     "score_classifier",
     "score_style",
     "seat_ngrams",
