@@ -23,8 +23,9 @@ class GradientRulesSettings(ClassifierSettings):
     FAST = {
         "classes": {"keeper": "voices:keeper:9000", "almanac": "voices:almanac:12000"}, "tokenizer": "train:512",
         "max_steps": 24, "window_tokens": 48, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-3, "optimizer": "adamw", "warmup_steps": 0.1, "schedule_steps": 36, "max_grad_norm": 0.3, "clip_after": 0,
-        "texts_per_class": 0, "eval_steps": 8, "save_steps": 12, "eval_texts": 60, "watch_gradients": ["mlp.out@-1"],
+        "learning_rate": 1e-3, "optimizer": "adamw", "warmup_steps": 0.1, "schedule_steps": 36,
+        "max_grad_norm": 0.3, "clip_after": 0, "texts_per_class": 0, "eval_steps": 8, "save_steps": 12,
+        "eval_texts": 60, "watch_gradients": ["mlp.out@-1"],
     }  # fmt: skip
     RULES: ClassVar[dict[str, tuple[str, ...]]] = {
         "freeze": ("train", "freeze", "freeze_until", "freeze_from", "thaw_every"),
