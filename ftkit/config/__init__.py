@@ -5,12 +5,14 @@ file and line, before any heavy library is imported.
 """
 
 from ftkit.config.catalogue import Entry, find_config, find_recipe, list_entries
+from ftkit.config.classification import ClassifierSettings
 from ftkit.config.launch import launch
 from ftkit.config.resolve import Resolved, resolve
 from ftkit.config.settings import AdapterSettings, Settings, TrainingSettings, tiny_of
 
 __all__ = [
     "AdapterSettings",
+    "ClassifierSettings",
     "Entry",
     "Resolved",
     "Settings",

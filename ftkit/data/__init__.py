@@ -1,6 +1,8 @@
 """Text for training: where it comes from, how it is cleaned, cut, tokenized and served in windows."""
 
 from ftkit.data.cleaning import CleanedText, Removed, clean_text
+from ftkit.data.labelled import LabelledTexts, load_labelled
+from ftkit.data.labelled_splits import LabelledSplit, separate_labelled, split_labelled
 from ftkit.data.masking import Masking
 from ftkit.data.sources import Corpus, Document, cache_dir, load_corpus
 from ftkit.data.splits import Split, split_corpus
@@ -15,6 +17,8 @@ __all__ = [
     "CleanedText",
     "Corpus",
     "Document",
+    "LabelledSplit",
+    "LabelledTexts",
     "Masking",
     "RandomWindows",
     "Removed",
@@ -27,8 +31,11 @@ __all__ = [
     "convert_tiktoken",
     "coverage",
     "load_corpus",
+    "load_labelled",
     "load_tokenizer",
+    "separate_labelled",
     "split_corpus",
+    "split_labelled",
     "token_set",
     "tokenize_texts",
     "tokenizer_fingerprint",

@@ -22,7 +22,17 @@ from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download, hub_unreachable_r
 from ftkit.data.voices import VOICES, voice_text
 from ftkit.errors import DataError, NetworkError, nearest_name
 
-__all__ = ["Corpus", "Document", "cache_dir", "load_corpus"]
+__all__ = [
+    "Corpus",
+    "Document",
+    "HubPlace",
+    "cache_dir",
+    "check_codec",
+    "decode_file",
+    "load_corpus",
+    "load_rows",
+    "read_hub_place",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +118,7 @@ def load_corpus(
     clean: bool = True,
     timeout_seconds: float = 30.0,
     max_bytes: int = MAX_DOWNLOAD_BYTES,
+    warn_short: bool = True,
 ) -> Corpus:
     """Read a corpus from wherever it is.
 
@@ -128,6 +139,7 @@ def load_corpus(
         clean: Whether to remove byte order marks, carriage returns and Project Gutenberg's additions.
         timeout_seconds: How long a server may be silent; a whole download may take ten times as long.
         max_bytes: Largest download.
+        warn_short: Whether to warn of a text from which no style can be learnt.
 
     Returns:
         The corpus, with at least one document that is not blank.
@@ -143,16 +155,16 @@ def load_corpus(
     elif scheme == "hub":
         label, documents = _read_hub(source, rest)
     else:
-        _check_codec(encoding)
+        check_codec(encoding)
         if scheme == "gutenberg":
             label, files = _gutenberg_files(source, rest, download)
         elif scheme in ("http", "https"):
             label, files = _downloaded_files(source, download)
         else:
             label, files = _local_files(source)
-        documents = [(document, _decoded(path, encoding)) for document, path in files]
+        documents = [(document, decode_file(path, encoding)) for document, path in files]
     corpus = _corpus(name or label, source, documents, clean)
-    if corpus.num_words < FEW_WORDS:
+    if warn_short and corpus.num_words < FEW_WORDS:
         logger.warning(
             "%s has %s words; a style is hardly learnt from fewer than %s, expect single words and phrases at most",
             source,
@@ -310,7 +322,8 @@ def _folder_files(source: str, folder: Path) -> list[tuple[str, Path]]:
     return sorted(named)
 
 
-def _check_codec(encoding: str) -> None:
+def check_codec(encoding: str) -> None:
+    """Refuse what is no text encoding of Python."""
     known = {"utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "cp1252", "ascii", "mac-roman", "cp437", "koi8-r"}
     try:
         " ".encode(encoding)
@@ -323,7 +336,12 @@ def _check_codec(encoding: str) -> None:
     )
 
 
-def _decoded(path: Path, encoding: str) -> str:
+def decode_file(path: Path, encoding: str) -> str:
+    """A text file, decoded strictly.
+
+    Raises:
+        DataError: It is empty, no text, or in another encoding; the message says which byte and line.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -415,26 +433,49 @@ def _read_voice(source: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
     return voice, [(voice, voice_text(voice, int(words or VOICE_WORDS)))]
 
 
-def _read_hub(source: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
-    place, _, column = rest.partition("#")
+@dataclass(frozen=True)
+class HubPlace:
+    """Where rows are: a data set on the Hub or a folder of one."""
+
+    place: str
+    """``owner/name``, ``owner/name/configuration`` or the folder as it was given."""
+    folder: Path | None
+    split: str
+    columns: str
+    name: str
+    """Short name for reports."""
+
+
+def read_hub_place(source: str, rest: str, default_columns: str) -> HubPlace:
+    """Take ``NAME[:SPLIT][#COLUMNS]`` apart; an existing folder keeps its colons.
+
+    Raises:
+        DataError: It is neither a folder nor a name.
+    """
+    place, _, columns = rest.partition("#")
     folder, split = Path(place).expanduser(), "train"
     if not _exists(folder):
         place, _, asked_split = place.partition(":")
         folder, split = Path(place).expanduser(), asked_split or "train"
-    column = column or "text"
     local = _exists(folder)
     if not place or not (local or re.fullmatch(r"[\w.-]+(?:/[\w.-]+){0,2}", place)):
         raise DataError(
             f"Corpus {source!r}: {place!r} is no folder and no data set name. Write hub:owner/name, "
             f"hub:owner/name:SPLIT#COLUMN or hub:FOLDER."
         )
-    rows = _loaded_rows(source, folder if local else None, place, split)
-    columns = list(rows.column_names)
+    name = folder.resolve().name if local else place.split("/")[min(1, place.count("/"))]
+    return HubPlace(place, folder if local else None, split, columns or default_columns, name)
+
+
+def _read_hub(source: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
+    place = read_hub_place(source, rest, "text")
+    rows = load_rows(source, place)
+    columns, column = list(rows.column_names), place.columns
     if column not in columns:
         near = nearest_name(column, columns)
         raise DataError(
-            f"Corpus {source!r}: no column {column!r}{near if near.endswith('?') else '.'} Columns of split {split!r}: "
-            f"{', '.join(columns)}. Write hub:{place}:{split}#COLUMN."
+            f"Corpus {source!r}: no column {column!r}{near if near.endswith('?') else '.'} Columns of split "
+            f"{place.split!r}: {', '.join(columns)}. Write hub:{place.place}:{place.split}#COLUMN."
         )
     documents: list[tuple[str, str]] = []
     for number, value in enumerate(rows[column]):
@@ -444,14 +485,21 @@ def _read_hub(source: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
                 f"Columns: {', '.join(columns)}."
             )
         documents.append((f"row {number}", value or ""))
-    return folder.resolve().name if local else place.split("/")[min(1, place.count("/"))], documents
+    return place.name, documents
 
 
-def _loaded_rows(source: str, folder: Path | None, place: str, split: str) -> Any:
+def load_rows(source: str, place: HubPlace) -> Any:
+    """The rows of one split, as a ``datasets.Dataset``.
+
+    Raises:
+        DataError: A folder or split that cannot be read.
+        NetworkError: It is neither in the cache nor to be fetched.
+    """
     import datasets
     import huggingface_hub.errors
 
-    parts = place.split("/")
+    folder, split = place.folder, place.split
+    parts = place.place.split("/")
     path = str(folder) if folder is not None else "/".join(parts[:2])
     arguments = [] if folder is not None else parts[2:]  # the configuration
     unreachable = (

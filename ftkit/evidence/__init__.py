@@ -1,5 +1,6 @@
 """Evidence before adjectives: measurements with a floor, a ceiling and an interval, and the verdict they allow."""
 
+from ftkit.evidence.classification import ClassifierScores, paired_difference, score_classifier
 from ftkit.evidence.copying import CopyIndex, Copying, copying
 from ftkit.evidence.fluency import Fluency, fluency
 from ftkit.evidence.gathering import check_heldout, gather_evidence
@@ -8,14 +9,18 @@ from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJu
 from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate, wilson
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter
+from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, words_of
 from ftkit.evidence.usage import Usage, frequent_tokens, token_shares, token_usage
 from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
 
 __all__ = [
+    "ArmDifference",
+    "ClassifierScores",
     "CopyIndex",
     "Copying",
+    "Course",
     "EncoderJudge",
     "Evidence",
     "Fluency",
@@ -32,10 +37,12 @@ __all__ = [
     "Thresholds",
     "Usage",
     "Verdict",
+    "arm_difference",
     "bits_per_byte",
     "bootstrap",
     "check_heldout",
     "copying",
+    "course_of",
     "cut_passages",
     "decide",
     "decide_liking",
@@ -48,7 +55,10 @@ __all__ = [
     "gather_evidence",
     "liking",
     "mask_names",
+    "paired_difference",
     "relative_rise",
+    "rules_finding",
+    "score_classifier",
     "score_style",
     "seat_ngrams",
     "seat_panel",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,8 +24,7 @@ from ftkit.errors import ModelError
 from ftkit.evidence.texts import words_of
 from ftkit.models import load_model, save_model
 from ftkit.runs import progress
-from ftkit.training import CLASSIFICATION, CheckpointFolder, ClassifiedTexts, Engine
-from ftkit.training.batches import pad_rows
+from ftkit.training import CLASSIFICATION, CheckpointFolder, ClassifiedTexts, Engine, predict_classes
 
 __all__ = ["EncoderJudge", "Gate", "Judge", "JudgeTexts", "NgramJudge", "gate", "mask_names"]
 
@@ -100,19 +98,10 @@ class EncoderJudge:
         self.model, self.tokenizer, self.max_tokens = model.eval(), tokenizer, max_tokens
         self.classes = [str(label) for _, label in sorted((model.config.id2label or {}).items())]
 
-    @torch.inference_mode()
-    def probabilities(self, passages: Sequence[str], batch_rows: int = 32) -> np.ndarray:
+    def probabilities(self, passages: Sequence[str]) -> np.ndarray:
         """Probabilities [passages, classes]."""
-        device = next(self.model.parameters()).device
-        ids = self.tokenizer(list(passages), truncation=True, max_length=self.max_tokens)["input_ids"]
-        order = np.argsort([len(row) for row in ids], kind="stable")
-        result = np.zeros((len(ids), len(self.classes)))
-        for first in range(0, len(ids), batch_rows):
-            part = order[first : first + batch_rows]
-            batch = pad_rows([ids[number] for number in part], int(self.tokenizer.pad_token_id))
-            logits = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-            result[part] = logits.float().softmax(-1).double().cpu().numpy()
-        return result
+        found: np.ndarray = np.exp(predict_classes(self.model, self.tokenizer, passages, self.max_tokens))
+        return found
 
     @classmethod
     def train(

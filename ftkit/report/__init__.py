@@ -1,7 +1,8 @@
 """What a person reads at the end: the verdict on the terminal, the figures, and one self-contained page."""
 
+from ftkit.report.classification import classifier_row
 from ftkit.report.comparisons import arm_row
 from ftkit.report.page import write_report
 from ftkit.report.terminal import announce
 
-__all__ = ["announce", "arm_row", "write_report"]
+__all__ = ["announce", "arm_row", "classifier_row", "write_report"]

@@ -69,6 +69,7 @@ def _paired_tables(results: Results) -> Iterator[Table]:
     losses = {model: {r["step"]: r["loss"] for r in results.metrics(model, "train")} for model in results.models}
     rows = [
         {"model": other, "against": first, "step": step, "value": losses[other][step], "other": losses[first][step]}
+        | {"target": results.target}
         for other in others
         for step in losses[other]
         if step in losses[first]
@@ -139,7 +140,7 @@ def _draw_paired(axes: Any, rows: list[Row], styles: Styles) -> None:
             column(points, "other"), column(points, "value"), color=colour, marker=marker, linestyle="none",
             markersize=2.6, alpha=0.6, label=short(model),
         )  # fmt: skip
-    axes.set_xlabel(f"{short(rows[0]['against'])}, nats per token")
+    axes.set_xlabel(f"{short(rows[0]['against'])}, nats per {rows[0]['target']}")
     value_ticks(axes.xaxis)
     value_ticks(axes.yaxis)
     legend(axes, groups)
@@ -190,7 +191,7 @@ def _bars_height(rows: list[Row]) -> float:
 
 
 COMPARISONS = LIKINGS | {
-    "paired_loss": Kind("nats per token", _draw_paired, panel_height),
+    "paired_loss": Kind("nats per {target}", _draw_paired, panel_height),
     "watched_change": Kind("norm of the change", draw_curves, panel_height),
     "usage": Kind("share of tokens, %", _draw_usage, _bars_height),
     "usage_change": Kind("percentage points", _draw_usage, _bars_height),

@@ -6,6 +6,7 @@ A figure is one small panel drawn from its CSV and the order of the models alone
 import csv
 import io
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ __all__ = [
     "read_csv",
     "rendered",
     "short",
+    "slug",
     "step_ticks",
     "styles_of",
     "thinned",
@@ -189,6 +191,11 @@ def by_model(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def short(name: str, most: int = 22) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name and of an id."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"
 
 
 def legend(axes: Any, models: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ftkit.report.classification import CLASSIFIERS, classifier_tables
 from ftkit.report.comparisons import COMPARISONS, comparison_tables
 from ftkit.report.drawing import (
     INK,
@@ -32,6 +33,7 @@ from ftkit.report.drawing import (
     read_csv,
     rendered,
     short,
+    slug,
     step_ticks,
     styles_of,
     value_ticks,
@@ -122,7 +124,9 @@ def inline_svg(figure: Figure) -> str:
 def _tables(results: Results) -> list[Table]:
     """Every figure that has data."""
     found = [*_curve_tables(results), *_judge_tables(results), *_style_tables(results), *_copying_tables(results)]
-    found += [*_movement_tables(results), *comparison_tables(results)]
+    found += [*classifier_tables(results), *_movement_tables(results), *comparison_tables(results)]
+    if results.target == "text":  # classifiers have a panel of their own for it, with the limit
+        found = [table for table in found if table.name != "gradient_norm"]
     return [table for table in found if any(_finite(row) for row in table.rows)]
 
 
@@ -161,7 +165,7 @@ def _curve_tables(results: Results) -> Iterator[Table]:
                 widths.add(width)
             more = {"baseline": _baseline(results, model)} if name == "train_loss" else {}
             rows += [
-                {"model": model, "step": step, "value": value, "mean": mean, **more}
+                {"model": model, "step": step, "value": value, "mean": mean, "target": results.target, **more}
                 for (step, value), mean in zip(points, means, strict=True)
             ]
         yield Table(name, title, caption.format(" or ".join(map(str, sorted(widths)))), rows)
@@ -187,7 +191,7 @@ def _judge_tables(results: Results) -> Iterator[Table]:
             "How sure the judge is, on average, that a passage is by the target. Left: the base model (floor). "
             "Right: real held-out text (ceiling); bars are 95 % intervals. Dotted: 0.85 and 0.90, the lessons' bars."
         )
-        yield Table(f"judge_score-{_slug(judge)}", f"Style by step, judge {judge}", caption, rows)
+        yield Table(f"judge_score-{slug(judge)}", f"Style by step, judge {judge}", caption, rows)
 
 
 def _judge_rows(results: Results, model: str, judge: str) -> Iterator[dict[str, Any]]:
@@ -199,11 +203,6 @@ def _judge_rows(results: Results, model: str, judge: str) -> Iterator[dict[str, 
         if style["judge"] == judge:
             yield empty | {"source": "base", **style["floor"]}
             yield empty | {"source": "real", **style["ceiling"]}
-
-
-def _slug(name: str) -> str:
-    """A name as part of a file name and of an id."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "judge"
 
 
 def _style_tables(results: Results) -> Iterator[Table]:
@@ -390,17 +389,23 @@ def _draw_losses(axes: Any, rows: list[Row], styles: Styles) -> None:
             axes.axhline(baseline, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
 
 
-_KINDS = {
-    "heldout_bits": Kind("bits per byte", draw_curves, panel_height),
-    "train_loss": Kind("nats per token", _draw_losses, panel_height),
-    "learning_rate": Kind("learning rate", draw_curves, panel_height),
-    "gradient_norm": Kind("norm of the gradient", draw_curves, panel_height),
-    "judge_score": Kind("mean probability of the target", _draw_judge, panel_height),
-    "style": Kind("mean probability of the target", _draw_style, lambda rows: 0.75 + 0.42 * len(rows)),
-    "copying": Kind("{ngram}-grams found in the training text, %", _draw_copying, lambda rows: 0.75 + 0.24 * len(rows)),
-    "movement": Kind(
-        "relative change",
-        _draw_movement,
-        lambda rows: 0.95 + (0.15 + 0.04 * len(by_model(rows))) * len({row["part"] for row in rows}),
-    ),
-} | COMPARISONS
+_KINDS = (
+    {
+        "heldout_bits": Kind("bits per byte", draw_curves, panel_height),
+        "train_loss": Kind("nats per {target}", _draw_losses, panel_height),
+        "learning_rate": Kind("learning rate", draw_curves, panel_height),
+        "gradient_norm": Kind("norm of the gradient", draw_curves, panel_height),
+        "judge_score": Kind("mean probability of the target", _draw_judge, panel_height),
+        "style": Kind("mean probability of the target", _draw_style, lambda rows: 0.75 + 0.42 * len(rows)),
+        "copying": Kind(
+            "{ngram}-grams found in the training text, %", _draw_copying, lambda rows: 0.75 + 0.24 * len(rows)
+        ),
+        "movement": Kind(
+            "relative change",
+            _draw_movement,
+            lambda rows: 0.95 + (0.15 + 0.04 * len(by_model(rows))) * len({row["part"] for row in rows}),
+        ),
+    }
+    | CLASSIFIERS
+    | COMPARISONS
+)

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from ftkit.report import wording
 from ftkit.report.advice import next_steps
+from ftkit.report.classification import CLASSIFIERS, classifier_headline
 from ftkit.report.comparisons import COMPARISONS
 from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import Figure, draw_figures, inline_svg
@@ -48,10 +49,14 @@ def write_report(run: RunFolder) -> Path:
     figures = {figure.name: figure for figure in draw_figures(run)}
     script = _resource("report.js")
     page = _environment().from_string(_resource("report.html.j2"))
+    finding = results.measured.get("finding", "")
+    outcome = f"{len(results.models)} arms compared" if finding else wording.outcome(results.verdicts)
     text = page.render(
-        title=f"{wording.outcome(results.verdicts)} ({run.recipe})",
-        outcome=wording.outcome(results.verdicts),
-        finding=results.measured.get("finding", ""),
+        title=f"{outcome} ({run.recipe})",
+        outcome=outcome,
+        finding=finding,
+        target=results.target,
+        classifiers=results.measured.get("classifiers", {}),
         recipe=run.recipe,
         started=_day(results.manifest.get("started")),
         style_sheet=Markup(_resource("report.css")),
@@ -64,6 +69,7 @@ def write_report(run: RunFolder) -> Path:
         style=_select(figures, "judge_score", "style"),
         copying=_select(figures, "copying"),
         movement=_select(figures, "movement"),
+        classifying=_select(figures, *CLASSIFIERS),
         comparison=_select(figures, *COMPARISONS),
         palette=PALETTE,
         judges=results.measured.get("judges", {}),
@@ -106,13 +112,12 @@ def _day(moment: str | None) -> str:
 def _model(results: Results, name: str, place: int) -> dict[str, Any]:
     """What the page says of one model."""
     evidence, verdict = results.evidence(name), results.verdicts.get(name)
-    of_text = name in results.measured.get("real", {})
     return {
         "name": name,
         "place": place,
         "colour": place % len(PALETTE),
         "verdict": verdict,
-        "headline": wording.headline(name, verdict, evidence, of_text) if verdict else f"{name}: no verdict yet.",
+        "headline": _headline(results, name),
         "evidence": evidence,
         "gauges": [
             _gauge(s) for s in evidence.get("styles", ()) if s["speaks"] and wording.is_number(s["position"]["value"])
@@ -123,6 +128,15 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "plan": results.manifest.get("plan", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
     }
+
+
+def _headline(results: Results, name: str) -> str:
+    """The verdict on a model, the test of a classifier, or that there is nothing yet."""
+    if verdict := results.verdicts.get(name):
+        return wording.headline(name, verdict, results.evidence(name), name in results.measured.get("real", {}))
+    if scores := results.measured.get("classifiers", {}).get(name):
+        return classifier_headline(name, scores)
+    return f"{name}: no verdict yet."
 
 
 def _gauge(style: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class Results:
     models: list[str]
     """Names of all models, in the order in which they were measured or trained."""
 
+    @property
+    def target(self) -> str:
+        """What a loss is per: a token of a language model, a text of a classifier."""
+        return "text" if any("texts" in plan for plan in self.manifest.get("plan", {}).values()) else "token"
+
     def evidence(self, model: str) -> dict[str, Any]:
         """What was measured on a model; empty where nothing was."""
         found: dict[str, Any] = self.measured.get("models", {}).get(model, {})

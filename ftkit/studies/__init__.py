@@ -1,6 +1,7 @@
 """What recipes share: their texts, bases that another recipe makes once, what a model learns, and how it is judged."""
 
 from ftkit.studies.bases import Base, base_of_adapters, prepare_base
+from ftkit.studies.classes import Classes, load_classes, prepare_classes
 from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.likings import LikingWatch
 from ftkit.studies.subjects import Subject, prepare_subject
@@ -8,6 +9,7 @@ from ftkit.studies.texts import Text, load_texts
 
 __all__ = [
     "Base",
+    "Classes",
     "FillingTask",
     "LikingWatch",
     "Subject",
@@ -15,7 +17,9 @@ __all__ = [
     "WritingTask",
     "base_of_adapters",
     "language_task",
+    "load_classes",
     "load_texts",
     "prepare_base",
+    "prepare_classes",
     "prepare_subject",
 ]

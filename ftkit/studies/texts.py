@@ -8,7 +8,7 @@ from ftkit.data import Corpus, Split, load_corpus, split_corpus
 from ftkit.errors import CheckpointError
 from ftkit.runs import RunFolder
 
-__all__ = ["Text", "load_texts"]
+__all__ = ["Text", "check_unchanged", "load_texts"]
 
 _logger = logging.getLogger("ftkit.studies")
 
@@ -31,7 +31,7 @@ class Text:
         return list(self.split.heldout)
 
 
-def _check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:
+def check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:
     """A resumed run must find the texts it was started with: sealed phases rest on them."""
     for name, now in noted.items():
         before = run.manifest["data"].get(name, now)
@@ -77,6 +77,6 @@ def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = N
                 f"; removed {removed} characters" if removed else "",
             )
     if run:
-        _check_unchanged(run, noted)
+        check_unchanged(run, noted)
         run.note(data={**run.manifest["data"], **noted})
     return texts

@@ -2,6 +2,7 @@
 
 from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, RandomTokens, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
+from ftkit.training.classifying import Predictions, classifier_plan, follow_classifier, predict_classes
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
@@ -33,18 +34,22 @@ __all__ = [
     "LossModule",
     "MaskedWindows",
     "Objective",
+    "Predictions",
     "RandomTokens",
     "StepRecord",
     "TokenWindows",
     "WeightedSum",
     "build_objective",
     "check_objective",
+    "classifier_plan",
     "follow",
+    "follow_classifier",
     "held_out_loss",
     "kl_to_base",
     "last_tokens",
     "lockstep",
     "loss_sums",
+    "predict_classes",
     "read_objective",
     "smoothed",
     "token_set_kl",

@@ -172,13 +172,17 @@ class ClassifiedTexts:
         self.pad_id = int(tokenizer.pad_token_id)
         self.fingerprint = hashlib.sha256(repr((self.ids, list(labels), batch_rows, seed)).encode()).hexdigest()
         self._pools: dict[int, np.ndarray] = {}
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def _drawn(self, row: int) -> int:
         """The text that row number ``row`` holds before rows are sorted by length."""
-        members = self.by_class[row % len(self.by_class)]
+        number = row % len(self.by_class)
+        members = self.by_class[number]
         visit, place = divmod(row // len(self.by_class), len(members))
-        order = np.random.default_rng([self.seed, row % len(self.by_class), visit]).permutation(len(members))
-        return int(members[order[place]])
+        if (known := self._orders.get(number)) is None or known[0] != visit:
+            order = np.random.default_rng([self.seed, number, visit]).permutation(len(members))
+            known = self._orders[number] = (visit, order)
+        return int(members[known[1][place]])
 
     def _pool(self, number: int) -> np.ndarray:
         """Texts of one pool: sorted by length, cut into batches, the batches shuffled."""

@@ -1,0 +1,61 @@
+"""The settings of recipes that train classifiers."""
+
+import re
+from typing import Any
+
+from pydantic import Field
+
+from ftkit.config.settings import Problem, TrainingSettings
+
+__all__ = ["ClassifierSettings"]
+
+
+class ClassifierSettings(TrainingSettings):
+    """What recipes can be told that teach a model to tell classes of texts apart."""
+
+    model: str = "new:bert"
+    """Encoder or decoder to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights; it gets a
+    new head where it has none for these classes."""
+    labelled: str | None = None
+    """Texts with a class each: FILE.csv, .tsv or .jsonl#TEXT,LABEL (names of columns; without them: text,label),
+    a folder/ with a sub-folder for each class, or hub:NAME[:SPLIT][#TEXT,LABEL]."""
+    classes: dict[str, str] = {}
+    """Instead of labelled: a source for each class. Of a file each line is a text, of other sources each paragraph."""
+    labelled_test: str | None = None
+    """Texts with a class each to test on. Without it: heldout_share of labelled."""
+    texts_per_class: int = Field(default=0, ge=0)
+    """Most texts of each class to learn from, drawn by the seed; 0 takes all."""
+    heldout_share: float = Field(default=0.2, gt=0, lt=0.9)
+    """Share of each class that is never trained on, and tested on."""
+    window_tokens: int = Field(default=128, ge=8)
+    """Longest text in tokens, with those that the tokenizer adds; the end of a longer one is cut off."""
+    per_device_train_batch_size: int = Field(default=32, ge=1)
+    """Texts in one backward pass on one process."""
+    eval_texts: int = Field(default=400, ge=10)
+    """Texts of the two fixed samples, of test and training texts, that are looked at every eval_steps."""
+
+    def problems(self) -> list[Problem]:
+        """One source of texts, with classes that can be told apart, and nothing that speaks of running text."""
+        found = super().problems()
+        if (self.labelled is None) == (not self.classes):
+            both = "are both given; keep one of them" if self.classes else "are both missing; give one of them"
+            found.append(("labelled", f"and classes {both}"))
+        if len(self.classes) == 1:
+            found.append(("classes", f"needs two or more, found only {next(iter(self.classes))!r}"))
+        for name in self.classes:
+            if not re.fullmatch(r"\S(.*\S)?", name):
+                found.append(("classes", f"{name!r} is no name of a class"))
+        for name in ("split", "eval_windows"):
+            if self.differs(name):
+                found.append((name, "has no effect on texts with classes; leave it out"))
+        if self.labelled_test is not None and self.differs("heldout_share"):
+            found.append(("heldout_share", "has no effect with labelled_test; leave one of them out"))
+        return found
+
+    @classmethod
+    def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+        """Embedded voices as classes, and no other texts, unless flags name some."""
+        fast = super().fast_values(values, flags)
+        if flags.get("labelled") or flags.get("classes"):
+            fast.pop("classes", None)
+        return fast | {name: None for name in ("labelled", "labelled_test") if name not in flags}

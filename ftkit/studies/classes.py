@@ -1,0 +1,175 @@
+"""Texts with classes that one or several classifiers learn, with everything that testing any of them needs."""
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from transformers import PreTrainedModel, TokenizersBackend
+
+from ftkit.data import (
+    LabelledSplit,
+    LabelledTexts,
+    load_labelled,
+    load_tokenizer,
+    separate_labelled,
+    split_labelled,
+)
+from ftkit.evidence import ClassifierScores, score_classifier
+from ftkit.models import check_positions, check_vocabulary, load_model, task_of
+from ftkit.runs import RunFolder
+from ftkit.studies.texts import check_unchanged
+from ftkit.training import ClassifiedTexts, Predictions, predict_classes
+
+__all__ = ["Classes", "load_classes", "prepare_classes"]
+
+_logger = logging.getLogger("ftkit.studies")
+_FEW_TESTS = 400
+"""Below this the interval of an accuracy is wider than 10 points."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Texts to learn from, texts to be tested on, and how a classifier of them starts."""
+
+    settings: Any
+    """A ``ClassifierSettings``."""
+    split: LabelledSplit
+    tokenizer: TokenizersBackend
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the model's outputs."""
+        return self.split.train.classes
+
+    def new_model(self) -> PreTrainedModel:
+        """A fresh classifier: the same weights, the same new head, every time."""
+        settings = self.settings
+        model = load_model(
+            settings.model,
+            task="sequence-classification",
+            seed=settings.seed,
+            vocab_size=len(self.tokenizer),
+            max_positions=settings.window_tokens,
+            labels=self.names,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            allow_pickle=settings.allow_pickle,
+        )
+        model.config.pad_token_id = self.tokenizer.pad_token_id  # decoders read the last token before padding
+        return model
+
+    @cached_property
+    def source(self) -> ClassifiedTexts:
+        """Rows to learn from, each class equally often."""
+        settings, train = self.settings, self.split.train
+        on_each = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        rows = on_each * PartialState().num_processes
+        return ClassifiedTexts(train.texts, train.labels, self.tokenizer, settings.window_tokens, rows, settings.seed)
+
+    @cached_property
+    def samples(self) -> dict[str, LabelledTexts]:
+        """What is looked at during training: fixed samples, stratified by class, of texts to test on and to learn from.
+
+        Their names are the splits under which ``metrics.jsonl`` has them.
+        """
+        count = self.settings.eval_texts
+        return {"test": self.split.test.stratified(count), "seen": self.split.train.stratified(count)}
+
+    def predict(self, model: PreTrainedModel) -> Predictions:
+        """What a classifier says of all test texts."""
+        test = self.split.test
+        said = predict_classes(model, self.tokenizer, test.texts, self.settings.window_tokens)
+        return Predictions(said, np.array(test.labels))
+
+    def score(self, found: Predictions) -> ClassifierScores:
+        """Measure predictions on the test texts."""
+        return score_classifier(found, self.names, self.settings.seed)
+
+
+def load_classes(settings: Any) -> LabelledSplit:
+    """Load and divide the texts of ``labelled`` or ``classes``, and take what ``texts_per_class`` allows.
+
+    Args:
+        settings: A ``ClassifierSettings``.
+    """
+    texts = load_labelled(settings.labelled or settings.classes, encoding=settings.encoding)
+    if settings.labelled_test is None:
+        split = split_labelled(texts, heldout_share=settings.heldout_share, seed=settings.seed)
+    else:
+        test = load_labelled(settings.labelled_test, encoding=settings.encoding, classes=texts.classes)
+        split = separate_labelled(texts, test, seed=settings.seed)
+    if not settings.texts_per_class:
+        return split
+    train = split.train.first_of_each(settings.texts_per_class)
+    return LabelledSplit(train, split.test, split.repeated, split.contradicted)
+
+
+def _note(run: RunFolder, split: LabelledSplit) -> None:
+    """Write down both sides, and refuse a resumed run whose texts have changed."""
+    noted = {
+        name: {
+            "source": side.source,
+            "sha256": side.sha256,
+            "words": side.num_words,
+            "bytes": side.num_bytes,
+            "removed": [],
+            "classes": side.counts,
+            "label_changes": side.label_changes,
+        }
+        for name, side in (("train", split.train), ("test", split.test))
+    }
+    check_unchanged(run, noted)
+    run.note(data={**run.manifest["data"], **noted})
+    for name, side in (("train", split.train), ("test", split.test)):
+        counts = ", ".join(f"{label} {count:,}" for label, count in side.counts.items())
+        _logger.info("%s: %s texts (%s)", name, f"{len(side):,}", counts)
+    if split.repeated:
+        _logger.info("%s texts stand there more than once; each is on one side only", f"{split.repeated:,}")
+
+
+def prepare_classes(settings: Any, run: RunFolder) -> Classes:
+    """Load texts and tokenizer, and refuse what cannot be trained or tested before anything is trained.
+
+    Args:
+        settings: A ``ClassifierSettings``.
+        run: Where the texts are noted.
+
+    Returns:
+        What the recipe trains and tests with.
+    """
+    split = load_classes(settings)
+    _note(run, split)
+    test = split.test
+    if len(test) < _FEW_TESTS:
+        half = 1.96 * math.sqrt(0.25 / len(test))
+        _logger.warning(
+            "only %d test texts: an accuracy near one half is known to within %.0f points", len(test), 100 * half
+        )
+    chance = max(test.counts.values()) / len(test)
+    _logger.info("chance: accuracy %.1f%%, of who always says the commonest class", 100 * chance)
+    encoder = task_of(
+        settings.model,
+        settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+        allow_pickle=settings.allow_pickle,
+    )
+    tokenizer = load_tokenizer(
+        settings.tokenizer or settings.model, texts=split.train.texts, with_mask=encoder == "masked-lm"
+    )
+    found = Classes(settings, split, tokenizer)
+    model = found.new_model()
+    check_vocabulary(model, tokenizer)
+    check_positions(model, settings.window_tokens, "window_tokens")
+    cut = sum(len(ids) == settings.window_tokens for ids in found.source.ids)
+    if cut:
+        _logger.info(
+            "%s of %s texts to learn from are cut to window_tokens: %d",
+            f"{cut:,}",
+            f"{len(found.source.ids):,}",
+            settings.window_tokens,
+        )
+    return found

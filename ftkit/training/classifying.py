@@ -1,0 +1,167 @@
+"""Classifiers while they are trained: what they say of texts, and the diary of their training.
+
+A classifier is looked at on fixed samples, stratified by class and the same at every look: one batch, or rows of a set
+that is sorted by label, would say little (lessons 07/015 to 07/019).
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.data import LabelledTexts
+from ftkit.runs import RunFolder, progress
+from ftkit.training.batches import ClassifiedTexts, pad_rows
+from ftkit.training.engine import Engine, StepRecord
+from ftkit.tuning import parameter_table
+
+__all__ = ["Predictions", "classifier_plan", "follow_classifier", "predict_classes"]
+
+_logger = logging.getLogger("ftkit.training")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of texts whose class is known."""
+
+    log_probabilities: np.ndarray
+    """Natural logarithms, float64 [texts, classes]."""
+    labels: np.ndarray
+    """The true classes, int64 [texts]."""
+
+    @property
+    def nats(self) -> np.ndarray:
+        """Loss of each text: minus the logarithm of what its true class was given."""
+        given: np.ndarray = self.log_probabilities[np.arange(len(self.labels)), self.labels]
+        return -given
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the likeliest class is the true one, for each text."""
+        found: np.ndarray = self.log_probabilities.argmax(1) == self.labels
+        return found
+
+
+@torch.inference_mode()
+def predict_classes(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_tokens: int,
+    batch_rows: int = 64,
+) -> np.ndarray:
+    """How likely a classifier thinks each class; texts of similar length share a forward pass.
+
+    Args:
+        model: A sequence classifier; it is left in the mode it was in.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        max_tokens: Longer texts are cut here.
+        batch_rows: Texts in a forward pass.
+
+    Returns:
+        Logarithms of probabilities, float64 [texts, classes].
+    """
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    found = []
+    for first in range(0, len(ids), batch_rows):
+        batch = pad_rows([ids[number] for number in order[first : first + batch_rows]], int(tokenizer.pad_token_id))
+        logits_BC = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+        found.append(logits_BC.double().log_softmax(-1).cpu().numpy())
+    model.train(was_training)
+    result = np.empty((len(ids), found[0].shape[1]))
+    result[order] = np.concatenate(found)
+    return result
+
+
+def classifier_plan(engine: Engine, source: ClassifiedTexts) -> dict[str, Any]:
+    """Derived quantities of a classifier's run, known before it starts.
+
+    Args:
+        engine: The engine that will train.
+        source: Its texts.
+
+    Returns:
+        Texts for each step and in all, passes over the texts, trainable parameters by group, device, precision,
+        processes.
+    """
+    settings, accelerator = engine.settings, engine.accelerator
+    table = parameter_table(engine.freezing.groups, engine.freezing.trainable, engine.peak_rates())
+    return {
+        "parameters": table.total,
+        "trainable": table.trainable,
+        "groups": table.as_dict()["groups"],
+        "texts": len(source.ids),
+        "step_texts": engine.batch_rows,
+        "steps": settings.max_steps,
+        "passes": engine.batch_rows * settings.max_steps / len(source.ids),
+        "device": str(accelerator.device),
+        "precision": accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32",
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _described(plan: dict[str, Any]) -> str:
+    """A plan in one line."""
+    share = plan["trainable"] / plan["parameters"]
+    return (
+        f"{plan['parameters']:,} parameters ({plan['trainable']:,} trainable, {share:.1%}), "
+        f"{plan['texts']:,} texts; {plan['steps']} steps of {plan['step_texts']} texts = {plan['passes']:.1f} passes; "
+        f"{plan['device']}, {plan['precision']}, {plan['processes']} process(es), {plan['threads']} threads"
+    )
+
+
+def follow_classifier(
+    engine: Engine,
+    run: RunFolder,
+    name: str,
+    source: ClassifiedTexts,
+    samples: Mapping[str, LabelledTexts],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Iterator[StepRecord]:
+    """Iterate over a classifier's engine and keep its diary: metrics, progress, and a look every ``eval_steps``.
+
+    Args:
+        engine: The engine; ``window_tokens`` of its settings cuts long texts.
+        run: Where ``metrics.jsonl`` is.
+        name: The model's name in the diary.
+        source: The texts it learns from.
+        samples: Texts that are looked at, by the ``split`` under which loss and accuracy are logged; the loss and the
+            accuracy on ``test`` are shown beside the progress.
+        tokenizer: The classifier's tokenizer.
+
+    Yields:
+        The engine's records.
+    """
+    settings, is_main = engine.settings, engine.accelerator.is_main_process
+    plan = classifier_plan(engine, source)
+    run.note(plan={**run.manifest.get("plan", {}), name: plan})
+    _logger.info("%s: %s", name, _described(plan))
+
+    def look(step: int) -> str:
+        notes = {}
+        for split, texts in samples.items():
+            said = predict_classes(engine.model, tokenizer, texts.texts, settings.window_tokens)
+            found = Predictions(said, np.array(texts.labels))
+            loss, accuracy = float(found.nats.mean()), float(found.right.mean())
+            run.log("metrics.jsonl", {"model": name, "step": step, "split": split, "loss": loss, "accuracy": accuracy})
+            notes[split] = f"{split} loss {loss:.3f}, accuracy {accuracy:.1%}"
+        return notes.get("test", "")
+
+    note = look(0) if is_main and engine.step == 0 else ""
+    with progress(name, settings.max_steps, engine.step) as bar:
+        for record in engine:
+            if is_main:
+                run.log("metrics.jsonl", {"model": name, "step": record.step, "split": "train", **asdict(record)})
+                if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
+                    note = look(record.step)
+            bar.advance(f"loss {record.loss:.3f}, {note}")
+            yield record

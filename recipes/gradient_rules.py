@@ -1,0 +1,149 @@
+"""What do freezing, clipping and a schedule each do to the training of a classifier?
+
+Five arms from one start on the same batches: ``baseline`` (everything trains, nothing is clipped, one rate),
+``freeze``, ``clip`` and ``schedule`` with one rule each, and ``all``. For each: accuracy and log-loss on all test
+texts, how much the training loss varies at the end, what clipping cut, and what a step costs.
+
+    ftkit run gradient_rules --model FOLDER --classes negative=neg.txt --classes positive=pos.txt
+    ftkit run gradient_rules --model FOLDER --labelled reviews.csv#review,sentiment
+    accelerate launch recipes/gradient_rules.py --config gradient_rules_small --model FOLDER
+"""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ftkit.config import ClassifierSettings, launch
+from ftkit.config.settings import Problem
+
+
+class GradientRulesSettings(ClassifierSettings):
+    """Rules about gradients and rates: the shared settings of classifiers; here they say what the rules are."""
+
+    FAST = {
+        "classes": {"keeper": "voices:keeper:9000", "almanac": "voices:almanac:12000"}, "tokenizer": "train:512",
+        "max_steps": 24, "window_tokens": 48, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1,
+        "learning_rate": 1e-3, "optimizer": "adamw", "warmup_steps": 0.1, "schedule_steps": 36,
+        "max_grad_norm": 0.3, "clip_after": 0, "texts_per_class": 0, "eval_steps": 8, "save_steps": 12,
+        "eval_texts": 60, "watch_gradients": ["mlp.out@-1"],
+    }  # fmt: skip
+    RULES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "freeze": ("train", "freeze", "freeze_until", "freeze_from", "thaw_every"),
+        "clip": ("max_grad_norm", "max_grad_value", "max_group_norms", "clip_after"),
+        "schedule": ("lr_scheduler_type", "warmup_steps", "lr_floor", "lr_cycles", "schedule_steps"),
+    }
+    """The settings that make each rule; an arm without a rule has none of them."""
+
+    freeze: str | list[str] | None = "attention,embedding,position"
+    """What may not change in the arms freeze and all: selectors."""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Global norm to which gradients are clipped in the arms clip and all."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "linear"
+    """Shape of the learning rate in the arms schedule and all; the others keep the peak."""
+    warmup_steps: float = Field(default=0.05, ge=0)
+    """Steps of linear warm-up in the arms schedule and all; below 1: as a share of max_steps."""
+    watch_gradients: list[str] = ["mlp.out@-1"]
+    """Selectors whose gradient norms are shown, beside that of the classifier and the global one."""
+
+    def without(self, *rules: str) -> "GradientRulesSettings":
+        """These settings with some of the rules taken away."""
+        off: dict[str, Any] = {
+            name: None if name in ("train", "freeze") else 0 for rule in rules for name in self.RULES[rule]
+        }
+        ways: dict[str, Any] = {"lr_scheduler_type": "constant", "lr_cycles": 0.5, "max_group_norms": {}}
+        ways |= {"freeze_until": {}, "freeze_from": {}}
+        return self.model_copy(update={name: ways.get(name, value) for name, value in off.items()})
+
+    def arms(self) -> dict[str, "GradientRulesSettings"]:
+        """The settings of each arm."""
+        single = {rule: self.without(*(other for other in self.RULES if other != rule)) for rule in self.RULES}
+        return {"baseline": self.without(*self.RULES), **single, "all": self}
+
+    def problems(self) -> list[Problem]:
+        """A rule that changes nothing is no arm."""
+        found = super().problems()
+        arms, needed = self.arms(), {"freeze": "freeze", "clip": "max_grad_norm", "schedule": "lr_scheduler_type"}
+        return found + [
+            (name, f"is missing: without it the arm {arm} would be the baseline")
+            for arm, name in needed.items()
+            if arms[arm] == arms["baseline"]
+        ]
+
+
+def main(settings: GradientRulesSettings) -> None:
+    """Texts, five arms on the same batches, all test texts for each, one table, one sentence."""
+    from ftkit.evidence import arm_difference, course_of, rules_finding
+    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.report import announce, classifier_row, write_report
+    from ftkit.runs import open_run
+    from ftkit.studies import prepare_classes
+    from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, follow_classifier
+    from ftkit.tuning import check_tuning, movement, snapshot
+
+    with open_run(settings, __file__) as run:
+        if run.finished:
+            announce(run)
+            return
+
+        # The texts, a start that is the same for every arm, and what each arm may change.
+        classes, arms = prepare_classes(settings, run), settings.arms()
+        start = classes.new_model()
+        trainable = {name: check_tuning(classes.new_model(), arm) for name, arm in arms.items()}
+
+        # Each arm on the same batches.
+        for name, arm in arms.items():
+            if run.sealed(name):
+                continue
+            model = classes.new_model()
+            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            with Engine(model, CLASSIFICATION, classes.source, arm, checkpoints) as engine:
+                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
+                for _ in follow_classifier(engine, run, name, classes.source, classes.samples, classes.tokenizer):
+                    pass
+            if run.is_main:
+                save_model(model, classes.tokenizer, run.model(name))
+                difference = reload_difference(model, run.model(name), classes.source.rows(range(2))["input_ids"])
+                run.seal(name, reload_difference=difference)
+
+        # Every arm on all test texts, from the folder it was saved to, beside the model that nobody has trained.
+        if not run.is_main:
+            return
+        said, courses, found, rows = {"untrained": classes.predict(start)}, {}, {}, {}
+        before = snapshot(start)
+        for name in arms:
+            tuned = load_model(
+                str(run.model(name)),
+                task="sequence-classification",
+                trust_remote_code=settings.trust_remote_code,
+            )
+            said[name] = classes.predict(tuned)
+            courses[name] = course_of(
+                [r for r in run.records("metrics.jsonl") if (r["model"], r["split"]) == (name, "train")]
+            )
+            moved = movement(before, tuned, trainable[name])
+            found[name] = {"leaks": moved.leaks, "frozen": moved.frozen, **run.result(name)}
+        scores = {name: classes.score(predictions) for name, predictions in said.items()}
+        differences = {
+            name: arm_difference((said["baseline"], courses["baseline"]), (said[name], courses[name]), len(arms) - 1)
+            for name in arms
+            if name != "baseline"
+        }
+        for name in arms:
+            rows[name] = classifier_row(run, name, scores[name], courses[name], differences.get(name))
+        idle = [name for name in ("clip", "all") if not courses[name].clipped]
+        finding = rules_finding(scores["baseline"].accuracy, differences, idle)
+        run.write_json(
+            "evidence.json",
+            {
+                "finding": finding,
+                "classifiers": {name: {**score.as_dict(), **found.get(name, {})} for name, score in scores.items()},
+                "differences": {name: difference.as_dict() for name, difference in differences.items()},
+                "arms": rows,
+            },
+        )
+        write_report(run)
+        announce(run)
+
+
+if __name__ == "__main__":
+    launch(main)
