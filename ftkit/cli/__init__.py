@@ -52,13 +52,14 @@ def run(
         from ftkit.errors import ConfigError, nearest_name
 
         arguments = list(context.args)
-        names = {entry.name: entry for entry in list_entries()}
+        is_path = "/" in name or name.endswith((".yaml", ".yml", ".py"))
+        names = {} if is_path else {entry.name: entry for entry in list_entries()}
         if name.endswith((".yaml", ".yml")) or (name in names and names[name].kind == "config"):
             if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
                 raise ConfigError(f"{name!r} is a configuration already; give --config with a recipe's name instead")
             config = find_config(name)
             program, arguments = recipe_of(config), ["--config", str(config), *arguments]
-        elif name not in names and "/" not in name and not name.endswith(".py"):
+        elif name not in names and not is_path:
             raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
         else:
             program = find_recipe(name)
