@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import looking, sharing
+from ftkit.cli import checking, looking, sharing
 
 __all__ = ["main"]
 
@@ -133,7 +133,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
     sys.exit(report_errors(start))
 
 
-for _command in (sharing.pack, sharing.unpack, sharing.push, sharing.pull):
+for _command in (checking.check, sharing.pack, sharing.unpack, sharing.push, sharing.pull):
     app.command()(_command)
 looking.add_commands(app)
 

@@ -30,7 +30,7 @@ __all__ = [
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors (0.8) says it in the text of an error of its own, and so do we.
 _FULL_TEXT = re.compile(
-    rf"\(os error (?:{'|'.join(map(str, _FULL))})\)|No space left|: the disk is full: |: is larger than a file may be here"
+    rf"\(os error (?:{'|'.join(map(str, _FULL))})\)|No space left|: the disk is full: |: is larger than a file may be"
 )
 _LEFTOVER = re.compile(r"\..+\.\d+\.(?:tmp|old)")
 

@@ -1,4 +1,4 @@
-"""A disk that fills up anywhere in a run: one message with path, need and have, nothing half written, and on it goes."""
+"""A disk that fills up anywhere in a run: one message with path, need and have, nothing partial, and on it goes."""
 
 import random
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def test_a_limit_on_file_sizes_ends_the_same_way(whole: Path, tmp_path: Path) ->
     run = tmp_path / "run"
     code, said = trials.run(*trials.job(run), log=tmp_path / "log", largest_file=700_000)
     assert code == 6, said
-    assert "step-000001: is larger than a file may be here (1.43 MB needed)" in complaint(said)
+    assert "step-000001: is larger than a file may be here (1.42 MB needed)" in complaint(said)
     assert trials.leftovers(run) == []
     assert trials.run("resume", str(run), log=tmp_path / "log")[0] == 0
     assert trials.weights(run) == trials.weights(whole)

@@ -32,7 +32,7 @@ def resume(run: Path) -> None:
 
 
 def wait_for_a_random_moment(trial: trials.Trial, run: Path, draw: random.Random, seconds: float, last: int) -> None:
-    """Any moment from the start to ``last`` steps and what follows them: counted in steps, for machines that are busy."""
+    """Any moment from the start to what follows ``last`` steps; counted in steps, for machines that are busy."""
     step = draw.randint(0, last)
     trials.wait_until(
         lambda: (

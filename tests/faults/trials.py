@@ -36,6 +36,7 @@ class Trial:
         slow_sync: Seconds that each ``fsync`` takes longer: a slow disk, whose writes can be hit.
         largest_file: Bytes that no file may exceed; ``None`` sets no limit.
         environment: Variables to set.
+        folder: Where it starts; ``None`` means here.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Trial:
         slow_sync: float = 0.0,
         largest_file: int | None = None,
         environment: dict[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.log = log
         self.process: ForkServerProcess = _context.Process(
-            target=_run, args=(arguments, log, slow_sync, largest_file, {**_inherited(), **(environment or {})})
+            target=_run,
+            args=(arguments, log, slow_sync, largest_file, {**_inherited(), **(environment or {})}, folder or Path()),
         )
         self.process.start()
 
@@ -77,7 +80,12 @@ def _inherited() -> dict[str, str]:
 
 
 def _run(
-    arguments: tuple[str, ...], log: Path, slow_sync: float, largest_file: int | None, environment: dict[str, str]
+    arguments: tuple[str, ...],
+    log: Path,
+    slow_sync: float,
+    largest_file: int | None,
+    environment: dict[str, str],
+    folder: Path,
 ) -> None:
     """In the child: become the ``ftkit`` command."""
     os.environ.update({"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "COLUMNS": "200", **environment})
@@ -86,6 +94,7 @@ def _run(
     for stream in (1, 2):
         os.dup2(out, stream)
     sys.stdin = open(os.devnull)  # noqa: SIM115 - for the life of the process
+    os.chdir(folder)
     if slow_sync:
         fsync = os.fsync
 
