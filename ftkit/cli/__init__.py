@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import looking, sharing
+from ftkit.cli import checking, looking, sharing
 
 __all__ = ["main"]
 
@@ -52,13 +52,14 @@ def run(
         from ftkit.errors import ConfigError, nearest_name
 
         arguments = list(context.args)
-        names = {entry.name: entry for entry in list_entries()}
+        is_path = "/" in name or name.endswith((".yaml", ".yml", ".py"))
+        names = {} if is_path else {entry.name: entry for entry in list_entries()}
         if name.endswith((".yaml", ".yml")) or (name in names and names[name].kind == "config"):
             if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
                 raise ConfigError(f"{name!r} is a configuration already; give --config with a recipe's name instead")
             config = find_config(name)
             program, arguments = recipe_of(config), ["--config", str(config), *arguments]
-        elif name not in names and "/" not in name and not name.endswith(".py"):
+        elif name not in names and not is_path:
             raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
         else:
             program = find_recipe(name)
@@ -132,7 +133,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
     sys.exit(report_errors(start))
 
 
-for _command in (sharing.pack, sharing.unpack, sharing.push, sharing.pull):
+for _command in (checking.check, sharing.pack, sharing.unpack, sharing.push, sharing.pull):
     app.command()(_command)
 looking.add_commands(app)
 

@@ -16,6 +16,7 @@ from ftkit.errors import ConfigError
 __all__ = ["Located", "parse_scalar", "read_yaml"]
 
 _LARGEST_FILE = 256 * 1024  # bytes; a configuration is a page, not a data set
+_DEEPEST = 20  # levels; settings are one or two levels deep, and PyYAML takes minutes for thousands of brackets
 
 # YAML 1.2 floats: PyYAML follows 1.1, where 1e-5 (no dot, no sign) is a string.
 _FLOAT = re.compile(
@@ -87,10 +88,6 @@ def read_yaml(path: Path) -> Located:
         ) from None
     try:
         root = _compose(text)
-    except RecursionError:
-        raise ConfigError(
-            f"{path}: is nested too deeply for a configuration; settings are one or two levels deep"
-        ) from None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: is not valid YAML: {error.problem or error.context or error}") from None
@@ -115,9 +112,11 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _compose(text: str) -> yaml.Node | None:
-    """The node tree of a text; refuses anchors, aliases and explicit tags as they are met, so nothing can expand."""
+    """The node tree of a text; refuses what can expand or take long as it is met: anchors, aliases, tags, depth."""
+    depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        problem = ""
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        problem = "it is nested too deeply for a configuration" if depth > _DEEPEST else ""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             problem = "anchors and aliases are not used in configurations"
         elif tag := getattr(event, "tag", None):

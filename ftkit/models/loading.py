@@ -9,9 +9,7 @@ and what to do.
 import math
 import os
 import re
-import shutil
 import socket
-import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +21,7 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
@@ -38,6 +37,7 @@ from ftkit.models.adapter_files import (
 from ftkit.models.families import new_config
 from ftkit.models.tasks import TASKS, check_direction, reads_both_ways
 from ftkit.models.trust import checked_folder, drop_foreign_settings, is_local
+from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole
 
 __all__ = ["check_positions", "check_vocabulary", "load_model", "reload_difference", "save_model", "task_of"]
 
@@ -282,32 +282,18 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: str | os.PathLike
             " adapter_config.json in it). Choose another folder, or empty this one."
         )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise CheckpointError(f"The folder {folder} cannot be written: {error}") from error
-    fresh, old = staging / "new", staging / "old"
-    try:
-        fresh.mkdir()  # inside the private folder, but with the permissions a user's folder has
-        with _quiet():
+        with folder_written_whole(target) as fresh, _quiet():
             if is_adapter(model):
                 save_adapter(model, fresh, target)  # type: ignore[arg-type]
             else:
                 model.save_pretrained(fresh)
             if tokenizer is not None:
                 tokenizer.save_pretrained(fresh)
-        if target.exists():
-            target.rename(old)
-        try:
-            fresh.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        if disk_is_full(error):
+            needed = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+            raise disk_full(target, error, needed) from error
         raise CheckpointError(f"The model could not be saved to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _is_replaceable(target: Path) -> bool:

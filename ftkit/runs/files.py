@@ -1,24 +1,72 @@
 """Files that are written whole or not at all."""
 
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ftkit.errors import CheckpointError
+
 __all__ = [
+    "disk_full",
+    "disk_is_full",
     "file_sha256",
     "folder_written_whole",
     "json_value",
+    "remove_leftovers",
     "sync_folder",
     "write_atomically",
     "write_json",
     "written_whole",
 ]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# safetensors (0.8) says it in the text of an error of its own, and so do we.
+_FULL_TEXT = re.compile(
+    rf"\(os error (?:{'|'.join(map(str, _FULL))})\)|No space left|: the disk is full: |: is larger than a file may be"
+)
+_LEFTOVER = re.compile(r"\..+\.\d+\.(?:tmp|old)")
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error means that a disk, a quota or a limit on file sizes is exhausted."""
+    return getattr(error, "errno", None) in _FULL or _FULL_TEXT.search(str(error)) is not None
+
+
+def disk_full(path: Path, error: BaseException | None, needed: int | None = None, more: str = "") -> CheckpointError:
+    """The error to raise for something that did not fit.
+
+    Args:
+        path: What was to be written.
+        error: What writing it has raised; ``None`` if it was not even tried.
+        needed: Its bytes; ``None`` where nobody knows.
+        more: What else to say.
+    """
+    wanted = f"{needed / 1e6:.3g} MB needed" if needed is not None else ""
+    if error is not None and (getattr(error, "errno", None) == errno.EFBIG or f"os error {errno.EFBIG}" in str(error)):
+        wanted = f" ({wanted})" if wanted else ""
+        return CheckpointError(f"{path}: is larger than a file may be here{wanted}; {more}raise 'ulimit -f' and resume")
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    free = f"{shutil.disk_usage(place).free / 1e6:.3g} MB free"
+    return CheckpointError(
+        f"{path}: the disk is full: {wanted}{', ' if wanted else ''}{free}; {more}free space and resume"
+    )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed have left below a folder; nobody else may be writing there."""
+    for path in [path for path in folder.rglob(".*") if _LEFTOVER.fullmatch(path.name)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -62,9 +110,18 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Args:
         path: The file; its folder is made if needed.
         content: Bytes, or text that is written as UTF-8.
+
+    Raises:
+        CheckpointError: The disk is full; the old content stays.
     """
-    with written_whole(path) as temporary:
-        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    raw = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        with written_whole(path) as temporary:
+            temporary.write_bytes(raw)
+    except OSError as error:
+        if disk_is_full(error):
+            raise disk_full(path, error, len(raw)) from None
+        raise
 
 
 def json_value(value: Any) -> Any:
@@ -111,8 +168,12 @@ def folder_written_whole(target: Path) -> Iterator[Path]:
         if target.exists():
             old = target.with_name(f".{target.name}.{os.getpid()}.old")
             target.rename(old)
-            temporary.rename(target)
-            shutil.rmtree(old)
+            try:
+                temporary.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.rename(target)
     except BaseException:

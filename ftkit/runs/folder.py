@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import socket
 import sys
 import time
@@ -27,7 +28,8 @@ from ftkit import __version__
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError
-from ftkit.runs.files import json_value, write_atomically, write_json
+from ftkit.runs.checking import LOGS, SAFE_SETTINGS, file_record, folder_record, record_problem, setting_difference
+from ftkit.runs.files import disk_full, disk_is_full, json_value, remove_leftovers, write_atomically, write_json
 
 __all__ = ["RunFolder", "open_run"]
 
@@ -108,10 +110,27 @@ class RunFolder:
         return found
 
     def seal(self, phase: str, **results: Any) -> dict[str, Any]:
-        """Mark a phase as finished, with results that JSON can hold."""
+        """Mark a phase as finished, with results that JSON can hold; its models get their hashes written down."""
         self.manifest["phases"][phase] = results
+        record = self.manifest.setdefault("models", {})
+        for folder in sorted((self.path / "models").glob("[!.]*")):
+            if folder.name == phase or folder.name not in record:
+                record[folder.name] = folder_record(folder)
         self._write_manifest()
         return results
+
+    def check_models(self) -> None:
+        """Compare the models of finished phases with what was written down of them.
+
+        Raises:
+            CheckpointError: One has changed, so what would be built on it is not what the run says.
+        """
+        for name, record in self.manifest.get("models", {}).items():
+            if problem := record_problem(self.model(name), record):
+                raise CheckpointError(
+                    f"{self.model(name)}: {problem}; what follows would rest on it. Bring the file back, "
+                    "or start a new run; 'ftkit check' names everything that has changed"
+                )
 
     def checkpoints(self, phase: str) -> Path:
         """Folder of a phase's checkpoints."""
@@ -125,8 +144,13 @@ class RunFolder:
         """Append JSON lines to ``metrics.jsonl`` or ``samples.jsonl``."""
         if self.is_main and records:
             lines = "".join(json.dumps(json_value(record), ensure_ascii=False) + "\n" for record in records)
-            with (self.path / file).open("a", encoding="utf-8") as stream:
-                stream.write(lines)
+            try:
+                with (self.path / file).open("a", encoding="utf-8") as stream:
+                    stream.write(lines)
+            except OSError as error:
+                if disk_is_full(error):
+                    raise disk_full(self.path / file, error, len(lines.encode())) from None
+                raise
 
     def records(self, file: str) -> list[dict[str, Any]]:
         """Read a file of JSON lines; a last line that a kill has cut is left out."""
@@ -161,6 +185,14 @@ class RunFolder:
         """Write ``evidence.json``, ``verdict.json`` and the like; a number that is not finite becomes ``null``."""
         if self.is_main:
             write_json(self.path / file, json_value(value))
+            self._record(file)
+            self._write_manifest()
+
+    def _record(self, *files: str) -> None:
+        """Take size and hash of files into the manifest, by which ``ftkit check`` knows them."""
+        for file in files:
+            if (self.path / file).exists():
+                self.manifest.setdefault("files", {})[file] = file_record(self.path / file)
 
     def write_text(self, file: str, text: str) -> Path:
         """Write a text file, e.g. ``report.html``."""
@@ -192,12 +224,32 @@ def _differences(settings: Settings, stored: dict[str, Any]) -> list[str]:
     now = settings.model_dump(mode="json")
     defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
     before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
-    skip = {"output_dir", "resume"}
-    keys = [key for key in before if key not in skip and before[key] != now.get(key)]
-    return [f"{key}: was {before[key]!r}, is {now.get(key)!r}" for key in keys]
+    keys = [key for key in before if key not in SAFE_SETTINGS and before[key] != now.get(key)]
+    return [setting_difference(key, before[key], now.get(key)) for key in keys]
 
 
-def _new_manifest(recipe: str) -> dict[str, Any]:
+def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[str, Any]) -> None:
+    """Refuse to go on with another recipe, with other settings or on another number of processes."""
+    stored = manifest.get("settings")
+    if stored is None:  # a run of ftkit 0.1 before it wrote them down
+        stored = read_yaml(path / "config.yaml").values
+        stored.pop("recipe", None)
+    differences = _differences(settings, stored)
+    for key, now in (("recipe", recipe), ("processes", _num_processes())):
+        if (before := manifest.get(key, now)) != now:
+            differences.append(setting_difference(key, before, now))
+    if differences:
+        raise ConfigError(
+            f"{path}: a resumed run keeps its settings; put these back, or start a new run in another output_dir:\n  "
+            + "\n  ".join(differences)
+        )
+
+
+def _num_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _new_manifest(recipe: str, settings: Settings) -> dict[str, Any]:
     versions = {"ftkit": __version__, "python": platform.python_version()}
     versions.update({name: metadata.version(name) for name in _NAMED_PACKAGES})
     return {
@@ -214,8 +266,11 @@ def _new_manifest(recipe: str) -> dict[str, Any]:
             "host": socket.gethostname(),
         },
         "argv": [],
+        "settings": settings.model_dump(mode="json", exclude={"output_dir", "resume"}),
+        "processes": _num_processes(),
         "data": {},
         "phases": {},
+        "models": {},
     }
 
 
@@ -239,11 +294,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _empty_handed(path: Path) -> bool:
+    """Whether a run has made nothing yet."""
+    return not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models"))
+
+
 def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
     """Check a folder that may exist already, write ``config.yaml`` into a new one, and return its manifest."""
-    empty_handed = not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models"))
     if (path / "manifest.json").exists() and (
-        settings.resume or not empty_handed or _read_manifest(path)["status"] == "done"
+        settings.resume or not _empty_handed(path) or _read_manifest(path)["status"] == "done"
     ):
         if not settings.resume:
             status = _read_manifest(path)["status"]
@@ -251,14 +310,9 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
                 f"{path}: holds a run already (status: {status}); continue it with 'ftkit resume {path}' "
                 "or choose another output_dir"
             )
-        stored = read_yaml(path / "config.yaml").values
-        stored.pop("recipe", None)
-        if differences := _differences(settings, stored):
-            raise ConfigError(
-                f"{path}: the settings differ from those the run was started with; a resumed run keeps them:\n  "
-                + "\n  ".join(differences)
-            )
-        return _read_manifest(path)
+        manifest = _read_manifest(path)
+        _check_same_run(path, settings, recipe, manifest)
+        return manifest
     if settings.resume:
         raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
     if path.is_dir() and any(not child.name.startswith(".") and child.name not in _OURS for child in path.iterdir()):
@@ -268,7 +322,7 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
     name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
     values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
     write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return _new_manifest(recipe)
+    return _new_manifest(recipe, settings)
 
 
 @contextmanager
@@ -309,6 +363,10 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         ) from None
     try:
         run = RunFolder(path, recipe, _prepare(path, settings, recipe, Path(program)), is_main=True)
+        if settings.resume and not run.finished:
+            remove_leftovers(path)
+            run.check_models()
+            run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
         run._write_manifest()
         _wait_for_everyone()
         if run.finished:
@@ -328,8 +386,14 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         try:
             yield run
         except BaseException as error:
-            _record_failure(run, error)
-            raise
+            known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(path, error)
+            _record_failure(run, known)
+            if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(path):
+                shutil.rmtree(path)  # nobody has named it and nothing is in it, so nobody will look for it
+            if known is error:
+                raise
+            raise known from error
+        run._record(*LOGS)
         run.note(status="done", exit_code=0, ended=_now())
         _wait_for_everyone()  # what the others do next may need what this run has made
     finally:
@@ -342,7 +406,7 @@ def _record_failure(run: RunFolder, error: BaseException) -> None:
     status = "interrupted" if code in (130, 143) else "failed"
     try:
         run.note(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))
-    except OSError as problem:
+    except (OSError, CheckpointError) as problem:
         _logger.warning("%s: could not record the end of the run: %s", run.path, problem)
     if status == "interrupted":
         _logger.info("continue with: ftkit resume %s", run.path)

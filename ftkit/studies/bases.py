@@ -17,9 +17,10 @@ from ftkit.config.catalogue import load_recipe, recipe_of
 from ftkit.config.launch import main_settings
 from ftkit.config.resolve import Flags
 from ftkit.data import cache_dir
-from ftkit.errors import ConfigError
+from ftkit.errors import CheckpointError, ConfigError
 from ftkit.models import save_model
 from ftkit.runs import RunFolder
+from ftkit.runs.checking import record_problem
 from ftkit.studies.texts import Text, load_texts
 
 __all__ = ["Base", "base_of_adapters", "prepare_base"]
@@ -61,7 +62,10 @@ def prepare_base(model: str) -> Base:
     key = hashlib.sha256(json.dumps([described, hashes], sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_dir() / "bases" / f"{path.stem}-{key}"
     started = (folder / "manifest.json").exists()
-    if started and json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["status"] == "done":
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8")) if started else {}
+    if manifest.get("status") == "done":
+        if problem := record_problem(folder / "models" / "model", manifest.get("models", {}).get("model", {})):
+            raise CheckpointError(f"{folder}: its model is broken: {problem}; remove the folder to make the base again")
         _logger.info("base model: %s, made before", folder)
     else:
         _logger.info("base model: %s, %s", path.stem, "going on with it" if started else "made once, then reused")

@@ -5,9 +5,9 @@ safetensors and its numbers JSON; there is no pickle. There is no state of rando
 seeds them from (seed, step, process), and none of schedules or data, because both are pure functions of the step.
 """
 
-import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ftkit.errors import CheckpointError
-from ftkit.runs.files import file_sha256, folder_written_whole, write_json
+from ftkit.runs.checking import checkpoint_record, folder_record, record_problem
+from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole, write_json
 
 __all__ = ["CheckpointFolder"]
 
@@ -70,9 +71,8 @@ class CheckpointFolder:
             if isinstance(t, torch.Tensor)
         )
         self.path.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.path).free
-        if free < needed:
-            raise CheckpointError(self._full(target, needed, free))
+        if shutil.disk_usage(self.path).free < needed:
+            raise self._full(target, needed)
         try:
             with folder_written_whole(target) as folder:
                 save_file(
@@ -81,24 +81,45 @@ class CheckpointFolder:
                 for number, optimizer in enumerate(optimizers):
                     _save_optimizer(optimizer, folder, number)
                 write_json(folder / "state.json", {"step": step, **state})
-                write_json(
-                    folder / "manifest.json",
-                    {p.name: [p.stat().st_size, file_sha256(p)] for p in sorted(folder.iterdir())},
-                )
+                write_json(folder / "manifest.json", folder_record(folder))
         except Exception as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-                raise CheckpointError(self._full(target, needed, shutil.disk_usage(self.path).free)) from None
+            if disk_is_full(error):
+                raise self._full(target, needed, error) from None
             raise
-        for old in self._numbered()[self.keep :]:
-            (old / "manifest.json").unlink(missing_ok=True)
-            shutil.rmtree(old, ignore_errors=True)
+        self._rotate(step)
         return target
 
-    def _full(self, target: Path, needed: int, free: int) -> str:
+    def _rotate(self, step: int) -> None:
+        """Remove what ``keep`` leaves no room for, and what the run did not go on from: later steps, unsealed ones."""
+        sealed: list[Path] = []
+        for path in self._numbered():
+            trusted = int(path.name[5:]) <= step and (path / "manifest.json").is_file()
+            if trusted and len(sealed) < self.keep:
+                sealed.append(path)
+                continue
+            # Under a hidden name it is no checkpoint any more, however far a kill lets the removal come.
+            hidden = path.with_name(f".{path.name}.{os.getpid()}.old")
+            shutil.rmtree(hidden, ignore_errors=True)
+            path.rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def check_room(self, needed: int) -> None:
+        """Refuse a disk on which not even one checkpoint fits, before anything is trained.
+
+        Args:
+            needed: Bytes of a checkpoint.
+
+        Raises:
+            CheckpointError: There is less.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.path).free < needed:
+            raise self._full(self.path, needed)
+
+    def _full(self, target: Path, needed: int, error: Exception | None = None) -> CheckpointError:
         before = [p.name for p in self._numbered()]
-        last = f"the newest checkpoint is {before[0]}" if before else "there is no earlier checkpoint"
-        sizes = f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free"
-        return f"{target}: the disk is full: {sizes}; {last}; free space and resume"
+        last = f"the newest checkpoint is {before[0]}; " if before else "there is no earlier checkpoint; "
+        return disk_full(target, error, needed, last)
 
     def newest_valid(self) -> Path | None:
         """The newest checkpoint whose files are all there and unchanged; broken ones are named in a warning."""
@@ -144,23 +165,8 @@ class CheckpointFolder:
 
 def broken_because(path: Path) -> str | None:
     """Why a checkpoint cannot be trusted; ``None`` where every file is what its manifest says."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        for name, (size, sha256) in manifest.items():
-            file = path / name
-            if not file.is_file():
-                return f"{name} is missing"
-            if file.stat().st_size != size:
-                return f"{name} has {file.stat().st_size:,} bytes instead of {size:,}"
-            if file_sha256(file) != sha256:
-                return f"{name} has changed since it was written"
-        if not {"model.safetensors", "state.json"} <= manifest.keys():
-            return "its manifest is incomplete"
-    except FileNotFoundError:
-        return "it has no manifest.json, so it was never sealed"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return f"its manifest cannot be read: {error}"
-    return None
+    record = checkpoint_record(path)
+    return record if isinstance(record, str) else record_problem(path, record)
 
 
 def _save_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int) -> None:

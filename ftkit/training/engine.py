@@ -106,6 +106,8 @@ class Engine:
         self._interrupted_by = 0
         self._previous_handlers: dict[int, Any] = {}
         self._resume()
+        if checkpoints and settings.save_steps and self.step < settings.max_steps and self.accelerator.is_main_process:
+            checkpoints.check_room(self._checkpoint_bytes())
 
     # -- the state that a checkpoint holds --------------------------------------------------------------------------
 
@@ -116,6 +118,12 @@ class Engine:
             return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         persistent = self.model.state_dict().keys()
         return named | {name: buffer for name, buffer in self.model.named_buffers() if name in persistent}
+
+    def _checkpoint_bytes(self) -> int:
+        """What a checkpoint will need at least: weights, and two moments where the optimizer surely has them."""
+        moments = 2 if "adam" in self.settings.optimizer else 0
+        stored = sum(tensor.numel() * tensor.element_size() for tensor in self._tensors().values())
+        return stored + moments * sum(p.numel() * p.element_size() for p in self.parameters)
 
     @property
     def _adapter_checked_at(self) -> int:

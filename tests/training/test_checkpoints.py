@@ -1,5 +1,6 @@
 """Checkpoints: every damage is found, the newest good one wins, and a full disk loses nothing."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -46,8 +47,8 @@ def damages(file: Path):
     yield lambda: file.write_bytes(b"")
     yield lambda: file.write_bytes(file.read_bytes()[: size // 2])
     yield lambda: file.write_bytes(file.read_bytes() + b"x")
-    for region in range(16):
-        yield lambda region=region: flip(region * size // 16)
+    for region in range(64):
+        yield lambda region=region: flip(region * size // 64)
 
 
 def test_every_damage_to_every_file_is_found_and_the_older_checkpoint_taken(tmp_path):
@@ -62,14 +63,14 @@ def test_every_damage_to_every_file_is_found_and_the_older_checkpoint_taken(tmp_
             tried += 1
             if name == "manifest.json" and broken_because(newest) is None:
                 # A flipped space in JSON is no damage: what it says is still what it said.
-                assert (newest / name).read_text().split() != ""
+                assert json.loads((newest / name).read_text()) == json.loads((copy / name).read_text())
             else:
                 found = checkpoints.newest_valid()
                 assert found is not None
                 assert found.name == "step-000001", f"{name}: damage {tried} was not found"
             shutil.rmtree(newest)
             shutil.copytree(copy, newest)
-    assert tried == 5 * 20
+    assert tried == 5 * 68
     assert checkpoints.newest_valid() == newest
 
 
@@ -80,6 +81,21 @@ def test_a_folder_that_was_never_sealed_does_not_count(tmp_path):
     found = checkpoints.newest_valid()
     assert found is not None
     assert found.name == "step-000001"
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_broken_checkpoints_of_later_steps_take_no_room_from_the_newest_valid_one(tmp_path, keep):
+    """A run that had to go back saves under lower numbers than the broken ones it has left behind."""
+    checkpoints = saved(tmp_path, range(5, 10))
+    for step in (7, 8, 9):
+        (tmp_path / f"step-{step:06d}" / "state.json").write_text("{}")
+    (tmp_path / "step-000005" / "manifest.json").unlink()
+    model, optimizer = trained()
+    CheckpointFolder(tmp_path, keep).save(7, dict(model.named_parameters()), [optimizer], {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"step-{step:06d}" for step in range(8 - keep, 8)]
+    found = checkpoints.newest_valid()
+    assert found is not None
+    assert found.name == "step-000007"
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
