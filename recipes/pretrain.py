@@ -33,6 +33,9 @@ class PretrainSettings(TrainingSettings):
     """Several texts to learn together, each with a name; instead of corpus."""
     tokenizer: str | None = "train:2048"
     """Tokenizer: a folder, a Hub id, tiktoken:NAME, byte, or train:SIZE (byte-level BPE trained on the text)."""
+    objective: str | None = None
+    """What is minimised (see docs/objectives.md), e.g. last_token, smoothed:0.1 or next_token + 0.1*token_set:x.
+    Without it: the next token, of an encoder masked tokens."""
     learning_rate: float = Field(default=1e-3, ge=0)
     """Peak learning rate of AdamW."""
     sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
@@ -71,13 +74,15 @@ def main(settings: PretrainSettings) -> None:
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import language_task, load_texts
-    from ftkit.training import CheckpointFolder, Engine, follow
+    from ftkit.training import CheckpointFolder, Engine, Ingredients, build_objective, follow, read_objective
     from ftkit.tuning import check_tuning
 
     with open_run(settings, __file__) as run:
         if run.finished:
             announce(run)
             return
+        if settings.objective:
+            read_objective(settings.objective)  # a wrong name is told before anything is loaded
 
         # Text, divided before it is tokenized.
         texts = load_texts(settings.sources, settings, run)
@@ -110,6 +115,10 @@ def main(settings: PretrainSettings) -> None:
         model, task = untrained(), language_task(kind, tokenizer, heldout, heldout_texts, settings)
         trainable = check_tuning(model, settings)
         task.check(model)
+        objective: Any = task.objective
+        if settings.objective:
+            rows = model.config.get_text_config().vocab_size
+            objective = build_objective(settings.objective, Ingredients(tokenizer, rows, kind, untrained))
 
         def sample(step: int) -> None:
             run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
@@ -118,7 +127,7 @@ def main(settings: PretrainSettings) -> None:
         if run.sealed("model") is None:
             source = task.source(train)
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
-            with Engine(model, task.objective, source, settings, checkpoints) as engine:
+            with Engine(model, objective, source, settings, checkpoints) as engine:
                 run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 if run.is_main and engine.step == 0:
                     sample(0)

@@ -72,7 +72,9 @@ class WeightedSum:
     @property
     def name(self) -> str:
         """As it is written in settings."""
-        return " + ".join(f"{weight:g}*{objective.name}" for weight, objective in self.parts)
+        return " + ".join(
+            objective.name if weight == 1 else f"{weight:g}*{objective.name}" for weight, objective in self.parts
+        )
 
     @property
     def of_text(self) -> bool:

@@ -1,13 +1,17 @@
 """Objectives by their names in settings: what is read, what is refused, and whose code runs."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError
 from ftkit.models import load_model
 from ftkit.training import Ingredients, Objective, WeightedSum, build_objective, read_objective
+from ftkit.training.naming import OBJECTIVES
 
 BYTES = load_tokenizer("byte")
 OWN = """
@@ -91,6 +95,22 @@ def test_a_sum_has_its_weights():
 def test_what_cannot_be_read_is_told_before_anything_is_built(text, said):
     with pytest.raises(ConfigError, match=said):
         read_objective(text)
+
+
+def test_the_one_on_the_page_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "focal.py").write_text(code, encoding="utf-8")
+    made = build_objective(f"{tmp_path / 'focal.py'}:FOCAL", INGREDIENTS)
+    logits, ids = torch.zeros(2, 5, 257), torch.zeros(2, 5, dtype=torch.long)
+    even = made.loss_sum(logits, {"input_ids": ids, "labels": ids}).item() / 8
+    assert even == pytest.approx(made.baseline(257), rel=1e-5)
+
+
+def test_every_name_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
+    for name, kind in OBJECTIVES.items():
+        assert f"| `{kind.form}` |" in page, name
 
 
 def test_an_objective_for_another_task_is_refused():
