@@ -389,7 +389,9 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
             known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(path, error)
             _record_failure(run, known)
             if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(path):
-                shutil.rmtree(path)  # nobody has named it and nothing is in it, so nobody will look for it
+                shutil.rmtree(
+                    path, ignore_errors=True
+                )  # nobody has named it and nothing is in it, so nobody will look for it
             if known is error:
                 raise
             raise known from error

@@ -4,6 +4,7 @@ A trial is the ``ftkit`` command line in a process of its own, with its own sign
 takes milliseconds instead of the seconds that torch needs, so that runs can be killed by the dozen.
 """
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -88,6 +89,7 @@ def _run(
     folder: Path,
 ) -> None:
     """In the child: become the ``ftkit`` command."""
+    gc.freeze()  # what the server has imported is not gone through again and again
     os.environ.update({"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "COLUMNS": "200", **environment})
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
