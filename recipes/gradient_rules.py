@@ -139,6 +139,8 @@ def main(settings: GradientRulesSettings) -> None:
                 "classifiers": {name: {**score.as_dict(), **found.get(name, {})} for name, score in scores.items()},
                 "differences": {name: difference.as_dict() for name, difference in differences.items()},
                 "arms": rows,
+                "headline": {"metric": "accuracy", "higher_is_better": True},
+                "metrics": {name: scores[name].metrics(said[name]) for name in arms},
             },
         )
         write_report(run)

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import checking, looking, sharing
+from ftkit.cli import checking, classifying, looking, sharing
 
 __all__ = ["main"]
 
@@ -136,6 +136,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
 for _command in (checking.check, sharing.pack, sharing.unpack, sharing.push, sharing.pull):
     app.command()(_command)
 looking.add_commands(app)
+classifying.add_commands(app)
 
 
 def main() -> NoReturn:

@@ -1,12 +1,12 @@
 """Commands that look into models: ``inspect``, ``diff``, ``verify`` and ``perturb``."""
 
-import json
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ftkit.cli.showing import print_json, run_command, show_table
 
 if TYPE_CHECKING:
     from ftkit.evidence.damage import DamagePoint
@@ -59,16 +59,16 @@ def inspect(
         found = inspect_model(described, train, freeze)
         written = _write_weights(model, described.task, revision, groups, weights) if weights else []
         if as_json:
-            _print_json(found.as_dict() | ({"files": [str(path) for path in written]} if weights else {}))
+            print_json(found.as_dict() | ({"files": [str(path) for path in written]} if weights else {}))
             return
         _show_inspection(model, found)
         if tree:
             rows = [("  " * depth + (name or "(model)"), *rest) for depth, name, *rest in module_tree(described.model)]
-            _show(("module", "class", "shapes", "groups"), rows)
+            show_table(("module", "class", "shapes", "groups"), rows)
         for path in written:
             typer.echo(path)
 
-    _run(start)
+    run_command(start)
 
 
 def diff(first: _First, second: _Second, as_json: _Json = False) -> None:
@@ -79,11 +79,11 @@ def diff(first: _First, second: _Second, as_json: _Json = False) -> None:
 
         difference = diff_folders(first, second)
         if as_json:
-            _print_json(difference.as_dict())
+            print_json(difference.as_dict())
         else:
             _show_difference(difference)
 
-    _run(start)
+    run_command(start)
 
 
 def verify(
@@ -104,13 +104,13 @@ def verify(
 
         found = verify_folders(first, second, tolerance=tolerance, seed=seed)
         if as_json:
-            _print_json(found.as_dict())
+            print_json(found.as_dict())
         else:
             _show_verification(found)
         if not found.equal:
             raise ModelError(f"{first} and {second} are not the same model: {'; '.join(found.reasons)}")
 
-    _run(start)
+    run_command(start)
 
 
 def perturb(
@@ -138,24 +138,17 @@ def perturb(
 
             write_damage(points, f"{kind} in {groups}", out)
         if as_json:
-            _print_json([point.as_row() for point in points])
+            print_json([point.as_row() for point in points])
         else:
-            _show(
+            show_table(
                 ("blocks", "bits per byte", "above the whole model"),
                 [(str(point.blocks), str(point.bits_per_byte), str(point.rise)) for point in points],
             )
 
-    _run(start)
+    run_command(start)
 
 
 # ---------------------------------------------------------------------------------------------------------- doing
-
-
-def _run(start: Callable[[], None]) -> None:
-    """Leave with the exit code of ``start``; warnings go where Python puts them, so that the output is the result."""
-    from ftkit.config.launch import report_errors
-
-    sys.exit(report_errors(start))
 
 
 def _write_weights(model: str, task: str, revision: str | None, groups: str, folder: Path) -> list[Path]:
@@ -196,27 +189,6 @@ def _damage(
 # -------------------------------------------------------------------------------------------------------- showing
 
 
-def _print_json(value: Any) -> None:
-    from ftkit.runs.files import json_value
-
-    typer.echo(json.dumps(json_value(value), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _show(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 200  # nothing is cut off in a file
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=any(headings))
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
 def _show_inspection(spec: str, found: "Inspection") -> None:
     total = found.table.total
     typer.echo(f"{spec}: {found.model}, family {found.family}, {found.num_layers} blocks\n")
@@ -233,7 +205,7 @@ def _show_inspection(spec: str, found: "Inspection") -> None:
     ]
     trainable = found.table.trainable
     rows.append(("total", "", "", f"{total:,}", "", f"{trainable:,} ({100 * trainable / total:.2f} %)"))
-    _show(
+    show_table(
         ("group", "blocks", "shapes", "parameters", "share", "trainable"),
         rows,
         right=("parameters", "share", "trainable"),
@@ -260,11 +232,11 @@ def _show_difference(difference: "FolderDifference") -> None:
         return change.name, change.group, f"{change.elements:,}", said, "identical" if change.identical else "changed"
 
     headings = ("", "group", "elements", "relative change", "")
-    _show(headings, [row(change) for change in (*difference.by_group, *difference.by_layer, difference.total)])
+    show_table(headings, [row(change) for change in (*difference.by_group, *difference.by_layer, difference.total)])
     moved = sorted((c for c in difference.changes if not c.identical), key=lambda c: -c.relative)
     if moved:
         typer.echo(f"\n{len(moved)} of {len(difference.changes)} parts of tensors changed, most of all:")
-        _show(headings, [row(change) for change in moved[:_MOST_ROWS]])
+        show_table(headings, [row(change) for change in moved[:_MOST_ROWS]])
     for names, where in ((difference.only_first, "only in the first"), (difference.only_second, "only in the second")):
         if names:
             typer.echo(f"{where}: {', '.join(names[:_MOST_ROWS])}{' ...' if len(names) > _MOST_ROWS else ''}")
@@ -288,7 +260,7 @@ def _show_verification(found: "Verification") -> None:
         ("parameters x bytes", " / ".join("mixed dtypes" if s is None else f"{s:,}" for s in found.bytes_expected)),
         ("dtypes", " / ".join(", ".join(sorted(dtypes)) for dtypes in found.bytes_by_dtype)),
     ]
-    _show(("", ""), rows)
+    show_table(("", ""), rows)
     for note in found.notes:
         typer.echo(f"note: {note}")
     if found.equal:

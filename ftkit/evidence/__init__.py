@@ -1,6 +1,12 @@
 """Evidence before adjectives: measurements with a floor, a ceiling and an interval, and the verdict they allow."""
 
-from ftkit.evidence.classification import ClassifierScores, paired_difference, score_classifier
+from ftkit.evidence.baselines import feature_baseline, word_baseline
+from ftkit.evidence.classification import (
+    ClassifierScores,
+    classifier_finding,
+    paired_difference,
+    score_classifier,
+)
 from ftkit.evidence.copying import CopyIndex, Copying, copying
 from ftkit.evidence.fluency import Fluency, fluency
 from ftkit.evidence.gathering import check_heldout, gather_evidence
@@ -41,11 +47,13 @@ __all__ = [
     "bits_per_byte",
     "bootstrap",
     "check_heldout",
+    "classifier_finding",
     "copying",
     "course_of",
     "cut_passages",
     "decide",
     "decide_liking",
+    "feature_baseline",
     "fit_passage",
     "fluency",
     "frequent_tokens",
@@ -68,5 +76,6 @@ __all__ = [
     "token_usage",
     "vocabulary_of",
     "wilson",
+    "word_baseline",
     "words_of",
 ]

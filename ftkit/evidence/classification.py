@@ -6,7 +6,7 @@ side by side.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from ftkit.training import Predictions
 __all__ = [
     "ClassifierScores",
     "calibration_error",
+    "classifier_finding",
     "macro_auc",
     "macro_f1",
     "paired_difference",
@@ -66,6 +67,16 @@ class ClassifierScores:
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""
         return asdict(self)
+
+    def metrics(self, found: Predictions) -> dict[str, Any]:
+        """For studies, which compare runs text by text.
+
+        Args:
+            found: What was measured here.
+        """
+        items = {"accuracy": found.right.astype(int).tolist(), "log_loss": np.round(found.nats, 6).tolist()}
+        names = ("accuracy", "log_loss", "macro_f1", "auc", "calibration_error")
+        return {name: asdict(getattr(self, name)) | ({"items": items[name]} if name in items else {}) for name in names}
 
 
 def score_classifier(found: Predictions, classes: Sequence[str], seed: int = 0) -> ClassifierScores:
@@ -119,6 +130,31 @@ def paired_difference(base: np.ndarray, other: np.ndarray, comparisons: int = 1,
     """
     difference = other.astype(float) - base.astype(float)
     return _bootstrap(lambda i: difference[i].mean(-1), len(difference), seed, tail=0.025 / comparisons)
+
+
+def classifier_finding(name: str, scores: Mapping[str, ClassifierScores], said: Mapping[str, Predictions]) -> str:
+    """What came out, in one sentence: a classifier beside chance and beside what is simpler.
+
+    Args:
+        name: The classifier among the scores.
+        scores: What was measured on it and on the simpler methods; ``untrained`` is passed over.
+        said: Their predictions.
+    """
+    simpler = [other for other in scores if other not in (name, "untrained")]
+    parts = []
+    for other in simpler:
+        more = paired_difference(said[other].right, said[name].right, len(simpler))
+        amount = f"{100 * abs(more.value):.1f} points [{100 * more.low:+.1f}, {100 * more.high:+.1f}]"
+        if more.low <= 0 <= more.high:
+            parts.append(f"as many as {other} as far as can be told [{100 * more.low:+.1f}, {100 * more.high:+.1f}]")
+        else:
+            parts.append(f"{amount} {'more' if more.value > 0 else 'fewer'} than {other}")
+    found = scores[name]
+    right = ", ".join(f"{100 * edge:.1f}" for edge in (found.accuracy.low, found.accuracy.high))
+    return (
+        f"The {name} gets {100 * found.accuracy.value:.1f} % [{right}] of {found.texts:,} test texts right (chance "
+        f"{100 * found.chance_accuracy:.1f} %): {' and '.join(parts)}."
+    )
 
 
 def wilson(hits: int, n: int) -> Interval:

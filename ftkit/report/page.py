@@ -50,13 +50,14 @@ def write_report(run: RunFolder) -> Path:
     script = _resource("report.js")
     page = _environment().from_string(_resource("report.html.j2"))
     finding = results.measured.get("finding", "")
-    outcome = f"{len(results.models)} arms compared" if finding else wording.outcome(results.verdicts)
+    outcome = _outcome(results)
     text = page.render(
         title=f"{outcome} ({run.recipe})",
         outcome=outcome,
         finding=finding,
         target=results.target,
         classifiers=results.measured.get("classifiers", {}),
+        mistakes=results.measured.get("mistakes", []),
         recipe=run.recipe,
         started=_day(results.manifest.get("started")),
         style_sheet=Markup(_resource("report.css")),
@@ -128,6 +129,17 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "plan": results.manifest.get("plan", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
     }
+
+
+def _outcome(results: Results) -> str:
+    """The run in one line."""
+    if results.target != "text" or results.verdicts:
+        return wording.outcome(results.verdicts)
+    if arms := results.measured.get("arms"):
+        return f"{len(arms)} arms compared"
+    tested = [results.measured.get("classifiers", {}).get(name) for name in results.models]
+    shares = [wording.percent(scores["accuracy"]["value"]) for scores in tested if scores]
+    return f"{', '.join(shares)} of the test texts classified rightly" if shares else "Not tested yet"
 
 
 def _headline(results: Results, name: str) -> str:

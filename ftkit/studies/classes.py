@@ -39,6 +39,8 @@ class Classes:
     """A ``ClassifierSettings``."""
     split: LabelledSplit
     tokenizer: TokenizersBackend
+    validation: LabelledTexts | None = None
+    """Texts kept aside to find the best step; ``None`` where every step is trained."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,13 +79,28 @@ class Classes:
         Their names are the splits under which ``metrics.jsonl`` has them.
         """
         count = self.settings.eval_texts
-        return {"test": self.split.test.stratified(count), "seen": self.split.train.stratified(count)}
+        found = {"test": self.split.test.stratified(count), "seen": self.split.train.stratified(count)}
+        return found | ({"validation": self.validation} if self.validation else {})
 
-    def predict(self, model: PreTrainedModel) -> Predictions:
-        """What a classifier says of all test texts."""
-        test = self.split.test
-        said = predict_classes(model, self.tokenizer, test.texts, self.settings.window_tokens)
-        return Predictions(said, np.array(test.labels))
+    def predict(self, model: PreTrainedModel, texts: LabelledTexts | None = None) -> Predictions:
+        """What a classifier says of some texts; ``None`` means all test texts."""
+        texts = texts or self.split.test
+        said = predict_classes(model, self.tokenizer, texts.texts, self.settings.window_tokens)
+        return Predictions(said, np.array(texts.labels))
+
+    def mistakes(self, found: Predictions, most: int = 20) -> list[dict[str, Any]]:
+        """Test texts that were classified wrongly, the surest first."""
+        surest = found.log_probabilities.max(1)
+        wrong = sorted(np.flatnonzero(~found.right), key=lambda place: -surest[place])[:most]
+        return [
+            {
+                "text": self.split.test.texts[place],
+                "label": self.names[found.labels[place]],
+                "said": self.names[int(found.log_probabilities[place].argmax())],
+                "probability": float(np.exp(surest[place])),
+            }
+            for place in wrong
+        ]
 
     def score(self, found: Predictions) -> ClassifierScores:
         """Measure predictions on the test texts."""
@@ -108,8 +125,8 @@ def load_classes(settings: Any) -> LabelledSplit:
     return LabelledSplit(train, split.test, split.repeated, split.contradicted)
 
 
-def _note(run: RunFolder, split: LabelledSplit) -> None:
-    """Write down both sides, and refuse a resumed run whose texts have changed."""
+def _note(run: RunFolder, sides: dict[str, LabelledTexts]) -> None:
+    """Write down every side, and refuse a resumed run whose texts have changed."""
     noted = {
         name: {
             "source": side.source,
@@ -120,30 +137,35 @@ def _note(run: RunFolder, split: LabelledSplit) -> None:
             "classes": side.counts,
             "label_changes": side.label_changes,
         }
-        for name, side in (("train", split.train), ("test", split.test))
+        for name, side in sides.items()
     }
     check_unchanged(run, noted)
     run.note(data={**run.manifest["data"], **noted})
-    for name, side in (("train", split.train), ("test", split.test)):
+    for name, side in sides.items():
         counts = ", ".join(f"{label} {count:,}" for label, count in side.counts.items())
         _logger.info("%s: %s texts (%s)", name, f"{len(side):,}", counts)
-    if split.repeated:
-        _logger.info("%s texts stand there more than once; each is on one side only", f"{split.repeated:,}")
 
 
-def prepare_classes(settings: Any, run: RunFolder) -> Classes:
+def prepare_classes(settings: Any, run: RunFolder, validation_share: float = 0.0) -> Classes:
     """Load texts and tokenizer, and refuse what cannot be trained or tested before anything is trained.
 
     Args:
         settings: A ``ClassifierSettings``.
         run: Where the texts are noted.
+        validation_share: Share of the texts to learn from that is kept aside; 0 keeps none.
 
     Returns:
         What the recipe trains and tests with.
     """
     split = load_classes(settings)
-    _note(run, split)
-    test = split.test
+    validation, test = None, split.test
+    if validation_share:
+        aside = split_labelled(split.train, heldout_share=validation_share, seed=settings.seed + 1)
+        validation = aside.test
+        split = LabelledSplit(aside.train, test, split.repeated, split.contradicted)
+    _note(run, {"train": split.train, **({"validation": validation} if validation else {}), "test": test})
+    if split.repeated:
+        _logger.info("%s texts stand there more than once; each is on one side only", f"{split.repeated:,}")
     if len(test) < _FEW_TESTS:
         half = 1.96 * math.sqrt(0.25 / len(test))
         _logger.warning(
@@ -160,7 +182,8 @@ def prepare_classes(settings: Any, run: RunFolder) -> Classes:
     tokenizer = load_tokenizer(
         settings.tokenizer or settings.model, texts=split.train.texts, with_mask=encoder == "masked-lm"
     )
-    found = Classes(settings, split, tokenizer)
+    tokenizer.model_max_length = settings.window_tokens  # saved with it, so that a text is always cut alike
+    found = Classes(settings, split, tokenizer, validation)
     model = found.new_model()
     check_vocabulary(model, tokenizer)
     check_positions(model, settings.window_tokens, "window_tokens")

@@ -2,7 +2,7 @@
 
 from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, RandomTokens, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
-from ftkit.training.classifying import Predictions, classifier_plan, follow_classifier, predict_classes
+from ftkit.training.classifying import BestStep, Predictions, classifier_plan, follow_classifier, predict_classes
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
@@ -26,6 +26,7 @@ __all__ = [
     "NEXT_TOKEN",
     "NLL",
     "BatchSource",
+    "BestStep",
     "CheckpointFolder",
     "ClassifiedTexts",
     "Engine",

@@ -5,12 +5,15 @@ that is sorted by label, would say little (lessons 07/015 to 07/019).
 """
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import LabelledTexts
@@ -19,7 +22,7 @@ from ftkit.training.batches import ClassifiedTexts, pad_rows
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.tuning import parameter_table
 
-__all__ = ["Predictions", "classifier_plan", "follow_classifier", "predict_classes"]
+__all__ = ["BestStep", "Predictions", "classifier_plan", "follow_classifier", "predict_classes"]
 
 _logger = logging.getLogger("ftkit.training")
 
@@ -165,3 +168,51 @@ def follow_classifier(
                     note = look(record.step)
             bar.advance(f"loss {record.loss:.3f}, {note}")
             yield record
+
+
+class BestStep:
+    """Which look was the best so far, and whether to stop: by the loss on the split ``validation``.
+
+    It reads the diary, so that a resumed run decides as the uninterrupted one would have.
+
+    Args:
+        run: The run, rewound to the step from which training goes on.
+        name: The model's name in the diary.
+        settings: ``eval_steps``, ``max_steps`` and ``patience`` are read.
+    """
+
+    def __init__(self, run: RunFolder, name: str, settings: Any) -> None:
+        self.run, self.name, self.settings = run, name, settings
+        self.step, self.loss, self.worse = 0, math.inf, 0
+        for look in self._looks():
+            self._see(look)
+
+    @property
+    def stop(self) -> bool:
+        """Whether ``patience`` looks in a row were no better than the best before them."""
+        return bool(0 < self.settings.patience <= self.worse)
+
+    def improved(self, step: int) -> bool:
+        """Whether there was a look after this step and its loss is the lowest; all processes get one answer.
+
+        Args:
+            step: The step that was just done.
+        """
+        if step % self.settings.eval_steps and step != self.settings.max_steps:
+            return False
+        looks = [self._looks()[-1] if self.run.is_main else {}]
+        if PartialState().num_processes > 1:
+            broadcast_object_list(looks)
+        return self._see(looks[0])
+
+    def _looks(self) -> list[dict[str, Any]]:
+        """Looks after the first step; the untrained model is no candidate."""
+        records = self.run.records("metrics.jsonl")
+        return [r for r in records if r["step"] and (r.get("model"), r.get("split")) == (self.name, "validation")]
+
+    def _see(self, look: Mapping[str, Any]) -> bool:
+        better = bool(look["loss"] < self.loss)
+        if better:
+            self.step, self.loss = look["step"], look["loss"]
+        self.worse = 0 if better else self.worse + 1
+        return better

@@ -1,0 +1,101 @@
+"""What a classifier must beat: linear models on counted words, and on what the model says before it is fine-tuned.
+
+Fine-tuning that is no better than a logistic regression on frozen features has taught the model nothing that it did not
+hold already.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.data import LabelledTexts
+from ftkit.training import Predictions
+from ftkit.training.batches import pad_rows
+
+__all__ = ["feature_baseline", "text_features", "word_baseline"]
+
+_STEPS = 2000
+"""Of the solver, at most."""
+
+
+def word_baseline(train: LabelledTexts, test: LabelledTexts, seed: int = 0) -> Predictions:
+    """Logistic regression on weighted counts of single words and pairs of words.
+
+    Args:
+        train: Texts to learn from.
+        test: Texts to be tested on.
+        seed: Seed of the solver.
+    """
+    counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    model = make_pipeline(
+        counts, LogisticRegression(C=10.0, class_weight="balanced", max_iter=_STEPS, random_state=seed)
+    )
+    model.fit(train.texts, train.labels)
+    return Predictions(model.predict_log_proba(test.texts), np.array(test.labels))
+
+
+def feature_baseline(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: LabelledTexts,
+    test: LabelledTexts,
+    max_tokens: int,
+    seed: int = 0,
+) -> Predictions:
+    """Logistic regression on what the untrained classifier's body says of each text.
+
+    Args:
+        model: The classifier before its training; it is not changed.
+        tokenizer: Its tokenizer.
+        train: Texts to learn from.
+        test: Texts to be tested on.
+        max_tokens: Longer texts are cut here.
+        seed: Seed of the solver.
+    """
+    features, asked = (text_features(model, tokenizer, side.texts, max_tokens) for side in (train, test))
+    linear = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=_STEPS, random_state=seed)
+    )
+    linear.fit(features, train.labels)
+    return Predictions(linear.predict_log_proba(asked), np.array(test.labels))
+
+
+@torch.inference_mode()
+def text_features(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_tokens: int,
+    batch_rows: int = 64,
+) -> np.ndarray:
+    """Mean of the last layer's vectors over each text's tokens, float64 [texts, width].
+
+    Args:
+        model: A classifier; its body is asked, its head is not.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        max_tokens: Longer texts are cut here.
+        batch_rows: Texts in a forward pass.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    body: Any = model.base_model
+    ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    found = []
+    for first in range(0, len(ids), batch_rows):
+        batch = pad_rows([ids[number] for number in order[first : first + batch_rows]], int(tokenizer.pad_token_id))
+        states_BTD = body(**{name: tensor.to(device) for name, tensor in batch.items()}).last_hidden_state
+        mask_BT1 = batch["attention_mask"][..., None].to(device, states_BTD.dtype)
+        found.append(((states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)).double().cpu().numpy())
+    model.train(was_training)
+    result = np.empty((len(ids), found[0].shape[1]))
+    result[order] = np.concatenate(found)
+    return result
