@@ -241,7 +241,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
     """Check a folder that may exist already, write ``config.yaml`` into a new one, and return its manifest."""
-    empty_handed = not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models"))
+    empty_handed = not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models", "points"))
     if (path / "manifest.json").exists() and (
         settings.resume or not empty_handed or _read_manifest(path)["status"] == "done"
     ):
