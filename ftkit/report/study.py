@@ -278,12 +278,13 @@ def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Table, str, Any
             measure = name if kind == "heldout" else "nats per target"
             yield Table(file, title, caption, rows), measure, draw_curves, panel_height
     rows = list(_metric_rows(study, result))
-    if rows and all(row["x"] is not None for row in rows):
-        key = rows[0]["setting"]
-        caption = f"Small: each run. Large: mean over the seeds, with its 95 % interval where there is one; by {key}."
+    caption = "With the 95 % interval of its evaluation, where there is one."
+    if repeats:
+        caption = "Small: each run. Large: mean over the seeds, with its 95 % interval."
+    key = rows[0]["setting"] if rows else None
+    if key:
         yield Table("study_metric", f"{name} by {key}", caption, rows), name, _draw_by_value, panel_height
     elif rows:
-        caption = "Small: each run. Large: mean over the seeds, with its 95 % interval where there is one."
         yield Table("study_metric", f"{name} by arm", caption, rows), name, _draw_by_arm, _rows_height
 
 
@@ -344,6 +345,8 @@ def _draw_by_value(axes: Any, rows: list[Row], styles: Styles) -> None:
     places = [cell(row, "x") for row in rows]
     if min(places) > 0 and max(places) / min(places) >= 10:
         axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(sorted(set(places)), [f"{place:g}" for place in sorted(set(places))])
     for name, points in groups.items():
         colour, marker = styles[name]
         means = sorted((row for row in points if row["kind"] == "mean"), key=lambda row: cell(row, "x"))
