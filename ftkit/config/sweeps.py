@@ -169,12 +169,13 @@ def _check(asked: _Asked) -> None:
     for arm, changes in asked.arms.items():
         if changes is not None and not isinstance(changes, dict):
             asked.say(f"arms.{arm}", f"is {changes!r}; an arm is lines of setting: value, or {{}}")
+    asked.arms = {arm: changes if isinstance(changes, dict) else {} for arm, changes in asked.arms.items()}
     given = [(f"sweep.{name}", name) for name in asked.sweep]
-    given += [(f"arms.{arm}.{name}", name) for arm, changes in asked.arms.items() for name in changes or ()]
+    given += [(f"arms.{arm}.{name}", name) for arm, changes in asked.arms.items() for name in changes]
     for key, name in given:
         if name in _NOT_FOR_POINTS:
             asked.say(key, f"cannot differ between points: {_NOT_FOR_POINTS[name]}")
-    for name in set(asked.sweep) & {name for changes in asked.arms.values() for name in changes or ()}:
+    for name in set(asked.sweep) & {name for changes in asked.arms.values() for name in changes}:
         asked.say(f"sweep.{name}", "is set by an arm too; give it in one of them")
     if len(set(map(label, asked.seeds))) < len(asked.seeds):
         asked.say("seeds", f"is {asked.seeds!r}; each seed once")
@@ -218,7 +219,7 @@ def _resolve(asked: _Asked, settings_class: type[Settings], recipe: str, flags: 
     everything: list[str] = []
     taken: set[str] = set()
     for arm, swept, seed in _combinations(asked):
-        changes: dict[str, Any] = dict(asked.arms.get(arm) or {})
+        changes: dict[str, Any] = dict(asked.arms.get(arm, {}))
         parts = [arm, *(f"{name}={label(value)}" for name, value in swept.items())]
         title = ", ".join(part for part in parts if part) or recipe
         name = _folder(title, seed if len(asked.seeds) > 1 else None, taken)
@@ -245,7 +246,6 @@ def _study_settings(asked: _Asked, points: Sequence[tuple[Point, set[str]]]) -> 
     for point, changed in points:
         values = point.settings.model_dump(mode="json", exclude=changed)
         shared = values | shared
-    arms = {name: dict(changes or {}) for name, changes in asked.arms.items()}
     first = points[0][0].settings
     shared |= {"output_dir": first.output_dir, "resume": first.resume}
-    return StudySettings(**shared, sweep=asked.sweep, arms=arms, seeds=asked.seeds)
+    return StudySettings(**shared, sweep=asked.sweep, arms=asked.arms, seeds=asked.seeds)
