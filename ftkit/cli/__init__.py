@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import looking, sharing
+from ftkit.cli import looking, planning, sharing
 
 __all__ = ["main"]
 
@@ -48,9 +48,7 @@ def run(
     from ftkit.config.launch import report_errors
 
     def start() -> None:
-        from ftkit.cli.planning import find_program
-
-        _start(*find_program(name, context.args))
+        _start(*planning.find_program(name, context.args))
 
     sys.exit(report_errors(start))
 
@@ -136,6 +134,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
     sys.exit(report_errors(start))
 
 
+app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(planning.plan)
 for _command in (sharing.pack, sharing.unpack, sharing.push, sharing.pull):
     app.command()(_command)
 looking.add_commands(app)

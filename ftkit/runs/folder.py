@@ -28,6 +28,7 @@ from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError
 from ftkit.runs.files import json_value, write_atomically, write_json
+from ftkit.runs.planning import planner
 
 __all__ = ["RunFolder", "open_run"]
 
@@ -289,6 +290,9 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
     """
     recipe = Path(program).stem
     path = Path(settings.output_dir).expanduser() if settings.output_dir else _default_folder(recipe)
+    if planner():
+        yield RunFolder(path, recipe, _new_manifest(recipe), is_main=False)  # it writes nothing
+        return
     is_main = _is_main_process()
     if not is_main:
         yield RunFolder(path, recipe, _follow(path), is_main=False)

@@ -20,6 +20,7 @@ from ftkit.data import cache_dir
 from ftkit.errors import ConfigError
 from ftkit.models import save_model
 from ftkit.runs import RunFolder
+from ftkit.runs.planning import planner
 from ftkit.studies.texts import Text, load_texts
 
 __all__ = ["Base", "base_of_adapters", "prepare_base"]
@@ -63,6 +64,11 @@ def prepare_base(model: str) -> Base:
     started = (folder / "manifest.json").exists()
     if started and json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["status"] == "done":
         _logger.info("base model: %s, made before", folder)
+    elif planned := planner():
+        return Base(
+            str(planned.base(model, lambda place: module.main(settings.model_copy(update={"output_dir": str(place)})))),
+            texts,
+        )
     else:
         _logger.info("base model: %s, %s", path.stem, "going on with it" if started else "made once, then reused")
         module.main(settings.model_copy(update={"output_dir": str(folder), "resume": started}))
