@@ -31,7 +31,7 @@ _WINDOWS = 16
 """Held-out windows that are timed."""
 _ROWS, _TOKENS = 3, 60
 """Rows of the first batch that are shown, and how much of each."""
-_SYMBOLS: dict[int, int | str] = {code: 0x2400 + code for code in range(32)} | {0x7F: 0x2421}
+_SYMBOLS: dict[int, int | str] = {**{code: 0x2400 + code for code in range(32)}, 0x7F: 0x2421}
 _SYMBOLS |= {0x0A: "⏎", 0x09: "⇥", 0xA0: "␣"}
 
 
