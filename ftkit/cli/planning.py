@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,11 +59,14 @@ def plan(
     from ftkit.config.launch import configure_output, report_errors
 
     def start() -> None:
+        from ftkit.errors import DeviceError
+
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise DeviceError("plan measures one process: start it without torchrun or accelerate launch")
         program, arguments = find_program(name, context.args)
         main, arms = _arms(program, arguments)
         configure_output()
         logging.getLogger("ftkit").setLevel(logging.ERROR if as_json else logging.WARNING)
-        from ftkit.errors import DeviceError
         from ftkit.studies.planning import plan_run
 
         memory = None if memory_gb is None else int(memory_gb * 1e9)
