@@ -24,7 +24,7 @@ def test_commands_name_recipes_settings_and_scripts_that_exist():
                 entry for entry in entries.values() if entry.name == entries[name].recipe and entry.kind == "recipe"
             )
             fields = main_settings(load_recipe(recipe.path).main).model_fields
-            assert flag in {*fields, "config", "fast", "help"}, flag
+            assert flag in {*fields, "config", "fast", "help", "sweep", "seeds"}, flag
     for config in re.findall(r"--config (\w+)", README):
         assert config in entries, config
     scripts = set(re.findall(r"scripts/(\w[\w-]*)", README))

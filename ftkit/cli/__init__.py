@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import checking, classifying, looking, sharing
+from ftkit.cli import checking, classifying, looking, planning, sharing
 
 __all__ = ["main"]
 
@@ -42,49 +42,50 @@ def run(
 ) -> None:
     """Run a recipe or a configuration.
 
-    'ftkit run NAME --help' shows its settings.
+    'ftkit run NAME --help' shows its settings. With --sweep SETTING=VALUE,VALUE and --seeds 1,2 it is run at several
+    points, which are compared.
     """
     from ftkit.config.launch import report_errors
 
     def start() -> None:
-        from ftkit.config import find_config, find_recipe, launch, list_entries
-        from ftkit.config.catalogue import load_recipe, recipe_of
-        from ftkit.errors import ConfigError, nearest_name
-
-        arguments = list(context.args)
-        is_path = "/" in name or name.endswith((".yaml", ".yml", ".py"))
-        names = {} if is_path else {entry.name: entry for entry in list_entries()}
-        if name.endswith((".yaml", ".yml")) or (name in names and names[name].kind == "config"):
-            if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
-                raise ConfigError(f"{name!r} is a configuration already; give --config with a recipe's name instead")
-            config = find_config(name)
-            program, arguments = recipe_of(config), ["--config", str(config), *arguments]
-        elif name not in names and not is_path:
-            raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
-        else:
-            program = find_recipe(name)
-        launch(load_recipe(program).main, arguments)
+        _start(*planning.find_program(name, context.args))
 
     sys.exit(report_errors(start))
 
 
+def _start(program: Path, arguments: list[str]) -> None:
+    """Run a recipe, or a study of it where the arguments or their configuration ask for several runs."""
+    from ftkit.config import launch
+    from ftkit.config.catalogue import load_recipe
+    from ftkit.config.launch import configure_output, main_settings
+    from ftkit.config.sweeps import find_study
+
+    main = load_recipe(program).main
+    study = find_study(main_settings(main), program.stem, arguments)
+    if study is None:
+        launch(main, arguments)
+    configure_output()
+    from ftkit.studies.sweeping import run_study
+
+    run_study(study, program, main)
+
+
 @app.command()
-def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
-    """Continue a run from its newest checkpoint.
+def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or of a study.")]) -> None:
+    """Continue a run from its newest checkpoint, or a study from its open point.
 
     A finished run is left as it is.
     """
     from ftkit.config.launch import report_errors
 
     def start() -> None:
-        from ftkit.config import launch
-        from ftkit.config.catalogue import load_recipe, recipe_of
+        from ftkit.config.catalogue import recipe_of
         from ftkit.errors import CheckpointError
 
         if not (folder / "config.yaml").is_file():
             raise CheckpointError(f"{folder}: is not the folder of a run: there is no config.yaml in it")
         config = folder / "config.yaml"
-        launch(load_recipe(recipe_of(config)).main, ["--config", str(config), "--output_dir", str(folder), "--resume"])
+        _start(recipe_of(config), ["--config", str(config), "--output_dir", str(folder), "--resume"])
 
     sys.exit(report_errors(start))
 
@@ -133,6 +134,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
     sys.exit(report_errors(start))
 
 
+app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(planning.plan)
 for _command in (checking.check, sharing.pack, sharing.unpack, sharing.push, sharing.pull):
     app.command()(_command)
 looking.add_commands(app)

@@ -48,6 +48,8 @@ def show_help(program: Path, settings_class: type[Settings]) -> None:
     rows = [
         ("config", "name|file", "", "A configuration: a name that 'ftkit list' shows, or a YAML file."),
         ("fast", "switch", "", "A tiny version of everything, offline, in under a minute."),
+        ("sweep", "name=value,value", "", "Run a study: every combination of the values (see docs/studies.md)."),
+        ("seeds", "list of int", "", "Run a study: each point once for each seed."),
     ]
     for name, field in settings_class.model_fields.items():
         if field.is_required():

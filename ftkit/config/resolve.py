@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,7 +15,10 @@ from ftkit.config.reading import parse_scalar, read_yaml
 from ftkit.config.settings import Settings
 from ftkit.errors import ConfigError, nearest_name
 
-__all__ = ["Flags", "Resolved", "read_flags", "resolve"]
+__all__ = ["STUDY_KEYS", "Flags", "Resolved", "accepts", "flag_value", "read_flags", "resolve"]
+
+STUDY_KEYS = ("arms", "sweep", "seeds")
+"""Keys of a configuration that make several runs of it (see ``sweeps``)."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -49,11 +52,11 @@ class Resolved(Generic[S]):
     fast: bool
 
 
-def _accepts(annotation: Any, kind: type) -> bool:
+def accepts(annotation: Any, kind: type) -> bool:
     """Whether an annotation, or a member of its union, is ``kind``."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        return any(_accepts(member, kind) for member in typing.get_args(annotation))
+        return any(accepts(member, kind) for member in typing.get_args(annotation))
     if origin is typing.Literal:
         return any(isinstance(value, kind) for value in typing.get_args(annotation))
     return (origin or annotation) is kind
@@ -65,11 +68,11 @@ def _dict_values(annotation: Any) -> Any:
     return next(typing.get_args(kind)[1] for kind in kinds if typing.get_origin(kind) is dict)
 
 
-def _flag_value(annotation: Any, text: str) -> Any:
+def flag_value(annotation: Any, text: str) -> Any:
     """The value of a flag: text stays text where a setting takes text, else it is read as YAML would read it."""
-    if _accepts(annotation, str):
-        return None if text in ("null", "none") and _accepts(annotation, type(None)) else text
-    if _accepts(annotation, list):
+    if accepts(annotation, str):
+        return None if text in ("null", "none") and accepts(annotation, type(None)) else text
+    if accepts(annotation, list):
         return [parse_scalar(part.strip()) for part in text.strip("[] ").split(",") if part.strip()]
     return parse_scalar(text)
 
@@ -100,7 +103,7 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
         switched_off = name.removeprefix("no_") if name.startswith("no_") and name not in fields else ""
         if name == "fast":
             flags.fast = True
-        elif switched_off in fields and _accepts(fields[switched_off].annotation, bool):
+        elif switched_off in fields and accepts(fields[switched_off].annotation, bool):
             flags.values[switched_off] = False
         elif name != "config" and name not in fields:
             flags.problems.append(
@@ -116,19 +119,19 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
             value = value if has_value else rest.pop(0)
             if name == "config":
                 flags.config = value
-            elif _accepts(fields[name].annotation, dict):
+            elif accepts(fields[name].annotation, dict):
                 inside = _dict_values(fields[name].annotation)
                 # A selector may hold "=", and so may a source; a number never does.
-                key, equals, inner = value.partition("=") if _accepts(inside, str) else value.rpartition("=")
+                key, equals, inner = value.partition("=") if accepts(inside, str) else value.rpartition("=")
                 if not equals or not key:
                     flags.problems.append(f"--{name}: takes name=value, found {value!r}; give it once for each name")
                 else:
-                    flags.values.setdefault(name, {})[key] = _flag_value(inside, inner)
-            elif name in flags.values and _accepts(fields[name].annotation, list):
+                    flags.values.setdefault(name, {})[key] = flag_value(inside, inner)
+            elif name in flags.values and accepts(fields[name].annotation, list):
                 before = flags.values[name]
                 flags.values[name] = [*(before if isinstance(before, list) else [before]), value]
             else:
-                flags.values[name] = _flag_value(fields[name].annotation, value)
+                flags.values[name] = flag_value(fields[name].annotation, value)
     return flags
 
 
@@ -156,12 +159,12 @@ def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
     if kind == "finite_number":
         return f"is {found!r}; it must be a finite number"
     annotation = settings_class.model_fields[top].annotation if top in settings_class.model_fields else None
-    if len(error["loc"]) > 1 and _accepts(annotation, dict):
+    if len(error["loc"]) > 1 and accepts(annotation, dict):
         annotation = _dict_values(annotation)
     wanted = " or ".join(
         text
         for plain, text in _TYPE_NAMES.items()
-        if _accepts(annotation, plain) and not (plain is int and _accepts(annotation, float))
+        if accepts(annotation, plain) and not (plain is int and accepts(annotation, float))
     )
     kind_found = _TYPE_NAMES.get(type(found), type(found).__name__)
     return f"is {found!r} ({kind_found}); it must be {wanted or error['msg'].lower()}"
@@ -178,13 +181,16 @@ def _place(problem: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else ("", 0)
 
 
-def resolve(settings_class: type[S], recipe: str, flags: Flags) -> Resolved[S]:
+def resolve(
+    settings_class: type[S], recipe: str, flags: Flags, over: Mapping[str, tuple[Any, str]] | None = None
+) -> Resolved[S]:
     """Merge defaults, file, ``--fast`` and flags, and check the result.
 
     Args:
         settings_class: The recipe's settings.
         recipe: The recipe's name, which the file's ``recipe:`` must match.
         flags: What the command line said.
+        over: For a point of a study: settings that stand above everything, each with its value and where it was asked.
 
     Returns:
         The settings, strictly checked.
@@ -204,12 +210,20 @@ def resolve(settings_class: type[S], recipe: str, flags: Flags) -> Resolved[S]:
         of = values.pop("recipe", recipe)
         if of != recipe and Path(str(of)).stem != recipe:
             problems.append(f"{origin['recipe']}: this configuration is for the recipe {of!r}, not for {recipe!r}")
+    for key in STUDY_KEYS:
+        if key in values and key not in settings_class.model_fields:
+            del values[key]
+            if over is None:
+                problems.append(f"{origin[key]}: makes several runs, a study; start it with 'ftkit run {path}'")
+    asked = flags.values | {key: value for key, (value, _) in (over or {}).items()}
     if flags.fast:
-        fast = settings_class.fast_values(values, flags.values)
+        fast = settings_class.fast_values(values, asked)
         values.update(fast)
         origin.update({key: f"--fast: {key}" for key in fast})
-    values.update(flags.values)
+    values.update(asked)
     origin.update({key: f"--{key}" for key in flags.values})
+    for key, (_, place) in (over or {}).items():
+        origin = {known: where for known, where in origin.items() if not known.startswith(f"{key}.")} | {key: place}
 
     def where(location: tuple[Any, ...]) -> str:
         for end in range(len(location), 0, -1):

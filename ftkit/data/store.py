@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -63,6 +63,7 @@ class TokenStore:
         num_unique: Number of different ids.
         sha256: Digest of the ids as stored, hexadecimal.
         path: Folder of the files.
+        tokenizer: What reads the ids.
     """
 
     ids: IdArray
@@ -71,6 +72,7 @@ class TokenStore:
     num_unique: int
     sha256: str
     path: Path
+    tokenizer: "PreTrainedTokenizerFast | None" = field(default=None, repr=False, compare=False)
 
     @property
     def num_tokens(self) -> int:
@@ -111,7 +113,7 @@ def tokenize_texts(
     if folder.exists():
         problem = _damage(folder)
         if not problem:
-            return _opened(folder)
+            return replace(_opened(folder), tokenizer=tokenizer)
         logger.warning("the token cache %s is damaged (%s); it is built again", folder, problem)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ def tokenize_texts(
         raise _unwritable(root, error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return _opened(folder)
+    return replace(_opened(folder), tokenizer=tokenizer)
 
 
 def _unwritable(root: Path, error: OSError) -> DataError:

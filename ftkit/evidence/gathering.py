@@ -11,7 +11,7 @@ from ftkit.data import Masking, TokenStore
 from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
 from ftkit.evidence.fluency import fluency
-from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, relative_rise
+from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.verdict import Evidence
@@ -112,4 +112,5 @@ def gather_evidence(
         reload_difference=reload_difference,
         passes=passes,
         finite=finite,
+        heldout_blocks=loss_blocks(before, after),
     )

@@ -1,18 +1,29 @@
-"""Values with 95 % intervals by the bootstrap.
+"""Values with 95 % intervals, by the bootstrap and, for repeats, by Student's t.
 
-Intervals cover the sampling of the evaluation (which windows, which passages) for one trained model. They say nothing
-about what another training seed would give; for that, repeat the run.
+Bootstrap intervals cover the sampling of the evaluation (which windows, which passages) for one trained model. They say
+nothing about what another training seed would give; for that, repeat the run.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from ftkit.training import HeldOutLoss
 
-__all__ = ["Interval", "bits_per_byte", "bootstrap", "gain_in_bits", "gain_over", "relative_rise"]
+__all__ = [
+    "Interval",
+    "bits_per_byte",
+    "bootstrap",
+    "difference_of_blocks",
+    "difference_of_items",
+    "gain_in_bits",
+    "gain_over",
+    "loss_blocks",
+    "mean_of_repeats",
+    "relative_rise",
+]
 
 _DRAWS = 2000
 _BLOCKS = 30
@@ -107,3 +118,53 @@ def gain_over(
     (target_gain, target_draws), (general_gain, general_draws) = gains(target, generator), gains(general, generator)
     low, high = np.percentile(target_draws - general_draws, [2.5, 97.5])
     return Interval(target_gain - general_gain, float(low), float(high))
+
+
+def loss_blocks(base: HeldOutLoss, tuned: HeldOutLoss) -> dict[str, list[float]]:
+    """Sums over contiguous blocks of windows, by which two models can be compared that are measured in other runs.
+
+    Returns:
+        ``base`` and ``tuned`` in nats, and ``bytes`` of text, a number for each block.
+    """
+    sums = _block_sums(base.nats, tuned.nats, base.bytes)
+    return dict(zip(("base", "tuned", "bytes"), sums.tolist(), strict=True))
+
+
+def difference_of_blocks(
+    first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]], seed: int = 0
+) -> Interval | None:
+    """Bits per byte of one tuned model minus those of another on the same held-out text (paired).
+
+    Args:
+        first: What ``loss_blocks`` returned.
+        second: The same of another model.
+        seed: Seed of the redraws.
+
+    Returns:
+        The difference; ``None`` where the text or its windows were not the same.
+    """
+    if first["bytes"] != second["bytes"]:
+        return None
+    sums = np.array([first["tuned"], second["tuned"], first["bytes"]])
+    return _resample_blocks(lambda t: (t[0] - t[1]) / math.log(2) / t[2], sums, seed)
+
+
+def difference_of_items(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Interval | None:
+    """Mean of one model's items minus that of another's on the same items (paired); ``None`` for other items."""
+    if len(first) != len(second) or not first:
+        return None
+    return bootstrap(lambda items: items.mean(-1), np.subtract(first, second, dtype=float), seed=seed)
+
+
+def mean_of_repeats(values: Sequence[float]) -> Interval:
+    """Mean over repeats with other seeds and its 95 % interval by Student's t: what another seed would give.
+
+    Args:
+        values: One number for each repeat, two or more; differences of two arms give the paired interval.
+    """
+    from scipy.stats import t
+
+    array = np.asarray(values, dtype=float)
+    mean = float(array.mean())
+    half = float(t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
+    return Interval(mean, mean - half, mean + half)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +12,12 @@ from ftkit.data import TokenStore
 from ftkit.errors import ConfigError
 from ftkit.evidence.texts import fit_passage
 from ftkit.generation import Sampling, generate_passages, random_starts
+from ftkit.runs.planning import planner
 
 __all__ = ["PassageWriter"]
 
 _logger = logging.getLogger("ftkit.evidence")
+_TIMED = 8  # passages that are written where a run is only planned
 _WORTH_SAYING = 60  # passages; fewer take seconds
 _SPARE = 1.2  # new tokens beyond the mean rate: a model may prefer shorter tokens than real text has
 
@@ -70,6 +73,15 @@ class PassageWriter:
         Returns:
             Passages cut to ``characters``, white space folded.
         """
+        if planned := planner():
+            few = min(count, _TIMED)
+            started = time.perf_counter()
+            written = self._write(model, few, seed)
+            planned.passages(count, (time.perf_counter() - started) * count / few)
+            return [written[number % few] for number in range(count)]
+        return self._write(model, count, seed)
+
+    def _write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
         if count >= _WORTH_SAYING:
             _logger.info("writing %d passages of %d tokens", count, self.new_tokens)
         starts = random_starts(np.asarray(self.starts.ids), count, seed)

@@ -69,6 +69,8 @@ class Evidence:
     passes: float
     """Tokens trained over tokens of the training text."""
     finite: bool = True
+    heldout_blocks: dict[str, list[float]] = field(default_factory=dict)
+    """Sums over blocks of held-out windows, by which arms of a study are compared in pairs; see ``loss_blocks``."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""

@@ -30,6 +30,7 @@ from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError
 from ftkit.runs.checking import LOGS, SAFE_SETTINGS, file_record, folder_record, record_problem, setting_difference
 from ftkit.runs.files import disk_full, disk_is_full, json_value, remove_leftovers, write_atomically, write_json
+from ftkit.runs.planning import planner
 
 __all__ = ["RunFolder", "open_run"]
 
@@ -296,7 +297,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _empty_handed(path: Path) -> bool:
     """Whether a run has made nothing yet."""
-    return not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models"))
+    return not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models", "points"))
 
 
 def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
@@ -343,6 +344,9 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
     """
     recipe = Path(program).stem
     path = Path(settings.output_dir).expanduser() if settings.output_dir else _default_folder(recipe)
+    if planner():
+        yield RunFolder(path, recipe, _new_manifest(recipe, settings), is_main=False)  # it writes nothing
+        return
     is_main = _is_main_process()
     if not is_main:
         yield RunFolder(path, recipe, _follow(path), is_main=False)

@@ -21,6 +21,7 @@ from ftkit.errors import CheckpointError, ConfigError
 from ftkit.models import save_model
 from ftkit.runs import RunFolder
 from ftkit.runs.checking import record_problem
+from ftkit.runs.planning import planner
 from ftkit.studies.texts import Text, load_texts
 
 __all__ = ["Base", "base_of_adapters", "prepare_base"]
@@ -67,6 +68,11 @@ def prepare_base(model: str) -> Base:
         if problem := record_problem(folder / "models" / "model", manifest.get("models", {}).get("model", {})):
             raise CheckpointError(f"{folder}: its model is broken: {problem}; remove the folder to make the base again")
         _logger.info("base model: %s, made before", folder)
+    elif planned := planner():
+        return Base(
+            str(planned.base(model, lambda place: module.main(settings.model_copy(update={"output_dir": str(place)})))),
+            texts,
+        )
     else:
         _logger.info("base model: %s, %s", path.stem, "going on with it" if started else "made once, then reused")
         module.main(settings.model_copy(update={"output_dir": str(folder), "resume": started}))

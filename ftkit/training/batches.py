@@ -169,7 +169,7 @@ class ClassifiedTexts:
         if any(len(members) == 0 for members in self.by_class):
             raise DataError(f"a class has no texts: counts by class are {[len(members) for members in self.by_class]}")
         self.labels, self.seed, self.batch_rows = np.asarray(labels), seed, batch_rows
-        self.pad_id = int(tokenizer.pad_token_id)
+        self.tokenizer, self.pad_id = tokenizer, int(tokenizer.pad_token_id)
         self.fingerprint = hashlib.sha256(repr((self.ids, list(labels), batch_rows, seed)).encode()).hexdigest()
         self._pools: dict[int, np.ndarray] = {}
         self._orders: dict[int, tuple[int, np.ndarray]] = {}

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from ftkit.config import TrainingSettings
 from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
 from ftkit.models import is_adapter
+from ftkit.runs.planning import planner
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.memory import peak_memory
@@ -234,6 +235,9 @@ class Engine:
             CheckpointError: A checkpoint could not be written.
         """
         settings = self.settings
+        if planned := planner():
+            planned.training(self)
+            return
         while self.step < settings.max_steps:
             record = self._update()
             if self.step == self._adapter_checked_at:

@@ -9,10 +9,11 @@ import torch
 
 from ftkit.data import TokenStore
 from ftkit.runs import RunFolder, progress
+from ftkit.runs.planning import planner
 from ftkit.training.batches import RandomTokens, TokenWindows
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss
-from ftkit.tuning import parameter_table
+from ftkit.tuning import parameter_table, schedule_warning
 
 __all__ = ["doubt_of_first_loss", "follow", "training_plan"]
 
@@ -138,11 +139,16 @@ def follow(
     """
     settings, is_main = engine.settings, engine.accelerator.is_main_process
     plan = training_plan(engine, source)
+    if planned := planner():
+        planned.followed(engine, name, plan, heldout)
+        return
     run.note(plan={**run.manifest.get("plan", {}), name: plan})
     _logger.info("%s: %s", name, _described(plan))
     if plan["trainable"] < plan["parameters"] or settings.learning_rates or settings.layer_lr_decay < 1:
         for line in _described_groups(plan):
             _logger.info("%s: %s", name, line)
+    if warning := schedule_warning(settings):
+        _logger.warning("%s: %s", name, warning)
 
     def evaluate(step: int) -> str:
         loss = held_out_loss(

@@ -1,16 +1,18 @@
 """How much memory a step needs at its peak."""
 
+import os
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["PeakMemory", "peak_memory"]
+__all__ = ["PeakMemory", "available_memory", "peak_memory"]
 
 
 @dataclass
@@ -78,3 +80,38 @@ class _LiveBytes(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor):
                 self.see(leaf)
         return result
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process may still take on a device.
+
+    On the CPU the least of what the system has, what a control group allows (containers), and the process's own limit
+    on its address space.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil  # type: ignore[import-untyped]  # accelerate depends on it
+
+    found = [int(psutil.virtual_memory().available), *_control_group_room(Path("/sys/fs/cgroup"))]
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return min(found)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        found.append(limit - int(psutil.Process(os.getpid()).memory_info().vms))
+    return max(min(found), 0)
+
+
+def _control_group_room(root: Path) -> Iterator[int]:
+    """What the process's control group (version 2) may still take; nothing where there is no limit."""
+    try:
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("::")[2].strip().lstrip("/")
+        for folder in (root / own, *(root / own).parents):
+            if not folder.is_relative_to(root) or not (folder / "memory.max").exists():
+                continue
+            most = (folder / "memory.max").read_text(encoding="utf-8").strip()
+            if most != "max":
+                yield int(most) - int((folder / "memory.current").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return

@@ -18,7 +18,7 @@ from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
 from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_blocks
 from ftkit.tuning.perturbing import perturb
 from ftkit.tuning.rates import peak_rates
-from ftkit.tuning.schedules import learning_rate_factor
+from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
 from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
 from ftkit.tuning.transplanting import transplant
 from ftkit.tuning.verifying import Verification, verify_folders
@@ -62,6 +62,7 @@ __all__ = [
     "peak_rates",
     "perturb",
     "predicted_trainable",
+    "schedule_warning",
     "select",
     "snapshot",
     "trainable_selection",

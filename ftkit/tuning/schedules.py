@@ -4,7 +4,7 @@ import math
 
 from ftkit.config import TrainingSettings
 
-__all__ = ["learning_rate_factor"]
+__all__ = ["learning_rate_factor", "schedule_warning"]
 
 
 def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
@@ -37,3 +37,16 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     waves = 2 * math.pi * settings.lr_cycles
     shape = 1 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(waves * progress))
     return settings.lr_floor + (1 - settings.lr_floor) * shape
+
+
+def schedule_warning(settings: TrainingSettings) -> str:
+    """What to say where the last updates would have the learning rate 0 and change nothing; else an empty text."""
+    if learning_rate_factor(settings.max_steps, settings) > 0 or settings.learning_rate == 0:
+        return ""
+    last = settings.max_steps
+    while last > 0 and learning_rate_factor(last, settings) == 0:
+        last -= 1
+    return (
+        f"the learning rate is 0 after update {last}: the last {settings.max_steps - last} of {settings.max_steps} "
+        "updates change nothing; set schedule_steps higher, max_steps lower, or lr_floor above 0"
+    )

@@ -11,6 +11,7 @@ from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.reading import parse_scalar, read_yaml
 from ftkit.config.resolve import read_flags
+from ftkit.config.sweeps import find_study
 from ftkit.errors import ConfigError
 
 
@@ -146,7 +147,9 @@ def test_every_config_of_the_package_names_its_recipe_and_question_and_resolves(
     }
     for entry in configs:
         settings_class = main_settings(load_recipe(find_recipe(entry.recipe)).main)
-        assert resolve(settings_class, entry.recipe, read_flags(settings_class, ["--config", entry.name])).settings
+        flags = ["--config", entry.name]
+        study = find_study(settings_class, entry.recipe, flags)
+        assert study.points if study else resolve(settings_class, entry.recipe, read_flags(settings_class, flags))
         assert entry.question.endswith("?") or entry.question.endswith(")"), entry.name
 
 
