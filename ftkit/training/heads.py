@@ -28,6 +28,8 @@ _PLAIN = {
 _CHUNK_BYTES = {"cpu": 2**25}
 """Size of a chunk's logits: on a CPU about what its cache holds."""
 _CHUNK_BYTES_ELSEWHERE = 2**28
+_SMALL_BYTES = 2**20
+"""Logits below this size are nothing to spare, and torch's two calls take less time than the dozen of a chunk."""
 
 
 def chunked_cross_entropy(
@@ -52,9 +54,15 @@ def chunked_cross_entropy(
 
     Returns:
         The sum in nats, 0-dimensional, float32 (float64 for float64 inputs). Gradients exist once: a second backward
-        pass through the same result is an error.
+        pass through the same result is an error where there were chunks.
     """
     if chunk_rows is None:
+        if 4 * len(hidden_ND) * weight_VD.shape[0] <= _SMALL_BYTES:
+            logits_NV = nn.functional.linear(hidden_ND, weight_VD, bias_V)
+            exact = torch.promote_types(logits_NV.dtype, torch.float32)
+            return nn.functional.cross_entropy(
+                logits_NV.to(exact), targets_N, ignore_index=ignore_index, reduction="sum"
+            )
         num_bytes = _CHUNK_BYTES.get(hidden_ND.device.type, _CHUNK_BYTES_ELSEWHERE)
         chunk_rows = max(1, num_bytes // (4 * weight_VD.shape[0]))
     wanted = [

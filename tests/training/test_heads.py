@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ftkit.config import AdapterSettings
 from ftkit.models import load_model
-from ftkit.training import NEXT_TOKEN, loss_sums
+from ftkit.training import NEXT_TOKEN, heads, loss_sums
 from ftkit.training.heads import chunked_cross_entropy, has_plain_head, hidden_states_of
 from ftkit.training.memory import peak_memory
 from ftkit.training.objectives import IGNORED, Objective
@@ -105,7 +105,7 @@ def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(frozen: str) -> N
 
 def test_a_second_backward_pass_is_an_error_and_not_a_wrong_gradient() -> None:
     hidden, weight, _, targets = head()
-    loss = chunked_cross_entropy(hidden, weight, targets)
+    loss = chunked_cross_entropy(hidden, weight, targets, chunk_rows=10)
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="second backward pass"):
         loss.backward()
@@ -113,7 +113,7 @@ def test_a_second_backward_pass_is_an_error_and_not_a_wrong_gradient() -> None:
 
 def test_targets_that_are_all_ignored_cost_nothing() -> None:
     hidden, weight, _, targets = head()
-    loss = chunked_cross_entropy(hidden, weight, torch.full_like(targets, IGNORED))
+    loss = chunked_cross_entropy(hidden, weight, torch.full_like(targets, IGNORED), chunk_rows=10)
     loss.backward()
     assert float(loss.detach()) == 0
     assert weight.grad is not None
@@ -129,6 +129,13 @@ def test_chunks_need_less_than_half_the_memory_of_full_logits() -> None:
             (full if name == "full" else chunked_cross_entropy)(hidden, weight, targets).backward()
         needed[name] = found.num_bytes - hidden.nbytes - weight.nbytes
     assert needed["chunked"] < 0.5 * needed["full"]
+
+
+@pytest.fixture
+def few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven rows of the tiny models' logits in a chunk, which are otherwise too small to be divided."""
+    monkeypatch.setattr(heads, "_SMALL_BYTES", 0)
+    monkeypatch.setitem(heads._CHUNK_BYTES, "cpu", 7 * 4 * 257)
 
 
 def batch(rows: int = 3, tokens: int = 20) -> dict[str, Tensor]:
@@ -148,7 +155,9 @@ def losses_and_gradients(model: torch.nn.Module, objective: Objective) -> tuple[
 
 @pytest.mark.parametrize("family", [*FAMILIES, "llama", "qwen3", "ftkit_ladder,rung=1", "ftkit_ladder,rung=4"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_every_family_trains_alike_with_and_without_all_logits(family: str, tied: bool) -> None:
+def test_every_family_trains_alike_with_and_without_all_logits(
+    family: str, tied: bool, few_rows_at_a_time: None
+) -> None:
     """Dropout is on: the same numbers are drawn."""
     model = load_model(f"new:{family},tie_word_embeddings={str(tied).lower()}", vocab_size=257, max_positions=64)
     model.train()
@@ -162,7 +171,7 @@ def test_every_family_trains_alike_with_and_without_all_logits(family: str, tied
         assert float((grad - expected_grads[name]).norm()) <= 1e-6 * float(whole), name
 
 
-def test_the_own_models_logit_scale_is_in_the_hidden_states() -> None:
+def test_the_own_models_logit_scale_is_in_the_hidden_states(few_rows_at_a_time: None) -> None:
     model = load_model("new:ftkit_gpt2,logit_scale=0.125", vocab_size=257, max_positions=64).eval()
     inputs = {"input_ids": batch()["input_ids"]}
     expected = model(**inputs).logits
@@ -170,7 +179,7 @@ def test_the_own_models_logit_scale_is_in_the_hidden_states() -> None:
     assert relative(losses_and_gradients(model, NEXT_TOKEN)[0], losses_and_gradients(model, WITH_ALL_LOGITS)[0]) <= 1e-6
 
 
-def test_codegens_head_has_a_bias_that_is_trained() -> None:
+def test_codegens_head_has_a_bias_that_is_trained(few_rows_at_a_time: None) -> None:
     model = tiny("codegen")
     with torch.no_grad():
         model.lm_head.bias.normal_()
@@ -181,7 +190,9 @@ def test_codegens_head_has_a_bias_that_is_trained() -> None:
 
 
 @pytest.mark.parametrize(("method", "plain"), [("lora", True), ("bias", True), ("prompt", False), ("prefix", False)])
-def test_adapters_inside_keep_the_head_plain_and_virtual_tokens_do_not(method: str, plain: bool) -> None:
+def test_adapters_inside_keep_the_head_plain_and_virtual_tokens_do_not(
+    method: str, plain: bool, few_rows_at_a_time: None
+) -> None:
     model = tiny("gpt2")
     adapted = attach_adapter(model, AdapterSettings(model="new:gpt2", tokenizer="byte", peft=method, virtual_tokens=4))
     assert has_plain_head(adapted) == plain
