@@ -155,7 +155,9 @@ class FtkitGPT2MLP(nn.Module):
         self.fc_in = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
         self.fc_out = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
         self.fc_out.is_residual_output = True  # type: ignore[assignment]  # read by _init_weights
-        self.act = ACT2FN[config.hidden_act]
+        # The same function as "gelu_new", which transformers writes out in eight operations, each with its own tensor.
+        fused = nn.GELU(approximate="tanh") if config.hidden_act == "gelu_new" else None
+        self.act = fused or ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.mlp_dropout)
 
     def forward(self, hidden_states: Tensor) -> Tensor:

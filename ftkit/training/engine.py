@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from accelerate.utils import reduce
+from accelerate.utils import DistributedType, reduce
 from transformers import PreTrainedModel
 
 from ftkit.config import TrainingSettings
@@ -103,6 +103,8 @@ class Engine:
         self.parameters = self.clipping.parameters
         self.module, *self.optimizers = self.accelerator.prepare(LossModule(model, objective), *optimizers)
         self.freezing.check_wrapping(self.module)
+        self._modules = list(self.module.modules())
+        self._steppers = self._what_steps()
         self.step = 0
         self._interrupted_by = 0
         self._previous_handlers: dict[int, Any] = {}
@@ -265,15 +267,9 @@ class Engine:
         """One step: seed, backward, mask, check, clip, update, restore."""
         started = time.perf_counter()
         accelerator, settings = self.accelerator, self.settings
-        torch.manual_seed(
-            int(
-                np.random.SeedSequence([settings.seed, self.step, accelerator.process_index]).generate_state(
-                    1, np.uint64
-                )[0]
-                >> np.uint64(1)
-            )
-        )
-        self.module.train()
+        self._seed_step()
+        if not all(module.training for module in self._modules):  # setting the mode of all costs more than looking
+            self.module.train()
         batches = self._micro_batches()
         targets_K = self._targets(batches)
         weights_K = torch.tensor([weight for weight, _ in self.objective.parts], dtype=torch.float64)
@@ -301,7 +297,7 @@ class Engine:
         self.step += 1
         factor = learning_rate_factor(self.step, settings)
         with self.freezing.held(self.step):
-            for optimizer in self.optimizers:
+            for optimizer in self._steppers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * factor
                 optimizer.step()
@@ -319,6 +315,29 @@ class Engine:
             seconds=time.perf_counter() - started,
             losses=dict(zip(names, losses_K.tolist(), strict=True)) if len(names) > 1 else {},
         )
+
+    def _seed_step(self) -> None:
+        """Seed what a step draws from: this process's device, or everything that torch knows where that is not the CPU.
+
+        On the CPU ``torch.manual_seed`` would also note, with a stack trace each time, that accelerators are to be
+        seeded once they are used.
+        """
+        sequence = np.random.SeedSequence([self.settings.seed, self.step, self.accelerator.process_index])
+        seed = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+        if self.accelerator.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
+
+    def _what_steps(self) -> list[Any]:
+        """The optimizers whose ``step`` is called: torch's own where accelerate's would only call them.
+
+        accelerate (1.15) looks on the disk for a package of further optimizers, twice in each step.
+        """
+        plain = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+        if self.accelerator.scaler is not None or self.accelerator.distributed_type not in plain:
+            return list(self.optimizers)
+        return [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
 
     def _targets(self, batches: list[Batch]) -> torch.Tensor:
         """Targets of each part of the objective in the whole batch, over all micro-batches and processes: [K]."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
+from ftkit.training.heads import chunked_cross_entropy, has_plain_head, hidden_states_of
 from ftkit.training.pairing import LOGITS, check_pairing
 
 __all__ = [
@@ -55,6 +56,8 @@ class Objective:
     """Whether the targets are what a trained model predicts well, so that it should start below the baseline."""
     takes: str = LOGITS
     """What the model must give: ``logits`` or ``log-probabilities``."""
+    targets: Callable[[Batch], torch.Tensor] | None = None
+    """Targets [B, T] where ``loss_sum`` is nothing but their cross-entropy: then no step needs all logits at once."""
 
     @property
     def parts(self) -> tuple[tuple[float, "Objective"], ...]:
@@ -104,8 +107,12 @@ def _summed(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(flat, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
+def _shifted(batch: Batch) -> torch.Tensor:
+    return next_token_targets(batch["labels"])
+
+
 def _next_token_sum(logits_BTV: torch.Tensor, batch: Batch) -> torch.Tensor:
-    return _summed(logits_BTV, next_token_targets(batch["labels"]))
+    return _summed(logits_BTV, _shifted(batch))
 
 
 def _label_sum(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -116,7 +123,11 @@ def _num_labels(batch: Batch) -> int:
     return int((batch["labels"] != IGNORED).sum())
 
 
-NEXT_TOKEN = Objective("next_token", _next_token_sum, lambda batch: int((batch["labels"][:, 1:] != IGNORED).sum()))
+def _num_shifted(batch: Batch) -> int:
+    return int((batch["labels"][:, 1:] != IGNORED).sum())
+
+
+NEXT_TOKEN = Objective("next_token", _next_token_sum, _num_shifted, targets=_shifted)
 """Cross-entropy of each token given those before it; ``labels`` [B, T] are aligned with ``input_ids``."""
 
 MASKED_TOKENS = Objective("masked_tokens", _label_sum, _num_labels, causal=False)
@@ -184,12 +195,27 @@ def output_logits(model: PreTrainedModel, batch: Batch, objective: Objective | W
 
 
 def loss_sums(model: PreTrainedModel, batch: Batch, objective: Objective | WeightedSum) -> list[torch.Tensor]:
-    """One forward pass and the sum over targets of each part of an objective.
+    """One forward pass and the sum over targets of each part of an objective, without all logits where that can be.
 
     Args:
         model: The model.
         batch: Its inputs, and ``labels``.
         objective: What to minimise.
     """
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    asked = [part.targets for _, part in objective.parts]
+    if all(asked) and has_plain_head(model) and not _in_float16(batch["input_ids"].device):
+        head: Any = model.get_output_embeddings()
+        hidden_ND = hidden_states_of(model, inputs).flatten(0, 1)
+        return [
+            chunked_cross_entropy(hidden_ND, head.weight, targets(batch).flatten(), IGNORED, head.bias)
+            for targets in asked
+            if targets is not None
+        ]
     logits = output_logits(model, batch, objective)
     return [part.loss_sum(logits, batch) for _, part in objective.parts]
+
+
+def _in_float16(device: torch.device) -> bool:
+    """Whether autocast computes in float16, where gradients that loss scaling has not yet enlarged would vanish."""
+    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16

@@ -4,6 +4,7 @@ Clipping acts on the global norm, so the norm of one layer does not tell what wa
 by group, before anything is cut (lessons 07/017 and 07/019).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,21 +86,27 @@ class Clipping:
     def norms(self) -> GradientNorms:
         """Norms of the gradients as they are; a parameter without gradient counts as 0."""
         present = [number for number, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        whole = dict(zip(present, _norms([_gradient(self.parameters[number]) for number in present]), strict=True))
-        if not whole:
+        if not present:
             return GradientNorms(torch.zeros(()), 0.0, dict.fromkeys(self._units, 0.0))
-        total = torch.linalg.vector_norm(torch.stack(list(whole.values())))
-        parts = [
-            [
-                whole[unit.number] if unit.indices is None else unit.norm(_gradient(self.parameters[unit.number]))
-                for unit in units
-                if unit.number in whole
-            ]
-            for units in self._units.values()
-        ]
-        by_group = [torch.linalg.vector_norm(torch.stack(found)) if found else total.new_zeros(()) for found in parts]
-        value, *values = torch.stack([total, *by_group]).tolist()  # one transfer from an accelerator, not many
-        return GradientNorms(total, value, dict(zip(self._units, values, strict=True)))
+        gradients = {number: _gradient(self.parameters[number]) for number in present}
+        whole = torch.stack(_norms(list(gradients.values())))
+        total = torch.linalg.vector_norm(whole)
+        parts = [unit for units in self._units.values() for unit in units if unit.indices is not None]
+        parts = [unit for unit in parts if unit.number in gradients]
+        sliced = [unit.norm(gradients[unit.number])[None] for unit in parts]
+        value, *values = torch.cat([total[None], whole, *sliced]).tolist()  # one transfer from an accelerator, not many
+        of_unit: dict[int, float] = {id(unit): norm for unit, norm in zip(parts, values[len(present) :], strict=True)}
+        of_whole = dict(zip(present, values[: len(present)], strict=True))
+        groups = {
+            name: math.hypot(
+                *(
+                    of_whole.get(unit.number, 0.0) if unit.indices is None else of_unit.get(id(unit), 0.0)
+                    for unit in units
+                )
+            )
+            for name, units in self._units.items()
+        }
+        return GradientNorms(total, value, groups)
 
     def clip(self, step: int, norms: GradientNorms) -> float:
         """Clip what update ``step`` will use.
@@ -122,9 +129,9 @@ class Clipping:
             total = torch.linalg.vector_norm(
                 torch.stack(_norms([p.grad for p in self.parameters if p.grad is not None]))
             )
-        if settings.max_grad_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, total)
         left = norms.value if total is norms.total else float(total)
+        if settings.max_grad_norm and left + 1e-6 > settings.max_grad_norm:  # else torch multiplies everything by 1
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, total)
         return min(left, settings.max_grad_norm or left) / norms.value
 
     def _limit(self, units: Sequence[_Unit], limit: float) -> None:

@@ -106,6 +106,7 @@ class Freezing:
         self._parameters = dict(model.named_parameters())
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(name in trainable.masks)
+        self._last_held: tuple[tuple[bool, ...] | None, dict[str, Tensor | None]] = None, {}
 
     def ever_free(self, max_steps: int) -> Selection:
         """What at least one of the first ``max_steps`` updates may change."""
@@ -125,10 +126,17 @@ class Freezing:
 
     def _held(self, step: int) -> Iterator[tuple[str, nn.Parameter, Tensor | None]]:
         """Frozen parameters that autograd does not know as such, with the frozen indices, ``None`` for all of them."""
-        for name, mask in self.frozen(step).masks.items():
+        holding = tuple(span.holds(step) for span in self.spans)
+        if holding != self._last_held[0]:
+            found = {
+                name: None if mask.all() else mask.nonzero()[:, 0]
+                for name, mask in self.frozen(step).masks.items()
+                if self._parameters[name].requires_grad
+            }
+            self._last_held = holding, found
+        for name, indices in self._last_held[1].items():
             parameter = self._parameters[name]
-            if parameter.requires_grad:
-                yield name, parameter, None if mask.all() else mask.nonzero()[:, 0].to(parameter.device)
+            yield name, parameter, None if indices is None else indices.to(parameter.device)
 
     def check_wrapping(self, wrapped: nn.Module) -> None:
         """Refuse what cannot hold where a wrapper has divided tensors between processes.

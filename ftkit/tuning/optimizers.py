@@ -6,7 +6,7 @@ something for the linear maps inside the blocks and nothing for embeddings, head
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from ftkit.tuning.groups import Selection
 from ftkit.tuning.rates import peak_rates
 
 __all__ = ["build_optimizers", "check_tuning", "matrices_of_blocks"]
+
+_FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Where torch (2.11) has fused kernels of Adam, AdamW and SGD."""
 
 
 def matrices_of_blocks(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -79,8 +82,19 @@ def build_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch
     if matrices:
         optimizers.append(torch.optim.Muon(_groups(matrices, rates, settings.weight_decay)))
     if rest := {name: parameter for name, parameter in trainable.items() if name not in matrices}:
-        optimizers.append(_optimizer(settings)(_groups(rest, rates, settings.weight_decay), **settings.optimizer_args))
+        kind = _optimizer(settings)
+        arguments = _fused(kind, rest.values()) | settings.optimizer_args
+        optimizers.append(kind(_groups(rest, rates, settings.weight_decay), **arguments))
     return optimizers
+
+
+def _fused(kind: Any, parameters: Iterable[nn.Parameter]) -> dict[str, bool]:
+    """``fused=True`` where torch has one kernel for the whole update: on a CPU it takes a third of the time.
+
+    Adagrad's exists for the CPU only, and a model without values (``meta``) has no device whose kernels could be asked.
+    """
+    known = kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    return {"fused": True} if known and all(p.device.type in _FUSED_DEVICES for p in parameters) else {}
 
 
 def _optimizer(settings: TrainingSettings) -> Any:
