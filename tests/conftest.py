@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+# Tiny models are faster so than with threads that wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true"

@@ -1,9 +1,9 @@
 """The README promises only what is there."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from processes import python_code
 
 from ftkit.config import list_entries
 from ftkit.config.catalogue import load_recipe
@@ -49,10 +49,11 @@ def test_the_measured_tables_are_the_recorded_ones():
         assert f"| held-out bits per byte, tuned | {number} [" in (ROOT / page).read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs(tmp_path):
+def test_the_python_example_runs(tmp_path, monkeypatch):
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(code) == 1
-    done = subprocess.run([sys.executable, "-c", code[0]], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    monkeypatch.chdir(tmp_path)
+    done = python_code(code[0])
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 20
     assert (tmp_path / "my-model" / "model.safetensors").exists()

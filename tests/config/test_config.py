@@ -106,10 +106,15 @@ def test_one_mistake_has_one_clear_message(tmp_path, text, said):
 
 
 def test_files_that_are_no_configuration(tmp_path):
-    for content in (b"\xff\xfe\x00", b"a: " + b"x" * 300_000, b"[" * 5000):
-        path = tmp_path / "c.yaml"
+    path = tmp_path / "c.yaml"
+    for content, message in (
+        (b"\xff\xfe\x00", r"c\.yaml: is not UTF-8: byte 0 is 0xff"),
+        (b"a: " + b"x" * 300_000, r"c\.yaml: has 300,003 bytes"),
+        (b"[" * 200_000, r"c\.yaml:1: .*nested too deeply"),
+        (b"a: " + b"{b: " * 30 + b"}" * 30, r"c\.yaml:1: .*nested too deeply"),
+    ):
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match=r"c\.yaml"):
+        with pytest.raises(ConfigError, match=message):
             read_yaml(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_yaml(tmp_path)

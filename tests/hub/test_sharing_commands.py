@@ -1,6 +1,5 @@
 """The commands pack and unpack as a shell sees them, and the page that describes all four."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from processes import python_code
 
 from ftkit.cli import app
 from ftkit.config.catalogue import find_recipe, load_recipe
@@ -65,11 +65,10 @@ def test_every_command_on_the_page_is_real():
         assert given <= known, rest
 
 
-def test_the_python_on_the_page_runs(tmp_path):
+def test_the_python_on_the_page_runs(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200, env={**os.environ}
-    )
+    monkeypatch.chdir(tmp_path)
+    done = python_code(code)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 

@@ -1,10 +1,7 @@
 """The ladder and the parts of the own GPT-2, each alone, against torch, closed formulas and transformers."""
 
 import math
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -194,34 +191,6 @@ def test_a_rung_saves_and_loads_by_the_auto_classes(number, tmp_path):
     assert torch.equal(again(ids()).logits, model(ids()).logits)
     body = AutoModel.from_pretrained(tmp_path / "saved").eval()
     assert torch.equal(body(ids()).last_hidden_state @ model.lm_head.weight.T, model(ids()).logits)
-
-
-def test_a_saved_rung_loads_where_ftkit_is_not_installed(tmp_path):
-    model = rung(3)
-    save_model(model, None, tmp_path / "saved")
-    torch.save({"ids": ids(), "logits": model(ids()).logits.detach()}, tmp_path / "facts.pt")
-    program = (
-        "import sys\n"
-        "class Hidden:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] == 'ftkit':\n"
-        "            raise ModuleNotFoundError('ftkit is hidden')\n"
-        "sys.meta_path.insert(0, Hidden())\n"
-        "import torch\n"
-        "from transformers import AutoModelForCausalLM\n"
-        "facts = torch.load('facts.pt')\n"
-        "model = AutoModelForCausalLM.from_pretrained('saved', trust_remote_code=True).eval()\n"
-        "assert type(model).__module__.startswith('transformers_modules')\n"
-        "assert torch.equal(model(facts['ids']).logits, facts['logits'])\n"
-        "print('loaded')\n"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    environment.pop("PYTHONPATH", None)
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=180
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "loaded" in run.stdout
 
 
 # ------------------------------------------------------------------------------------------------------- the parts

@@ -1,4 +1,4 @@
-"""A saved folder of the own GPT-2 carries its code, and loads where ftkit is not installed."""
+"""Saved folders of the own GPT-2 and its ladder carry their code, and load where ftkit is not installed."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from ftkit.models import load_model, save_model
 AUTO_CLASSES = {"AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"}
 CODE = {"configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py"}
 
-# Runs where importing ftkit fails. Arguments: language model, classifier, ids and logits, where to save again.
+# Runs where importing ftkit fails. Arguments: language model, classifier, rung, ids and logits, where to save again.
 PROGRAM = """
 import sys
 
@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Hidden())
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-lm, classifier, facts, again = sys.argv[1:]
+lm, classifier, rung, facts, again = sys.argv[1:]
 facts = torch.load(facts)
 
 def check(auto, folder, expected):
@@ -46,6 +46,7 @@ else:
 assert AutoConfig.from_pretrained(lm, trust_remote_code=True).model_type == "ftkit_gpt2"
 check(AutoModel, lm, None)
 check(AutoModelForSequenceClassification, classifier, "scores")
+check(AutoModelForCausalLM, rung, "rung")
 model = check(AutoModelForCausalLM, lm, "logits")
 assert model.lm_head.weight is model.model.embed_tokens.weight
 model.save_pretrained(again)
@@ -61,10 +62,13 @@ def saved(tmp_path_factory):
     ids = torch.arange(20)[None]
     lm = load_model("new:ftkit_gpt2,hidden_size=32,initializer_range=0.2,vocab_size=64,eos_token_id=1")
     classifier = load_model("new:ftkit_gpt2,hidden_size=32,vocab_size=64", task="sequence-classification")
+    rung = load_model("new:ftkit_ladder,rung=3,hidden_size=32,initializer_range=0.2,vocab_size=64")
     save_model(lm, None, folder / "lm")
     save_model(classifier, None, folder / "classifier")
+    save_model(rung, None, folder / "rung")
     with torch.no_grad():
-        torch.save({"ids": ids, "logits": lm(ids).logits, "scores": classifier(ids).logits}, folder / "facts.pt")
+        logits = {"logits": lm(ids).logits, "scores": classifier(ids).logits, "rung": rung(ids).logits}
+    torch.save({"ids": ids, **logits}, folder / "facts.pt")
     return folder
 
 
@@ -83,7 +87,7 @@ def test_weights_are_written_in_the_native_layout(saved):
 def test_saved_folders_load_and_save_again_where_ftkit_is_not_installed(saved, tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     environment.pop("PYTHONPATH", None)
-    arguments = [str(saved / name) for name in ("lm", "classifier", "facts.pt")]
+    arguments = [str(saved / name) for name in ("lm", "classifier", "rung", "facts.pt")]
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments, str(tmp_path / "again")],
         capture_output=True,

@@ -1,12 +1,10 @@
-"""A whole run through adapters: one base for all, kept with them; evidence and verdicts as ever. 30 s of one core."""
+"""A whole run through adapters: one base for all, kept with them; evidence and verdicts as ever."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from processes import python
 
 from ftkit.models import load_model
 
@@ -19,15 +17,9 @@ SMALL = {
 def test_imitate_with_lora_keeps_base_and_adapters_together(tmp_path):
     folder = tmp_path / "run"
     flags = [part for name, value in SMALL.items() for part in (f"--{name}", str(value))]
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "ftkit", "run", "imitate", "--fast", "--model", "new:ftkit_gpt2", "--peft", "lora",
-            "--lora_target_modules", "attention,mlp.in", "--output_dir", str(folder), *flags,
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=230,
+    done = python(
+        "-m", "ftkit", "run", "imitate", "--fast", "--model", "new:ftkit_gpt2", "--peft", "lora",
+        "--lora_target_modules", "attention,mlp.in", "--output_dir", folder, *flags, ACCELERATE_USE_CPU="true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names = ("keeper", "almanac")

@@ -1,23 +1,18 @@
 """The recipe pretrain with models that are not the own GPT-2: an encoder, which writes nothing, and a rung."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import python
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 SHORT = ["--fast", "--max_steps", "8", "--num_passages", "8", "--eval_steps", "4", "--sample_steps", "4"]
 
 
 def pretrained(model: str, folder: Path, *more: str) -> Path:
     """A short run of one model."""
     arguments = ["run", "pretrain", *SHORT, "--model", model, "--output_dir", str(folder), *more]
-    done = subprocess.run(
-        [sys.executable, "-m", "ftkit", *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=200
-    )
+    done = python("-m", "ftkit", *arguments, ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -5,8 +5,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, settings, tiny
+from processes import ranks
 from torch.nn.functional import cross_entropy
 
 from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
@@ -165,7 +164,7 @@ def test_evaluation_between_steps_does_not_change_training(store):
     ],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(store, tmp_path, optimizer, stop):
-    run = settings(optimizer=optimizer, save_steps=1, gradient_accumulation_steps=2)
+    run = settings(optimizer=optimizer, save_steps=1, gradient_accumulation_steps=2, per_device_train_batch_size=2)
     whole = tiny(dropout=True)
     reference = train(store, whole, run)
     train(store, tiny(dropout=True), run, tmp_path, stop=stop + 1)  # the break comes before the save of its step
@@ -265,18 +264,8 @@ def test_a_signal_is_obeyed_after_the_step_and_nothing_is_lost(store, tmp_path, 
 def launched(tmp_path: Path, name: str, processes: int, rows: int) -> dict:
     """Train in real processes, with gloo on the CPU, and read what process 0 found."""
     out = tmp_path / f"{name}.json"
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(HERE / "train_in_process.py"), str(out), str(rows)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    for done in ranks(processes, HERE / "train_in_process.py", out, rows):
+        assert done.returncode == 0, done.stderr[-2000:]
     found: dict = json.loads(out.read_text())
     return found
 

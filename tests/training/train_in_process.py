@@ -1,4 +1,4 @@
-"""Trains a tiny model for a few steps; started by test_engine.py in one process or under torchrun."""
+"""Trains a tiny model for a few steps; started by test_engine.py in one process or two."""
 
 import json
 import sys

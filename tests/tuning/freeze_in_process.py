@@ -1,4 +1,4 @@
-"""Trains a tiny GPT-2 with frozen slices and a timed thaw; started by test_freezing.py, alone or under torchrun."""
+"""Trains a tiny GPT-2 with frozen slices and a timed thaw; started by test_freezing.py, alone or with another."""
 
 import json
 import sys

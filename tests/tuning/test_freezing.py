@@ -1,14 +1,12 @@
 """Frozen means bit-identical: for every kind of selector on every family, and against equal models."""
 
 import json
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from processes import python, ranks
 from transformers import PreTrainedModel
 
 from ftkit.config import TrainingSettings
@@ -93,7 +91,7 @@ def test_frozen_elements_are_bit_identical_and_the_rest_moves(family, selector, 
         assert (selector, family in CLASSIFIERS) == ("head", True)
         return
     before = snapshot(model)
-    train(model, windows, settings(freeze=selector))
+    train(model, windows, settings(freeze=selector, max_steps=2))
     seen = 0
     for name, parameter in model.named_parameters():
         mask = frozen[name]
@@ -261,15 +259,8 @@ def test_two_processes_freeze_and_thaw_as_one(tmp_path):
     found = {}
     for processes, rows in ((1, 4), (2, 2)):
         out = tmp_path / f"{processes}.json"
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        done = subprocess.run(
-            [sys.executable, *launcher, str(Path(__file__).with_name("freeze_in_process.py")), str(out), str(rows)],
-            env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        for done in ranks(processes, Path(__file__).with_name("freeze_in_process.py"), out, rows):
+            assert done.returncode == 0, done.stderr[-2000:]
         found[processes] = json.loads(out.read_text())
     one, two = found[1], found[2]
     assert two["processes"] == 2
@@ -280,13 +271,7 @@ def test_two_processes_freeze_and_thaw_as_one(tmp_path):
 
 
 def test_sharded_parameters_can_be_frozen_whole_and_slices_are_refused_by_name():
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("shard_in_process.py"))],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python(Path(__file__).with_name("shard_in_process.py"))
     assert done.returncode == 0, done.stderr[-2000:]
     slices, timed, whole = done.stdout.splitlines()
     assert slices.startswith("slices of transformer.h.0.attn.c_attn.bias, transformer.h.0.attn.c_attn.weight")
