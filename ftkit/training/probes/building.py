@@ -47,9 +47,7 @@ def build_probes(
     """
     for text in settings.probes:
         if split_probe(text)[0] in _OF_TEXT and (train is None or heldout is None):
-            raise ConfigError(
-                f"the probe {text!r} looks at a text, and this training has no text of tokens; leave it out"
-            )
+            raise ConfigError(f"the probe {text!r} looks at a text, which this training has not; leave it out")
     every, named, made = settings.probe_steps, [split_probe(text) for text in settings.probes], list[Probe]()
     options = {} if masking else {"use_cache": False}
     for name in dict.fromkeys(name for name, _ in named):
