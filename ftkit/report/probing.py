@@ -131,7 +131,7 @@ def _clipping_tables(results: Results, model: str) -> Iterator[Table]:
     """Gradient norms before clipping, global and of what is watched or limited, with the limits."""
     cut, watched = results.manifest.get("clipping", {}).get(model), results.settings.get("watch_gradients") or ()
     limits = cut["limits"] if cut else {}
-    if not (cut or watched):
+    if not (cut or watched) or results.target == "text":  # classifiers have these norms side by side
         return
     records = results.metrics(model, "train")
     rows = []
