@@ -97,7 +97,16 @@ def main(settings: BiasSettings) -> None:
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
     from ftkit.studies import LikingWatch, prepare_subject
-    from ftkit.training import CheckpointFolder, Engine, RandomTokens, WeightedSum, follow, kl_to_base, token_set_kl
+    from ftkit.training import (
+        CheckpointFolder,
+        Engine,
+        RandomTokens,
+        WeightedSum,
+        build_probes,
+        follow,
+        kl_to_base,
+        token_set_kl,
+    )
     from ftkit.tuning import check_tuning
 
     with open_run(settings, __file__) as run:
@@ -123,11 +132,12 @@ def main(settings: BiasSettings) -> None:
                 parts.append((settings.kl_to_base, kl_to_base(subject.base)))
             minimised = WeightedSum(tuple(parts)) if len(parts) > 1 else objective
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            probes = build_probes(arm, model, subject.train, subject.heldout)
             with Engine(model, minimised, source, arm, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 if run.is_main and engine.step == 0:
                     watch.look(model, name, 0)
-                for record in follow(engine, run, name, source, subject.heldout):
+                for record in follow(engine, run, name, source, subject.heldout, probes):
                     due = record.step % settings.sample_steps == 0 or record.step == settings.max_steps
                     if due and (said := watch.stop(model, name, record.step)):
                         break

@@ -38,7 +38,7 @@ def main(settings: ClassifySettings) -> None:
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import prepare_classes
-    from ftkit.training import CLASSIFICATION, BestStep, CheckpointFolder, Engine, follow_classifier
+    from ftkit.training import CLASSIFICATION, BestStep, CheckpointFolder, Engine, build_probes, follow_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
     with open_run(settings, __file__) as run:
@@ -56,10 +56,13 @@ def main(settings: ClassifySettings) -> None:
         if run.sealed(name) is None:
             model = classes.new_model()
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            probes = build_probes(settings, model)
             with Engine(model, CLASSIFICATION, classes.source, settings, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 best = BestStep(run, name, settings)
-                for record in follow_classifier(engine, run, name, classes.source, classes.samples, classes.tokenizer):
+                for record in follow_classifier(
+                    engine, run, name, classes.source, classes.samples, classes.tokenizer, probes
+                ):
                     if best.improved(record.step) and run.is_main:
                         save_model(model, classes.tokenizer, run.model(name))
                     if best.stop:

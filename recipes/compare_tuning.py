@@ -75,7 +75,7 @@ def main(settings: CompareTuningSettings) -> None:
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
     from ftkit.studies import base_of_adapters, prepare_subject
-    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow
     from ftkit.tuning import attach_adapter, check_adapter, check_tuning
 
     with open_run(settings, __file__) as run:
@@ -98,9 +98,10 @@ def main(settings: CompareTuningSettings) -> None:
             model: Any = subject.new_model()
             model = attach_adapter(model, arm, base=place) if name == "adapter" else model
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            probes = build_probes(arm, model, subject.train, subject.heldout)
             with Engine(model, NEXT_TOKEN, source, arm, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow(engine, run, name, source, subject.heldout):
+                for _ in follow(engine, run, name, source, subject.heldout, probes):
                     pass
                 memory = engine.peak_bytes()
             if run.is_main:

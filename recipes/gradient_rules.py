@@ -77,7 +77,7 @@ def main(settings: GradientRulesSettings) -> None:
     from ftkit.report import announce, classifier_row, write_report
     from ftkit.runs import open_run
     from ftkit.studies import prepare_classes
-    from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, follow_classifier
+    from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, build_probes, follow_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
     with open_run(settings, __file__) as run:
@@ -96,9 +96,12 @@ def main(settings: GradientRulesSettings) -> None:
                 continue
             model = classes.new_model()
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            probes = build_probes(arm, model)
             with Engine(model, CLASSIFICATION, classes.source, arm, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow_classifier(engine, run, name, classes.source, classes.samples, classes.tokenizer):
+                for _ in follow_classifier(
+                    engine, run, name, classes.source, classes.samples, classes.tokenizer, probes
+                ):
                     pass
             if run.is_main:
                 save_model(model, classes.tokenizer, run.model(name))

@@ -106,7 +106,7 @@ def main(settings: ImitateSettings) -> None:
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import base_of_adapters, load_texts, prepare_base
-    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+    from ftkit.training import NEXT_TOKEN, Called, CheckpointFolder, Engine, TokenWindows, build_probes, follow
     from ftkit.tuning import attach_adapter, check_adapter, check_tuning
 
     with open_run(settings, __file__) as run:
@@ -180,15 +180,13 @@ def main(settings: ImitateSettings) -> None:
                 sample = {"model": name, "step": step, "seed": settings.seed, "sampling": writer.sampling.as_dict()}
                 run.log("samples.jsonl", *({**sample, "text": passage} for passage in passages[:4]))
 
-            with Engine(
-                model, NEXT_TOKEN, source, settings, CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-            ) as engine:
+            judging = Called("judge", settings.judge_steps, judge)
+            probes = [judging, *build_probes(settings, model, train, heldout)]
+            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                if run.is_main and engine.step == 0:
-                    judge(0)
-                for record in follow(engine, run, name, source, heldout):
-                    if run.is_main and (record.step % settings.judge_steps == 0 or record.step == settings.max_steps):
-                        judge(record.step)
+                for _ in follow(engine, run, name, source, heldout, probes):
+                    pass
             if run.is_main:
                 save_model(model, tokenizer, run.model(name))
                 run.seal(

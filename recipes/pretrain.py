@@ -74,7 +74,16 @@ def main(settings: PretrainSettings) -> None:
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import language_task, load_texts
-    from ftkit.training import CheckpointFolder, Engine, Ingredients, build_objective, follow, read_objective
+    from ftkit.training import (
+        Called,
+        CheckpointFolder,
+        Engine,
+        Ingredients,
+        build_objective,
+        build_probes,
+        follow,
+        read_objective,
+    )
     from ftkit.tuning import check_tuning
 
     with open_run(settings, __file__) as run:
@@ -126,14 +135,13 @@ def main(settings: PretrainSettings) -> None:
         # Training.
         if run.sealed("model") is None:
             source = task.source(train)
+            samples = Called("samples", settings.sample_steps, sample)
+            probes = [samples, *build_probes(settings, model, train, heldout, source.masking)]
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
             with Engine(model, objective, source, settings, checkpoints) as engine:
                 run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                if run.is_main and engine.step == 0:
-                    sample(0)
-                for record in follow(engine, run, "model", source, heldout):
-                    if run.is_main and (record.step % settings.sample_steps == 0 or record.step == settings.max_steps):
-                        sample(record.step)
+                for _ in follow(engine, run, "model", source, heldout, probes):
+                    pass
             if run.is_main:
                 save_model(model, tokenizer, run.model("model"))
                 run.seal(

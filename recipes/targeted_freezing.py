@@ -67,7 +67,7 @@ def main(settings: TargetedFreezingSettings) -> None:
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
     from ftkit.studies import prepare_subject
-    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow, lockstep
+    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow, lockstep
     from ftkit.tuning import ParameterGroups, Watch, check_tuning, select
 
     with open_run(settings, __file__) as run:
@@ -85,6 +85,9 @@ def main(settings: TargetedFreezingSettings) -> None:
         source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
         if run.sealed("selected") is None:
             models = {name: subject.new_model() for name in arms}
+            probes = {
+                name: build_probes(arm, models[name], subject.train, subject.heldout) for name, arm in arms.items()
+            }
             with ExitStack() as stack:
                 engines = {}
                 for name, arm in arms.items():
@@ -92,7 +95,10 @@ def main(settings: TargetedFreezingSettings) -> None:
                     engines[name] = stack.enter_context(Engine(models[name], NEXT_TOKEN, source, arm, checkpoints))
                     run.rewind(name, engines[name].step or -1)  # what a killed run logged after its checkpoint
                 watches = {name: Watch(model, watched) for name, model in models.items()}
-                streams = {name: follow(engine, run, name, source, subject.heldout) for name, engine in engines.items()}
+                streams = {
+                    name: follow(engine, run, name, source, subject.heldout, probes[name])
+                    for name, engine in engines.items()
+                }
                 for name, record in lockstep(engines, streams):
                     moved = {"model": name, "step": record.step, "split": "watch", "change": watches[name].change()}
                     run.log("metrics.jsonl", moved)

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ftkit.config.probes import probe_problems
+
 __all__ = ["AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
 
 _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9_]{8,}")
@@ -86,7 +88,7 @@ class TrainingSettings(Settings):
     WHAT_MAY_CHANGE: ClassVar[tuple[str, ...]] = (
         "train", "freeze", "freeze_until", "freeze_from", "thaw_every", "learning_rates", "layer_lr_decay",
         "optimizer_args", "lr_cycles", "schedule_steps", "max_grad_value", "max_group_norms", "clip_after",
-        "watch_gradients",
+        "watch_gradients", "probes",
     )  # fmt: skip
     """Settings that speak about one model and its run, and mean nothing for another, such as a judge."""
 
@@ -179,6 +181,10 @@ class TrainingSettings(Settings):
     """Steps between evaluations on the fixed held-out sample."""
     eval_windows: int = Field(default=64, ge=1)
     """Held-out windows of that sample."""
+    probes: list[str] = []
+    """What is measured during the training, e.g. update_ratio or weight_change:attention.k@1 (see docs/probes.md)."""
+    probe_steps: int = Field(default=50, ge=1)
+    """Steps between the measurements of probes, which measure at the start and at the end too."""
     save_steps: int = Field(default=100, ge=0)
     """Steps between checkpoints; 0 keeps none, and the run cannot be resumed inside a phase."""
     save_total_limit: int = Field(default=2, ge=1)
@@ -212,6 +218,9 @@ class TrainingSettings(Settings):
         for selector, norm in self.max_group_norms.items():
             if norm <= 0:
                 found.append(("max_group_norms", f"{selector!r} has the norm {norm:g}; it must be above 0"))
+        found += [("probes", text) for text in probe_problems(self.probes)]
+        if self.differs("probe_steps") and not self.probes:
+            found.append(("probe_steps", "has no effect without probes; name some, e.g. probes: [update_ratio]"))
         if self.optimizer_args and self.optimizer == "muon":
             found.append(("optimizer_args", "has no effect with optimizer: muon; leave it out"))
         if self.warmup_steps >= 1 and self.warmup_steps > self.max_steps:

@@ -1,6 +1,7 @@
 """Text for training: where it comes from, how it is cleaned, cut, tokenized and served in windows."""
 
 from ftkit.data.cleaning import CleanedText, Removed, clean_text
+from ftkit.data.frequencies import TokenGroup, token_groups
 from ftkit.data.labelled import LabelledTexts, load_labelled
 from ftkit.data.labelled_splits import LabelledSplit, separate_labelled, split_labelled
 from ftkit.data.masking import Masking
@@ -24,6 +25,7 @@ __all__ = [
     "Removed",
     "Split",
     "StridedWindows",
+    "TokenGroup",
     "TokenSet",
     "TokenStore",
     "cache_dir",
@@ -36,6 +38,7 @@ __all__ = [
     "separate_labelled",
     "split_corpus",
     "split_labelled",
+    "token_groups",
     "token_set",
     "tokenize_texts",
     "tokenizer_fingerprint",

@@ -32,6 +32,7 @@ __all__ = [
     "column",
     "draw_curves",
     "legend",
+    "log_ticks",
     "moving_mean",
     "panel_height",
     "read_csv",
@@ -215,6 +216,16 @@ def value_ticks(axis: Any) -> None:
     axis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{value:g}") if small else ScalarFormatter(useOffset=False)
     )
+
+
+def log_ticks(axis: Any) -> None:
+    """Ticks of a logarithmic axis as plain numbers; formulas would need the math that figures do without."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 100 else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def step_ticks(axis: Any) -> None:

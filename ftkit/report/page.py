@@ -21,6 +21,7 @@ from ftkit.report.classification import CLASSIFIERS, classifier_headline
 from ftkit.report.comparisons import COMPARISONS
 from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import Figure, draw_figures, inline_svg
+from ftkit.report.probing import PROBED
 from ftkit.report.reading import Results, read_results, visible
 from ftkit.runs import RunFolder
 
@@ -31,6 +32,9 @@ _PASSAGES = 4
 _PASSAGE_CHARS = 1500
 _SAMPLE_BYTES = 2_000_000
 """Share of the page that samples may take; beyond it, steps are thinned evenly."""
+
+_WEIGHTS = ("weight_std", "weight_histogram")
+"""Figures of each group, which are many and are shown when asked for."""
 
 
 def write_report(run: RunFolder) -> Path:
@@ -72,6 +76,8 @@ def write_report(run: RunFolder) -> Path:
         movement=_select(figures, "movement"),
         classifying=_select(figures, *CLASSIFIERS),
         comparison=_select(figures, *COMPARISONS),
+        probed=_select(figures, *(kind for kind in PROBED if kind not in _WEIGHTS)),
+        distributions=_select(figures, *_WEIGHTS),
         palette=PALETTE,
         judges=results.measured.get("judges", {}),
         arms=results.measured.get("arms", {}),

@@ -18,6 +18,7 @@ from ftkit.training.objectives import (
     WeightedSum,
     loss_sums,
 )
+from ftkit.training.probes import Called, Probe, build_probes
 from ftkit.training.trying import check_objective
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NLL",
     "BatchSource",
     "BestStep",
+    "Called",
     "CheckpointFolder",
     "ClassifiedTexts",
     "Engine",
@@ -36,11 +38,13 @@ __all__ = [
     "MaskedWindows",
     "Objective",
     "Predictions",
+    "Probe",
     "RandomTokens",
     "StepRecord",
     "TokenWindows",
     "WeightedSum",
     "build_objective",
+    "build_probes",
     "check_objective",
     "classifier_plan",
     "follow",

@@ -20,6 +20,8 @@ from ftkit.data import LabelledTexts
 from ftkit.runs import RunFolder, progress
 from ftkit.training.batches import ClassifiedTexts, pad_rows
 from ftkit.training.engine import Engine, StepRecord
+from ftkit.training.following import clipping_noted
+from ftkit.training.probes import Probe, Probing
 from ftkit.tuning import parameter_table
 
 __all__ = ["BestStep", "Predictions", "classifier_plan", "follow_classifier", "predict_classes"]
@@ -129,8 +131,9 @@ def follow_classifier(
     source: ClassifiedTexts,
     samples: Mapping[str, LabelledTexts],
     tokenizer: PreTrainedTokenizerBase,
+    probes: Sequence[Probe] = (),
 ) -> Iterator[StepRecord]:
-    """Iterate over a classifier's engine and keep its diary: metrics, progress, and a look every ``eval_steps``.
+    """Iterate over a classifier's engine and keep its diary: metrics, progress, a look every ``eval_steps``, probes.
 
     Args:
         engine: The engine; ``window_tokens`` of its settings cuts long texts.
@@ -140,6 +143,7 @@ def follow_classifier(
         samples: Texts that are looked at, by the ``split`` under which loss and accuracy are logged; the loss and the
             accuracy on ``test`` are shown beside the progress.
         tokenizer: The classifier's tokenizer.
+        probes: What else is measured, each at its own steps; made before the engine.
 
     Yields:
         The engine's records.
@@ -160,14 +164,19 @@ def follow_classifier(
         return notes.get("test", "")
 
     note = look(0) if is_main and engine.step == 0 else ""
-    with progress(name, settings.max_steps, engine.step) as bar:
+    probing = Probing(probes if is_main else (), run, name, settings.max_steps)
+    probing.begin(engine.step)
+    probing.before(engine.step + 1)
+    with progress(name, settings.max_steps, engine.step) as bar, clipping_noted(settings, run, name):
         for record in engine:
             if is_main:
                 run.log("metrics.jsonl", {"model": name, "step": record.step, "split": "train", **asdict(record)})
                 if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
                     note = look(record.step)
             bar.advance(f"loss {record.loss:.3f}, {note}")
+            probing.measure(record.step)
             yield record
+            probing.before(record.step + 1)
 
 
 class BestStep:

@@ -26,6 +26,7 @@ from ftkit.models import is_adapter
 from ftkit.runs.planning import planner
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
+from ftkit.training.diagnosing import diagnosis
 from ftkit.training.memory import peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective, WeightedSum
 from ftkit.training.processes import make_accelerator
@@ -292,7 +293,7 @@ class Engine:
         norms = self.clipping.norms()
         scaled_overflow = accelerator.scaler is not None and math.isfinite(loss_value)
         if not (math.isfinite(loss_value) and (math.isfinite(norms.value) or scaled_overflow)):
-            raise DivergedError(self._diverged(loss_value, norms.value))
+            raise DivergedError(self._diverged(loss_value, norms.value, batches))
         clip_factor = self.clipping.clip(self.step + 1, norms) if math.isfinite(norms.value) else 1.0
         self.step += 1
         factor = learning_rate_factor(self.step, settings)
@@ -381,10 +382,16 @@ class Engine:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
             raise DivergedError(self._diverged(math.nan, math.nan))
 
-    def _diverged(self, loss: float, norm: float) -> str:
+    def _diverged(self, loss: float, norm: float, batches: list[Batch] | None = None) -> str:
+        self._seed_step()  # the forward passes of the step again, dropout included
+        self.model.train()
+        inputs = [{name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches or ()]
+        with self.accelerator.autocast():
+            cause = diagnosis(self.model, inputs)
         newest = self.checkpoints.newest_valid() if self.checkpoints else None
         kept = f"the last good checkpoint is {newest}" if newest else "there is no earlier checkpoint"
         return (
             f"step {self.step + 1}: the loss is {loss}, the gradient norm {norm}; the update was not made and {kept}. "
+            f"{cause[:1].upper()}{cause[1:]}{'. ' if cause else ''}"
             "Lower learning_rate, set max_grad_norm (e.g. 1.0) or a longer warmup_steps, and start again"
         )

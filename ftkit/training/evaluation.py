@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ftkit.data import Masking, StridedWindows, TokenStore
 from ftkit.training.objectives import IGNORED, next_token_targets
 
-__all__ = ["HeldOutLoss", "held_out_loss"]
+__all__ = ["HeldOutLoss", "held_out_loss", "questions"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def held_out_loss(
     nats, targets, num_bytes = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     for first in range(0, count, batch_rows):
         part = slice(first, first + batch_rows)
-        inputs_BT, targets_BT, asked_Bn = _questions(windows.batch(chosen[part]), chosen[part], masking)
+        inputs_BT, targets_BT, asked_Bn = questions(windows.batch(chosen[part]), chosen[part], masking)
         options = {} if masking else {"use_cache": False}
         logits_BTV = model(input_ids=inputs_BT.to(device), **options).logits
         logits_BTV = logits_BTV[:, -targets_BT.shape[1] :]  # after any virtual tokens
@@ -84,7 +84,7 @@ def held_out_loss(
     return HeldOutLoss(nats, targets, num_bytes)
 
 
-def _questions(
+def questions(
     ids_Bn: torch.Tensor, numbers: np.ndarray, masking: Masking | None
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Inputs and targets, [B, T], and which tokens of the text are asked for, [B, n]."""

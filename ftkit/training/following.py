@@ -1,21 +1,24 @@
 """What a person wants to see of a run: derived numbers before it, progress, held-out loss, and metrics on disk."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from ftkit.config import TrainingSettings
 from ftkit.data import TokenStore
 from ftkit.runs import RunFolder, progress
 from ftkit.runs.planning import planner
 from ftkit.training.batches import RandomTokens, TokenWindows
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss
+from ftkit.training.probes import Probe, Probing
 from ftkit.tuning import parameter_table, schedule_warning
 
-__all__ = ["doubt_of_first_loss", "follow", "training_plan"]
+__all__ = ["clipping_noted", "doubt_of_first_loss", "follow", "training_plan"]
 
 _logger = logging.getLogger("ftkit.training")
 _SLACK = 0.1
@@ -123,9 +126,14 @@ def doubt_of_first_loss(loss: float, baseline: float, untrained: bool, of_text: 
 
 
 def follow(
-    engine: Engine, run: RunFolder, name: str, source: TokenWindows | RandomTokens, heldout: TokenStore
+    engine: Engine,
+    run: RunFolder,
+    name: str,
+    source: TokenWindows | RandomTokens,
+    heldout: TokenStore,
+    probes: Sequence[Probe] = (),
 ) -> Iterator[StepRecord]:
-    """Iterate over an engine and keep its diary: metrics, progress, and held-out loss every ``eval_steps``.
+    """Iterate over an engine and keep its diary: metrics, progress, held-out loss every ``eval_steps``, and probes.
 
     Args:
         engine: A language model's engine.
@@ -133,6 +141,7 @@ def follow(
         name: The model's name in the diary.
         source: Its rows.
         heldout: Tokens for the fixed held-out sample.
+        probes: What else is measured, each at its own steps; made before the engine.
 
     Yields:
         The engine's records.
@@ -171,7 +180,10 @@ def follow(
         return f"held-out {loss.bits_per_byte:.3f} bits/byte"
 
     note = evaluate(0) if is_main and engine.step == 0 else ""
-    with progress(name, settings.max_steps, engine.step) as bar:
+    probing = Probing(probes if is_main else (), run, name, settings.max_steps)
+    probing.begin(engine.step)
+    probing.before(engine.step + 1)
+    with progress(name, settings.max_steps, engine.step) as bar, clipping_noted(settings, run, name):
         for record in engine:
             if is_main:
                 if record.step == 1:
@@ -181,4 +193,43 @@ def follow(
                 if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
                     note = evaluate(record.step)
             bar.advance(f"loss {record.loss:.3f}, {note}")
+            probing.measure(record.step)
             yield record
+            probing.before(record.step + 1)
+
+
+@contextmanager
+def clipping_noted(settings: TrainingSettings, run: RunFolder, name: str) -> Iterator[None]:
+    """Note in the manifest how often and how much was clipped in a training that is done, or that its caller left.
+
+    Args:
+        settings: What the model is trained with.
+        run: Its run.
+        name: The model's name in the diary.
+    """
+    try:
+        yield
+    except GeneratorExit:
+        _note_clipping(settings, run, name)
+        raise
+    _note_clipping(settings, run, name)
+
+
+def _note_clipping(settings: TrainingSettings, run: RunFolder, name: str) -> None:
+    limits = {"global": settings.max_grad_norm} if settings.max_grad_norm else {}
+    limits |= settings.max_group_norms
+    if not run.is_main or not (limits or settings.max_grad_value):
+        return
+    steps = [
+        record
+        for record in run.records("metrics.jsonl")
+        if record["model"] == name and record["split"] == "train" and record["step"] > settings.clip_after
+    ]
+    lost = [record["lost_norm"] for record in steps if record["clip_factor"] < 1 - 1e-6]
+    cut = {
+        "limits": limits,
+        "steps": len(steps),
+        "clipped_share": len(lost) / len(steps) if steps else None,
+        "mean_lost_norm": sum(lost) / len(lost) if lost else 0.0,
+    }
+    run.note(clipping={**run.manifest.get("clipping", {}), name: cut})

@@ -10,7 +10,7 @@ from ftkit.tuning.adapters import (
 )
 from ftkit.tuning.clipping import Clipping, ClipReport, GradientNorms, clip_report
 from ftkit.tuning.comparing import FolderDifference, diff_folders
-from ftkit.tuning.distributions import WeightRecorder, WeightStatistics, weight_statistics
+from ftkit.tuning.distributions import WeightStatistics, weight_statistics
 from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
 from ftkit.tuning.inspecting import Inspection, inspect_model, module_tree
@@ -41,7 +41,6 @@ __all__ = [
     "Selection",
     "Verification",
     "Watch",
-    "WeightRecorder",
     "WeightStatistics",
     "adapter_targets",
     "attach_adapter",

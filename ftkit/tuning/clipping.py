@@ -65,7 +65,7 @@ class Clipping:
         self.settings = settings
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._number = {id(parameter): number for number, parameter in enumerate(self.parameters)}
-        by_group = {name: _selection_of(groups, name) for name in groups.names}
+        by_group = {name: groups.group(name) for name in groups.names}
         watched = {text: select(groups, text) for text in settings.watch_gradients}
         limited = {text: select(groups, text) for text in settings.max_group_norms}
         self._units = {name: self._found(model, chosen) for name, chosen in {**by_group, **watched, **limited}.items()}
@@ -147,15 +147,6 @@ class Clipping:
                 gradient.mul_(factor)
             else:
                 gradient.index_copy_(unit.dim, unit.indices, gradient.index_select(unit.dim, unit.indices) * factor)
-
-
-def _selection_of(groups: ParameterGroups, name: str) -> Selection:
-    """The elements of one group and no more; a selector would take what is shared with it too."""
-    chosen = Selection({})
-    for piece in groups.pieces:
-        if piece.group == name:
-            chosen = chosen | Selection({piece.name: piece.mask})
-    return chosen
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

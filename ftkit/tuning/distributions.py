@@ -11,7 +11,7 @@ from ftkit.errors import ConfigError
 from ftkit.tuning.groups import Piece, Selection
 from ftkit.tuning.slices import chosen_slices
 
-__all__ = ["WeightRecorder", "WeightStatistics", "weight_statistics"]
+__all__ = ["WeightStatistics", "weight_statistics"]
 
 
 @dataclass(frozen=True)
@@ -119,50 +119,3 @@ def _described(
             )
         )
     return rows
-
-
-class WeightRecorder:
-    """Weight statistics every few updates of a training run.
-
-    Args:
-        model: The model that is trained.
-        selectors: What to describe.
-        every: Updates between two records.
-        bins: Bins of the histogram.
-        value_range: Ends of the histogram, fixed so that all records can be laid over each other.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        selectors: str | Sequence[str],
-        *,
-        every: int = 50,
-        bins: int = 100,
-        value_range: tuple[float, float] = (-0.1, 0.1),
-    ) -> None:
-        if every < 1:
-            raise ConfigError(f"every is {every}; give the updates between two records, at least 1")
-        self._model, self._selectors, self._every = model, selectors, every
-        self._bins, self._value_range = bins, value_range
-        self._records: list[tuple[int, WeightStatistics]] = []
-
-    def record(self, step: int) -> None:
-        """Describe the weights now, if it is time.
-
-        Args:
-            step: Updates done; 0 before the first.
-        """
-        if step % self._every == 0:
-            found = weight_statistics(self._model, self._selectors, bins=self._bins, value_range=self._value_range)
-            self._records += [(step, statistics) for statistics in found]
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Numbers by step, group and block."""
-        return [{"step": step, **statistics.as_row()} for step, statistics in self._records]
-
-    @property
-    def histogram_rows(self) -> list[dict[str, Any]]:
-        """Histograms by step, group, block and bin."""
-        return [{"step": step, **row} for step, statistics in self._records for row in statistics.histogram_rows()]

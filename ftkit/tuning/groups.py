@@ -147,6 +147,10 @@ class ParameterGroups:
         present = {piece.group for piece in self.pieces}
         return [group for group in GROUPS if group in present]
 
+    def group(self, name: str) -> Selection:
+        """The elements of one group and no more; a selector would take what is shared with it, and what is below."""
+        return _selection([piece for piece in self.pieces if piece.group == name])
+
     @property
     def dims(self) -> dict[str, int]:
         """The dimension along which each parameter is sliced."""

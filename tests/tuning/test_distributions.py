@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
 
 from ftkit.errors import ConfigError
 from ftkit.models import FAMILIES, load_model
-from ftkit.tuning.distributions import WeightRecorder, WeightStatistics, weight_statistics
+from ftkit.tuning.distributions import WeightStatistics, weight_statistics
 from ftkit.tuning.slices import chosen_slices
 
 
@@ -87,22 +86,6 @@ def test_blocks_of_a_group_share_their_bins():
 def test_biases_alone_are_counted_where_nothing_else_is_selected():
     [first, second] = weight_statistics(load_model("new:gpt2"), r"name:c_fc\.bias")
     assert (first.elements, first.zeros, second.zeros) == (256, 1.0, 1.0)
-
-
-def test_the_recorder_follows_a_model_that_trains():
-    model = load_model("new:gpt2")
-    recorder = WeightRecorder(model, "attention.q,attention.v", every=2, bins=5)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    ids = torch.arange(16)[None]
-    for step in range(5):
-        recorder.record(step)
-        nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:]).backward()
-        optimizer.step()
-    assert [row["step"] for row in recorder.rows] == [0] * 4 + [2] * 4 + [4] * 4
-    assert {row["group"] for row in recorder.rows} == {"attention.q", "attention.v"}
-    assert len({row["std"] for row in recorder.rows}) == 12  # each time and each block another
-    assert len(recorder.histogram_rows) == 12 * 5
-    assert sum(row["count"] for row in recorder.histogram_rows if row["step"] == 0) == 4 * 4096
 
 
 @pytest.mark.parametrize(("bins", "value_range"), [(0, None), (10, (1.0, 1.0)), (10, (1.0, -1.0))])

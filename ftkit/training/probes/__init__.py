@@ -1,0 +1,19 @@
+"""Probes: what is measured every few steps of a training, without changing it."""
+
+from ftkit.training.probes.building import build_probes
+from ftkit.training.probes.inside import Activations, GroupProbabilities, block_modules
+from ftkit.training.probes.probing import Called, Probe, Probing
+from ftkit.training.probes.weights import UpdateRatio, WeightChange, WeightDistributions
+
+__all__ = [
+    "Activations",
+    "Called",
+    "GroupProbabilities",
+    "Probe",
+    "Probing",
+    "UpdateRatio",
+    "WeightChange",
+    "WeightDistributions",
+    "block_modules",
+    "build_probes",
+]

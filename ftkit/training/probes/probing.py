@@ -1,0 +1,101 @@
+"""What a probe is, and who asks it when.
+
+A probe looks at a model between two updates. It cannot change the training: it writes to no weight, and whatever it
+draws, every step seeds the random generators anew.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ftkit.runs import RunFolder
+
+__all__ = ["Called", "Probe", "Probing", "Row"]
+
+Row = dict[str, Any]
+"""Numbers by name, and the names of what they are of."""
+
+
+class Probe(Protocol):
+    """Something that is measured while a model trains."""
+
+    name: str
+    """The record's ``probe``."""
+    every: int
+    """Steps between measurements; there is one at the start and one at the end too."""
+
+    def begin(self, step: int) -> None:
+        """Look at the model that a training begins with, or goes on with.
+
+        Args:
+            step: Updates done.
+        """
+        return
+
+    def before(self, step: int) -> None:
+        """Look at the model before an update after which it will be measured.
+
+        Args:
+            step: That update, counted from 1.
+        """
+        return
+
+    def measure(self, step: int) -> Iterable[Row]:
+        """Measure now.
+
+        Args:
+            step: Updates done; 0 before the first.
+
+        Returns:
+            Rows, each a record of its own.
+        """
+
+
+@dataclass(frozen=True)
+class Called(Probe):
+    """A function as a probe, such as a recipe's judge; it keeps its records itself."""
+
+    name: str
+    every: int
+    function: Callable[[int], None]
+    """Gets the updates done."""
+
+    def measure(self, step: int) -> Iterable[Row]:
+        """Call the function."""
+        self.function(step)
+        return ()
+
+
+class Probing:
+    """Asks the probes of one training when it is time, and logs what they say.
+
+    Args:
+        probes: The probes, made before the engine, so that the start is the start also of a resumed training.
+        run: Where ``metrics.jsonl`` is.
+        model: The model's name there.
+        max_steps: The last step.
+    """
+
+    def __init__(self, probes: Sequence[Probe], run: RunFolder, model: str, max_steps: int) -> None:
+        self._probes, self._run, self._model, self._last = probes, run, model, max_steps
+
+    def _due(self, step: int) -> list[Probe]:
+        return [probe for probe in self._probes if step % probe.every == 0 or step == self._last]
+
+    def begin(self, step: int) -> None:
+        """Start after ``step`` updates; what a resumed training had measured at that step is there already."""
+        for probe in self._probes:
+            probe.begin(step)
+        if step == 0:
+            self.measure(0)
+
+    def before(self, step: int) -> None:
+        """Let those look that will measure after update ``step``."""
+        for probe in self._due(step):
+            probe.before(step)
+
+    def measure(self, step: int) -> None:
+        """Ask those whose time it is after ``step`` updates."""
+        for probe in self._due(step):
+            place = {"model": self._model, "step": step, "split": "probe", "probe": probe.name}
+            self._run.log("metrics.jsonl", *({**place, **row} for row in probe.measure(step)))

@@ -1,0 +1,102 @@
+"""Planted faults: a diverged training says which tensor, which module or which gradient went wrong first."""
+
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FAMILIES, settings, tiny
+
+from ftkit.errors import DivergedError
+from ftkit.training import NEXT_TOKEN, Engine, Objective, TokenWindows
+from ftkit.training.diagnosing import diagnosis, first_bad_module
+
+HERE = Path(__file__).parent
+
+
+def verdict(store, model, objective=NEXT_TOKEN, **values) -> str:
+    """What the engine says when it stops."""
+    run = settings(**values)
+    with pytest.raises(DivergedError) as caught, Engine(model, objective, TokenWindows(store, 32, 3), run) as engine:
+        next(iter(engine))
+    return str(caught.value)
+
+
+def test_a_planted_nan_is_named_with_its_tensor(store):
+    model = tiny("gpt2")
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight[3, 5] = math.nan
+    said = verdict(store, model)
+    assert "1 of 16,384 values of transformer.h.1.mlp.c_fc.weight are not finite" in said.lower().replace(
+        "1 Of", "1 of"
+    )
+    assert "Lower learning_rate" in said
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_planted_huge_activations_are_named_with_their_module_and_size(store, dropout):
+    model = tiny("gpt2", dropout=dropout)
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.bias.fill_(1e37)
+        model.transformer.h[1].mlp.c_proj.weight.fill_(1.0)  # sums 256 of them
+    said = verdict(store, model)
+    assert "that of transformer.h.1.mlp.c_proj (Conv1D), whose input was finite and reached 1e+37" in said
+
+
+def test_activations_that_only_the_backward_pass_cannot_bear_are_named_by_the_gradient(store):
+    model = tiny("gpt2")
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.bias.fill_(1e20)  # GELU is finite there, its slope is computed with a cube
+    said = verdict(store, model)
+    assert "gradient norm nan" in said
+    assert "first gradient that is not finite is that of transformer.h.1.mlp.c_fc.bias (256 of 256 values)" in said
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fault_between_modules_is_that_of_the_module_around_them(family):
+    model = tiny(family).eval()
+    blocks = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
+
+    def overflow(module, args, output):
+        """The block's own sum overflows although every part of it is finite."""
+        first = output[0] if isinstance(output, tuple) else output
+        return (first * math.inf, *output[1:]) if isinstance(output, tuple) else first * math.inf
+
+    blocks[0].register_forward_hook(overflow)
+    name = next(name for name, module in model.named_modules() if module is blocks[0])
+    said = first_bad_module(model, {"input_ids": torch.arange(8)[None], "use_cache": False})
+    assert f"that of {name} ({type(blocks[0]).__name__})" in said
+    assert all(not module._forward_hooks for module in blocks[1].modules())
+
+
+def test_a_gradient_that_overflows_is_named_where_the_backward_pass_begins(store):
+    def steep(logits, batch):
+        return (logits * 0).sum().abs().sqrt()  # finite, its slope is not
+
+    said = verdict(store, tiny("gpt_neo"), Objective("steep", steep, lambda batch: 1))
+    assert "the loss is 0.0" in said
+    assert "first gradient that is not finite is that of transformer.ln_f.bias" in said
+
+
+def test_nothing_is_said_of_a_sound_model(store):
+    model = tiny()
+    batch = {"input_ids": TokenWindows(store, 32, 0).rows(range(2))["input_ids"]}
+    assert diagnosis(model, [batch]) == ""
+
+
+def test_several_processes_say_it_each_for_itself_and_none_waits(tmp_path):
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         str(HERE / "diverge_in_process.py"), str(tmp_path)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = [(tmp_path / f"{number}.txt").read_text() for number in (0, 1)]
+    assert all("transformer.h.1.mlp.c_proj" in text for text in said)
+    assert time.monotonic() - started < 150
