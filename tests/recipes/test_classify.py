@@ -19,7 +19,7 @@ from ftkit.config.resolve import read_flags
 from ftkit.data import LabelledTexts, load_labelled, load_tokenizer, split_labelled
 from ftkit.evidence import feature_baseline, word_baseline
 from ftkit.evidence.baselines import text_features
-from ftkit.models import load_model
+from ftkit.models import load_model, save_model
 from ftkit.runs import RunFolder
 from ftkit.training import BestStep
 
@@ -69,10 +69,6 @@ def test_training_stops_when_it_gets_no_better(tmp_path):
     )
     phase = read(run, "manifest.json")["phases"]["classifier"]
     assert (phase["best_step"], phase["last_step"]) == (2, 6)
-    assert (
-        "as far as can be told" in read(run, "evidence.json")["finding"]
-        or "fewer" in read(run, "evidence.json")["finding"]
-    )
 
 
 def test_a_resumed_run_decides_as_the_uninterrupted_one(tmp_path):
@@ -95,7 +91,7 @@ def test_a_resumed_run_decides_as_the_uninterrupted_one(tmp_path):
 
 def test_transformers_own_pipeline_gives_the_saved_classes(run):
     said = pipeline("text-classification", str(run / "models" / "classifier"), device="cpu")
-    assert {said(text)["label"] for text in ("Wind east, 4 knots.", "Gentle reader!")} <= {"keeper", "almanac"}
+    assert {found["label"] for found in said(["Wind east, 4 knots.", "Gentle reader!"])} <= {"keeper", "almanac"}
 
 
 def ftkit(*arguments: object, given: str | None = None) -> Result:
@@ -128,13 +124,12 @@ def test_a_long_text_is_cut_as_in_training(run):
     assert cut["probabilities"] == short["probabilities"]
 
 
-def test_predict_refuses_what_is_no_classifier_or_no_text(run, tmp_path, capfd):
-    from ftkit.models import save_model
-
+def test_predict_refuses_what_is_no_classifier_or_no_text(run, tmp_path):
     tokenizer = load_tokenizer("byte", with_mask=True)
     save_model(load_model("new:bert", task="masked-lm", vocab_size=len(tokenizer)), tokenizer, tmp_path / "encoder")
-    assert ftkit("predict", tmp_path / "encoder", "a text").exit_code == 4
-    assert "holds no classifier" in capfd.readouterr().err
+    refused = ftkit("predict", tmp_path / "encoder", "a text")
+    assert refused.exit_code == 4
+    assert "holds no classifier" in refused.stderr
     assert ftkit("predict", run / "models" / "classifier", given="\n \n").exit_code == 2
 
 
@@ -157,9 +152,8 @@ def test_simple_methods_learn_what_words_say_and_nothing_from_shuffled_labels():
     assert feature_baseline(model, tokenizer, split.train, split.test, 64).right.mean() > 0.8
     draw = np.random.default_rng(0)
     noise = [f"{draw.integers(100)} {draw.integers(100)} {n}" for n in range(400)]
-    shuffled = split_labelled(
-        LabelledTexts("n", "n", tuple(noise), tuple(int(n) for n in draw.integers(0, 2, 400)), ("a", "b"))
-    )
+    labels = tuple(int(label) for label in draw.integers(0, 2, 400))
+    shuffled = split_labelled(LabelledTexts("n", "n", tuple(noise), labels, ("a", "b")))
     assert abs(word_baseline(shuffled.train, shuffled.test).right.mean() - 0.5) < 0.2
 
 
