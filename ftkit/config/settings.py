@@ -65,6 +65,8 @@ class Settings(BaseModel):
     """Continue the run in output_dir from its newest valid checkpoint instead of refusing a folder that is in use."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Seed of everything that is drawn: weights, windows, dropout, samples."""
+    require_processes: int = Field(default=0, ge=0)
+    """Refuse to start with another number of processes than this; 0 takes what the launcher has started."""
 
     def differs(self, name: str) -> bool:
         """Whether a setting is not at its default; a resolved file gives every setting, so being given says nothing."""
