@@ -143,8 +143,9 @@ def checkpoint_record(folder: Path) -> dict[str, Any] | str:
         return "it has no manifest.json, so it was never sealed"
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"its manifest cannot be read: {error}"
-    incomplete = not {"model.safetensors", "state.json"} <= record.keys()
-    return "its manifest is incomplete" if incomplete else record
+    # In one file, or in one of each process that had something to write.
+    with_model = any(name == "model.safetensors" or name.startswith("model-00000-of-") for name in record)
+    return record if with_model and "state.json" in record else "its manifest is incomplete"
 
 
 def _checkpoint(folder: Path, prefix: str = "") -> Iterator[Item]:

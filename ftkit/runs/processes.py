@@ -19,6 +19,7 @@ from ftkit.errors import DeviceError, FtkitError, PeerError
 __all__ = [
     "check_processes",
     "failing_together",
+    "gathered",
     "is_main_process",
     "join_processes",
     "losing_a_peer",
@@ -85,8 +86,8 @@ def check_processes(required: int = 0) -> None:
 @cache
 def _warn_that_one_is_alone() -> None:
     _logger.warning(
-        "a launcher was asked for several processes (it has set MASTER_PORT) and has started one: WORLD_SIZE is missing. "
-        "'accelerate launch --cpu --num_processes N' does so; use recipes/accelerate/cpu.yaml or torchrun"
+        "a launcher was asked for several processes (it has set MASTER_PORT) and has started one: there is no "
+        "WORLD_SIZE. 'accelerate launch --cpu --num_processes N' does so; use recipes/accelerate/cpu.yaml or torchrun"
     )
 
 
@@ -124,6 +125,21 @@ def of_process_0(value: T) -> T:
     return values[0]
 
 
+def gathered(values: list[T]) -> list[T]:
+    """The values of all processes in one list, on every process.
+
+    Args:
+        values: Those of this process; plain Python objects only.
+    """
+    if num_processes() == 1:
+        return values
+    from accelerate.utils import gather_object
+
+    with _ending_on_sigterm(), losing_a_peer():
+        found: list[T] = gather_object(values)
+    return found
+
+
 @contextmanager
 def failing_together() -> Iterator[None]:
     """Let an error of any process end what runs inside on all; the process that it happened to carries the message.
@@ -135,12 +151,9 @@ def failing_together() -> Iterator[None]:
         yield
     except Exception as error:
         problem = error
-    codes = [0 if problem is None else problem.exit_code if isinstance(problem, FtkitError) else 1]
-    if num_processes() > 1 and not isinstance(problem, PeerError):
-        from accelerate.utils import gather_object
-
-        with _ending_on_sigterm(), losing_a_peer():
-            codes = gather_object(codes)
+    if isinstance(problem, PeerError):  # whoever failed has left, and does not come here
+        raise problem
+    codes = gathered([0 if problem is None else problem.exit_code if isinstance(problem, FtkitError) else 1])
     if problem is not None:
         raise problem
     if any(codes):

@@ -164,7 +164,10 @@ def follow(
         )
         return f"held-out {loss.bits_per_byte:.3f} bits/byte"
 
-    note = evaluate(0) if is_main and engine.step == 0 else ""
+    note = ""
+    if engine.step == 0:
+        with engine.whole_model():
+            note = evaluate(0) if is_main else ""
     with progress(name, settings.max_steps, engine.step) as bar:
         for record in engine:
             if is_main:
@@ -172,7 +175,8 @@ def follow(
                     _compare_with_baseline(name, record, plan, engine)
                 train_record = {"model": name, "step": record.step, "split": "train", **asdict(record)}
                 run.log("metrics.jsonl", train_record)
-                if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
-                    note = evaluate(record.step)
+            if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
+                with engine.whole_model():
+                    note = evaluate(record.step) if is_main else ""
             bar.advance(f"loss {record.loss:.3f}, {note}")
             yield record

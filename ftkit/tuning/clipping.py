@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from ftkit.config import TrainingSettings
 from ftkit.tuning.groups import ParameterGroups, Selection, select
+from ftkit.tuning.shards import local_indices, local_part, norms_over_shards
 from ftkit.tuning.slices import chosen_slices
 
 __all__ = ["ClipReport", "Clipping", "GradientNorms", "clip_report"]
@@ -38,7 +38,7 @@ class _Unit:
     """Place of its parameter."""
     dim: int
     indices: Tensor | None
-    """``None``: all of it."""
+    """Of what lies on this process; ``None``: all of it."""
 
     def norm(self, gradient: Tensor) -> Tensor:
         part = gradient if self.indices is None else gradient.index_select(self.dim, self.indices)
@@ -52,7 +52,7 @@ class Clipping:
     By value comes first, then by group, then by the global norm; each sees what the one before has left.
 
     Args:
-        model: The model, before anything wraps it.
+        model: The model, on its device and, if it is to be, divided between processes.
         groups: Its groups.
         settings: ``max_grad_value``, ``max_group_norms``, ``max_grad_norm``, ``clip_after`` and ``watch_gradients``.
 
@@ -76,7 +76,9 @@ class Clipping:
             _Unit(
                 self._number[id(parameter)],
                 piece.dim,
-                None if len(indices) == (parameter.shape[piece.dim] if parameter.ndim else 1) else indices,
+                None
+                if len(indices) == (parameter.shape[piece.dim] if parameter.ndim else 1)
+                else local_indices(parameter, piece.dim, indices),
             )
             for piece, parameter, indices in chosen_slices(model, chosen)
             if id(parameter) in self._number
@@ -84,18 +86,18 @@ class Clipping:
 
     def norms(self) -> GradientNorms:
         """Norms of the gradients as they are; a parameter without gradient counts as 0."""
-        present = [number for number, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        whole = dict(zip(present, _norms([_gradient(self.parameters[number]) for number in present]), strict=True))
-        if not whole:
+        present = {n: local_part(p.grad) for n, p in enumerate(self.parameters) if p.grad is not None}
+        if not present:
             return GradientNorms(torch.zeros(()), 0.0, dict.fromkeys(self._units, 0.0))
-        total = torch.linalg.vector_norm(torch.stack(list(whole.values())))
+        units = [unit for found in self._units.values() for unit in found if unit.number in present]
+        sliced = [unit for unit in units if unit.indices is not None]
+        norms = [*torch._foreach_norm(list(present.values())), *(unit.norm(present[unit.number]) for unit in sliced)]
+        whole = list(norms_over_shards(torch.stack(norms), self.parameters))
+        norm_of = dict(zip([*present, *map(id, sliced)], whole, strict=True))
+        total = torch.linalg.vector_norm(torch.stack(whole[: len(present)]))
         parts = [
-            [
-                whole[unit.number] if unit.indices is None else unit.norm(_gradient(self.parameters[unit.number]))
-                for unit in units
-                if unit.number in whole
-            ]
-            for units in self._units.values()
+            [norm_of[unit.number if unit.indices is None else id(unit)] for unit in found if unit.number in present]
+            for found in self._units.values()
         ]
         by_group = [torch.linalg.vector_norm(torch.stack(found)) if found else total.new_zeros(()) for found in parts]
         value, *values = torch.stack([total, *by_group]).tolist()  # one transfer from an accelerator, not many
@@ -119,9 +121,7 @@ class Clipping:
         for text, limit in settings.max_group_norms.items():
             self._limit(self._units.get(text, ()), limit)
         if settings.max_grad_value or settings.max_group_norms:
-            total = torch.linalg.vector_norm(
-                torch.stack(_norms([p.grad for p in self.parameters if p.grad is not None]))
-            )
+            total = self._norm([local_part(p.grad) for p in self.parameters if p.grad is not None])
         if settings.max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, total)
         left = norms.value if total is norms.total else float(total)
@@ -130,16 +130,23 @@ class Clipping:
     def _limit(self, units: Sequence[_Unit], limit: float) -> None:
         """Scale the gradients of units so that their common norm is at most ``limit``."""
         found = [(unit, self.parameters[unit.number].grad) for unit in units]
-        present = [(unit, gradient) for unit, gradient in found if gradient is not None]
+        present = [(unit, local_part(gradient)) for unit, gradient in found if gradient is not None]
         if not present:
             return
-        norm = torch.linalg.vector_norm(torch.stack([_whole(unit.norm(gradient)) for unit, gradient in present]))
+        norm = self._norm([unit.norm(gradient) for unit, gradient in present])
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own clipping
         for unit, gradient in present:
             if unit.indices is None:
                 gradient.mul_(factor)
             else:
                 gradient.index_copy_(unit.dim, unit.indices, gradient.index_select(unit.dim, unit.indices) * factor)
+
+    def _norm(self, parts: list[Tensor]) -> Tensor:
+        """Norm of gradients together, of which parts lie here."""
+        norm: Tensor = torch.linalg.vector_norm(
+            norms_over_shards(torch.stack(torch._foreach_norm(parts)), self.parameters)
+        )
+        return norm
 
 
 def _selection_of(groups: ParameterGroups, name: str) -> Selection:
@@ -149,20 +156,6 @@ def _selection_of(groups: ParameterGroups, name: str) -> Selection:
         if piece.group == name:
             chosen = chosen | Selection({piece.name: piece.mask})
     return chosen
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
-
-
-def _whole(norm: Tensor) -> Tensor:
-    """A norm over all shards."""
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
-def _norms(gradients: Sequence[Tensor | None]) -> list[Tensor]:
-    return [_whole(norm) for norm in torch._foreach_norm([g for g in gradients if g is not None])]
 
 
 @dataclass(frozen=True)
