@@ -173,6 +173,8 @@ def main(settings: ImitateSettings) -> None:
             source = TokenWindows(train, settings.window_tokens, settings.seed)
 
             def judge(step: int, name: str = name, model: Any = model) -> None:
+                if not run.is_main:
+                    return
                 passages = writer.write(model, settings.judged_passages, settings.seed)
                 run.log(
                     "metrics.jsonl", {"model": name, "step": step, "split": "judge", **panel.glance(name, passages)}
@@ -184,11 +186,13 @@ def main(settings: ImitateSettings) -> None:
                 model, NEXT_TOKEN, source, settings, CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
             ) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                if run.is_main and engine.step == 0:
-                    judge(0)
+                if engine.step == 0:
+                    with engine.whole_model():
+                        judge(0)
                 for record in follow(engine, run, name, source, heldout):
-                    if run.is_main and (record.step % settings.judge_steps == 0 or record.step == settings.max_steps):
-                        judge(record.step)
+                    if record.step % settings.judge_steps == 0 or record.step == settings.max_steps:
+                        with engine.whole_model():
+                            judge(record.step)
             if run.is_main:
                 save_model(model, tokenizer, run.model(name))
                 run.seal(

@@ -121,7 +121,9 @@ def main(settings: PretrainSettings) -> None:
             objective = build_objective(settings.objective, Ingredients(tokenizer, rows, kind, untrained))
 
         def sample(step: int) -> None:
-            run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
+            with engine.whole_model():
+                if run.is_main:
+                    run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
 
         # Training.
         if run.sealed("model") is None:
@@ -129,10 +131,10 @@ def main(settings: PretrainSettings) -> None:
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
             with Engine(model, objective, source, settings, checkpoints) as engine:
                 run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                if run.is_main and engine.step == 0:
+                if engine.step == 0:
                     sample(0)
                 for record in follow(engine, run, "model", source, heldout):
-                    if run.is_main and (record.step % settings.sample_steps == 0 or record.step == settings.max_steps):
+                    if record.step % settings.sample_steps == 0 or record.step == settings.max_steps:
                         sample(record.step)
             if run.is_main:
                 save_model(model, tokenizer, run.model("model"))

@@ -7,6 +7,7 @@ Only process 0 writes.
 
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -14,7 +15,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import metadata
@@ -28,7 +29,15 @@ from ftkit import __version__
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError
-from ftkit.runs.checking import LOGS, SAFE_SETTINGS, file_record, folder_record, record_problem, setting_difference
+from ftkit.runs.checking import (
+    BATCH_SHARES,
+    LOGS,
+    SAFE_SETTINGS,
+    file_record,
+    folder_record,
+    record_problem,
+    setting_difference,
+)
 from ftkit.runs.files import disk_full, disk_is_full, json_value, remove_leftovers, write_atomically, write_json
 from ftkit.runs.processes import (
     check_processes,
@@ -40,6 +49,7 @@ from ftkit.runs.processes import (
     of_process_0,
     wait_for_everyone,
 )
+from ftkit.runs.tracking import check_trackers, tracking
 
 __all__ = ["RunFolder", "open_run"]
 
@@ -75,6 +85,7 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: str, manifest: dict[str, Any], is_main: bool) -> None:
         self.path, self.recipe, self.manifest, self.is_main = path, recipe, manifest, is_main
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     @property
     def finished(self) -> bool:
@@ -157,6 +168,9 @@ class RunFolder:
                 if disk_is_full(error):
                     raise disk_full(self.path / file, error, len(lines.encode())) from None
                 raise
+            for listener in self.listeners if file == "metrics.jsonl" else ():
+                for record in records:
+                    listener(record)
 
     def records(self, file: str) -> list[dict[str, Any]]:
         """Read a file of JSON lines; a last line that a kill has cut is left out."""
@@ -217,25 +231,38 @@ def _default_folder(recipe: str) -> Path:
     return of_process_0(path)
 
 
-def _differences(settings: Settings, stored: dict[str, Any]) -> list[str]:
-    """Settings that are others than the run was started with; one that is newer than the run had its default then."""
+def _differences(settings: Settings, stored: dict[str, Any], num_before: int) -> list[str]:
+    """Settings that are others than the run was started with; one that is newer than the run had its default then.
+
+    More or fewer processes may share the rows of an update as long as it is as many.
+    """
     now = settings.model_dump(mode="json")
     defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
     before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
-    keys = [key for key in before if key not in SAFE_SETTINGS and before[key] != now.get(key)]
+    safe = SAFE_SETTINGS | (BATCH_SHARES if _rows(before, num_before) == _rows(now, num_processes()) else set())
+    keys = [key for key in before if key not in safe and before[key] != now.get(key)]
     return [setting_difference(key, before[key], now.get(key)) for key in keys]
 
 
+def _rows(values: dict[str, Any], processes: int) -> int:
+    """Rows of an update of all processes together."""
+    return processes * math.prod(values.get(name, 1) for name in BATCH_SHARES)
+
+
 def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[str, Any]) -> None:
-    """Refuse to go on with another recipe, with other settings or on another number of processes."""
+    """Refuse to go on with another recipe, with other settings or with another batch."""
     stored = manifest.get("settings")
     if stored is None:  # a run of ftkit 0.1 before it wrote them down
         stored = read_yaml(path / "config.yaml").values
         stored.pop("recipe", None)
-    differences = _differences(settings, stored)
-    for key, now in (("recipe", recipe), ("processes", num_processes())):
-        if (before := manifest.get(key, now)) != now:
-            differences.append(setting_difference(key, before, now))
+    num_before = manifest.get("processes", num_processes())
+    differences = _differences(settings, stored, num_before)
+    if (before := manifest.get("recipe", recipe)) != recipe:
+        differences.append(setting_difference("recipe", before, recipe))
+    if num_before != num_processes() and _rows(stored, num_before) != _rows(
+        settings.model_dump(mode="json"), num_processes()
+    ):
+        differences.append(setting_difference("processes", num_before, num_processes()))
     if differences:
         raise ConfigError(
             f"{path}: a resumed run keeps its settings; put these back, or start a new run in another output_dir:\n  "
@@ -343,6 +370,7 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         with failing_together():
             if is_main_process():
                 check_processes(settings.require_processes)
+                check_trackers(settings.trackers)
                 run = _enter(path, settings, recipe, Path(program), lock)
         with failing_together():
             if not is_main_process():
@@ -392,8 +420,11 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
     )
     also = f", process 0 of {num_processes()}" if num_processes() > 1 else ""
     _logger.info("run folder: %s%s", run.path, also)
+    shown = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
     try:
-        yield
+        with tracking(settings.trackers, run.path, shown, getattr(settings, "use_cpu", False)) as listener:
+            run.listeners.append(listener)
+            yield
     except BaseException as error:
         known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
         _record_failure(run, known)

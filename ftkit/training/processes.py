@@ -49,26 +49,24 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
 
 
 def _sharding(settings: TrainingSettings) -> FullyShardedDataParallelPlugin:
-    """FSDP2 by block, with what else the launcher's configuration says.
-
-    Losses are summed in float32 and gradients averaged in it, whatever the precision of the blocks.
-    """
+    """FSDP2 by block, with what else the launcher's configuration says."""
     if "LOCAL_RANK" not in os.environ:
         raise DeviceError(
             "ACCELERATE_USE_FSDP is set and no launcher has started this process; start with 'accelerate launch "
             "--config_file recipes/accelerate/fsdp.yaml RECIPE.py'"
         )
-    if settings.fp16:
-        raise DeviceError("fp16 does not go with FSDP here; train with bf16")
     if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise DeviceError("FSDP: version 1 is asked for, which is deprecated; set fsdp_version: 2")
+    if settings.fp16:
+        raise DeviceError("fp16 does not go with FSDP; train with bf16")
+    if settings.optimizer == "adafactor":
         raise DeviceError(
-            "FSDP: this is version 1, which is deprecated; set fsdp_version: 2, as recipes/accelerate/fsdp.yaml"
+            "optimizer: adafactor does not go with FSDP (torch 2.13 cannot divide its row and column means); e.g. adamw"
         )
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, torch.float32) if settings.bf16 else None
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy=os.environ.get("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP"),
-        mixed_precision_policy=policy,
+        mixed_precision_policy=MixedPrecisionPolicy(),  # autocast does it, as without FSDP; losses stay in float32
         cpu_ram_efficient_loading=False,  # every process has loaded the model: other parts of a run need it whole
     )
 
