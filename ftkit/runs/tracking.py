@@ -21,6 +21,9 @@ __all__ = ["check_trackers", "tracking"]
 Listener = Callable[[dict[str, Any]], None]
 
 _logger = logging.getLogger("ftkit.runs")
+_PACKAGES = {
+    "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",), "mlflow": ("mlflow",)
+}  # fmt: skip
 _ONE_CLOCK = ("wandb", "trackio")  # their steps must never go back, and a run may train one model after another
 
 
@@ -28,14 +31,15 @@ def check_trackers(names: Sequence[str]) -> None:
     """Refuse trackers that are not installed.
 
     Args:
-        names: The setting ``report_to``, as a list.
+        names: The setting ``report_to``, as a list; other names must be registered with accelerate.
 
     Raises:
         DeviceError: With the package to install.
     """
     for name in names:
-        if not (find_spec(name) or (name == "tensorboard" and find_spec("tensorboardX"))):
-            raise DeviceError(f"report_to: {name} is not installed: pip install {name}, or leave it out")
+        packages = _PACKAGES.get(name, ())
+        if packages and not any(find_spec(package) for package in packages):
+            raise DeviceError(f"report_to: {name} is not installed: pip install {packages[0]}, or leave it out")
 
 
 @contextmanager

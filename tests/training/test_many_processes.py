@@ -72,6 +72,17 @@ def assert_same(found: dict[str, Any], reference: dict[str, Any]) -> None:
     assert found["ranks_differ"] == 0.0
 
 
+def test_every_block_is_divided_by_itself(two):
+    assert two["divided"]["own"]["parts"] == ["", "model.model.layers.0", "model.model.layers.1"]
+    assert two["divided"]["own"]["largest"] < 0.51
+
+
+def test_the_model_is_whole_on_process_0_to_evaluate_and_to_sample(two, folder):
+    for (loss, text), (expected, expected_text) in zip(two["divided"]["own"]["looks"], job.looked(folder), strict=True):
+        assert loss == pytest.approx(expected, rel=LOSS)
+        assert text == expected_text
+
+
 @pytest.mark.parametrize("family", [*FAMILIES, "bert"])
 def test_one_two_and_four_processes_are_one_training(one, two, four, family):
     for many in (two, four):
@@ -157,17 +168,6 @@ def test_divided_tensors_train_as_whole_ones_where_a_part_is_tied(one, two):
 def test_divided_tensors_go_on_from_a_whole_checkpoint(one, two):
     assert two["resumed:whole"]["steps"] == [3, 4]
     assert_same(two["resumed:whole"], one["families"]["gpt2"])
-
-
-def test_every_block_is_divided_by_itself(two):
-    assert two["divided"]["own"]["parts"] == ["", "model.model.layers.0", "model.model.layers.1"]
-    assert two["divided"]["own"]["largest"] < 0.51
-
-
-def test_the_model_is_whole_on_process_0_to_evaluate_and_to_sample(two, folder):
-    for (loss, text), (expected, expected_text) in zip(two["divided"]["own"]["looks"], job.looked(folder), strict=True):
-        assert loss == pytest.approx(expected, rel=LOSS)
-        assert text == expected_text
 
 
 def test_the_model_is_an_ordinary_one_after_training_divided(one, two, folder):
