@@ -60,8 +60,10 @@ def main(settings: ClassifySettings) -> None:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 best = BestStep(run, name, settings)
                 for record in follow_classifier(engine, run, name, classes.source, classes.samples, classes.tokenizer):
-                    if best.improved(record.step) and run.is_main:
-                        save_model(model, classes.tokenizer, run.model(name))
+                    if best.improved(record.step):
+                        with engine.whole_model():
+                            if run.is_main:
+                                save_model(model, classes.tokenizer, run.model(name))
                     if best.stop:
                         break
             run.seal(name, best_step=best.step, last_step=engine.step, best_loss=best.loss)

@@ -234,19 +234,24 @@ def _default_folder(recipe: str) -> Path:
 def _differences(settings: Settings, stored: dict[str, Any], num_before: int) -> list[str]:
     """Settings that are others than the run was started with; one that is newer than the run had its default then.
 
-    More or fewer processes may share the rows of an update as long as it is as many.
+    More or fewer processes may share the rows of an update, if these are as many as before.
     """
     now = settings.model_dump(mode="json")
     defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
     before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
-    safe = SAFE_SETTINGS | (BATCH_SHARES if _rows(before, num_before) == _rows(now, num_processes()) else set())
+    safe = SAFE_SETTINGS
+    if num_before != num_processes():
+        if _rows(before, num_before) == _rows(now, num_processes()):
+            safe |= BATCH_SHARES
+        else:
+            before, now = before | {"processes": num_before}, now | {"processes": num_processes()}
     keys = [key for key in before if key not in safe and before[key] != now.get(key)]
     return [setting_difference(key, before[key], now.get(key)) for key in keys]
 
 
 def _rows(values: dict[str, Any], processes: int) -> int:
     """Rows of an update of all processes together."""
-    return processes * math.prod(values.get(name, 1) for name in BATCH_SHARES)
+    return processes * math.prod(int(values.get(name, 1)) for name in BATCH_SHARES)
 
 
 def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[str, Any]) -> None:
@@ -255,14 +260,9 @@ def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[
     if stored is None:  # a run of ftkit 0.1 before it wrote them down
         stored = read_yaml(path / "config.yaml").values
         stored.pop("recipe", None)
-    num_before = manifest.get("processes", num_processes())
-    differences = _differences(settings, stored, num_before)
+    differences = _differences(settings, stored, manifest.get("processes", num_processes()))
     if (before := manifest.get("recipe", recipe)) != recipe:
         differences.append(setting_difference("recipe", before, recipe))
-    if num_before != num_processes() and _rows(stored, num_before) != _rows(
-        settings.model_dump(mode="json"), num_processes()
-    ):
-        differences.append(setting_difference("processes", num_before, num_processes()))
     if differences:
         raise ConfigError(
             f"{path}: a resumed run keeps its settings; put these back, or start a new run in another output_dir:\n  "

@@ -110,8 +110,10 @@ class Engine:
         self._interrupted_by = 0
         self._previous_handlers: dict[int, Any] = {}
         self._resume()
-        if checkpoints and settings.save_steps and self.step < settings.max_steps and self.accelerator.is_main_process:
-            checkpoints.check_room(self._checkpoint_bytes())
+        if checkpoints and settings.save_steps and self.step < settings.max_steps:
+            with failing_together():
+                if self.accelerator.is_main_process:
+                    checkpoints.check_room(self._checkpoint_bytes())
 
     # -- the state that a checkpoint holds --------------------------------------------------------------------------
 
