@@ -17,6 +17,7 @@ __all__ = [
     "InterruptedRun",
     "ModelError",
     "NetworkError",
+    "PeerError",
     "nearest_name",
 ]
 
@@ -80,6 +81,18 @@ class InterruptedRun(FtkitError):
     def __init__(self, message: str, signal_number: int = 2) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class PeerError(FtkitError):
+    """Another process of the job has failed; it has said why, so this one ends without a word.
+
+    Args:
+        exit_code: The other's exit code.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of the job failed; its message says why")
+        self.exit_code = exit_code
 
 
 def nearest_name(name: str, choices: Iterable[str]) -> str:

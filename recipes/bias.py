@@ -135,11 +135,14 @@ def main(settings: BiasSettings) -> None:
             probes = build_probes(arm, model, subject.train, subject.heldout)
             with Engine(model, minimised, source, arm, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                if run.is_main and engine.step == 0:
-                    watch.look(model, name, 0)
+                if engine.step == 0:
+                    with engine.whole_model():
+                        watch.stop(model, name, 0)
                 for record in follow(engine, run, name, source, subject.heldout, probes):
-                    due = record.step % settings.sample_steps == 0 or record.step == settings.max_steps
-                    if due and (said := watch.stop(model, name, record.step)):
+                    if record.step % settings.sample_steps == 0 or record.step == settings.max_steps:
+                        with engine.whole_model():
+                            said = watch.stop(model, name, record.step)
+                    if said:
                         break
                 steps = engine.step
             if run.is_main:

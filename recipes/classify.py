@@ -63,8 +63,10 @@ def main(settings: ClassifySettings) -> None:
                 for record in follow_classifier(
                     engine, run, name, classes.source, classes.samples, classes.tokenizer, probes
                 ):
-                    if best.improved(record.step) and run.is_main:
-                        save_model(model, classes.tokenizer, run.model(name))
+                    if best.improved(record.step):
+                        with engine.whole_model():
+                            if run.is_main:
+                                save_model(model, classes.tokenizer, run.model(name))
                     if best.stop:
                         break
             run.seal(name, best_step=best.step, last_step=engine.step, best_loss=best.loss)

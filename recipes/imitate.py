@@ -173,6 +173,8 @@ def main(settings: ImitateSettings) -> None:
             source = TokenWindows(train, settings.window_tokens, settings.seed)
 
             def judge(step: int, name: str = name, model: Any = model) -> None:
+                if not run.is_main:
+                    return
                 passages = writer.write(model, settings.judged_passages, settings.seed)
                 run.log(
                     "metrics.jsonl", {"model": name, "step": step, "split": "judge", **panel.glance(name, passages)}

@@ -130,7 +130,9 @@ def main(settings: PretrainSettings) -> None:
             objective = build_objective(settings.objective, Ingredients(tokenizer, rows, kind, untrained))
 
         def sample(step: int) -> None:
-            run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
+            with engine.whole_model():
+                if run.is_main:
+                    run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
 
         # Training.
         if run.sealed("model") is None:

@@ -94,12 +94,13 @@ def main(settings: TargetedFreezingSettings) -> None:
                     checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
                     engines[name] = stack.enter_context(Engine(models[name], NEXT_TOKEN, source, arm, checkpoints))
                     run.rewind(name, engines[name].step or -1)  # what a killed run logged after its checkpoint
-                watches = {name: Watch(model, watched) for name, model in models.items()}
                 streams = {
                     name: follow(engine, run, name, source, subject.heldout, probes[name])
                     for name, engine in engines.items()
                 }
-                for name, record in lockstep(engines, streams):
+                turns = lockstep(engines, streams)
+                watches = {name: Watch(model, watched) for name, model in models.items()}
+                for name, record in turns:
                     moved = {"model": name, "step": record.step, "split": "watch", "change": watches[name].change()}
                     run.log("metrics.jsonl", moved)
             for name, model in models.items():

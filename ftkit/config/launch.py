@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ftkit.config.resolve import read_flags, resolve
 from ftkit.config.settings import Settings
-from ftkit.errors import CheckpointError, ConfigError, FtkitError, InterruptedRun
+from ftkit.errors import CheckpointError, ConfigError, FtkitError, InterruptedRun, PeerError
 
 _DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EEXIST, errno.ENOTDIR,
@@ -84,6 +84,8 @@ def report_errors(action: Callable[[], None]) -> int:
     previous = signal.signal(signal.SIGTERM, on_terminate)
     try:
         action()
+    except PeerError as error:
+        return error.exit_code
     except FtkitError as error:
         _say(error)
         return error.exit_code

@@ -11,10 +11,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ftkit.config.probes import probe_problems
+from ftkit.errors import nearest_name
 
 __all__ = ["AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
 
 _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9_]{8,}")
+
+_TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
 Problem = tuple[str, str]
 """A setting's name and what is wrong with it."""
@@ -67,14 +70,25 @@ class Settings(BaseModel):
     """Continue the run in output_dir from its newest valid checkpoint instead of refusing a folder that is in use."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Seed of everything that is drawn: weights, windows, dropout, samples."""
+    require_processes: int = Field(default=0, ge=0)
+    """Refuse to start with another number of processes than this; 0 takes what the launcher has started."""
+    report_to: str | list[str] = "none"
+    """Trackers that see what metrics.jsonl gets: tensorboard, wandb, trackio, mlflow; each must be installed."""
 
     def differs(self, name: str) -> bool:
         """Whether a setting is not at its default; a resolved file gives every setting, so being given says nothing."""
         return bool(getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True))
 
+    @property
+    def trackers(self) -> list[str]:
+        """The names in ``report_to``."""
+        given = self.report_to.split(",") if isinstance(self.report_to, str) else self.report_to
+        return [name.strip() for name in given if name.strip() != "none"]
+
     def problems(self) -> list[Problem]:
         """Settings that contradict each other or have no effect, each with a message; subclasses add to the list."""
-        return []
+        unknown = [name for name in self.trackers if name not in _TRACKERS]
+        return [("report_to", f"there is no tracker {name!r}{nearest_name(name, _TRACKERS)}") for name in unknown]
 
     @classmethod
     def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from ftkit.runs.files import file_sha256
 
 __all__ = ["Check", "Item", "check_folder", "folder_record", "record_problem"]
 
-SAFE_SETTINGS = frozenset({"output_dir", "resume", "save_steps", "save_total_limit"})
-"""Settings that a resumed run may have otherwise: where it lies, and which checkpoints are kept."""
+SAFE_SETTINGS = frozenset({"output_dir", "resume", "require_processes", "report_to", "save_steps", "save_total_limit"})
+"""Settings that a resumed run may have otherwise: where it lies, who looks on, and which checkpoints are kept."""
+BATCH_SHARES = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
+"""Settings by which several processes share a batch; a run that is resumed on more or fewer of them has others."""
 LOGS = ("metrics.jsonl", "samples.jsonl")
 """What grows while a run is at work; recorded when it is done."""
 
@@ -143,8 +145,9 @@ def checkpoint_record(folder: Path) -> dict[str, Any] | str:
         return "it has no manifest.json, so it was never sealed"
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return f"its manifest cannot be read: {error}"
-    incomplete = not {"model.safetensors", "state.json"} <= record.keys()
-    return "its manifest is incomplete" if incomplete else record
+    # In one file, or in one of each process that had something to write.
+    with_model = any(name == "model.safetensors" or name.startswith("model-00000-of-") for name in record)
+    return record if with_model and "state.json" in record else "its manifest is incomplete"
 
 
 def _checkpoint(folder: Path, prefix: str = "") -> Iterator[Item]:
@@ -176,7 +179,7 @@ def _settings_problem(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     except ConfigError as error:
         return str(error)
     started = manifest.get("settings", values)
-    keys = [key for key in {**started, **values} if key not in SAFE_SETTINGS | {"recipe"}]
+    keys = [key for key in {**started, **values} if key not in SAFE_SETTINGS | BATCH_SHARES | {"recipe"}]
     wrong = [key for key in keys if started.get(key) != values.get(key)]
     if not wrong:
         return None

@@ -7,6 +7,7 @@ Only process 0 writes.
 
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -14,8 +15,8 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -28,9 +29,28 @@ from ftkit import __version__
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError
-from ftkit.runs.checking import LOGS, SAFE_SETTINGS, file_record, folder_record, record_problem, setting_difference
+from ftkit.runs.checking import (
+    BATCH_SHARES,
+    LOGS,
+    SAFE_SETTINGS,
+    file_record,
+    folder_record,
+    record_problem,
+    setting_difference,
+)
 from ftkit.runs.files import disk_full, disk_is_full, json_value, remove_leftovers, write_atomically, write_json
 from ftkit.runs.planning import planner
+from ftkit.runs.processes import (
+    check_processes,
+    failing_together,
+    is_main_process,
+    join_processes,
+    losing_a_peer,
+    num_processes,
+    of_process_0,
+    wait_for_everyone,
+)
+from ftkit.runs.tracking import check_trackers, tracking
 
 __all__ = ["RunFolder", "open_run"]
 
@@ -54,10 +74,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
 class RunFolder:
     """The folder of one run; made by ``open_run``.
 
@@ -70,6 +86,7 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: str, manifest: dict[str, Any], is_main: bool) -> None:
         self.path, self.recipe, self.manifest, self.is_main = path, recipe, manifest, is_main
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     @property
     def finished(self) -> bool:
@@ -152,6 +169,9 @@ class RunFolder:
                 if disk_is_full(error):
                     raise disk_full(self.path / file, error, len(lines.encode())) from None
                 raise
+            for listener in self.listeners if file == "metrics.jsonl" else ():
+                for record in records:
+                    listener(record)
 
     def records(self, file: str) -> list[dict[str, Any]]:
         """Read a file of JSON lines; a last line that a kill has cut is left out."""
@@ -209,45 +229,46 @@ def _default_folder(recipe: str) -> Path:
     while path.exists():
         count += 1
         path = first.with_name(f"{first.name}-{count}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-        from accelerate.utils import broadcast_object_list
-
-        PartialState(cpu=_asked_for_cpu())
-        paths = [path]
-        broadcast_object_list(paths)
-        path = paths[0]
-    return path
+    return of_process_0(path)
 
 
-def _differences(settings: Settings, stored: dict[str, Any]) -> list[str]:
-    """Settings that are others than the run was started with; one that is newer than the run had its default then."""
+def _differences(settings: Settings, stored: dict[str, Any], num_before: int) -> list[str]:
+    """Settings that are others than the run was started with; one that is newer than the run had its default then.
+
+    More or fewer processes may share the rows of an update, if these are as many as before.
+    """
     now = settings.model_dump(mode="json")
     defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
     before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
-    keys = [key for key in before if key not in SAFE_SETTINGS and before[key] != now.get(key)]
+    safe = SAFE_SETTINGS
+    if num_before != num_processes():
+        if _rows(before, num_before) == _rows(now, num_processes()):
+            safe |= BATCH_SHARES
+        else:
+            before, now = before | {"processes": num_before}, now | {"processes": num_processes()}
+    keys = [key for key in before if key not in safe and before[key] != now.get(key)]
     return [setting_difference(key, before[key], now.get(key)) for key in keys]
 
 
+def _rows(values: dict[str, Any], processes: int) -> int:
+    """Rows of an update of all processes together."""
+    return processes * math.prod(int(values.get(name, 1)) for name in BATCH_SHARES)
+
+
 def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[str, Any]) -> None:
-    """Refuse to go on with another recipe, with other settings or on another number of processes."""
+    """Refuse to go on with another recipe, with other settings or with another batch."""
     stored = manifest.get("settings")
     if stored is None:  # a run of ftkit 0.1 before it wrote them down
         stored = read_yaml(path / "config.yaml").values
         stored.pop("recipe", None)
-    differences = _differences(settings, stored)
-    for key, now in (("recipe", recipe), ("processes", _num_processes())):
-        if (before := manifest.get(key, now)) != now:
-            differences.append(setting_difference(key, before, now))
+    differences = _differences(settings, stored, manifest.get("processes", num_processes()))
+    if (before := manifest.get("recipe", recipe)) != recipe:
+        differences.append(setting_difference("recipe", before, recipe))
     if differences:
         raise ConfigError(
             f"{path}: a resumed run keeps its settings; put these back, or start a new run in another output_dir:\n  "
             + "\n  ".join(differences)
         )
-
-
-def _num_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _new_manifest(recipe: str, settings: Settings) -> dict[str, Any]:
@@ -268,7 +289,7 @@ def _new_manifest(recipe: str, settings: Settings) -> dict[str, Any]:
         },
         "argv": [],
         "settings": settings.model_dump(mode="json", exclude={"output_dir", "resume"}),
-        "processes": _num_processes(),
+        "processes": num_processes(),
         "data": {},
         "phases": {},
         "models": {},
@@ -343,17 +364,31 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         CheckpointError: Another process works in the folder, or there is nothing to resume.
     """
     recipe = Path(program).stem
+    join_processes(getattr(settings, "use_cpu", False))
     path = Path(settings.output_dir).expanduser() if settings.output_dir else _default_folder(recipe)
     if planner():
         yield RunFolder(path, recipe, _new_manifest(recipe, settings), is_main=False)  # it writes nothing
         return
-    is_main = _is_main_process()
-    if not is_main:
-        yield RunFolder(path, recipe, _follow(path), is_main=False)
-        _wait_for_everyone()
-        return
-    path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
+    try:
+        with failing_together():
+            if is_main_process():
+                check_processes(settings.require_processes)
+                check_trackers(settings.trackers)
+                run = _enter(path, settings, recipe, Path(program), lock)
+        with failing_together():
+            if not is_main_process():
+                run = RunFolder(path, recipe, _follow(path), is_main=False)
+        with _recorded(run, settings) if run.is_main and not run.finished else nullcontext(), losing_a_peer():
+            yield run
+        wait_for_everyone()  # what the others do next may need what this run has made
+    finally:
+        lock.release()
+
+
+def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: FileLock) -> RunFolder:
+    """Lock the folder and look at what is in it."""
+    path.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -365,45 +400,46 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         raise CheckpointError(
             f"{path}: {owner} works in this folder; wait for it or choose another output_dir"
         ) from None
+    run = RunFolder(path, recipe, _prepare(path, settings, recipe, program), is_main=True)
+    if settings.resume and not run.finished:
+        remove_leftovers(path)
+        run.check_models()
+        run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
+    run._write_manifest()
+    return run
+
+
+@contextmanager
+def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
+    """Write into the manifest that the run goes on, and how it ends."""
+    argv = [_TOKEN.sub("[redacted]", argument) for argument in sys.argv]
+    run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
+    run.note(
+        status="running",
+        exit_code=None,
+        argv=argv,
+        seed=settings.seed,
+        processes=num_processes(),
+        process=f"process {os.getpid()} on {socket.gethostname()}",
+    )
+    also = f", process 0 of {num_processes()}" if num_processes() > 1 else ""
+    _logger.info("run folder: %s%s", run.path, also)
+    shown = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
     try:
-        run = RunFolder(path, recipe, _prepare(path, settings, recipe, Path(program)), is_main=True)
-        if settings.resume and not run.finished:
-            remove_leftovers(path)
-            run.check_models()
-            run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
-        run._write_manifest()
-        _wait_for_everyone()
-        if run.finished:
-            yield run
-            _wait_for_everyone()
-            return
-        argv = [_TOKEN.sub("[redacted]", argument) for argument in sys.argv]
-        run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
-        run.note(
-            status="running",
-            exit_code=None,
-            argv=argv,
-            seed=settings.seed,
-            process=f"process {os.getpid()} on {socket.gethostname()}",
-        )
-        _logger.info("run folder: %s", path)
-        try:
-            yield run
-        except BaseException as error:
-            known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(path, error)
-            _record_failure(run, known)
-            if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(path):
-                shutil.rmtree(
-                    path, ignore_errors=True
-                )  # nobody has named it and nothing is in it, so nobody will look for it
-            if known is error:
-                raise
-            raise known from error
-        run._record(*LOGS)
-        run.note(status="done", exit_code=0, ended=_now())
-        _wait_for_everyone()  # what the others do next may need what this run has made
-    finally:
-        lock.release()
+        with tracking(settings.trackers, run.path, shown, getattr(settings, "use_cpu", False)) as listener:
+            run.listeners.append(listener)
+            yield
+    except BaseException as error:
+        known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
+        _record_failure(run, known)
+        if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(run.path):
+            # Nobody has named it and nothing is in it, so nobody will look for it.
+            shutil.rmtree(run.path, ignore_errors=True)
+        if known is error:
+            raise
+        raise known from error
+    run._record(*LOGS)
+    run.note(status="done", exit_code=0, ended=_now())
 
 
 def _record_failure(run: RunFolder, error: BaseException) -> None:
@@ -418,21 +454,9 @@ def _record_failure(run: RunFolder, error: BaseException) -> None:
         _logger.info("continue with: ftkit resume %s", run.path)
 
 
-def _wait_for_everyone() -> None:
-    """A barrier where the job has several processes; one process does not load torch for it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=_asked_for_cpu()).wait_for_everyone()
-
-
-def _asked_for_cpu() -> bool:
-    from accelerate.utils import parse_flag_from_env
-
-    return bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
-
-
 def _follow(path: Path) -> dict[str, Any]:
     """The manifest as process 0 left it: the other processes only read which phases are sealed."""
-    _wait_for_everyone()
-    return _read_manifest(path)
+    try:
+        return _read_manifest(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; a run folder must lie where all machines of the job can read it") from None

@@ -2,23 +2,26 @@
 
 A checkpoint is written into a temporary folder, hashed, sealed with ``manifest.json`` and renamed. Its tensors are
 safetensors and its numbers JSON; there is no pickle. There is no state of random generators either, because every step
-seeds them from (seed, step, process), and none of schedules or data, because both are pure functions of the step.
+seeds them from (seed, step, process), and none of schedules or data, because both are pure functions of the step. Where
+FSDP has divided tensors between processes, each writes the rows that lie on it, and any number of processes reads them.
 """
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from ftkit.errors import CheckpointError
-from ftkit.runs.checking import checkpoint_record, folder_record, record_problem
+from ftkit.runs.checking import checkpoint_record, file_record, record_problem
 from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole, write_json
+from ftkit.runs.processes import failing_together, gathered, of_process_0
+from ftkit.training.tensor_files import TensorFiles, as_sharded, write_tensors
 
 __all__ = ["CheckpointFolder"]
 
@@ -47,14 +50,21 @@ class CheckpointFolder:
         model: Mapping[str, torch.Tensor],
         optimizers: Sequence[torch.optim.Optimizer],
         state: dict[str, Any],
+        process: int = 0,
+        of: int = 1,
     ) -> Path:
         """Write and seal a checkpoint, then remove those beyond ``keep``.
+
+        Where tensors are divided between processes, every process comes here and writes what lies on it; process 0
+        seals when all are done, and if one fails, nothing remains.
 
         Args:
             step: Updates done.
             model: Named tensors of the model; a shared tensor stands once.
             optimizers: Their states go beside it.
             state: Numbers that JSON can hold; a resume must find the same ``fingerprint`` in it.
+            process: Number of this process.
+            of: How many write; 1 where tensors are not divided.
 
         Returns:
             The checkpoint's folder.
@@ -63,31 +73,45 @@ class CheckpointFolder:
             CheckpointError: The disk is full or cannot be written. Earlier checkpoints are untouched.
         """
         target = self.path / f"step-{step:06d}"
-        needed = sum(t.numel() * t.element_size() for t in model.values()) + sum(
-            t.numel() * t.element_size()
-            for o in optimizers
-            for s in o.state.values()
-            for t in s.values()
-            if isinstance(t, torch.Tensor)
-        )
+        together = failing_together if of > 1 else nullcontext
+        with ExitStack() as stack:
+            folder = Path()
+            with together(), self._naming_a_full_disk(target, model, optimizers):
+                if process == 0:
+                    self._check_space(target, model, optimizers)
+                    folder = stack.enter_context(folder_written_whole(target))
+            folder = of_process_0(folder) if of > 1 else folder
+            with together(), self._naming_a_full_disk(target, model, optimizers):
+                sealed = _write(folder, model, optimizers, process, of)
+            if of > 1:
+                sealed = dict(gathered(list(sealed.items())))
+            with together(), self._naming_a_full_disk(target, model, optimizers):
+                if process == 0:
+                    write_json(folder / "state.json", {"step": step, **state})
+                    sealed |= {path.name: _proof(path) for path in folder.glob("*.json")}
+                    write_json(folder / "manifest.json", sealed)
+                    stack.close()
+                    self._rotate(step)
+        return target
+
+    def _check_space(
+        self, target: Path, model: Mapping[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]
+    ) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+        needed = _num_bytes(model, optimizers)
         if shutil.disk_usage(self.path).free < needed:
             raise self._full(target, needed)
+
+    @contextmanager
+    def _naming_a_full_disk(
+        self, target: Path, model: Mapping[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]
+    ) -> Iterator[None]:
         try:
-            with folder_written_whole(target) as folder:
-                save_file(
-                    {name: t.detach().cpu().contiguous() for name, t in model.items()}, folder / "model.safetensors"
-                )
-                for number, optimizer in enumerate(optimizers):
-                    _save_optimizer(optimizer, folder, number)
-                write_json(folder / "state.json", {"step": step, **state})
-                write_json(folder / "manifest.json", folder_record(folder))
+            yield
         except Exception as error:
             if disk_is_full(error):
-                raise self._full(target, needed, error) from None
+                raise self._full(target, _num_bytes(model, optimizers), error) from None
             raise
-        self._rotate(step)
-        return target
 
     def _rotate(self, step: int) -> None:
         """Remove what ``keep`` leaves no room for, and what the run did not go on from: later steps, unsealed ones."""
@@ -146,17 +170,22 @@ class CheckpointFolder:
         Raises:
             CheckpointError: Names or shapes differ from the model's.
         """
-        stored = load_file(path / "model.safetensors")
-        if stored.keys() != model.keys():
+        if not (path / "manifest.json").exists():
             raise CheckpointError(
-                f"{path}: holds other tensors than the model: {sorted(stored.keys() ^ model.keys())[:5]}"
+                f"{path}: is not here; a run folder must lie where all machines of the job can read it"
             )
-        for name, tensor in model.items():
-            if tensor.shape != stored[name].shape:
+        with TensorFiles(path, "model") as stored:
+            shapes = stored.shapes
+            if shapes.keys() != model.keys():
                 raise CheckpointError(
-                    f"{path}: {name} has shape {tuple(stored[name].shape)}, the model's has {tuple(tensor.shape)}"
+                    f"{path}: holds other tensors than the model: {sorted(shapes.keys() ^ model.keys())[:5]}"
                 )
-            tensor.data.copy_(stored[name])
+            for name, tensor in model.items():
+                if tensor.shape != shapes[name]:
+                    raise CheckpointError(
+                        f"{path}: {name} has shape {shapes[name]}, the model's has {tuple(tensor.shape)}"
+                    )
+                stored.read_into(name, tensor)
         for number, optimizer in enumerate(optimizers):
             _load_optimizer(optimizer, path, number)
         state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
@@ -169,23 +198,45 @@ def broken_because(path: Path) -> str | None:
     return record if isinstance(record, str) else record_problem(path, record)
 
 
-def _save_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int) -> None:
-    state = optimizer.state_dict()
-    tensors = {
-        f"{index}.{key}": value.cpu().contiguous()
-        for index, item in state["state"].items()
-        for key, value in item.items()
-        if isinstance(value, torch.Tensor)
-    }
-    numbers = {
-        str(index): {key: value for key, value in item.items() if not isinstance(value, torch.Tensor)}
-        for index, item in state["state"].items()
-    }
-    save_file(tensors, folder / f"optimizer-{number}.safetensors")
-    write_json(
-        folder / f"optimizer-{number}.json",
-        {"numbers": numbers, "sizes": [len(group["params"]) for group in state["param_groups"]]},
-    )
+def _num_bytes(model: Mapping[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]) -> int:
+    states = [value for optimizer in optimizers for state in optimizer.state.values() for value in state.values()]
+    tensors = [*model.values(), *(value for value in states if isinstance(value, torch.Tensor))]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _proof(path: Path) -> list[Any]:
+    """Size and hash of a file, which is on the disk when they are known."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return file_record(path)
+
+
+def _write(
+    folder: Path,
+    model: Mapping[str, torch.Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+    process: int,
+    of: int,
+) -> dict[str, list[Any]]:
+    """Write what lies on this process; names of its files with size and hash."""
+    made = [write_tensors(model, folder, "model", process, of)]
+    for number, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()
+        tensors = {
+            f"{index}.{key}": value
+            for index, item in state["state"].items()
+            for key, value in item.items()
+            if isinstance(value, torch.Tensor)
+        }
+        made.append(write_tensors(tensors, folder, f"optimizer-{number}", process, of))
+        if process == 0:
+            numbers = {
+                str(index): {key: value for key, value in item.items() if not isinstance(value, torch.Tensor)}
+                for index, item in state["state"].items()
+            }
+            sizes = [len(group["params"]) for group in state["param_groups"]]
+            write_json(folder / f"optimizer-{number}.json", {"numbers": numbers, "sizes": sizes})
+    return {path.name: _proof(path) for path in made if path}
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int) -> None:
@@ -196,8 +247,10 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int)
         raise CheckpointError(
             f"{folder}: optimizer {number} has groups of {stored['sizes']} tensors, the run needs {sizes}"
         )
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     entries: dict[int, dict[str, Any]] = {int(index): dict(numbers) for index, numbers in stored["numbers"].items()}
-    for name, tensor in load_file(folder / f"optimizer-{number}.safetensors").items():
-        index, _, key = name.partition(".")
-        entries.setdefault(int(index), {})[key] = tensor
+    with TensorFiles(folder, f"optimizer-{number}") as files:
+        for name in files.shapes:
+            index, _, key = name.partition(".")
+            entries.setdefault(int(index), {})[key] = as_sharded(files, name, parameters[int(index)])
     optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})

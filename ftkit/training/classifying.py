@@ -163,16 +163,20 @@ def follow_classifier(
             notes[split] = f"{split} loss {loss:.3f}, accuracy {accuracy:.1%}"
         return notes.get("test", "")
 
-    note = look(0) if is_main and engine.step == 0 else ""
-    probing = Probing(probes if is_main else (), run, name, settings.max_steps)
+    note = ""
+    if engine.step == 0:
+        with engine.whole_model():
+            note = look(0) if is_main else ""
+    probing = Probing(probes, run, name, engine)
     probing.begin(engine.step)
     probing.before(engine.step + 1)
     with progress(name, settings.max_steps, engine.step) as bar, clipping_noted(settings, run, name):
         for record in engine:
             if is_main:
                 run.log("metrics.jsonl", {"model": name, "step": record.step, "split": "train", **asdict(record)})
-                if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
-                    note = look(record.step)
+            if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
+                with engine.whole_model():
+                    note = look(record.step) if is_main else ""
             bar.advance(f"loss {record.loss:.3f}, {note}")
             probing.measure(record.step)
             yield record

@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -24,13 +24,16 @@ from ftkit.config import TrainingSettings
 from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
 from ftkit.models import is_adapter
 from ftkit.runs.planning import planner
+from ftkit.runs.processes import failing_together, of_process_0
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.diagnosing import diagnosis
 from ftkit.training.memory import peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective, WeightedSum
 from ftkit.training.processes import make_accelerator
+from ftkit.training.whole_model import WholeModel
 from ftkit.tuning import Clipping, build_optimizers, check_adapter_gradients, freeze, learning_rate_factor
+from ftkit.tuning.shards import is_sharded, local_part
 
 __all__ = ["Engine", "StepRecord"]
 
@@ -100,18 +103,21 @@ class Engine:
             enable()
         self.freezing = freeze(model, settings)
         optimizers = build_optimizers(model, settings)
+        self._whole = WholeModel(model) if self.accelerator.is_fsdp2 else None
+        self.module, *self.optimizers = self.accelerator.prepare(LossModule(model, objective), *optimizers)
+        self.freezing.follow_wrapping(model)
         self.clipping = Clipping(model, self.freezing.groups, settings)
         self.parameters = self.clipping.parameters
-        self.module, *self.optimizers = self.accelerator.prepare(LossModule(model, objective), *optimizers)
-        self.freezing.check_wrapping(self.module)
         self._modules = list(self.module.modules())
         self._steppers = self._what_steps()
         self.step = 0
         self._interrupted_by = 0
         self._previous_handlers: dict[int, Any] = {}
         self._resume()
-        if checkpoints and settings.save_steps and self.step < settings.max_steps and self.accelerator.is_main_process:
-            checkpoints.check_room(self._checkpoint_bytes())
+        if checkpoints and settings.save_steps and self.step < settings.max_steps:
+            with failing_together():
+                if self.accelerator.is_main_process:
+                    checkpoints.check_room(self._checkpoint_bytes())
 
     # -- the state that a checkpoint holds --------------------------------------------------------------------------
 
@@ -144,11 +150,15 @@ class Engine:
         return record.sha256 if record else None
 
     def _resume(self) -> None:
-        path = self.checkpoints.newest_valid() if self.checkpoints else None
-        if path is None or self.checkpoints is None:
+        if self.checkpoints is None:
+            return
+        with failing_together():  # process 0 chooses: it has sealed them, and all must go on from one step
+            path = self.checkpoints.newest_valid() if self.accelerator.is_main_process else None
+        if (path := of_process_0(path)) is None:
             return
         inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
-        state = self.checkpoints.load(path, self._tensors(), inner)
+        with failing_together():
+            state = self.checkpoints.load(path, self._tensors(), inner)
         if state.get("base") != self._base_sha256:
             raise CheckpointError(f"{path}: its adapter was trained on another base than this run would go on with")
         if state["fingerprint"] != self.source.fingerprint:
@@ -162,21 +172,36 @@ class Engine:
         _logger.info("resuming from %s (step %d of %d)", path, self.step, self.settings.max_steps)
 
     def save(self) -> None:
-        """Write a checkpoint of the current step; every process calls it, process 0 writes.
+        """Write a checkpoint of the current step; every process calls it, and those write that hold something.
 
         Raises:
             DivergedError: A weight is not finite; earlier checkpoints stay the newest.
         """
         self._check_finite()
-        if self.checkpoints and self.accelerator.is_main_process:
-            state: dict[str, Any] = {"fingerprint": self.source.fingerprint}
-            if self._base_sha256:
-                state["base"] = self._base_sha256
-            if (scaler := self.accelerator.scaler) is not None:
-                state["scaler"] = scaler.state_dict()
-            inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
-            self.checkpoints.save(self.step, self._tensors(), inner, state)
-        self.accelerator.wait_for_everyone()
+        if self.checkpoints is None:
+            return
+        state: dict[str, Any] = {"fingerprint": self.source.fingerprint}
+        if self._base_sha256:
+            state["base"] = self._base_sha256
+        if (scaler := self.accelerator.scaler) is not None:
+            state["scaler"] = scaler.state_dict()
+        inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
+        process, of = self.accelerator.process_index, self.accelerator.num_processes
+        if is_sharded(self.module):
+            self.checkpoints.save(self.step, self._tensors(), inner, state, process, of)
+            return
+        with failing_together():
+            if process == 0:
+                self.checkpoints.save(self.step, self._tensors(), inner, state)
+
+    @contextmanager
+    def whole_model(self) -> Iterator[None]:
+        """Let the model be whole on process 0, to evaluate and to sample there; every process comes here.
+
+        Only FSDP divides it; otherwise nothing happens. On the other processes it must be left alone inside.
+        """
+        with self._whole.inside(self.model, self.accelerator.is_main_process) if self._whole else nullcontext():
+            yield
 
     # -- signals: noted when they come, obeyed when the step is done ------------------------------------------------
 
@@ -194,6 +219,9 @@ class Engine:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers.clear()
+        if kind is None and self._whole:  # what comes next takes it for an ordinary model
+            self._whole.for_good(self.model)
+            self._whole = None
         if kind is None and self._interrupted_by:
             raise InterruptedRun(f"interrupted after step {self.step}", self._interrupted_by)
 
@@ -379,7 +407,8 @@ class Engine:
 
     def _check_finite(self) -> None:
         """Refuse weights that an update has overflowed: the loss would show it only at the next step."""
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
+        wrong = sum(not bool(torch.isfinite(local_part(parameter)).all()) for parameter in self.parameters)
+        if self._sum_over_processes(torch.tensor(float(wrong))):
             raise DivergedError(self._diverged(math.nan, math.nan))
 
     def _diverged(self, loss: float, norm: float, batches: list[Batch] | None = None) -> str:

@@ -179,8 +179,11 @@ def follow(
         )
         return f"held-out {loss.bits_per_byte:.3f} bits/byte"
 
-    note = evaluate(0) if is_main and engine.step == 0 else ""
-    probing = Probing(probes if is_main else (), run, name, settings.max_steps)
+    note = ""
+    if engine.step == 0:
+        with engine.whole_model():
+            note = evaluate(0) if is_main else ""
+    probing = Probing(probes, run, name, engine)
     probing.begin(engine.step)
     probing.before(engine.step + 1)
     with progress(name, settings.max_steps, engine.step) as bar, clipping_noted(settings, run, name):
@@ -190,8 +193,9 @@ def follow(
                     _compare_with_baseline(name, record, plan, engine)
                 train_record = {"model": name, "step": record.step, "split": "train", **asdict(record)}
                 run.log("metrics.jsonl", train_record)
-                if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
-                    note = evaluate(record.step)
+            if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
+                with engine.whole_model():
+                    note = evaluate(record.step) if is_main else ""
             bar.advance(f"loss {record.loss:.3f}, {note}")
             probing.measure(record.step)
             yield record

@@ -21,8 +21,8 @@ def lockstep(
         arms: Engines by name, over sources with one fingerprint.
         streams: What to iterate for each: the engine itself, or ``follow`` around it.
 
-    Yields:
-        The name of the arm and its record, in the order of the arms.
+    Returns:
+        Names of arms and their records, in the order of the arms.
 
     Raises:
         ValueError: Arms over different batches.
@@ -30,12 +30,17 @@ def lockstep(
     """
     if len({engine.source.fingerprint for engine in arms.values()}) > 1:
         raise ValueError("arms in lock-step need one source: their fingerprints differ")
-    for engine in arms.values():
+    for engine in arms.values():  # here, not when the first step is asked for
         if str(engine.accelerator.distributed_type).rpartition(".")[2] in ("FSDP", "DEEPSPEED"):
             raise DeviceError(
                 f"lock-step runs in one process or with DDP, not with {engine.accelerator.distributed_type}: run the "
                 "arms one after the other"
             )
+    return _turns(arms, streams)
+
+
+def _turns(arms: Mapping[str, Engine], streams: Mapping[str, Iterator[StepRecord]]) -> Iterator[tuple[str, StepRecord]]:
+    """One step of each arm after the other."""
     last = max(engine.settings.max_steps for engine in arms.values())
     for step in range(min(engine.step for engine in arms.values()) + 1, last + 1):
         for name, engine in arms.items():

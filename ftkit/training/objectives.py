@@ -157,8 +157,19 @@ class LossModule(nn.Module):
         return self.model.config
 
     @property
-    def _no_split_modules(self) -> Any:
-        return self.model._no_split_modules
+    def _no_split_modules(self) -> list[str]:
+        """Classes of the model's blocks, each of which FSDP divides by itself.
+
+        A block with a tensor that another place shares (BERT's embeddings and its head) stays with the rest: one tensor
+        cannot be in two parts.
+        """
+        owners: dict[int, int] = {}
+        for _, parameter in self.model.named_parameters(remove_duplicate=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+        wanted = set(self.model._no_split_modules or ())
+        blocks = [module for module in self.model.modules() if type(module).__name__ in wanted]
+        tied = {type(block).__name__ for block in blocks if any(owners[id(p)] > 1 for p in block.parameters())}
+        return sorted({type(block).__name__ for block in blocks} - tied)
 
     def tie_weights(self, **kwargs: Any) -> None:
         """Tie the model's shared weights again, after a wrapper has moved them."""

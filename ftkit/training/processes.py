@@ -1,28 +1,83 @@
 """The processes and devices that a run has; everything distributed goes through accelerate."""
 
+import os
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import DeviceError
+from ftkit.runs.processes import check_processes, join_processes, stays_on_cpu
 
 __all__ = ["make_accelerator"]
 
+_UNKNOWN_TO_DEEPSPEED = (
+    "gradient_accumulation_steps", "max_grad_norm", "max_grad_value", "max_group_norms", "freeze_until", "freeze_from",
+    "thaw_every", "fp16",
+)  # fmt: skip
+
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """The accelerator that a run's settings ask for.
+    """The accelerator that a run's settings and its launcher ask for.
 
     Args:
-        settings: ``bf16``, ``fp16`` and ``use_cpu`` are read.
+        settings: ``bf16``, ``fp16``, ``use_cpu`` and ``require_processes`` are read.
 
     Raises:
-        DeviceError: The device cannot do what was asked.
+        DeviceError: The device cannot do what was asked, or there are other processes than required.
     """
+    check_processes(settings.require_processes)
     precision = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
     if settings.fp16 and (settings.use_cpu or not torch.accelerator.is_available()):
         raise DeviceError("fp16: needs an accelerator and there is none in use; train in float32, or with bf16")
     if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
         # accelerate (1.15) keeps one precision for the life of a process; an earlier engine may have had another.
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, cpu=settings.use_cpu)
+    join_processes(settings.use_cpu)
+    plugin = _sharding(settings) if parse_flag_from_env("ACCELERATE_USE_FSDP") else None
+    accelerator = Accelerator(mixed_precision=precision, cpu=stays_on_cpu(settings.use_cpu), fsdp_plugin=plugin)
+    if plugin is not None:
+        # accelerate (1.15) would silently run DDP on CPUs, and forgets its plugin when the state is made again.
+        accelerator.state.fsdp_plugin = plugin
+        accelerator.state.distributed_type = DistributedType.FSDP
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        _check_deepspeed(settings)
+    return accelerator
+
+
+def _sharding(settings: TrainingSettings) -> FullyShardedDataParallelPlugin:
+    """FSDP2 by block, with what else the launcher's configuration says."""
+    if "LOCAL_RANK" not in os.environ:
+        raise DeviceError(
+            "ACCELERATE_USE_FSDP is set and no launcher has started this process; start with 'accelerate launch "
+            "--config_file recipes/accelerate/fsdp.yaml RECIPE.py'"
+        )
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise DeviceError("FSDP: version 1 is asked for, which is deprecated; set fsdp_version: 2")
+    if settings.fp16:
+        raise DeviceError("fp16 does not go with FSDP; train with bf16")
+    if settings.optimizer == "adafactor":
+        raise DeviceError(
+            "optimizer: adafactor does not go with FSDP (torch 2.13 cannot divide its row and column means); e.g. adamw"
+        )
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy=os.environ.get("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP"),
+        mixed_precision_policy=MixedPrecisionPolicy(),  # autocast does it, as without FSDP; losses stay in float32
+        cpu_ram_efficient_loading=False,  # every process has loaded the model: other parts of a run need it whole
+    )
+
+
+def _check_deepspeed(settings: TrainingSettings) -> None:
+    """Refuse what DeepSpeed would ignore: it updates inside ``backward``, before the engine masks or clips."""
+    asked = [name for name in _UNKNOWN_TO_DEEPSPEED if settings.differs(name)] + ["save_steps"] * bool(
+        settings.save_steps
+    )
+    if asked:
+        raise DeviceError(
+            f"DeepSpeed updates the weights inside the backward pass, where {', '.join(asked)} has no hold on it; use "
+            "FSDP (recipes/accelerate/fsdp.yaml), or leave it out (save_steps: set 0)"
+        )

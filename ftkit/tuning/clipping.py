@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from ftkit.config import TrainingSettings
 from ftkit.tuning.groups import ParameterGroups, Selection, select
+from ftkit.tuning.shards import local_indices, local_part, norms_over_shards
 from ftkit.tuning.slices import chosen_slices
 
 __all__ = ["ClipReport", "Clipping", "GradientNorms", "clip_report"]
@@ -39,7 +39,7 @@ class _Unit:
     """Place of its parameter."""
     dim: int
     indices: Tensor | None
-    """``None``: all of it."""
+    """Of what lies on this process; ``None``: all of it."""
 
     def norm(self, gradient: Tensor) -> Tensor:
         part = gradient if self.indices is None else gradient.index_select(self.dim, self.indices)
@@ -53,7 +53,7 @@ class Clipping:
     By value comes first, then by group, then by the global norm; each sees what the one before has left.
 
     Args:
-        model: The model, before anything wraps it.
+        model: The model, on its device and, if it is to be, divided between processes.
         groups: Its groups.
         settings: ``max_grad_value``, ``max_group_norms``, ``max_grad_norm``, ``clip_after`` and ``watch_gradients``.
 
@@ -77,7 +77,9 @@ class Clipping:
             _Unit(
                 self._number[id(parameter)],
                 piece.dim,
-                None if len(indices) == (parameter.shape[piece.dim] if parameter.ndim else 1) else indices,
+                None
+                if len(indices) == (parameter.shape[piece.dim] if parameter.ndim else 1)
+                else local_indices(parameter, piece.dim, indices),
             )
             for piece, parameter, indices in chosen_slices(model, chosen)
             if id(parameter) in self._number
@@ -85,25 +87,18 @@ class Clipping:
 
     def norms(self) -> GradientNorms:
         """Norms of the gradients as they are; a parameter without gradient counts as 0."""
-        present = [number for number, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        present = {n: local_part(p.grad) for n, p in enumerate(self.parameters) if p.grad is not None}
         if not present:
             return GradientNorms(torch.zeros(()), 0.0, dict.fromkeys(self._units, 0.0))
-        gradients = {number: _gradient(self.parameters[number]) for number in present}
-        whole = torch.stack(_norms(list(gradients.values())))
-        total = torch.linalg.vector_norm(whole)
-        parts = [unit for units in self._units.values() for unit in units if unit.indices is not None]
-        parts = [unit for unit in parts if unit.number in gradients]
-        sliced = [unit.norm(gradients[unit.number])[None] for unit in parts]
-        value, *values = torch.cat([total[None], whole, *sliced]).tolist()  # one transfer from an accelerator, not many
-        of_unit: dict[int, float] = {id(unit): norm for unit, norm in zip(parts, values[len(present) :], strict=True)}
-        of_whole = dict(zip(present, values[: len(present)], strict=True))
+        units = [unit for found in self._units.values() for unit in found if unit.number in present]
+        sliced = [unit for unit in units if unit.indices is not None]
+        here = [*torch._foreach_norm(list(present.values())), *(unit.norm(present[unit.number]) for unit in sliced)]
+        norms = norms_over_shards(torch.stack(here), self.parameters)
+        total = torch.linalg.vector_norm(norms[: len(present)])
+        value, *values = torch.cat([total[None], norms]).tolist()  # one transfer from an accelerator, not many
+        norm_of: dict[int, float] = dict(zip([*present, *map(id, sliced)], values, strict=True))
         groups = {
-            name: math.hypot(
-                *(
-                    of_whole.get(unit.number, 0.0) if unit.indices is None else of_unit.get(id(unit), 0.0)
-                    for unit in units
-                )
-            )
+            name: math.hypot(*(norm_of.get(u.number if u.indices is None else id(u), 0.0) for u in units))
             for name, units in self._units.items()
         }
         return GradientNorms(total, value, groups)
@@ -126,9 +121,7 @@ class Clipping:
         for text, limit in settings.max_group_norms.items():
             self._limit(self._units.get(text, ()), limit)
         if settings.max_grad_value or settings.max_group_norms:
-            total = torch.linalg.vector_norm(
-                torch.stack(_norms([p.grad for p in self.parameters if p.grad is not None]))
-            )
+            total = self._norm([local_part(p.grad) for p in self.parameters if p.grad is not None])
         left = norms.value if total is norms.total else float(total)
         if settings.max_grad_norm and left + 1e-6 > settings.max_grad_norm:  # else torch multiplies everything by 1
             torch.nn.utils.clip_grads_with_norm_(self.parameters, settings.max_grad_norm, total)
@@ -137,10 +130,10 @@ class Clipping:
     def _limit(self, units: Sequence[_Unit], limit: float) -> None:
         """Scale the gradients of units so that their common norm is at most ``limit``."""
         found = [(unit, self.parameters[unit.number].grad) for unit in units]
-        present = [(unit, gradient) for unit, gradient in found if gradient is not None]
+        present = [(unit, local_part(gradient)) for unit, gradient in found if gradient is not None]
         if not present:
             return
-        norm = torch.linalg.vector_norm(torch.stack([_whole(unit.norm(gradient)) for unit, gradient in present]))
+        norm = self._norm([unit.norm(gradient) for unit, gradient in present])
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own clipping
         for unit, gradient in present:
             if unit.indices is None:
@@ -148,19 +141,12 @@ class Clipping:
             else:
                 gradient.index_copy_(unit.dim, unit.indices, gradient.index_select(unit.dim, unit.indices) * factor)
 
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
-
-
-def _whole(norm: Tensor) -> Tensor:
-    """A norm over all shards."""
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
-def _norms(gradients: Sequence[Tensor | None]) -> list[Tensor]:
-    return [_whole(norm) for norm in torch._foreach_norm([g for g in gradients if g is not None])]
+    def _norm(self, parts: list[Tensor]) -> Tensor:
+        """Norm of gradients together, of which parts lie here."""
+        norm: Tensor = torch.linalg.vector_norm(
+            norms_over_shards(torch.stack(torch._foreach_norm(parts)), self.parameters)
+        )
+        return norm
 
 
 @dataclass(frozen=True)

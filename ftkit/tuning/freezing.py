@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from ftkit.config import TrainingSettings
-from ftkit.errors import ConfigError, DeviceError
+from ftkit.errors import ConfigError
 from ftkit.tuning.groups import ParameterGroups, Selection, requiring_grad, select, trainable_selection
+from ftkit.tuning.shards import local_indices, local_part
 
 __all__ = ["Freezing", "FrozenSpan", "freeze"]
 
@@ -136,26 +135,16 @@ class Freezing:
             self._last_held = holding, found
         for name, indices in self._last_held[1].items():
             parameter = self._parameters[name]
-            yield name, parameter, None if indices is None else indices.to(parameter.device)
+            here = None if indices is None else local_indices(parameter, self._dims[name], indices)
+            yield name, parameter, None if here is None else here.to(parameter.device)
 
-    def check_wrapping(self, wrapped: nn.Module) -> None:
-        """Refuse what cannot hold where a wrapper has divided tensors between processes.
+    def follow_wrapping(self, model: nn.Module) -> None:
+        """Hold what a wrapper has put in the place of the parameters.
 
         Args:
-            wrapped: What accelerate made of the model.
-
-        Raises:
-            DeviceError: Naming it.
+            model: The same model after accelerate has wrapped it.
         """
-        if not any(isinstance(parameter.data, DTensor) for parameter in wrapped.parameters()):
-            return
-        slices = sorted(name for name, mask in self.trainable.masks.items() if not mask.all())
-        if slices or self.spans:
-            asked = f"slices of {', '.join(slices[:3])} are frozen" if slices else "freezing changes with time"
-            raise DeviceError(
-                f"{asked}, which sharded parameters (FSDP) cannot do: freeze whole tensors from start to end, use the "
-                "own GPT-2, whose query, key and value are separate, or run without FSDP"
-            )
+        self._parameters = dict(model.named_parameters())
 
     def drop_gradients(self, step: int) -> None:
         """Remove the gradient of what update ``step`` must not change, so that no norm and no moment sees it.
@@ -167,7 +156,7 @@ class Freezing:
             if indices is None:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad.index_fill_(self._dims[name], indices, 0.0)
+                local_part(parameter.grad).index_fill_(self._dims[name], indices, 0.0)
 
     @contextmanager
     def held(self, step: int) -> Iterator[None]:
@@ -176,12 +165,12 @@ class Freezing:
         Args:
             step: The update, counted from 1.
         """
-        kept = [
-            (parameter, self._dims[name], indices, parameter.detach().index_select(self._dims[name], indices))
+        found = [
+            (local_part(parameter), self._dims[name], indices)
             for name, parameter, indices in self._held(step)
             if indices is not None
         ]
+        kept = [(part, dim, indices, part.index_select(dim, indices)) for part, dim, indices in found]
         yield
-        with torch.no_grad():
-            for parameter, dim, indices, values in kept:
-                parameter.index_copy_(dim, indices, values)
+        for part, dim, indices, values in kept:
+            part.index_copy_(dim, indices, values)

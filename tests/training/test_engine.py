@@ -1,7 +1,6 @@
 """The engine against references it does not share code with, and against itself in other shapes."""
 
 import hashlib
-import json
 import math
 import os
 import signal
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, settings, tiny
-from processes import ranks
 from torch.nn.functional import cross_entropy
 
 from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
@@ -259,24 +257,6 @@ def test_a_signal_is_obeyed_after_the_step_and_nothing_is_lost(store, tmp_path, 
     resumed = tiny()
     assert [r.step for r in train(store, resumed, run, tmp_path)] == [3, 4, 5, 6]
     assert digest(resumed) == digest(whole)
-
-
-def launched(tmp_path: Path, name: str, processes: int, rows: int) -> dict:
-    """Train in real processes, with gloo on the CPU, and read what process 0 found."""
-    out = tmp_path / f"{name}.json"
-    for done in ranks(processes, HERE / "train_in_process.py", out, rows):
-        assert done.returncode == 0, done.stderr[-2000:]
-    found: dict = json.loads(out.read_text())
-    return found
-
-
-def test_two_processes_equal_one(tmp_path):
-    one, two = launched(tmp_path, "one", 1, 8), launched(tmp_path, "two", 2, 4)
-    assert (one["processes"], two["processes"]) == (1, 2)
-    assert two["targets"] == one["targets"]
-    assert np.allclose(one["losses"], two["losses"], rtol=1e-6)
-    assert np.allclose(one["norms"], two["norms"], rtol=1e-5)
-    assert np.allclose(one["weights"], two["weights"], atol=2e-6)
 
 
 def test_clipping_waits_and_cuts_by_value_as_torch_does(store):

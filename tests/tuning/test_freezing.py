@@ -1,12 +1,9 @@
 """Frozen means bit-identical: for every kind of selector on every family, and against equal models."""
 
-import json
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
-from processes import python, ranks
 from transformers import PreTrainedModel
 
 from ftkit.config import TrainingSettings
@@ -252,31 +249,6 @@ def test_rates_of_groups_and_of_depth():
 def test_rates_that_cannot_be(rates, message):
     with pytest.raises(ConfigError, match=message):
         build_optimizers(tiny("gpt2"), settings(learning_rates=rates))
-
-
-def test_two_processes_freeze_and_thaw_as_one(tmp_path):
-    """Real processes with gloo: the same bits frozen, the same step thawed, the ranks equal."""
-    found = {}
-    for processes, rows in ((1, 4), (2, 2)):
-        out = tmp_path / f"{processes}.json"
-        for done in ranks(processes, Path(__file__).with_name("freeze_in_process.py"), out, rows):
-            assert done.returncode == 0, done.stderr[-2000:]
-        found[processes] = json.loads(out.read_text())
-    one, two = found[1], found[2]
-    assert two["processes"] == 2
-    assert two["ranks_differ"] == 0.0
-    assert one["leaks"] == two["leaks"] == []
-    assert one["moved_by_step"] == two["moved_by_step"] == [[], [], ["mlp"], ["mlp"]]
-    assert torch.allclose(torch.tensor(one["weights"]), torch.tensor(two["weights"]), atol=5e-6)
-
-
-def test_sharded_parameters_can_be_frozen_whole_and_slices_are_refused_by_name():
-    done = python(Path(__file__).with_name("shard_in_process.py"))
-    assert done.returncode == 0, done.stderr[-2000:]
-    slices, timed, whole = done.stdout.splitlines()
-    assert slices.startswith("slices of transformer.h.0.attn.c_attn.bias, transformer.h.0.attn.c_attn.weight")
-    assert timed.startswith("freezing changes with time, which sharded parameters (FSDP) cannot do")
-    assert whole == "allowed"
 
 
 @pytest.mark.parametrize("empty", ["", [], " , "])

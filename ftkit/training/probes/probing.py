@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ftkit.runs import RunFolder
+from ftkit.training.engine import Engine
 
 __all__ = ["Called", "Probe", "Probing", "Row"]
 
@@ -69,33 +70,44 @@ class Called(Probe):
 class Probing:
     """Asks the probes of one training when it is time, and logs what they say.
 
+    Process 0 asks, of a model that is whole there for as long as it takes; every process comes along.
+
     Args:
         probes: The probes, made before the engine, so that the start is the start also of a resumed training.
         run: Where ``metrics.jsonl`` is.
         model: The model's name there.
-        max_steps: The last step.
+        engine: What trains it.
     """
 
-    def __init__(self, probes: Sequence[Probe], run: RunFolder, model: str, max_steps: int) -> None:
-        self._probes, self._run, self._model, self._last = probes, run, model, max_steps
+    def __init__(self, probes: Sequence[Probe], run: RunFolder, model: str, engine: Engine) -> None:
+        self._probes, self._run, self._model, self._engine = probes, run, model, engine
+        self._last = engine.settings.max_steps
+
+    def _ask(self, probes: Sequence[Probe], ask: Callable[[Probe], None]) -> None:
+        if not probes:
+            return
+        with self._engine.whole_model():
+            for probe in probes if self._engine.accelerator.is_main_process else ():
+                ask(probe)
 
     def _due(self, step: int) -> list[Probe]:
         return [probe for probe in self._probes if step % probe.every == 0 or step == self._last]
 
     def begin(self, step: int) -> None:
         """Start after ``step`` updates; what a resumed training had measured at that step is there already."""
-        for probe in self._probes:
-            probe.begin(step)
+        self._ask(self._probes, lambda probe: probe.begin(step))
         if step == 0:
             self.measure(0)
 
     def before(self, step: int) -> None:
         """Let those look that will measure after update ``step``."""
-        for probe in self._due(step):
-            probe.before(step)
+        self._ask(self._due(step), lambda probe: probe.before(step))
 
     def measure(self, step: int) -> None:
         """Ask those whose time it is after ``step`` updates."""
-        for probe in self._due(step):
-            place = {"model": self._model, "step": step, "split": "probe", "probe": probe.name}
-            self._run.log("metrics.jsonl", *({**place, **row} for row in probe.measure(step)))
+        place = {"model": self._model, "step": step, "split": "probe"}
+
+        def ask(probe: Probe) -> None:
+            self._run.log("metrics.jsonl", *({**place, "probe": probe.name, **row} for row in probe.measure(step)))
+
+        self._ask(self._due(step), ask)
