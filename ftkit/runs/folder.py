@@ -250,7 +250,7 @@ def _num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _new_manifest(recipe: str, settings: Settings) -> dict[str, Any]:
+def _new_manifest(recipe: str) -> dict[str, Any]:
     versions = {"ftkit": __version__, "python": platform.python_version()}
     versions.update({name: metadata.version(name) for name in _NAMED_PACKAGES})
     return {
@@ -267,7 +267,7 @@ def _new_manifest(recipe: str, settings: Settings) -> dict[str, Any]:
             "host": socket.gethostname(),
         },
         "argv": [],
-        "settings": settings.model_dump(mode="json", exclude={"output_dir", "resume"}),
+        "settings": {},
         "processes": _num_processes(),
         "data": {},
         "phases": {},
@@ -323,7 +323,7 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
     name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
     values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
     write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return _new_manifest(recipe, settings)
+    return _new_manifest(recipe)
 
 
 @contextmanager
@@ -367,43 +367,52 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         ) from None
     try:
         run = RunFolder(path, recipe, _prepare(path, settings, recipe, Path(program)), is_main=True)
-        if settings.resume and not run.finished:
-            remove_leftovers(path)
-            run.check_models()
-            run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
-        run._write_manifest()
-        _wait_for_everyone()
         if run.finished:
-            yield run
             _wait_for_everyone()
-            return
-        argv = [_TOKEN.sub("[redacted]", argument) for argument in sys.argv]
-        run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
-        run.note(
-            status="running",
-            exit_code=None,
-            argv=argv,
-            seed=settings.seed,
-            process=f"process {os.getpid()} on {socket.gethostname()}",
-        )
-        _logger.info("run folder: %s", path)
-        try:
             yield run
-        except BaseException as error:
-            known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(path, error)
-            _record_failure(run, known)
-            if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(path):
-                shutil.rmtree(
-                    path, ignore_errors=True
-                )  # nobody has named it and nothing is in it, so nobody will look for it
-            if known is error:
-                raise
-            raise known from error
-        run._record(*LOGS)
-        run.note(status="done", exit_code=0, ended=_now())
+        else:
+            if settings.resume:
+                remove_leftovers(path)
+                run.check_models()
+            with _recorded(run, settings):
+                _begin(run, settings)
+                _wait_for_everyone()
+                yield run
         _wait_for_everyone()  # what the others do next may need what this run has made
     finally:
         lock.release()
+
+
+def _begin(run: RunFolder, settings: Settings) -> None:
+    """Write down that a run is at work, by whom and with what."""
+    run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
+    run.note(
+        status="running",
+        exit_code=None,
+        argv=[_TOKEN.sub("[redacted]", argument) for argument in sys.argv],
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json", exclude={"output_dir", "resume"}),
+        process=f"process {os.getpid()} on {socket.gethostname()}",
+    )
+    _logger.info("run folder: %s", run.path)
+
+
+@contextmanager
+def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
+    """Write down how a run ends, whatever happens from its first file on."""
+    try:
+        yield
+        run._record(*LOGS)
+        run.note(status="done", exit_code=0, ended=_now())
+    except BaseException as error:
+        known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
+        _record_failure(run, known)
+        if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(run.path):
+            # Nobody has named the folder and nothing was made in it, so nobody will look for it.
+            shutil.rmtree(run.path, ignore_errors=True)
+        if known is error:
+            raise
+        raise known from error
 
 
 def _record_failure(run: RunFolder, error: BaseException) -> None:
