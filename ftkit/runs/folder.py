@@ -344,7 +344,7 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
     name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
     values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
     write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return _new_manifest(recipe, settings)
+    return _new_manifest(recipe)
 
 
 @contextmanager
@@ -411,24 +411,25 @@ def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: Fil
 
 @contextmanager
 def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
-    """Write into the manifest that the run goes on, and how it ends."""
-    argv = [_TOKEN.sub("[redacted]", argument) for argument in sys.argv]
-    run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
-    run.note(
-        status="running",
-        exit_code=None,
-        argv=argv,
-        seed=settings.seed,
-        processes=num_processes(),
-        process=f"process {os.getpid()} on {socket.gethostname()}",
-    )
-    also = f", process 0 of {num_processes()}" if num_processes() > 1 else ""
-    _logger.info("run folder: %s%s", run.path, also)
+    """Write into the manifest that the run goes on, and how it ends, also when a signal comes while it starts."""
     shown = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
     try:
+        run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
+        run.note(
+            status="running",
+            exit_code=None,
+            argv=[_TOKEN.sub("[redacted]", argument) for argument in sys.argv],
+            seed=settings.seed,
+            processes=num_processes(),
+            process=f"process {os.getpid()} on {socket.gethostname()}",
+        )
+        also = f", process 0 of {num_processes()}" if num_processes() > 1 else ""
+        _logger.info("run folder: %s%s", run.path, also)
         with tracking(settings.trackers, run.path, shown, getattr(settings, "use_cpu", False)) as listener:
             run.listeners.append(listener)
             yield
+        run._record(*LOGS)
+        run.note(status="done", exit_code=0, ended=_now())
     except BaseException as error:
         known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
         _record_failure(run, known)
@@ -438,8 +439,6 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
         if known is error:
             raise
         raise known from error
-    run._record(*LOGS)
-    run.note(status="done", exit_code=0, ended=_now())
 
 
 def _record_failure(run: RunFolder, error: BaseException) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -56,19 +57,20 @@ def seconds(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
 
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=MANY)])
 def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(whole, seconds, tmp_path, kills):
-    draw, moments = random.Random(kills), []
+    draw, moments = random.Random(kills), Counter[str]()
     for number in range(kills):
         run = tmp_path / f"run{number}"
         trial = trials.Trial(*trials.job(run), log=tmp_path / "log", slow_sync=SLOW)
         wait_for_a_random_moment(trial, run, draw, seconds, last=8)
-        moments.append(f"{len(steps(run))} checkpoints, {'in a write' if trials.leftovers(run) else 'between writes'}")
+        newest = steps(run)[-1].name if steps(run) else "before the first checkpoint"
+        moments.update([newest, "in a write" if trials.leftovers(run) else "between writes"])
         trial.send(signal.SIGKILL)
         assert trial.wait() in (0, -signal.SIGKILL)
         resume(run)
         assert trials.weights(run) == trials.weights(whole)
         assert trials.losses(run) == trials.losses(whole)
         shutil.rmtree(run)
-    print(f"{kills} of {kills} resumed bit for bit; killed after: {sorted(moments)}")
+    print(f"{kills} of {kills} resumed bit for bit; killed at {dict(sorted(moments.items()))}")
 
 
 @pytest.mark.parametrize("signals", [2, pytest.param(30, marks=MANY)])
