@@ -344,7 +344,7 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
     name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
     values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
     write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return _new_manifest(recipe)
+    return _new_manifest(recipe, settings)
 
 
 @contextmanager
