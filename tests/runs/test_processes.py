@@ -11,7 +11,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-from ftkit.errors import DeviceError, PeerError
+from ftkit.config import TrainingSettings
+from ftkit.errors import ConfigError, DeviceError, PeerError
+from ftkit.runs import open_run
 from ftkit.runs.processes import _warn_that_one_is_alone, check_processes, failing_together, of_process_0
 
 HERE = Path(__file__).parent
@@ -101,3 +103,27 @@ def test_one_process_needs_nobody():
         raise KeyError
     with pytest.raises(PeerError), failing_together():
         raise PeerError(5)
+
+
+def test_fewer_processes_go_on_with_a_run_if_they_share_as_many_rows(tmp_path):
+    def enter(rows: int, accumulated: int = 1, resume: bool = True) -> None:
+        batch = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulated}
+        with open_run(TrainingSettings(output_dir=str(tmp_path), tokenizer="byte", resume=resume, **batch), __file__):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        enter(4, resume=False)
+    (tmp_path / "metrics.jsonl").touch()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["processes"] == 1
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"processes": 2}))  # as two processes leave it
+    with pytest.raises(ConfigError, match="processes: was 2, is 1"):
+        enter(4)
+    with pytest.raises(ConfigError, match="per_device_train_batch_size: was 4, is 6"):
+        enter(6)
+    with pytest.raises(KeyError):
+        enter(4, accumulated=2)
+    with pytest.raises(ConfigError, match="per_device_train_batch_size: was 4, is 8"):  # the same processes now
+        enter(8)
+    with pytest.raises(KeyError):
+        enter(4, accumulated=2)
