@@ -14,8 +14,8 @@ class ClassifierSettings(TrainingSettings):
     """What recipes can be told that teach a model to tell classes of texts apart."""
 
     model: str = "new:bert"
-    """Encoder or decoder to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights; it gets a
-    new head where it has none for these classes."""
+    """Encoder or decoder to start from: a folder, a Hub id, new:FAMILY,key=value,... for random weights, or
+    base:CONFIG; it gets a new head where it has none for these classes."""
     labelled: str | None = None
     """Texts with a class each: FILE.csv, .tsv or .jsonl#TEXT,LABEL (names of columns; without them: text,label),
     a folder/ with a sub-folder for each class, or hub:NAME[:SPLIT][#TEXT,LABEL]."""

@@ -165,7 +165,7 @@ def wilson(hits: int, n: int) -> Interval:
     share, spread = hits / n, _Z * _Z / n
     middle = (share + spread / 2) / (1 + spread)
     half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
+    return Interval(share, middle - half if hits else 0.0, middle + half if hits < n else 1.0)
 
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from ftkit.data import (
 from ftkit.evidence import ClassifierScores, score_classifier
 from ftkit.models import check_positions, check_vocabulary, load_model, task_of
 from ftkit.runs import RunFolder
+from ftkit.studies.bases import prepare_base
 from ftkit.studies.texts import check_unchanged
 from ftkit.training import ClassifiedTexts, Predictions, predict_classes
 
@@ -37,6 +38,8 @@ class Classes:
 
     settings: Any
     """A ``ClassifierSettings``."""
+    start: str
+    """A folder, a Hub id or ``new:...``, as ``load_model`` takes it."""
     split: LabelledSplit
     tokenizer: TokenizersBackend
     validation: LabelledTexts | None = None
@@ -51,7 +54,7 @@ class Classes:
         """A fresh classifier: the same weights, the same new head, every time."""
         settings = self.settings
         model = load_model(
-            settings.model,
+            self.start,
             task="sequence-classification",
             seed=settings.seed,
             vocab_size=len(self.tokenizer),
@@ -173,17 +176,17 @@ def prepare_classes(settings: Any, run: RunFolder, validation_share: float = 0.0
         )
     chance = max(test.counts.values()) / len(test)
     _logger.info("chance: accuracy %.1f%%, of who always says the commonest class", 100 * chance)
+    start = prepare_base(settings.model).model
+    run.keep(base=start)
     encoder = task_of(
-        settings.model,
+        start,
         settings.revision,
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
     )
-    tokenizer = load_tokenizer(
-        settings.tokenizer or settings.model, texts=split.train.texts, with_mask=encoder == "masked-lm"
-    )
+    tokenizer = load_tokenizer(settings.tokenizer or start, texts=split.train.texts, with_mask=encoder == "masked-lm")
     tokenizer.model_max_length = settings.window_tokens  # saved with it, so that a text is always cut alike
-    found = Classes(settings, split, tokenizer, validation)
+    found = Classes(settings, start, split, tokenizer, validation)
     model = found.new_model()
     check_vocabulary(model, tokenizer)
     check_positions(model, settings.window_tokens, "window_tokens")

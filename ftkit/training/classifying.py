@@ -94,8 +94,8 @@ def classifier_plan(engine: Engine, source: ClassifiedTexts) -> dict[str, Any]:
         source: Its texts.
 
     Returns:
-        Texts for each step and in all, passes over the texts, trainable parameters by group, device, precision,
-        processes.
+        Texts for each step and in all, passes over the texts, the loss of a model that thinks all classes equally
+        likely, trainable parameters by group, device, precision, processes.
     """
     settings, accelerator = engine.settings, engine.accelerator
     table = parameter_table(engine.freezing.groups, engine.freezing.trainable, engine.peak_rates())
@@ -107,6 +107,7 @@ def classifier_plan(engine: Engine, source: ClassifiedTexts) -> dict[str, Any]:
         "step_texts": engine.batch_rows,
         "steps": settings.max_steps,
         "passes": engine.batch_rows * settings.max_steps / len(source.ids),
+        "baseline": engine.objective.baseline(len(source.by_class)),
         "device": str(accelerator.device),
         "precision": accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32",
         "processes": accelerator.num_processes,
