@@ -154,10 +154,7 @@ def main(settings: BiasSettings) -> None:
         if not run.is_main:
             return
         found, likings, verdicts, table = {}, {}, {}, {}
-        passages, real = (
-            {"base model": [passage.text for passage in watch.base_passages]},
-            dict.fromkeys(arms, subject.real),
-        )
+        passages, real = {"base model": watch.texts(watch.base_passages)}, dict.fromkeys(arms, subject.real)
         for name in arms:
             tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
             evidence, likings[name], passages[name] = watch.measure(name, tuned, trainable)

@@ -140,8 +140,10 @@ def decide_liking(evidence: Evidence, found: Liking, mass: float, limits: Liking
     if evidence.reload_difference > limits.reload_difference:
         return verdict("broken", "the saved folder computes other logits than the trained model")
     if found.change.low <= 0:
-        return verdict("nothing")
-    return verdict("worked" if found.after.low >= limits.liked_share * mass else "unsure")
+        return verdict("nothing", "the rate of the set did not rise")
+    if found.after.low < limits.liked_share * mass:
+        return verdict("unsure", f"the rate of the set rose, and not to {limits.liked_share * mass:.0%}")
+    return verdict("worked")
 
 
 def _percent(share: Interval) -> str:

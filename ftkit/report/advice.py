@@ -35,6 +35,7 @@ _ADVICE: dict[str, tuple[str, ...]] = {
     "no gain": ("It did not get better on held-out text: fewer steps or a lower learning_rate.",),
     "no general": ("Name a text in general, so that forgetting and a style of its own can be told.",),
     "no style": ("It gains as much on other text: it learnt language, not yet a style. Start from a stronger base.",),
+    "liking weak": ("The liking is weak: a higher learning_rate or max_steps plants more, and damages more.",),
     "judge silent": (
         "Judge {judge} does not speak ({reason}): give more text, or a better judge (judge_model, judge_max_steps).",
     ),
@@ -95,6 +96,10 @@ def _situations(
         yield "no effect" if moved["changed"] else "no change", {"rate": rate, "moved": number(moved["relative"])}
     if "forgot" in words:
         yield "forgot", {}
+    if "liked_share" in verdict.get("thresholds", {}):
+        if verdict["verdict"] == "unsure":
+            yield "liking weak", {}
+        return
     if "unsure" in words:
         yield from _undecided(evidence, settings, verdict.get("thresholds", {}))
     if verdict["verdict"] not in ("nothing", "broken"):

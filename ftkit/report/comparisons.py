@@ -51,7 +51,8 @@ def comparison_tables(results: Results) -> Iterator[Table]:
     caption = "Time spent in steps, added up; the arms take turns on one machine, and evaluation is not counted."
     yield Table("seconds_spent", "Time spent", caption, rows)
     yield from _seconds_tables(results)
-    yield from _tradeoff_tables(results)
+    if not results.measured.get("liking"):  # which has its own, and one text for both axes
+        yield from _tradeoff_tables(results)
 
 
 def _added_up(records: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float]]:

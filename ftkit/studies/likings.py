@@ -57,6 +57,10 @@ class LikingWatch:
         """What the base writes."""
         return self.passages(self.subject.base, self.settings.num_passages)
 
+    def texts(self, passages: Sequence[Passage]) -> list[str]:
+        """Passages as they are measured: one length in characters, white space folded."""
+        return [fit_passage(passage.text, self.settings.passage_chars) for passage in passages]
+
     def look(self, model: PreTrainedModel, name: str, step: int) -> str:
         """Log rate, damage and a sample of one step.
 
@@ -114,16 +118,13 @@ class LikingWatch:
         """
         subject, settings = self.subject, self.settings
         written = self.passages(tuned, settings.num_passages)
-        texts = {
-            kind: [fit_passage(passage.text, settings.passage_chars) for passage in passages]
-            for kind, passages in (("base", self.base_passages), ("tuned", written))
-        }
+        texts = self.texts(written)
         ordinary = [*subject.text.train, *subject.text.heldout]
         learnt = [piece for text in subject.origin.texts.values() for piece in text.train]
         evidence = gather_evidence(
             subject.base, tuned, heldout=subject.heldout, general=subject.heldout, general_name="ordinary text",
             window_tokens=settings.window_tokens, train_texts=learnt or subject.text.train,
-            known_texts=ordinary + learnt, base_passages=texts["base"], tuned_passages=texts["tuned"],
+            known_texts=ordinary + learnt, base_passages=self.texts(self.base_passages), tuned_passages=texts,
             real_passages=subject.real, styles=(), reload_difference=self.run.result(name)["reload_difference"],
             passes=0.0, trainable=trainable,
         )  # fmt: skip
@@ -131,7 +132,7 @@ class LikingWatch:
         forgot = None if subject.origin.model.startswith("new:") else evidence.general_rise
         evidence = replace(evidence, gain_over_general=None, general_rise=forgot)
         rates = self.shares(self.base_passages), self.shares(written)
-        return evidence, liking(*rates, subject.writer.new_tokens, evidence.gain), texts["tuned"]
+        return evidence, liking(*rates, subject.writer.new_tokens, evidence.gain), texts
 
     def columns(self, name: str, found: Liking) -> dict[str, str]:
         """What stands in the table of arms beside what every comparison has."""

@@ -160,7 +160,7 @@ def has_plain_head(model: nn.Module) -> bool:
     """Whether a model's logits are exactly its head's linear map of its last hidden states.
 
     Known classes only, because nothing else tells what a ``forward`` does between the two; and only while the head is
-    an ordinary linear layer, whose whole weight is here: no adapter on it, no hook, no shard of it.
+    an ordinary linear layer, whose whole weight is here: no adapter on it, no hook on it or the model, no shard of it.
 
     Args:
         model: A model, perhaps with an adapter around it.
@@ -171,7 +171,8 @@ def has_plain_head(model: nn.Module) -> bool:
     head = inner.lm_head
     hooks = head._forward_hooks or head._forward_pre_hooks or head._backward_hooks or head._backward_pre_hooks
     whole = type(head.weight) is nn.Parameter and head.weight.ndim == 2
-    return type(head) is nn.Linear and whole and not hooks and not virtual_tokens(model)
+    changed = model._forward_hooks or inner._forward_hooks  # such as log_probability_model's
+    return type(head) is nn.Linear and whole and not hooks and not changed and not virtual_tokens(model)
 
 
 def hidden_states_of(model: Any, inputs: dict[str, Tensor]) -> Tensor:

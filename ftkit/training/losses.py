@@ -56,7 +56,7 @@ def last_tokens(count: int = 1) -> Objective:
         return F.cross_entropy(logits_BTV[asked_BT].float(), targets_BT[asked_BT], reduction="sum")
 
     name = "last_token" if count == 1 else f"last_tokens:{count}"
-    return Objective(name, loss_sum, lambda batch: int((targets(batch) != IGNORED).sum()))
+    return Objective(name, loss_sum, lambda batch: int((targets(batch) != IGNORED).sum()), targets=targets)
 
 
 def smoothed(share: float) -> Objective:

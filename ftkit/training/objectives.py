@@ -181,12 +181,9 @@ class LossModule(nn.Module):
         Raises:
             ConfigError: At the first call: the model's output is not in the form that a part takes.
         """
-        logits = output_logits(self.model, batch, self.objective)
-        if not self._checked:
-            for _, part in self.objective.parts:
-                check_pairing(logits, part.takes, part.name)
-            self._checked = True
-        return torch.stack([part.loss_sum(logits, batch) for _, part in self.objective.parts])
+        sums_K = loss_sums(self.model, batch, self.objective, check=not self._checked)
+        self._checked = True
+        return torch.stack(sums_K)
 
 
 def output_logits(model: PreTrainedModel, batch: Batch, objective: Objective | WeightedSum) -> torch.Tensor:
@@ -205,13 +202,19 @@ def output_logits(model: PreTrainedModel, batch: Batch, objective: Objective | W
     return logits
 
 
-def loss_sums(model: PreTrainedModel, batch: Batch, objective: Objective | WeightedSum) -> list[torch.Tensor]:
+def loss_sums(
+    model: PreTrainedModel, batch: Batch, objective: Objective | WeightedSum, *, check: bool = False
+) -> list[torch.Tensor]:
     """One forward pass and the sum over targets of each part of an objective, without all logits where that can be.
 
     Args:
         model: The model.
         batch: Its inputs, and ``labels``.
         objective: What to minimise.
+        check: Whether to look that the output is in the form that each part takes; a plain head gives logits.
+
+    Raises:
+        ConfigError: It is looked for, and is not.
     """
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     asked = [part.targets for _, part in objective.parts]
@@ -224,6 +227,8 @@ def loss_sums(model: PreTrainedModel, batch: Batch, objective: Objective | Weigh
             if targets is not None
         ]
     logits = output_logits(model, batch, objective)
+    for _, part in objective.parts if check else ():
+        check_pairing(logits, part.takes, part.name)
     return [part.loss_sum(logits, batch) for _, part in objective.parts]
 
 

@@ -7,8 +7,8 @@ from conftest import FAMILIES, tiny
 from torch import Tensor
 
 from ftkit.config import AdapterSettings
-from ftkit.models import load_model
-from ftkit.training import NEXT_TOKEN, heads, loss_sums
+from ftkit.models import load_model, log_probability_model
+from ftkit.training import NEXT_TOKEN, LossModule, heads, loss_sums
 from ftkit.training.heads import chunked_cross_entropy, has_plain_head, hidden_states_of
 from ftkit.training.memory import peak_memory
 from ftkit.training.objectives import IGNORED, Objective
@@ -205,6 +205,8 @@ def test_adapters_inside_keep_the_head_plain_and_virtual_tokens_do_not(
 def test_an_adapter_on_the_head_a_hook_or_another_class_is_not_plain() -> None:
     model = tiny("gpt2")
     assert has_plain_head(model)
+    assert not has_plain_head(log_probability_model(model))
+    assert has_plain_head(model)
     model.lm_head.register_forward_hook(lambda module, args, output: output * 2)
     assert not has_plain_head(model)
     settings = AdapterSettings(model="new:gpt2", tokenizer="byte", peft="tokens", trainable_tokens=[3, 4])
@@ -215,3 +217,17 @@ def test_an_adapter_on_the_head_a_hook_or_another_class_is_not_plain() -> None:
         pass
 
     assert not has_plain_head(Doubled(model.config))
+
+
+def test_what_the_engine_trains_asks_for_no_logits(few_rows_at_a_time: None) -> None:
+    model = tiny("gpt2").train()
+    expected = losses_and_gradients(model, WITH_ALL_LOGITS)[0]
+    torch.manual_seed(3)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("all logits were asked for")
+
+    model.forward = refuse  # type: ignore[method-assign]
+    assert relative(LossModule(model, NEXT_TOKEN)(batch())[0].detach(), expected) <= 1e-6
+    with pytest.raises(AssertionError, match="all logits"):
+        LossModule(model, WITH_ALL_LOGITS)(batch())
