@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
+# Imported once; only names that need no sys.path of ours, which the server of Python 3.11 does not take over.
 CONTEXT.set_forkserver_preload(
     [
         "ftkit.cli", "ftkit.config.launch", "ftkit.data", "ftkit.evidence", "ftkit.generation", "ftkit.hub",

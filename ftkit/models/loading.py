@@ -8,24 +8,17 @@ and what to do.
 
 import math
 import os
-import re
-import socket
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
-import transformers
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError, nearest_name
+from ftkit.errors import CheckpointError, ModelError, nearest_name
+from ftkit.models.accounting import check_weights, head_keys, weight_problems
 from ftkit.models.adapter_files import (
     is_adapter,
     is_adapter_folder,
@@ -34,17 +27,20 @@ from ftkit.models.adapter_files import (
     task_of_adapter,
     virtual_tokens,
 )
+from ftkit.models.calling import build_with_attention, call_loader, load_from_hub, quiet, seeded
 from ftkit.models.families import new_config
 from ftkit.models.tasks import TASKS, check_direction, reads_both_ways
 from ftkit.models.trust import checked_folder, drop_foreign_settings, is_local
 from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole
 
-__all__ = ["check_positions", "check_vocabulary", "load_model", "reload_difference", "save_model", "task_of"]
-
-# Buffers that older versions of transformers saved and newer ones compute; nothing is lost with them.
-_COMPUTED_BUFFERS = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|causal_mask|inv_freq|masked_bias|attn\.bias|attention\.bias)$"
-)
+__all__ = [
+    "check_positions",
+    "check_vocabulary",
+    "load_model",
+    "reload_difference",
+    "save_model",
+    "task_of",
+]
 
 
 def load_model(
@@ -110,7 +106,7 @@ def load_model(
         "trust_remote_code": trust_remote_code,  # never None, which would ask on the terminal
         "use_safetensors": None if allow_pickle else True,  # None prefers them
     }
-    with _quiet(), _seeded(seed):
+    with quiet(), seeded(seed):
         if spec.startswith("new:"):
             if revision is not None:
                 raise ModelError(f"revision={revision!r} was given with {spec!r}, which has no revisions; leave it out")
@@ -123,7 +119,7 @@ def load_model(
         def load(where: str, options: dict[str, Any]) -> PreTrainedModel:
             return _loaded(spec, where, task, labels, options)
 
-        model: PreTrainedModel = _from_hub(spec, load, {**options, "revision": revision})
+        model: PreTrainedModel = load_from_hub(spec, load, {**options, "revision": revision})
         return model
 
 
@@ -148,15 +144,15 @@ def task_of(
     options = {"trust_remote_code": trust_remote_code}
 
     def read(where: str, options: dict[str, Any], name: str = spec) -> Any:
-        return _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+        return call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
 
-    with _quiet():
+    with quiet():
         if spec.startswith("new:"):
             config: Any = new_config(spec)
         elif is_local(spec):
             config = read(f"folder {spec}", options, str(checked_folder(spec, allow_pickle)))
         else:
-            config = _from_hub(spec, read, {**options, "revision": revision})
+            config = load_from_hub(spec, read, {**options, "revision": revision})
     return "masked-lm" if reads_both_ways(config) else "causal-lm"
 
 
@@ -225,8 +221,8 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
         adapted = load_model(os.fspath(folder), task=task_of_adapter(model), trust_remote_code=foreign, **options)
         return _logit_difference(model, adapted, input_ids)
     path = checked_folder(os.fspath(folder))
-    with _quiet(), _seeded(0):
-        again = _call_loader(
+    with quiet(), seeded(0):
+        again = call_loader(
             lambda: type(model).from_pretrained(
                 str(path),
                 dtype=model.dtype,
@@ -238,7 +234,7 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
             f"folder {folder}",
         )
     reloaded, info = again
-    if problems := _weight_problems(info, set(info["missing_keys"]), set(info["unexpected_keys"])):
+    if problems := weight_problems(info, set(info["missing_keys"]), set(info["unexpected_keys"])):
         raise ModelError(f"The folder {folder} does not hold this model: {problems}.")
     return _logit_difference(model, reloaded, input_ids)
 
@@ -282,7 +278,7 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: str | os.PathLike
             " adapter_config.json in it). Choose another folder, or empty this one."
         )
     try:
-        with folder_written_whole(target) as fresh, _quiet():
+        with folder_written_whole(target) as fresh, quiet():
             if is_adapter(model):
                 save_adapter(model, fresh, target)  # type: ignore[arg-type]
             else:
@@ -320,7 +316,9 @@ def _new_model(spec: str, config: PreTrainedConfig, task: str, attn_implementati
         )
         return model
 
-    model: PreTrainedModel = _call_loader(lambda: _with_attention(build, attn_implementation), f"spec {spec!r}", task)
+    model: PreTrainedModel = call_loader(
+        lambda: build_with_attention(build, attn_implementation), f"spec {spec!r}", task
+    )
     model.eval()
     return model
 
@@ -328,49 +326,10 @@ def _new_model(spec: str, config: PreTrainedConfig, task: str, attn_implementati
 # ------------------------------------------------------------------------------------------------- saved models
 
 
-def _from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options: dict[str, Any]) -> Any:
-    """Load something of a Hub id: the cached copy as it is, else a download."""
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", spec):
-        raise ModelError(f"The model {spec!r} is no existing folder and no Hub id (NAME or OWNER/NAME).")
-    where = f"Hub model {spec!r}"
-    if options["trust_remote_code"] and options["revision"] is None:
-        raise ModelError(
-            f"{where}: code from the Hub runs only at a fixed revision. Give the commit that you have read as revision,"
-            " or leave trust_remote_code off."
-        )
-    # Without this, transformers 5.23 asks a service on the Hub to convert pickled weights and to open a pull request.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    try:
-        return load(where, {**options, "local_files_only": True})
-    except NetworkError:
-        if huggingface_hub.constants.HF_HUB_OFFLINE or not _hub_answers():
-            reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the Hub does not answer"
-            raise NetworkError(
-                f"The model {spec!r} is neither a folder here nor in the local cache"
-                f" ({huggingface_hub.constants.HF_HUB_CACHE}), and {reason}. Download it where there is a network"
-                f" (hf download {spec} --local-dir FOLDER), copy the folder here and give its path; or start from"
-                " random weights with new:FAMILY."
-            ) from None
-    return load(where, options)
-
-
-def _hub_answers() -> bool:
-    """Whether the Hub can be reached, in seconds: its client would retry for half a minute before it says no."""
-    address = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
-    if urllib.request.getproxies().get(address.scheme):
-        return True  # only the proxy knows
-    try:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        socket.create_connection((address.hostname or "", port), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-
 def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, options: dict[str, Any]) -> PreTrainedModel:
     """Load configuration and weights and account for every tensor."""
     attention, use_safetensors = options.pop("attn_implementation"), options.pop("use_safetensors")
-    config: Any = _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+    config: Any = call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
     drop_foreign_settings(config)
     check_direction(config, task, where)
     stored_labels = dict(config.id2label or {})
@@ -393,16 +352,16 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
         )
         return pair
 
-    pair = _call_loader(lambda: _with_attention(load, attention), where, task)
+    pair = call_loader(lambda: build_with_attention(load, attention), where, task)
     model: PreTrainedModel = pair[0]
     info: dict[str, Any] = pair[1]
-    _check_weights(model, info, task, where)
+    check_weights(model, info, task, where)
     head, rows = model.get_output_embeddings(), model.get_input_embeddings()
     if config.tie_word_embeddings and head is not None and head.weight is not rows.weight:
         # The file holds two different matrices, as a wrongly tied training leaves them. They stay as they are, and the
         # configuration says so: else a later resize or reload would tie them and change the model.
         model.config.tie_word_embeddings = False
-    if labels is not None and not _head_keys(model, info["missing_keys"]):
+    if labels is not None and not head_keys(model, info["missing_keys"]):
         _check_label_names(stored_labels, labels, where)
     model.eval()
     return model
@@ -414,133 +373,3 @@ def _check_label_names(stored: dict[int, str], labels: Sequence[str], where: str
     placeholders = [f"LABEL_{index}" for index in range(len(names))]
     if names not in (list(labels), placeholders):
         raise ModelError(f"{where}: its head was trained for labels {names}, but {list(labels)} were asked for.")
-
-
-def _head_keys(model: PreTrainedModel, keys: Any) -> set[str]:
-    """Those keys that lie outside the encoder or decoder body, or in its pooler, which serves the head."""
-    body = {name for name, _ in model.base_model.named_children()} - {"pooler"}
-    prefix = f"{model.base_model_prefix}."
-    return {key for key in keys if key.removeprefix(prefix).split(".", 1)[0] not in body}
-
-
-def _check_weights(model: PreTrainedModel, info: dict[str, Any], task: str, where: str) -> None:
-    """Raise unless each weight of the model was in the files, and each in the files that matters is in the model.
-
-    A classifier may start from a body without a head: then the whole head (and BERT's pooler) is new, and the head of
-    the other task, such as a language-model head, is left aside. A head that is there must be there whole. An encoder
-    that fills in masks leaves aside what else stood on the same body, such as BERT's pooler and next-sentence head.
-    """
-    missing = set(info["missing_keys"])
-    unexpected = {key for key in info["unexpected_keys"] if not _COMPUTED_BUFFERS.search(key)}
-    if task == "sequence-classification":
-        head = _head_keys(model, model.state_dict().keys())
-        outer_head = {key for key in head if ".pooler." not in f".{key}"}
-        was_classifier = any("SequenceClassification" in name for name in model.config.architectures or [])
-        if outer_head <= missing and not was_classifier:
-            missing -= head
-            unexpected -= _head_keys(model, unexpected)
-    if task == "masked-lm":
-        unexpected -= _head_keys(model, unexpected)
-    if problems := _weight_problems(info, missing, unexpected):
-        raise ModelError(
-            f"{where} does not fit a {type(model).__name__}: {problems}. The files are incomplete, of another"
-            " architecture, or for another task."
-        )
-
-
-def _weight_problems(info: dict[str, Any], missing: set[str], unexpected: set[str]) -> str:
-    """Missing, left-over and misshapen weights in words; empty when all is well."""
-    parts = []
-    if missing:
-        parts.append(f"missing: {_listed(missing)}")
-    if unexpected:
-        parts.append(f"not used: {_listed(unexpected)}")
-    if mismatched := info.get("mismatched_keys"):
-        shapes = {f"{key} (file {tuple(file)}, model {tuple(wanted)})" for key, file, wanted in mismatched}
-        parts.append(f"wrong shape: {_listed(shapes)}")
-    if errors := info.get("error_msgs"):
-        parts.append(f"not read: {_listed({str(error) for error in errors})}")
-    return "; ".join(parts)
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)[:6]
-    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-# -------------------------------------------------------------------------------------------- around transformers
-
-
-def _with_attention(build: Callable[[str], Any], attention: str) -> Any:
-    """Build with the attention asked for; sdpa, which is a default and no wish, may become eager."""
-    try:
-        return build(attention)
-    except ValueError as error:
-        if attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
-            raise
-        return build("eager")
-
-
-def _call_loader(load: Callable[[], Any], where: str, task: str = "") -> Any:
-    """Call transformers and turn what it raises into one message of ours."""
-    try:
-        return load()
-    except ImportError as error:
-        raise DeviceError(f"{where}: {_cause(error)}") from error
-    except Exception as error:  # transformers, safetensors, json and the strict configurations raise all kinds
-        causes = list(_chain(error))
-        if where.startswith("Hub") and _is_about_network(causes):
-            raise NetworkError(f"{where} could not be fetched: {_cause(error)}") from error
-        if "trust_remote_code" in str(error):
-            raise ModelError(
-                f"{where} brings its own Python code. Read it, and where you trust it pass trust_remote_code=True."
-            ) from error
-        if "for this kind of AutoModel" in str(error):
-            raise ModelError(
-                f"{where} is of an architecture that cannot do task {task!r}. Take another model."
-            ) from error
-        raise ModelError(f"{where} cannot be loaded: {_cause(error)}") from error
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _is_about_network(causes: list[BaseException]) -> bool:
-    """Nothing found in cache or on the Hub, as opposed to a repository that is there and lacks or spoils a file."""
-    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
-        return True
-    if any(isinstance(cause, EntryNotFoundError) for cause in causes):
-        return False
-    return any(isinstance(cause, OSError) for cause in causes)
-
-
-def _cause(error: BaseException) -> str:
-    """The first lines of a message, without the essays that follow."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]} ..."
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw on the CPU from ``seed``, and leave the caller's random state and default device as they were."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from printing its loading report and progress bars: errors say it, and libraries are silent."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

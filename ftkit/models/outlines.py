@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ftkit.errors import ModelError, NetworkError, nearest_name
 from ftkit.models.adapter_files import is_adapter_folder, read_adapter
+from ftkit.models.calling import call_loader, load_from_hub, quiet
 from ftkit.models.families import new_config
-from ftkit.models.loading import _call_loader, _from_hub, _quiet
 from ftkit.models.tasks import TASKS, reads_both_ways
 from ftkit.models.trust import drop_foreign_settings, is_local
 
@@ -66,11 +66,11 @@ def outline(spec: str, *, task: str | None = None, revision: str | None = None) 
         raise ModelError(f"task is {task!r}{nearest_name(task, _CLASSES)}")
     if not spec.startswith("new:") and (Path(spec).expanduser() / "adapter_config.json").is_file():
         return _with_adapter(Path(spec).expanduser(), task)
-    with _quiet():
+    with quiet():
         config = _configuration(spec, revision)
         chosen = task or _task_named(config) or _task_of_family(config)
         with torch.device("meta"):
-            model: nn.Module = _call_loader(
+            model: nn.Module = call_loader(
                 lambda: _CLASSES[chosen].from_config(config, attn_implementation="eager", trust_remote_code=False),
                 f"model {spec!r}",
                 chosen,
@@ -83,14 +83,14 @@ def _configuration(spec: str, revision: str | None) -> PreTrainedConfig:
         return new_config(spec)
 
     def read(where: str, options: dict[str, Any], name: str = spec) -> PreTrainedConfig:
-        config: PreTrainedConfig = _call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+        config: PreTrainedConfig = call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
         drop_foreign_settings(config)
         return config
 
     options = {"trust_remote_code": False}
     if is_local(spec):
         return read(f"folder {spec}", options, str(_described_folder(spec)))
-    config: PreTrainedConfig = _from_hub(spec, read, {**options, "revision": revision})
+    config: PreTrainedConfig = load_from_hub(spec, read, {**options, "revision": revision})
     return config
 
 
@@ -137,7 +137,7 @@ def _with_adapter(folder: Path, task: str | None) -> Outline:
         raise type(error)(f"The adapter {folder} is for base model {asked!r}: {error}") from error
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft asks for names that transformers is about to change
-        model = _call_loader(
+        model = call_loader(
             lambda: get_peft_model(base.model, settings, low_cpu_mem_usage=True), f"adapter {folder}", base.task
         )
     return Outline(model.eval(), base.config, base.task, has_adapter=True)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ftkit.errors import ModelError, NetworkError
-from ftkit.models.loading import _COMPUTED_BUFFERS
+from ftkit.models.accounting import COMPUTED_BUFFERS
 from ftkit.models.outlines import Outline, outline
 from ftkit.tuning.groups import ParameterGroups, Piece
 from ftkit.tuning.movement import same_bits
@@ -77,7 +77,7 @@ class StoredTensors:
         self._stack.close()
 
     def _add(self, file: Any, stored: str) -> None:
-        if _COMPUTED_BUFFERS.search(stored):
+        if COMPUTED_BUFFERS.search(stored):
             return
         name = self._name(stored)
         if name in self._source:  # a tied tensor that was stored twice, or two tensors that should be one

@@ -7,7 +7,6 @@ takes milliseconds instead of the seconds that torch needs, so that runs can be 
 import gc
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -18,14 +17,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from processes import CONTEXT
+
 JOB = Path(__file__).with_name("job.py")
 SECONDS = 120  # longer than any trial takes, also on a busy machine
-
-_context = multiprocessing.get_context("forkserver")
-# Imported once; only names that need no sys.path of ours, which the server of Python 3.11 does not take over.
-_context.set_forkserver_preload(
-    ["ftkit.cli", "ftkit.config.launch", "ftkit.data", "ftkit.report", "ftkit.studies", "ftkit.training", "peft"]
-)
 
 
 class Trial:
@@ -50,7 +45,7 @@ class Trial:
         folder: Path | None = None,
     ) -> None:
         self.log = log
-        self.process: ForkServerProcess = _context.Process(
+        self.process: ForkServerProcess = CONTEXT.Process(
             target=_run,
             args=(arguments, log, slow_sync, largest_file, {**_inherited(), **(environment or {})}, folder or Path()),
         )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 import time
@@ -160,7 +161,10 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_that_could_leave_the_folder_writes_nothing(tmp_path, name):
-    check_refused(tmp_path, zip_of(("manifest.json", b"{}"), (name, b"evil")), "the entry")
+    said, left = refusal(tmp_path, zip_of(("manifest.json", b"{}"), (name, b"evil")))
+    assert "the entry" in said
+    assert left == {"in.zip"}
+    assert not Path("/evil").exists()
 
 
 @pytest.mark.parametrize(
@@ -188,19 +192,21 @@ def test_a_path_that_could_leave_the_folder_writes_nothing(tmp_path, name):
     ],
 )  # fmt: skip
 def test_a_zip_that_is_spoilt_or_unsafe_writes_nothing(tmp_path, make, message):
-    check_refused(tmp_path, make(), message)
+    data, start = make(), time.process_time()
+    said, left = refusal(tmp_path, data)
+    assert time.process_time() - start < 2
+    assert re.search(message, said)
+    assert left == {"in.zip"}
 
 
-def check_refused(tmp_path, data, message):
+def refusal(tmp_path: Path, data: bytes) -> tuple[str, set[str]]:
+    """The one line that refuses a zip, and what then lies where it should be unpacked."""
     (tmp_path / "in.zip").write_bytes(data)
-    start = time.perf_counter()
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError) as caught:
         unpack(tmp_path / "in.zip", tmp_path / "out")
-    assert time.perf_counter() - start < 2
     assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)
-    assert everything(tmp_path) == {"in.zip"}
-    assert not Path("/evil").exists()
+    return str(caught.value), everything(tmp_path)
 
 
 def test_a_flipped_byte_is_found_and_leaves_nothing(run, tmp_path):

@@ -412,7 +412,7 @@ def test_an_id_that_is_not_cached_is_an_offline_error_with_the_way_out(monkeypat
 
 
 def test_without_a_network_the_answer_comes_at_once(monkeypatch):
-    monkeypatch.setattr("ftkit.models.loading._hub_answers", lambda: False)
+    monkeypatch.setattr("ftkit.models.calling.hub_answers", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(NetworkError, match="the Hub does not answer"):
         load_model("no-such-model")
@@ -430,7 +430,7 @@ def test_a_cached_id_needs_no_network(gpt2_folder, tmp_path, monkeypatch):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("ftkit.models.loading._hub_answers", lambda: pytest.fail("the network was asked"))
+    monkeypatch.setattr("ftkit.models.calling.hub_answers", lambda: pytest.fail("the network was asked"))
     assert load_model("someone/tiny").config.n_positions == 24
 
 

@@ -1,0 +1,87 @@
+"""Accounting for every weight: what the files lack, what the model does not take, and what a new head may lack."""
+
+import re
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ftkit.errors import ModelError
+
+__all__ = ["COMPUTED_BUFFERS", "check_weights", "head_keys", "weight_problems"]
+
+# Buffers that older versions of transformers saved and newer ones compute; nothing is lost with them.
+COMPUTED_BUFFERS = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|causal_mask|inv_freq|masked_bias|attn\.bias|attention\.bias)$"
+)
+
+
+def check_weights(model: PreTrainedModel, info: dict[str, Any], task: str, where: str) -> None:
+    """Raise unless each weight of the model was in the files, and each in the files that matters is in the model.
+
+    A classifier may start from a body without a head: then the whole head (and BERT's pooler) is new, and the head of
+    the other task, such as a language-model head, is left aside. A head that is there must be there whole. An encoder
+    that fills in masks leaves aside what else stood on the same body, such as BERT's pooler and next-sentence head.
+
+    Args:
+        model: What was loaded.
+        info: What transformers says of the loading.
+        task: What the model is for.
+        where: What was loaded, in words.
+
+    Raises:
+        ModelError: With the first names of each kind.
+    """
+    missing = set(info["missing_keys"])
+    unexpected = {key for key in info["unexpected_keys"] if not COMPUTED_BUFFERS.search(key)}
+    if task == "sequence-classification":
+        head = head_keys(model, model.state_dict().keys())
+        outer_head = {key for key in head if ".pooler." not in f".{key}"}
+        was_classifier = any("SequenceClassification" in name for name in model.config.architectures or [])
+        if outer_head <= missing and not was_classifier:
+            missing -= head
+            unexpected -= head_keys(model, unexpected)
+    if task == "masked-lm":
+        unexpected -= head_keys(model, unexpected)
+    if problems := weight_problems(info, missing, unexpected):
+        raise ModelError(
+            f"{where} does not fit a {type(model).__name__}: {problems}. The files are incomplete, of another"
+            " architecture, or for another task."
+        )
+
+
+def head_keys(model: PreTrainedModel, keys: Any) -> set[str]:
+    """Those keys that lie outside the encoder or decoder body, or in its pooler, which serves the head.
+
+    Args:
+        model: The model, which knows its body.
+        keys: Names of tensors.
+    """
+    body = {name for name, _ in model.base_model.named_children()} - {"pooler"}
+    prefix = f"{model.base_model_prefix}."
+    return {key for key in keys if key.removeprefix(prefix).split(".", 1)[0] not in body}
+
+
+def weight_problems(info: dict[str, Any], missing: set[str], unexpected: set[str]) -> str:
+    """Missing, left-over and misshapen weights in words; empty when all is well.
+
+    Args:
+        info: What transformers says of the loading.
+        missing: The names of missing tensors that count.
+        unexpected: The names of left-over tensors that count.
+    """
+    parts = []
+    if missing:
+        parts.append(f"missing: {_listed(missing)}")
+    if unexpected:
+        parts.append(f"not used: {_listed(unexpected)}")
+    if mismatched := info.get("mismatched_keys"):
+        shapes = {f"{key} (file {tuple(file)}, model {tuple(wanted)})" for key, file, wanted in mismatched}
+        parts.append(f"wrong shape: {_listed(shapes)}")
+    if errors := info.get("error_msgs"):
+        parts.append(f"not read: {_listed({str(error) for error in errors})}")
+    return "; ".join(parts)
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:6]
+    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
