@@ -114,8 +114,8 @@ class Planner:
         make(folder / "run")
         self._prefix = before
         assert self._last is not None  # a recipe that makes a base follows an engine
-        save_model(*self._last, folder)
-        return folder
+        save_model(*self._last, folder / "model")
+        return folder / "model"
 
     def _add(self, engine: Engine, name: str, plan: dict[str, Any], heldout: Any) -> None:
         settings = engine.settings
