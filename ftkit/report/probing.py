@@ -66,9 +66,12 @@ def _row(model: str, of: str, record: Mapping[str, Any], key: str, **more: Any) 
 
 
 def _change_tables(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
-    moved = [r for r in records if r["step"] > r["since"]]
+    longest = max((r["step"] - r["since"] for r in records), default=0)
+    moved = [r for r in records if r["step"] > r["since"] and 2 * (r["step"] - r["since"]) >= longest]
     rows = [_row(model, r["of"], r, "relative", since=r["since"], change=r["change"]) for r in moved]
-    caption = "Norm of the change since the measurement before, over the norm of the weights then."
+    caption = (
+        "Norm of the change since the measurement before, over the norm of the weights then; whole stretches only."
+    )
     yield Table("weight_change", "How far each group moved since the last time", caption, rows)
     rows = [_row(model, r["of"], r, "relative_from_start", change=r["from_start"]) for r in records]
     caption = "Norm of the change since the start, over the norm of the start."

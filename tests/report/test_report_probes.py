@@ -20,11 +20,13 @@ STEPS = (0, 10, 20)
 def probed_run(path: Path, models: tuple[str, ...] = ("alice",), blocks: int = 2) -> RunFolder:
     """A run as ``follow`` leaves it, with every probe."""
     run = empty_run(path)
-    run.write_text(
-        "config.yaml", "max_grad_norm: 0.5\nwatch_gradients: [mlp.out@1]\nmax_group_norms: {embedding: 0.1}\n"
-    )
-    run.note(clipping={model: {"steps": 20, "clipped_share": 0.25, "mean_lost_norm": 0.125} for model in models})
+    run.write_text("config.yaml", "watch_gradients: [mlp.out@1]\n")
+    cut = {"limits": {"global": 0.5, "embedding": 0.1}, "steps": 20, "clipped_share": 0.25, "mean_lost_norm": 0.125}
+    run.note(clipping=dict.fromkeys(models, cut))
     for model in models:
+        short = {"of": "embedding", "since": 20, "relative": 1e-9, "change": 1e-9, "from_start": 1.0}
+        last = {"model": model, "step": 21, "split": "probe", "probe": "weight_change", "relative_from_start": 0.1}
+        run.log("metrics.jsonl", {**last, **short})
         for step in range(1, 21):
             norms = {"mlp.out@1": 0.3 / step, "embedding": 0.2 / step, "norm": 1.0}
             record = {"step": step, "split": "train", "loss": 5.0 / step, "grad_norm": 1.0 / step, "group_norms": norms}
@@ -97,7 +99,10 @@ def test_tables_hold_what_was_recorded(tmp_path):
     tokens = read(folder / "token_groups.csv")
     assert [float(row["value"]) for row in tokens if row["of"] == "rare"] == [-8.0] * 3
     assert {float(row["chance"]) for row in tokens} == {-math.log(2048)}
-    assert {row["step"] for row in read(folder / "weight_change.csv")} == {"10", "20"}  # at the start nothing has moved
+    assert {row["step"] for row in read(folder / "weight_change.csv")} == {
+        "10",
+        "20",
+    }  # not the start, not the last single step
     bins = read(folder / "weight_histogram-mlp-in.csv")
     assert len(bins) == 3 * 2 * 4
     assert sum(int(row["value"]) for row in bins) == 3 * 2 * 10

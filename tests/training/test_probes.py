@@ -257,14 +257,13 @@ def test_what_clipping_cut_is_noted(store, run):
     assert (noted["steps"], noted["limits"]) == (3, {"global": 0.3})
     assert noted["clipped_share"] == pytest.approx(len(cut) / 3)
     assert noted["mean_lost_norm"] == pytest.approx(sum(cut) / len(cut))
-    assert "clipping" not in followed_manifest(run, store)
+    followed(run, store, tiny(), clipped, stop=3)  # left early
+    assert run.manifest["clipping"]["m"]["steps"] == 2
 
 
-def followed_manifest(run, store):
-    """What a training without clipping leaves in a fresh manifest."""
-    other = RunFolder(run.path, "test", {"status": "running", "phases": {}}, is_main=True)
-    followed(other, store, tiny(), settings(max_steps=1, eval_windows=2))
-    return other.manifest
+def test_without_a_limit_nothing_of_clipping_is_noted(store, run):
+    followed(run, store, tiny(), settings(max_steps=1, eval_windows=2))
+    assert "clipping" not in run.manifest
 
 
 def test_a_training_without_text_has_probes_of_weights_only():
