@@ -1,4 +1,4 @@
-"""One job, one folder: what it was told, what it did, how it ended, and how to go on.
+"""What a run has made and how far it is: one folder, with everything that one job was told and did.
 
 A recipe is resumed by entering it again from the top: each phase asks ``sealed(name)`` and is skipped when its result
 is there; the open phase continues from its newest valid checkpoint, and ``rewind`` cuts what was logged after it.
@@ -7,55 +7,16 @@ Only process 0 writes.
 
 import json
 import logging
-import os
-import platform
-import re
-import shutil
-import socket
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
+from ftkit.errors import CheckpointError
+from ftkit.runs.checking import file_record, folder_record, record_problem
+from ftkit.runs.files import disk_full, disk_is_full, json_value, write_atomically, write_json
 
-from ftkit import __version__
-from ftkit.config import Settings
-from ftkit.config.reading import read_yaml
-from ftkit.errors import CheckpointError, ConfigError, FtkitError
-from ftkit.runs.checking import LOGS, SAFE_SETTINGS, file_record, folder_record, record_problem, setting_difference
-from ftkit.runs.files import disk_full, disk_is_full, json_value, remove_leftovers, write_atomically, write_json
-from ftkit.runs.planning import planner
-
-__all__ = ["RunFolder", "open_run"]
+__all__ = ["RunFolder"]
 
 _logger = logging.getLogger("ftkit.runs")
-_OURS = {"config.yaml", "manifest.json"}  # what a run that ended before it made anything leaves behind
-_NAMED_PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "peft",
-    "datasets",
-    "tokenizers",
-    "safetensors",
-    "scikit-learn",
-    "numpy",
-)
-_TOKEN = re.compile(r"\b(?:hf|api_org|ghp|sk)_[A-Za-z0-9]{8,}\b")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 class RunFolder:
@@ -79,9 +40,10 @@ class RunFolder:
     def note(self, **values: Any) -> None:
         """Set values in the manifest."""
         self.manifest.update(values)
-        self._write_manifest()
+        self.write_manifest()
 
-    def _write_manifest(self) -> None:
+    def write_manifest(self) -> None:
+        """Write ``manifest.json``, if this process writes."""
         if self.is_main:
             write_json(self.path / "manifest.json", json_value(self.manifest))
 
@@ -117,7 +79,7 @@ class RunFolder:
         for folder in sorted((self.path / "models").glob("[!.]*")):
             if folder.name == phase or folder.name not in record:
                 record[folder.name] = folder_record(folder)
-        self._write_manifest()
+        self.write_manifest()
         return results
 
     def check_models(self) -> None:
@@ -186,10 +148,10 @@ class RunFolder:
         """Write ``evidence.json``, ``verdict.json`` and the like; a number that is not finite becomes ``null``."""
         if self.is_main:
             write_json(self.path / file, json_value(value))
-            self._record(file)
-            self._write_manifest()
+            self.record(file)
+            self.write_manifest()
 
-    def _record(self, *files: str) -> None:
+    def record(self, *files: str) -> None:
         """Take size and hash of files into the manifest, by which ``ftkit check`` knows them."""
         for file in files:
             if (self.path / file).exists():
@@ -200,248 +162,3 @@ class RunFolder:
         if self.is_main:
             write_atomically(self.path / file, text)
         return self.path / file
-
-
-def _default_folder(recipe: str) -> Path:
-    """``runs/RECIPE-TIME``, the same for every process of the job and not there yet."""
-    first = path = Path(f"runs/{recipe}-{time.strftime('%Y%m%d-%H%M%S')}")
-    count = 1
-    while path.exists():
-        count += 1
-        path = first.with_name(f"{first.name}-{count}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-        from accelerate.utils import broadcast_object_list
-
-        PartialState(cpu=_asked_for_cpu())
-        paths = [path]
-        broadcast_object_list(paths)
-        path = paths[0]
-    return path
-
-
-def _differences(settings: Settings, stored: dict[str, Any]) -> list[str]:
-    """Settings that are others than the run was started with; one that is newer than the run had its default then."""
-    now = settings.model_dump(mode="json")
-    defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
-    before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
-    keys = [key for key in before if key not in SAFE_SETTINGS and before[key] != now.get(key)]
-    return [setting_difference(key, before[key], now.get(key)) for key in keys]
-
-
-def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[str, Any]) -> None:
-    """Refuse to go on with another recipe, with other settings or on another number of processes."""
-    stored = manifest.get("settings")
-    if stored is None:  # a run of ftkit 0.1 before it wrote them down
-        stored = read_yaml(path / "config.yaml").values
-        stored.pop("recipe", None)
-    differences = _differences(settings, stored)
-    for key, now in (("recipe", recipe), ("processes", _num_processes())):
-        if (before := manifest.get(key, now)) != now:
-            differences.append(setting_difference(key, before, now))
-    if differences:
-        raise ConfigError(
-            f"{path}: a resumed run keeps its settings; put these back, or start a new run in another output_dir:\n  "
-            + "\n  ".join(differences)
-        )
-
-
-def _num_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _new_manifest(recipe: str) -> dict[str, Any]:
-    versions = {"ftkit": __version__, "python": platform.python_version()}
-    versions.update({name: metadata.version(name) for name in _NAMED_PACKAGES})
-    return {
-        "recipe": recipe,
-        "status": "running",
-        "exit_code": None,
-        "started": _now(),
-        "ended": None,
-        "versions": versions,
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cpus": os.cpu_count(),
-            "host": socket.gethostname(),
-        },
-        "argv": [],
-        "settings": {},
-        "processes": _num_processes(),
-        "data": {},
-        "phases": {},
-        "models": {},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: its manifest.json cannot be read ({error}); this is not a run that can be resumed"
-        ) from None
-    return manifest
-
-
-def _empty_handed(path: Path) -> bool:
-    """Whether a run has made nothing yet."""
-    return not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models", "points"))
-
-
-def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
-    """Check a folder that may exist already, write ``config.yaml`` into a new one, and return its manifest."""
-    if (path / "manifest.json").exists() and (
-        settings.resume or not _empty_handed(path) or _read_manifest(path)["status"] == "done"
-    ):
-        if not settings.resume:
-            status = _read_manifest(path)["status"]
-            raise ConfigError(
-                f"{path}: holds a run already (status: {status}); continue it with 'ftkit resume {path}' "
-                "or choose another output_dir"
-            )
-        manifest = _read_manifest(path)
-        _check_same_run(path, settings, recipe, manifest)
-        return manifest
-    if settings.resume:
-        raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
-    if path.is_dir() and any(not child.name.startswith(".") and child.name not in _OURS for child in path.iterdir()):
-        raise ConfigError(f"{path}: is not empty and holds no run; choose another output_dir")
-    from ftkit.config.catalogue import recipes_folder
-
-    name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
-    values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
-    write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return _new_manifest(recipe)
-
-
-@contextmanager
-def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
-    """Make or continue the folder of a run, and record how the run ends.
-
-    Args:
-        settings: The recipe's settings; ``output_dir`` and ``resume`` say which folder.
-        program: The recipe's ``__file__``.
-
-    Yields:
-        The folder, locked against other processes. A finished run is yielded as it is: the recipe looks at
-        ``finished`` and leaves it alone.
-
-    Raises:
-        ConfigError: The folder is in use for something else, or the settings differ from those of the run.
-        CheckpointError: Another process works in the folder, or there is nothing to resume.
-    """
-    recipe = Path(program).stem
-    path = Path(settings.output_dir).expanduser() if settings.output_dir else _default_folder(recipe)
-    if planner():
-        yield RunFolder(path, recipe, _new_manifest(recipe, settings), is_main=False)  # it writes nothing
-        return
-    is_main = _is_main_process()
-    if not is_main:
-        yield RunFolder(path, recipe, _follow(path), is_main=False)
-        _wait_for_everyone()
-        return
-    path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        owner = (
-            _read_manifest(path).get("process", "another process")
-            if (path / "manifest.json").exists()
-            else "another process"
-        )
-        raise CheckpointError(
-            f"{path}: {owner} works in this folder; wait for it or choose another output_dir"
-        ) from None
-    try:
-        run = RunFolder(path, recipe, _prepare(path, settings, recipe, Path(program)), is_main=True)
-        if run.finished:
-            _wait_for_everyone()
-            yield run
-        else:
-            if settings.resume:
-                remove_leftovers(path)
-                run.check_models()
-            with _recorded(run, settings):
-                _begin(run, settings)
-                _wait_for_everyone()
-                yield run
-        _wait_for_everyone()  # what the others do next may need what this run has made
-    finally:
-        lock.release()
-
-
-def _begin(run: RunFolder, settings: Settings) -> None:
-    """Write down that a run is at work, by whom and with what."""
-    run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
-    run.note(
-        status="running",
-        exit_code=None,
-        argv=[_TOKEN.sub("[redacted]", argument) for argument in sys.argv],
-        seed=settings.seed,
-        settings=settings.model_dump(mode="json", exclude={"output_dir", "resume"}),
-        process=f"process {os.getpid()} on {socket.gethostname()}",
-    )
-    _logger.info("run folder: %s", run.path)
-
-
-@contextmanager
-def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
-    """Write down how a run ends, whatever happens from its first file on."""
-    try:
-        yield
-        run._record(*LOGS)
-        run.note(status="done", exit_code=0, ended=_now())
-    except BaseException as error:
-        known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
-        _record_failure(run, known)
-        if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(run.path):
-            # Nobody has named the folder and nothing was made in it, so nobody will look for it.
-            shutil.rmtree(run.path, ignore_errors=True)
-        if known is error:
-            raise
-        raise known from error
-
-
-def _record_failure(run: RunFolder, error: BaseException) -> None:
-    """Write how a run ended; the disk may be the reason, so failing to write is not a second error."""
-    code = error.exit_code if isinstance(error, FtkitError) else 130 if isinstance(error, KeyboardInterrupt) else 1
-    status = "interrupted" if code in (130, 143) else "failed"
-    try:
-        run.note(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))
-    except (OSError, CheckpointError) as problem:
-        _logger.warning("%s: could not record the end of the run: %s", run.path, problem)
-    if status == "interrupted":
-        _logger.info("continue with: ftkit resume %s", run.path)
-
-
-def _wait_for_everyone() -> None:
-    """A barrier where the job has several processes; one process does not load torch for it."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=_asked_for_cpu()).wait_for_everyone()
-
-
-def _asked_for_cpu() -> bool:
-    from accelerate.utils import parse_flag_from_env
-
-    return bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
-
-
-def _follow(path: Path) -> dict[str, Any]:
-    """The manifest as process 0 left it: the other processes only read which phases are sealed."""
-    _wait_for_everyone()
-    return _read_manifest(path)

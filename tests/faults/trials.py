@@ -1,13 +1,12 @@
-"""Real runs in real processes, many of them: forked from a server that has imported everything once.
+"""Real runs in real processes, on a machine that can be made worse: a slow disk, a limit on files, a dead neighbour.
 
-A trial is the ``ftkit`` command line in a process of its own, with its own signals, files and exit code. Starting one
-takes milliseconds instead of the seconds that torch needs, so that runs can be killed by the dozen.
+A trial is the ``ftkit`` command line in a process of its own, forked where everything is imported already, so that runs
+can be killed by the dozen.
 """
 
 import gc
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -18,14 +17,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from processes import CONTEXT
+
 JOB = Path(__file__).with_name("job.py")
 SECONDS = 120  # longer than any trial takes, also on a busy machine
-
-_context = multiprocessing.get_context("forkserver")
-# Imported once; only names that need no sys.path of ours, which the server of Python 3.11 does not take over.
-_context.set_forkserver_preload(
-    ["ftkit.cli", "ftkit.config.launch", "ftkit.data", "ftkit.report", "ftkit.studies", "ftkit.training", "peft"]
-)
 
 
 class Trial:
@@ -50,9 +45,9 @@ class Trial:
         folder: Path | None = None,
     ) -> None:
         self.log = log
-        self.process: ForkServerProcess = _context.Process(
+        self.process: ForkServerProcess = CONTEXT.Process(
             target=_run,
-            args=(arguments, log, slow_sync, largest_file, {**_inherited(), **(environment or {})}, folder or Path()),
+            args=(arguments, log, slow_sync, largest_file, {**os.environ, **(environment or {})}, folder or Path()),
         )
         self.process.start()
 
@@ -76,10 +71,6 @@ class Trial:
         return self.log.read_text() if self.log.exists() else ""
 
 
-def _inherited() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(("FTKIT_", "HF_"))}
-
-
 def _run(
     arguments: tuple[str, ...],
     log: Path,
@@ -90,6 +81,7 @@ def _run(
 ) -> None:
     """In the child: become the ``ftkit`` command."""
     gc.freeze()  # what the server has imported is not gone through again and again
+    os.environ.clear()
     os.environ.update({"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "COLUMNS": "200", **environment})
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
