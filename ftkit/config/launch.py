@@ -45,11 +45,18 @@ def configure_output() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     logger = logging.getLogger("ftkit")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stdout)
+        handler = _Terminal()
         handler.setFormatter(_PlainLines())
         logger.addHandler(handler)
         logger.propagate = False
     logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+
+
+class _Terminal(logging.Handler):
+    """Writes to what is standard output when a line is said, which may be another than when the first one was."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stdout, flush=True)
 
 
 class _PlainLines(logging.Formatter):

@@ -1,7 +1,8 @@
 """The run folder: one job's settings, manifest, metrics, checkpoints, models, evidence and report."""
 
 from ftkit.runs.files import file_sha256, write_atomically, write_json
-from ftkit.runs.folder import RunFolder, open_run
+from ftkit.runs.folder import RunFolder
+from ftkit.runs.opening import open_run
 from ftkit.runs.progress import Progress, progress
 
 __all__ = ["Progress", "RunFolder", "file_sha256", "open_run", "progress", "write_atomically", "write_json"]

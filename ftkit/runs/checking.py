@@ -170,6 +170,16 @@ def _run(folder: Path) -> Iterator[Item]:
         yield from _checkpoint(path, f"{path.relative_to(folder).as_posix()}/")
     for name, record in manifest.get("models", {}).items():
         yield from _files(folder / "models" / name, record, f"models/{name}/")
+    for point in sorted(path.parent for path in (folder / "points").glob("*/manifest.json")):
+        yield from _point(point, f"points/{point.name}/")
+
+
+def _point(folder: Path, prefix: str) -> Iterator[Item]:
+    """One run of a study."""
+    try:
+        yield from (Item(prefix + item.name, item.problem) for item in _run(folder))
+    except CheckpointError as error:
+        yield Item(f"{prefix}manifest.json", str(error))
 
 
 def _settings_problem(folder: Path, manifest: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
-"""Real runs in real processes, many of them: forked from a server that has imported everything once.
+"""Real runs in real processes, on a machine that can be made worse: a slow disk, a limit on files, a dead neighbour.
 
-A trial is the ``ftkit`` command line in a process of its own, with its own signals, files and exit code. Starting one
-takes milliseconds instead of the seconds that torch needs, so that runs can be killed by the dozen.
+A trial is the ``ftkit`` command line in a process of its own, forked where everything is imported already, so that runs
+can be killed by the dozen.
 """
 
 import gc
@@ -47,7 +47,7 @@ class Trial:
         self.log = log
         self.process: ForkServerProcess = CONTEXT.Process(
             target=_run,
-            args=(arguments, log, slow_sync, largest_file, {**_inherited(), **(environment or {})}, folder or Path()),
+            args=(arguments, log, slow_sync, largest_file, {**os.environ, **(environment or {})}, folder or Path()),
         )
         self.process.start()
 
@@ -71,10 +71,6 @@ class Trial:
         return self.log.read_text() if self.log.exists() else ""
 
 
-def _inherited() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(("FTKIT_", "HF_"))}
-
-
 def _run(
     arguments: tuple[str, ...],
     log: Path,
@@ -85,6 +81,7 @@ def _run(
 ) -> None:
     """In the child: become the ``ftkit`` command."""
     gc.freeze()  # what the server has imported is not gone through again and again
+    os.environ.clear()
     os.environ.update({"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "COLUMNS": "200", **environment})
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -308,7 +308,7 @@ def test_the_order_of_a_step(store, monkeypatch):
         recorded(engine.freezing, "drop_gradients", "mask")
         recorded(engine.clipping, "norms", "norms")
         recorded(engine.clipping, "clip", "clip")
-        recorded(engine.optimizers[0], "step", "update")
+        recorded(engine._steppers[0], "step", "update")
         held = engine.freezing.held
 
         @contextmanager

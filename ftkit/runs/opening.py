@@ -1,0 +1,306 @@
+"""How the folder of a run is made, gone on with or refused, and how it is written down how the run ends."""
+
+import json
+import logging
+import math
+import os
+import platform
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from ftkit import __version__
+from ftkit.config import Settings
+from ftkit.config.reading import read_yaml
+from ftkit.errors import CheckpointError, ConfigError, FtkitError
+from ftkit.runs.checking import (
+    BATCH_SHARES,
+    LOGS,
+    SAFE_SETTINGS,
+    setting_difference,
+)
+from ftkit.runs.files import disk_full, disk_is_full, remove_leftovers, write_atomically
+from ftkit.runs.folder import RunFolder
+from ftkit.runs.planning import planner
+from ftkit.runs.processes import (
+    check_processes,
+    failing_together,
+    is_main_process,
+    join_processes,
+    losing_a_peer,
+    num_processes,
+    of_process_0,
+    wait_for_everyone,
+)
+from ftkit.runs.tracking import check_trackers, tracking
+
+__all__ = ["open_run"]
+
+_logger = logging.getLogger("ftkit.runs")
+_OURS = {"config.yaml", "manifest.json"}  # what a run that ended before it made anything leaves behind
+_NAMED_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "scikit-learn",
+    "numpy",
+)
+_TOKEN = re.compile(r"\b(?:hf|api_org|ghp|sk)_[A-Za-z0-9]{8,}\b")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _default_folder(recipe: str) -> Path:
+    """``runs/RECIPE-TIME``, the same for every process of the job and not there yet."""
+    first = path = Path(f"runs/{recipe}-{time.strftime('%Y%m%d-%H%M%S')}")
+    count = 1
+    while path.exists():
+        count += 1
+        path = first.with_name(f"{first.name}-{count}")
+    return of_process_0(path)
+
+
+def _differences(settings: Settings, stored: dict[str, Any], num_before: int) -> list[str]:
+    """Settings that are others than the run was started with; one that is newer than the run had its default then.
+
+    More or fewer processes may share the rows of an update, if these are as many as before.
+    """
+    now = settings.model_dump(mode="json")
+    defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
+    before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
+    safe = SAFE_SETTINGS
+    if num_before != num_processes():
+        if _rows(before, num_before) == _rows(now, num_processes()):
+            safe |= BATCH_SHARES
+        else:
+            before, now = before | {"processes": num_before}, now | {"processes": num_processes()}
+    keys = [key for key in before if key not in safe and before[key] != now.get(key)]
+    return [setting_difference(key, before[key], now.get(key)) for key in keys]
+
+
+def _rows(values: dict[str, Any], processes: int) -> int:
+    """Rows of an update of all processes together."""
+    return processes * math.prod(int(values.get(name, 1)) for name in BATCH_SHARES)
+
+
+def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[str, Any]) -> None:
+    """Refuse to go on with another recipe, with other settings or with another batch."""
+    stored = manifest.get("settings")
+    if stored is None:  # a run of ftkit 0.1 before it wrote them down
+        stored = read_yaml(path / "config.yaml").values
+        stored.pop("recipe", None)
+    differences = _differences(settings, stored, manifest.get("processes", num_processes()))
+    if (before := manifest.get("recipe", recipe)) != recipe:
+        differences.append(setting_difference("recipe", before, recipe))
+    if differences:
+        raise ConfigError(
+            f"{path}: a resumed run keeps its settings; put these back, or start a new run in another output_dir:\n  "
+            + "\n  ".join(differences)
+        )
+
+
+def _new_manifest(recipe: str, settings: Settings) -> dict[str, Any]:
+    versions = {"ftkit": __version__, "python": platform.python_version()}
+    versions.update({name: metadata.version(name) for name in _NAMED_PACKAGES})
+    return {
+        "recipe": recipe,
+        "status": "running",
+        "exit_code": None,
+        "started": _now(),
+        "ended": None,
+        "versions": versions,
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cpus": os.cpu_count(),
+            "host": socket.gethostname(),
+        },
+        "argv": [],
+        "settings": settings.model_dump(mode="json", exclude={"output_dir", "resume"}),
+        "processes": num_processes(),
+        "data": {},
+        "phases": {},
+        "models": {},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its manifest.json cannot be read ({error}); this is not a run that can be resumed"
+        ) from None
+    return manifest
+
+
+def _empty_handed(path: Path) -> bool:
+    """Whether a run has made nothing yet."""
+    return not any((path / made).exists() for made in ("metrics.jsonl", "checkpoints", "models", "points"))
+
+
+def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
+    """Check a folder that may exist already, write ``config.yaml`` into a new one, and return its manifest."""
+    if (path / "manifest.json").exists() and (
+        settings.resume or not _empty_handed(path) or _read_manifest(path)["status"] == "done"
+    ):
+        if not settings.resume:
+            status = _read_manifest(path)["status"]
+            raise ConfigError(
+                f"{path}: holds a run already (status: {status}); continue it with 'ftkit resume {path}' "
+                "or choose another output_dir"
+            )
+        manifest = _read_manifest(path)
+        _check_same_run(path, settings, recipe, manifest)
+        return manifest
+    if settings.resume:
+        raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
+    if path.is_dir() and any(not child.name.startswith(".") and child.name not in _OURS for child in path.iterdir()):
+        raise ConfigError(f"{path}: is not empty and holds no run; choose another output_dir")
+    from ftkit.config.catalogue import recipes_folder
+
+    name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
+    values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
+    write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return _new_manifest(recipe, settings)
+
+
+@contextmanager
+def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
+    """Make or continue the folder of a run, and record how the run ends.
+
+    Args:
+        settings: The recipe's settings; ``output_dir`` and ``resume`` say which folder.
+        program: The recipe's ``__file__``.
+
+    Yields:
+        The folder, locked against other processes. A finished run is yielded as it is: the recipe looks at
+        ``finished`` and leaves it alone.
+
+    Raises:
+        ConfigError: The folder is in use for something else, or the settings differ from those of the run.
+        CheckpointError: Another process works in the folder, or there is nothing to resume.
+    """
+    recipe = Path(program).stem
+    join_processes(getattr(settings, "use_cpu", False))
+    path = Path(settings.output_dir).expanduser() if settings.output_dir else _default_folder(recipe)
+    if planner():
+        yield RunFolder(path, recipe, _new_manifest(recipe, settings), is_main=False)  # it writes nothing
+        return
+    lock = FileLock(path / ".lock")
+    try:
+        with failing_together():
+            if is_main_process():
+                check_processes(settings.require_processes)
+                check_trackers(settings.trackers)
+                run = _enter(path, settings, recipe, Path(program), lock)
+        with failing_together():
+            if not is_main_process():
+                run = RunFolder(path, recipe, _follow(path), is_main=False)
+        with _recorded(run, settings) if run.is_main and not run.finished else nullcontext(), losing_a_peer():
+            yield run
+        wait_for_everyone()  # what the others do next may need what this run has made
+    finally:
+        lock.release()
+
+
+def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: FileLock) -> RunFolder:
+    """Lock the folder and look at what is in it."""
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = (
+            _read_manifest(path).get("process", "another process")
+            if (path / "manifest.json").exists()
+            else "another process"
+        )
+        raise CheckpointError(
+            f"{path}: {owner} works in this folder; wait for it or choose another output_dir"
+        ) from None
+    run = RunFolder(path, recipe, _prepare(path, settings, recipe, program), is_main=True)
+    if settings.resume and not run.finished:
+        remove_leftovers(path)
+        run.check_models()
+        run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
+    run._write_manifest()
+    return run
+
+
+@contextmanager
+def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
+    """Write into the manifest that the run goes on, and how it ends, also when a signal comes while it starts."""
+    shown = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
+    try:
+        run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
+        run.note(
+            status="running",
+            exit_code=None,
+            argv=[_TOKEN.sub("[redacted]", argument) for argument in sys.argv],
+            seed=settings.seed,
+            processes=num_processes(),
+            process=f"process {os.getpid()} on {socket.gethostname()}",
+        )
+        also = f", process 0 of {num_processes()}" if num_processes() > 1 else ""
+        _logger.info("run folder: %s%s", run.path, also)
+        with tracking(settings.trackers, run.path, shown, getattr(settings, "use_cpu", False)) as listener:
+            run.listeners.append(listener)
+            yield
+        run._record(*LOGS)
+        run.note(status="done", exit_code=0, ended=_now())
+    except BaseException as error:
+        known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
+        _record_failure(run, known)
+        if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(run.path):
+            # Nobody has named it and nothing is in it, so nobody will look for it.
+            shutil.rmtree(run.path, ignore_errors=True)
+        if known is error:
+            raise
+        raise known from error
+
+
+def _record_failure(run: RunFolder, error: BaseException) -> None:
+    """Write how a run ended; the disk may be the reason, so failing to write is not a second error."""
+    code = error.exit_code if isinstance(error, FtkitError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+    status = "interrupted" if code in (130, 143) else "failed"
+    try:
+        run.note(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))
+    except (OSError, CheckpointError) as problem:
+        _logger.warning("%s: could not record the end of the run: %s", run.path, problem)
+    if status == "interrupted":
+        _logger.info("continue with: ftkit resume %s", run.path)
+
+
+def _follow(path: Path) -> dict[str, Any]:
+    """The manifest as process 0 left it: the other processes only read which phases are sealed."""
+    try:
+        return _read_manifest(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; a run folder must lie where all machines of the job can read it") from None
