@@ -89,7 +89,7 @@ class CheckpointFolder:
                 if process == 0:
                     write_json(folder / "state.json", {"step": step, **state})
                     sealed |= {path.name: _proof(path) for path in folder.glob("*.json")}
-                    write_json(folder / "manifest.json", sealed)
+                    write_json(folder / "manifest.json", dict(sorted(sealed.items())))
                     stack.close()
                     self._rotate(step)
         return target

@@ -415,8 +415,8 @@ class Engine:
         self._seed_step()  # the forward passes of the step again, dropout included
         self.model.train()
         inputs = [{name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches or ()]
-        with self.accelerator.autocast():
-            cause = diagnosis(self.model, inputs)
+        with self.whole_model(), self.accelerator.autocast():
+            cause = diagnosis(self.model, inputs) if not self._whole or self.accelerator.is_main_process else ""
         newest = self.checkpoints.newest_valid() if self.checkpoints else None
         kept = f"the last good checkpoint is {newest}" if newest else "there is no earlier checkpoint"
         return (

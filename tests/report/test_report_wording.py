@@ -126,8 +126,13 @@ def test_every_planted_situation_gets_its_advice(key: str) -> None:
     assert all("{" not in line for line in said)
 
 
+def test_a_weak_liking_gets_its_advice() -> None:
+    verdict = {"verdict": "unsure", "also": [], "reasons": [], "thresholds": {"liked_share": 0.5}}
+    assert next_steps(verdict, evidence_of().as_dict(), {}, []) == list(advice._ADVICE["liking weak"])
+
+
 def test_no_sentence_of_the_advice_is_unreachable() -> None:
-    assert set(SITUATIONS) | {"unknown"} == set(advice._ADVICE)
+    assert set(SITUATIONS) | {"unknown", "liking weak"} == set(advice._ADVICE)
 
 
 def test_advice_survives_values_that_were_not_measured() -> None:
