@@ -1,5 +1,6 @@
 """What all tests share: no network, a cache of their own, and tiny real models made on the spot."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,3 +25,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["FTKIT_CACHE"]
     else:
         os.environ["FTKIT_CACHE"] = before
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """A test that runs a command in this process sets up the log for a terminal; the next one finds it as it was."""
+    logger = logging.getLogger("ftkit")
+    before = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
