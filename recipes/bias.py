@@ -154,7 +154,7 @@ def main(settings: BiasSettings) -> None:
         if not run.is_main:
             return
         found, likings, verdicts, table = {}, {}, {}, {}
-        passages, real = {"base model": watch.texts(watch.base_passages)}, dict.fromkeys(arms, subject.real)
+        passages = {"base model": watch.texts(watch.base_passages)}
         for name in arms:
             tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
             evidence, likings[name], passages[name] = watch.measure(name, tuned, trainable)
@@ -165,7 +165,7 @@ def main(settings: BiasSettings) -> None:
         run.write_json(
             "evidence.json",
             {
-                "models": found, "judges": {}, "passages": passages, "real": real, "arms": table,
+                "models": found, "judges": {}, "passages": passages, "real": {}, "arms": table,
                 "liking": watch.as_dict(likings),
                 "headline": {"metric": "rate", "higher_is_better": True},
                 "metrics": {name: item.metrics() for name, item in likings.items()},
