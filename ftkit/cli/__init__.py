@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import checking, classifying, looking, planning, sharing
+from ftkit.cli import checking, classifying, judging, looking, planning, sharing
 
 __all__ = ["main"]
 
@@ -139,6 +139,7 @@ for _command in (checking.check, sharing.pack, sharing.unpack, sharing.push, sha
     app.command()(_command)
 looking.add_commands(app)
 classifying.add_commands(app)
+app.command()(judging.verdict)
 
 
 def main() -> NoReturn:

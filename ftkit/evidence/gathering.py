@@ -15,7 +15,7 @@ from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, los
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.verdict import Evidence
-from ftkit.training import held_out_loss
+from ftkit.training import HeldOutLoss, held_out_loss
 from ftkit.tuning import Selection, movement, snapshot
 
 __all__ = ["check_heldout", "gather_evidence"]
@@ -59,10 +59,14 @@ def gather_evidence(
     tuned_passages: Sequence[str],
     real_passages: Sequence[str],
     styles: Sequence[StyleScore],
-    reload_difference: float,
-    passes: float,
+    reload_difference: float | None,
+    passes: float | None,
     trainable: Selection | None = None,
     masking: Masking | None = None,
+    max_windows: int | None = None,
+    tuned_heldout: TokenStore | None = None,
+    tuned_general: TokenStore | None = None,
+    assumptions: Sequence[str] = (),
 ) -> Evidence:
     """Measure a tuned model against its base.
 
@@ -79,19 +83,28 @@ def gather_evidence(
         tuned_passages: Passages of the tuned model, from the same starts.
         real_passages: Real held-out passages of the target.
         styles: What the judges said.
-        reload_difference: Largest difference of logits between the trained model and its folder.
-        passes: Tokens trained over tokens of the text.
+        reload_difference: Largest difference of logits between the trained model and its folder; ``None`` where only
+            the folder is known.
+        passes: Tokens trained over tokens of the text; ``None`` where that is not known.
         trainable: What was allowed to change; ``None`` means everything.
         masking: What an encoder is asked for in held-out text; ``None`` asks for the next token.
+        max_windows: Windows of each text that are evaluated, spread evenly; ``None`` takes all.
+        tuned_heldout: ``heldout`` in the tuned model's own tokens, where it has another tokenizer than the base.
+        tuned_general: ``general`` likewise.
+        assumptions: What had to be assumed; it stands beside the verdict.
 
     Returns:
         The evidence.
     """
-    before, after = (held_out_loss(model, heldout, window_tokens, masking=masking) for model in (base, tuned))
-    general_pair = None
-    if general:
-        forgot, kept = (held_out_loss(model, general, window_tokens, masking=masking) for model in (base, tuned))
-        general_pair = forgot, kept
+
+    def loss(model: PreTrainedModel, store: TokenStore) -> HeldOutLoss:
+        return held_out_loss(model, store, window_tokens, masking=masking, max_windows=max_windows)
+
+    before, after = loss(base, heldout), loss(tuned, tuned_heldout or heldout)
+    general_pair = (loss(base, general), loss(tuned, tuned_general or general)) if general else None
+    misfit = None
+    if tuned_heldout and int(heldout.ids.max()) < tuned.config.get_text_config().vocab_size:
+        misfit = gain_in_bits(after, loss(tuned, heldout))
     known = vocabulary_of(known_texts)
     writes = bool(tuned_passages)
     finite = math.isfinite(after.nats.sum()) and all(bool(torch.isfinite(p).all()) for p in tuned.parameters())
@@ -113,4 +126,6 @@ def gather_evidence(
         passes=passes,
         finite=finite,
         heldout_blocks=loss_blocks(before, after),
+        tokenizer_misfit=misfit,
+        assumptions=tuple(assumptions),
     )

@@ -65,9 +65,9 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: 
     return Interval(float(statistic(*samples)), float(low), float(high))
 
 
-def _block_sums(*arrays: np.ndarray) -> np.ndarray:
+def _block_sums(*arrays: np.ndarray, most: int = _BLOCKS) -> np.ndarray:
     """Sums over contiguous blocks of windows, [arrays, blocks]: neighbours resemble each other, blocks less."""
-    count = min(_BLOCKS, len(arrays[0]))
+    count = min(_BLOCKS, most, len(arrays[0]))
     edges = np.linspace(0, len(arrays[0]), count + 1).astype(int)
     return np.array([np.add.reduceat(array.astype(float), edges[:-1]) for array in arrays])
 
@@ -85,16 +85,23 @@ def bits_per_byte(loss: HeldOutLoss, seed: int = 0) -> Interval:
     return _resample_blocks(lambda t: t[0] / math.log(2) / t[1], _block_sums(loss.nats, loss.bytes), seed)
 
 
+def _paired_sums(base: HeldOutLoss, tuned: HeldOutLoss) -> np.ndarray:
+    """Nats and bytes of both models over the same blocks, [4, blocks].
+
+    Two tokenizers give other windows, so blocks then hold about the same text, and each loss has its own bytes.
+    """
+    blocks = min(len(base.nats), len(tuned.nats))
+    return np.concatenate([_block_sums(loss.nats, loss.bytes, most=blocks) for loss in (base, tuned)])
+
+
 def gain_in_bits(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
-    """Bits per byte that the tuned model saves on the same windows (paired); above 0 it is better."""
-    return _resample_blocks(
-        lambda t: (t[0] - t[1]) / math.log(2) / t[2], _block_sums(base.nats, tuned.nats, base.bytes), seed
-    )
+    """Bits per byte that the tuned model saves on the same text (paired); above 0 it is better."""
+    return _resample_blocks(lambda t: (t[0] / t[1] - t[2] / t[3]) / math.log(2), _paired_sums(base, tuned), seed)
 
 
 def relative_rise(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
-    """Relative rise of the loss from base to tuned on the same windows (paired); 0.05 is 5 % worse."""
-    return _resample_blocks(lambda t: t[1] / t[0] - 1, _block_sums(base.nats, tuned.nats), seed)
+    """Relative rise of the loss from base to tuned on the same text (paired); 0.05 is 5 % worse."""
+    return _resample_blocks(lambda t: t[2] / t[3] * t[1] / t[0] - 1, _paired_sums(base, tuned), seed)
 
 
 def gain_over(
@@ -109,10 +116,11 @@ def gain_over(
     """
 
     def gains(pair: tuple[HeldOutLoss, HeldOutLoss], generator: np.random.Generator) -> tuple[float, np.ndarray]:
-        sums = _block_sums(pair[0].nats, pair[1].nats, pair[0].bytes)
+        sums = _paired_sums(*pair)
         drawn = sums[:, generator.integers(0, sums.shape[1], size=(_DRAWS, sums.shape[1]))].sum(-1)
         total = sums.sum(-1)
-        return float((total[0] - total[1]) / math.log(2) / total[2]), (drawn[0] - drawn[1]) / math.log(2) / drawn[2]
+        saved = [(t[0] / t[1] - t[2] / t[3]) / math.log(2) for t in (total, drawn)]
+        return float(saved[0]), saved[1]
 
     generator = np.random.default_rng(seed)
     (target_gain, target_draws), (general_gain, general_draws) = gains(target, generator), gains(general, generator)

@@ -39,6 +39,8 @@ class Thresholds:
     """12-grams in a passage, on average, below which copying cannot be seen."""
     reload_difference: float = 1e-4
     """Largest difference of logits between the model and its saved folder."""
+    tokenizer_misfit: float = 0.1
+    """Bits per byte that the base's tokenizer would save: above it, the saved tokenizer is not the model's."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,17 @@ class Evidence:
     fluency_tuned: Fluency | None
     fluency_real: Fluency | None
     movement: Movement
-    reload_difference: float
-    passes: float
-    """Tokens trained over tokens of the training text."""
+    reload_difference: float | None
+    """Largest difference of logits between the trained model and its folder; ``None`` where only that is known."""
+    passes: float | None
+    """Tokens trained over tokens of the training text; ``None`` where that is not known."""
     finite: bool = True
     heldout_blocks: dict[str, list[float]] = field(default_factory=dict)
     """Sums over blocks of held-out windows, by which arms of a study are compared in pairs; see ``loss_blocks``."""
+    tokenizer_misfit: Interval | None = None
+    """Bits per byte that the tuned model saves with the base's tokenizer; ``None`` where both have one tokenizer."""
+    assumptions: tuple[str, ...] = ()
+    """What had to be assumed."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""
@@ -97,7 +104,12 @@ def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
     found = []
     if not evidence.finite:
         found.append("weights or losses are not finite")
-    if evidence.reload_difference > limits.reload_difference:
+    misfit = evidence.tokenizer_misfit
+    if misfit is not None and misfit.low > limits.tokenizer_misfit:
+        found.append(
+            f"its tokenizer is not the one that it learnt with: with the base's it would save {misfit} bits per byte"
+        )
+    if evidence.reload_difference is not None and evidence.reload_difference > limits.reload_difference:
         difference = f"{evidence.reload_difference:.2g}"
         found.append(f"the saved folder computes other logits than the trained model (difference {difference})")
     if leaks := evidence.movement.leaks:
@@ -218,7 +230,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
         f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs "
         f"{evidence.heldout_base.value:.3f}: gain {gain}"
     )
-    context = []
+    context = list(evidence.assumptions)
     base, real = evidence.fluency_base, evidence.fluency_real
     if base is None or real is None:
         context.append(

@@ -16,11 +16,14 @@ _ADVICE: dict[str, tuple[str, ...]] = {
         "Repeat the run with two or three other values of seed before you build on the result.",
     ),
     "copied": (
-        "It made {passes} passes over its text: take fewer steps (max_steps), or give it more text.",
+        "{passes}: take fewer steps (max_steps), or give it more text.",
         "A lower learning_rate or fewer trainable weights also leave less room to learn by heart.",
     ),
     "not finite": ("Lower learning_rate (it was {rate}), set max_grad_norm to 1.0, and add warmup_steps.",),
     "reload": ("Do not use the saved folder: it computes something else than the model that was trained.",),
+    "tokenizer": (
+        "Save the tokenizer that it was trained with beside it: the base's would save {saved} bits per byte.",
+    ),
     "repeats": ("If it repeats itself: fewer steps, a lower learning_rate (it was {rate}), or another sampling.",),
     "no change": ("No weight changed: is learning_rate above 0 (it was {rate}), and is not everything frozen?",),
     "no effect": (
@@ -83,12 +86,18 @@ def _situations(
     if not evidence:
         return
     if "copied" in words:
-        yield "copied", {"passes": number(evidence["passes"])}
+        passes = evidence["passes"]
+        yield (
+            "copied",
+            {"passes": f"It made {number(passes)} passes over its text" if passes else "It knows it by heart"},
+        )
     if "broken" in words:
         if not evidence["finite"]:
             yield "not finite", {"rate": rate}
-        if evidence["reload_difference"] > verdict.get("thresholds", {}).get("reload_difference", 0.0):
+        if (evidence["reload_difference"] or 0.0) > verdict.get("thresholds", {}).get("reload_difference", 0.0):
             yield "reload", {}
+        if misfit := evidence.get("tokenizer_misfit"):
+            yield "tokenizer", {"saved": number(misfit["value"])}
         if evidence["fluency_tuned"]:
             yield "repeats", {"rate": rate}
     if "nothing" in words:

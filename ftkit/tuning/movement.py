@@ -81,7 +81,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
     groups = ParameterGroups(model)
     allowed = groups.all if trainable is None else trainable
     now = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    start = {name: before[name] for name in now if name in before}
+    start = {name: before[name] for name in now if name in before and before[name].shape == now[name].shape}
     by_tensor = {
         name: _relative(_norm(now[name].cpu().double() - first.double()), _norm(first)) for name, first in start.items()
     }

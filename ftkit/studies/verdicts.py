@@ -1,0 +1,345 @@
+"""A verdict on models that ftkit did not train: base and tuned model from anywhere, text, and the same rules.
+
+text (train) ---------- copying, judge ----------.
+text kept out --------- gain, ceiling -----------+-> evidence -> verdict -> report
+general text ---------- forgetting, other class -'
+base, tuned ----------- passages, movement -----'
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ftkit.config import TrainingSettings
+from ftkit.data import (
+    Corpus,
+    Masking,
+    TokenStore,
+    cache_dir,
+    load_corpus,
+    load_tokenizer,
+    split_corpus,
+    tokenize_texts,
+    tokenizer_fingerprint,
+)
+from ftkit.errors import DataError, FtkitError, ModelError
+from ftkit.evidence import (
+    Evidence,
+    JudgeTexts,
+    Panel,
+    PassageWriter,
+    Verdict,
+    check_heldout,
+    cut_passages,
+    decide,
+    gather_evidence,
+    seat_ngrams,
+    seat_panel,
+)
+from ftkit.generation import PRESETS
+from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, virtual_tokens
+from ftkit.models.architectures import architecture_of, differing
+from ftkit.runs import RunFolder
+
+__all__ = ["Judged", "VerdictRequest", "judge_models"]
+
+_logger = logging.getLogger("ftkit.studies")
+_TARGET = "text"
+_MOST_PASSAGES = 2000
+"""Passages of a class that a judge learns at most; more teach it nothing new."""
+
+
+@dataclass(frozen=True)
+class VerdictRequest:
+    """What to judge, and against what."""
+
+    base: str
+    """Model that the tuned one started from: a folder or a Hub id."""
+    tuned: str
+    """Model to judge; an adapter's folder too."""
+    text: str
+    """Source of what it was trained on."""
+    heldout: str | None = None
+    """Source of text of the same kind that it never saw; ``None`` takes the last tenth of ``text``."""
+    general: str | None = None
+    """Source of other real text, for forgetting and for the judges."""
+    against: dict[str, str] = field(default_factory=dict)
+    """Further sources of text by other hands, for the judges."""
+    judge: str | None = None
+    """Folder of an encoder that becomes the second judge: one that knows the classes, or any to fine-tune."""
+    revision: str | None = None
+    """Of the base, where it is a Hub id."""
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    encoding: str = "utf-8"
+    window_tokens: int = 256
+    """Tokens in a window of evaluation, at most the models' positions."""
+    eval_windows: int = 256
+    """Windows of each text that are evaluated at most."""
+    passage_chars: int = 400
+    num_passages: int = 64
+    sampling: str = "plain"
+    seed: int = 42
+    judge_max_steps: int = 150
+    judge_learning_rate: float = 5e-5
+    judge_batch_size: int = 16
+    judge_tokens: int = 128
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came out."""
+
+    verdict: Verdict
+    evidence: Evidence
+    judges: dict[str, Any]
+    """The judges' gates."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**self.verdict.as_dict(), "evidence": {**self.evidence.as_dict(), "judges": self.judges}}
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is read before any model is."""
+
+    train: list[str]
+    heldout: list[str]
+    general: list[str]
+    others: dict[str, list[str]]
+    """Text for the judges by class, without the target's and the base's."""
+    assumptions: tuple[str, ...]
+
+    @property
+    def known(self) -> list[str]:
+        """All real text."""
+        return [
+            *self.train,
+            *self.heldout,
+            *self.general,
+            *(piece for group in self.others.values() for piece in group),
+        ]
+
+
+def _pieces(corpus: Corpus) -> list[str]:
+    return [document.text for document in corpus.documents]
+
+
+def _read_texts(request: VerdictRequest) -> _Texts:
+    def load(source: str, name: str) -> Corpus:
+        return load_corpus(source, name=name, encoding=request.encoding)
+
+    text = load(request.text, _TARGET)
+    assumptions = []
+    if request.heldout:
+        train, heldout = _pieces(text), _pieces(load(request.heldout, "heldout"))
+    else:
+        split = split_corpus(text, policy="tail", heldout_share=0.1)
+        train, heldout = list(split.train), list(split.heldout)
+        assumptions.append(
+            "no held-out text was given: the last tenth of the text stands for it, which holds only if the model was "
+            "not trained on that part"
+        )
+    general = _pieces(load(request.general, "general")) if request.general else []
+    others = {"other": general} if general else {}
+    others |= {name: _pieces(load(source, name)) for name, source in request.against.items()}
+    return _Texts(train, heldout, general, others, tuple(assumptions))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two models, with its own tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+
+    def tokens(self, texts: Sequence[str]) -> TokenStore:
+        """Texts in this model's tokens."""
+        return tokenize_texts(texts, self.tokenizer)
+
+    @property
+    def positions(self) -> int | None:
+        """Longest context, without what an adapter takes."""
+        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(found) - virtual_tokens(self.model) if found else None
+
+
+def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[str]]:
+    """Base and tuned model with their tokenizers, and what had to be assumed."""
+    options: dict[str, Any] = {
+        "task": task, "trust_remote_code": request.trust_remote_code, "allow_pickle": request.allow_pickle
+    }  # fmt: skip
+    base = _Side(load_model(request.base, revision=request.revision, **options), load_tokenizer(request.base))
+    assumed = []
+    try:
+        tokenizer = load_tokenizer(request.tuned)
+    except FtkitError as error:
+        tokenizer = base.tokenizer
+        assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")
+    tuned = _Side(load_model(request.tuned, **options), tokenizer)
+    wrapper: Any = tuned.model
+    inner = wrapper.get_base_model() if is_adapter(wrapper) else wrapper
+    architectures = [architecture_of(model.config) for model in (base.model, inner)]
+    if other := differing(*({k: v for k, v in a.items() if k != "vocab_size"} for a in architectures)):
+        raise ModelError(f"{request.tuned} did not start from {request.base}: they differ in {other}; name its base")
+    for side, name in ((base, request.base), (tuned, request.tuned)):
+        try:
+            check_vocabulary(side.model, side.tokenizer)
+        except FtkitError as error:
+            raise ModelError(f"{name}: {error}") from None
+    return base, tuned, assumed
+
+
+def judge_models(request: VerdictRequest, folder: Path) -> Judged:
+    """Measure a tuned model beside its base and decide.
+
+    Args:
+        request: What to judge.
+        folder: Where ``evidence.json``, ``verdict.json`` and what the report needs are written.
+
+    Raises:
+        DataError: Text that cannot be read, or from which no evidence can come.
+        ModelError: A model that cannot be loaded, or that did not start from the base.
+    """
+    texts = _read_texts(request)
+    task = task_of(
+        request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
+    )
+    base, tuned, assumed = _load_sides(request, task)
+    masking = Masking(base.tokenizer) if task == "masked-lm" else None
+    window = min([request.window_tokens, *(n for n in (base.positions, tuned.positions) if n)])
+    heldout = base.tokens(texts.heldout)
+    same_tokens = tokenizer_fingerprint(base.tokenizer) == tokenizer_fingerprint(tuned.tokenizer)
+    real = [] if masking else cut_passages(texts.heldout, request.passage_chars)
+    check_heldout("the held-out text", heldout, window, None if masking else real)
+    passages: dict[str, list[str]] = {"base model": [], "tuned": []}
+    panel = Panel([], {})
+    if not masking:
+        starts = texts.general or texts.heldout
+        writers = {
+            name: PassageWriter(
+                side.tokenizer, side.tokens(starts), request.passage_chars, PRESETS[request.sampling]
+            )
+            for name, side in (("base", base), ("tuned", tuned))
+        }  # fmt: skip
+        for name, side in (("base", base), ("tuned", tuned)):
+            writers[name].check(side.model, virtual_tokens(side.model))
+        n = request.num_passages
+        passages["base model"] = writers["base"].write(base.model, n, request.seed)
+        passages["tuned"] = writers["tuned"].write(tuned.model, n, request.seed)
+        taught = writers["base"].write(base.model, 3 * n, request.seed + 1)
+        panel = _seat(request, _judge_texts(request, texts, real, taught))
+    general = base.tokens(texts.general) if texts.general else None
+    evidence = gather_evidence(
+        base.model,
+        tuned.model,
+        heldout=heldout,
+        general=general,
+        general_name="general text",
+        window_tokens=window,
+        train_texts=texts.train,
+        known_texts=texts.known,
+        base_passages=passages["base model"],
+        tuned_passages=passages["tuned"],
+        real_passages=real,
+        styles=panel.score(_TARGET, passages["base model"], passages["tuned"], real) if real else (),
+        reload_difference=None,
+        passes=None,
+        masking=masking,
+        max_windows=request.eval_windows,
+        tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
+        tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
+        assumptions=(*texts.assumptions, *assumed),
+    )
+    judged = Judged(decide(evidence), evidence, panel.as_dict())
+    _write(folder, request, judged, passages, real)
+    return judged
+
+
+def _judge_texts(request: VerdictRequest, texts: _Texts, real: list[str], taught: list[str]) -> JudgeTexts:
+    """Passages of every class, no passage on both sides."""
+
+    def some(passages: list[str]) -> list[str]:
+        if len(passages) <= _MOST_PASSAGES:
+            return passages
+        return [passages[i] for i in np.linspace(0, len(passages) - 1, _MOST_PASSAGES).astype(int)]
+
+    n = request.num_passages
+    train = {_TARGET: some(cut_passages(texts.train, request.passage_chars)), "base model": taught[n:]}
+    heldout = {_TARGET: real, "base model": taught[:n]}
+    for name, pieces in texts.others.items():
+        cut = some(cut_passages(pieces, request.passage_chars))
+        if len(cut) < 2:
+            raise DataError(f"{name}: has {len(cut)} passages of {request.passage_chars} characters; give more text")
+        train[name], heldout[name] = cut[: len(cut) // 2], cut[len(cut) // 2 :]
+    return JudgeTexts(train, heldout)
+
+
+@dataclass(frozen=True)
+class _JudgeSettings:
+    """What ``seat_panel`` reads."""
+
+    judge_model: str
+    judge_tokens: int
+    seed: int
+    training: TrainingSettings
+    save_total_limit: int = 1
+
+    def judge_settings(self) -> TrainingSettings:
+        """What the judge is trained with."""
+        return self.training
+
+
+def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
+    """The simple judge, and beside it the encoder where one was given; a fine-tuned one is kept in the cache."""
+    if request.judge is None:
+        return seat_ngrams(texts, [_TARGET], request.seed)
+    training = TrainingSettings(
+        model=request.judge, max_steps=request.judge_max_steps, learning_rate=request.judge_learning_rate,
+        warmup_steps=0.1, per_device_train_batch_size=request.judge_batch_size, max_grad_norm=1.0,
+        lr_scheduler_type="linear", seed=request.seed, save_steps=0,
+    )  # fmt: skip
+    settings = _JudgeSettings(request.judge, request.judge_tokens, request.seed, training)
+    with _cached_run("judges", [training.model_dump(mode="json"), request.judge_tokens, asdict(texts)]) as run:
+        return seat_panel(texts, [_TARGET], settings, run)
+
+
+@contextmanager
+def _cached_run(kind: str, described: Any) -> Iterator[RunFolder]:
+    """A folder in the cache whose name is the hash of what it depends on, locked."""
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache_dir() / kind / key
+    path.mkdir(parents=True, exist_ok=True)
+    with FileLock(path / ".lock"):
+        stored = path / "manifest.json"
+        manifest = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {"phases": {}}
+        yield RunFolder(path, kind, manifest, is_main=True)
+
+
+def _write(
+    folder: Path, request: VerdictRequest, judged: Judged, passages: dict[str, list[str]], real: list[str]
+) -> None:
+    """The files that a report is made from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(folder, "verdict", {"phases": {}, "data": {}, "status": "done"}, is_main=True)
+    run.write_json(
+        "evidence.json",
+        {
+            "models": {"tuned": judged.evidence.as_dict()},
+            "judges": judged.judges,
+            "passages": passages,
+            "real": {"tuned": real},
+        },
+    )
+    run.write_json("verdict.json", {"tuned": judged.verdict.as_dict()})
+    run.note(request=asdict(request))
