@@ -39,6 +39,8 @@ class Thresholds:
     """12-grams in a passage, on average, below which copying cannot be seen."""
     reload_difference: float = 1e-4
     """Largest difference of logits between the model and its saved folder."""
+    invented_words: float = 0.1
+    """Share of words that stand in no text, above the base's and real text's, in a model that got worse."""
     tokenizer_misfit: float = 0.1
     """Bits per byte that the base's tokenizer would save: above it, the saved tokenizer is not the model's."""
 
@@ -126,6 +128,12 @@ def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
         found.append(
             f"its words are few: diversity {tuned.diversity:.2f}, real text at least {real.diversity_range[0]:.2f}, "
             f"the base {base.diversity:.2f}"
+        )
+    invented = tuned.unknown_words - max(base.unknown_words, real.unknown_words)
+    if evidence.gain.high < 0 and invented > limits.invented_words:
+        found.append(
+            f"it writes words that do not exist: {tuned.unknown_words:.0%} stand in no text, of the base's "
+            f"{base.unknown_words:.0%}, and it got worse at the held-out text too"
         )
     return found
 

@@ -7,6 +7,7 @@ and the SHA-256 of every base tensor that the adapter does not replace. peft is 
 
 import hashlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ __all__ = [
     "wrap",
 ]
 
+_logger = logging.getLogger("ftkit.models")
 _CONFIG, _WEIGHTS, _BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _TASKS = {"CAUSAL_LM": "causal-lm", "SEQ_CLS": "sequence-classification"}
 _FIELDS = {
@@ -212,13 +214,16 @@ def _as_seen_from(target: Path, base: str) -> str:
     return f"../{path.name}" if path.parent == target.resolve().parent else str(path)
 
 
-def load_adapter(folder: str, task: str, load_base: Callable[..., PreTrainedModel]) -> "PeftModel":
+def load_adapter(
+    folder: str, task: str, load_base: Callable[..., PreTrainedModel], instead: str | None = None
+) -> "PeftModel":
     """Load an adapter and its base.
 
     Args:
-        folder: What ``save_adapter`` wrote.
+        folder: What ``save_adapter`` or peft wrote; only the former says which base it was, with a hash.
         task: What the model shall do; the adapter must have been trained for it.
         load_base: ``load_model`` for everything else; takes the base and ``revision``, ``labels``.
+        instead: Base to take instead of the one that the folder names; it must be the same model.
 
     Returns:
         The adapted model in eval mode; its adapter can be trained on.
@@ -229,7 +234,7 @@ def load_adapter(folder: str, task: str, load_base: Callable[..., PreTrainedMode
     """
     path = Path(folder).expanduser()
     record, config = _read(path, task)
-    place = _found_base(path, record.base)
+    place = instead or _found_base(path, record.base)
     if is_adapter_folder(place):
         raise ModelError(f"The adapter {folder} names {record.base!r} as its base, which is an adapter itself")
     base = load_base(place, revision=record.revision, labels=list(record.labels) or None)
@@ -242,7 +247,9 @@ def load_adapter(folder: str, task: str, load_base: Callable[..., PreTrainedMode
     found: Any = model.base_record
     if other := differing(record.architecture, found.architecture):
         raise ModelError(f"The base {found.base} is configured otherwise than when {folder} was trained: {other}")
-    if found.sha256 != record.sha256:
+    if not record.sha256:
+        _logger.info("%s: another tool saved it, so nothing tells whether its base is the right one", folder)
+    elif found.sha256 != record.sha256:
         raise ModelError(
             f"The adapter {folder} was trained on a base with {record.parameters:,} parameters and SHA-256"
             f" {record.sha256[:12]}..., but {found.base} has {found.parameters:,} and {found.sha256[:12]}...: the base"
@@ -302,6 +309,17 @@ def _record(path: Path) -> BaseRecord:
     return record
 
 
+def _foreign_record(path: Path, stored: dict[str, Any]) -> BaseRecord:
+    """Of an adapter that another tool has saved: the base as it is named, without a hash to know it by."""
+    named = stored.get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        raise ModelError(
+            f"The adapter {path} names no base model; write base_model_name_or_path into its adapter_config.json"
+        )
+    revision = stored.get("revision")
+    return BaseRecord(named, str(revision) if revision else None, sha256="", parameters=0)
+
+
 def _configuration(path: Path) -> tuple["PeftConfig", dict[str, Any]]:
     """peft's configuration, made of the fields that ftkit follows, and all that the file holds.
 
@@ -333,17 +351,13 @@ def _configuration(path: Path) -> tuple["PeftConfig", dict[str, Any]]:
 
 def _read(path: Path, task: str) -> tuple[BaseRecord, "PeftConfig"]:
     """The two JSON files of an adapter."""
-    if not (path / _BASE).is_file():
-        raise ModelError(
-            f"The folder {path} holds an adapter without its base model: no base.json says which one that is. Attach it"
-            " with peft to the base that adapter_config.json names, merge the two and save the result."
-        )
     if not (path / _WEIGHTS).is_file():
         raise ModelError(
             f"The adapter {path} has no {_WEIGHTS}; pickled weights (adapter_model.bin) are not read, because they can"
             " run code. It holds: " + ", ".join(sorted(entry.name for entry in path.iterdir()))
         )
-    record, (config, stored) = _record(path), _configuration(path)
+    config, stored = _configuration(path)
+    record = _record(path) if (path / _BASE).is_file() else _foreign_record(path, stored)
     trained_for = _TASKS.get(str(stored["task_type"]), stored["task_type"])
     if trained_for != task:
         raise ModelError(f"The adapter {path} was trained for {trained_for}, but {task} was asked for")

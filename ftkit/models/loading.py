@@ -55,6 +55,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    adapter_base: str | None = None,
 ) -> PreTrainedModel:
     """Build or load a model in float32 and eval mode, with every weight accounted for.
 
@@ -77,6 +78,7 @@ def load_model(
             ``revision``. What config.json says of attention and kernels is never followed.
         allow_pickle: Whether ``pytorch_model.bin`` is read where there are no safetensors; tensors only, so that
             code in it does not run.
+        adapter_base: For a folder with an adapter, where its base is, instead of where the folder says.
 
     Returns:
         The model on the CPU; for a folder with an adapter peft's model around the base that the folder names.
@@ -99,7 +101,7 @@ def load_model(
                 trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, **found,
             )  # fmt: skip
 
-        adapted: Any = load_adapter(spec, task, load_base)
+        adapted: Any = load_adapter(spec, task, load_base, adapter_base)
         return adapted  # type: ignore[no-any-return]
     options = {
         "attn_implementation": attn_implementation,

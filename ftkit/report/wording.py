@@ -31,6 +31,7 @@ THRESHOLDS = {
     "copied_run": "copied: a verbatim run is longer than this, and longer than any in held-out text (words)",
     "forgot_rise": "forgot: the lower bound of the relative rise of the loss on general text exceeds this (share)",
     "liked_share": "worked (a liking): the rate's lower bound is at least this share of the mass that was asked for",
+    "invented_words": "broken: it got worse, and more of its words than this stand in no text (share above the base's)",
     "tokenizer_misfit": "broken: with the base's tokenizer the model would save more than this (bits per byte)",
     "reload_difference": "broken: the saved folder computes other logits than the trained model by more than this",
 }

@@ -186,7 +186,7 @@ def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[
     except FtkitError as error:
         tokenizer = base.tokenizer
         assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")
-    tuned = _Side(load_model(request.tuned, **options), tokenizer)
+    tuned = _Side(load_model(request.tuned, adapter_base=request.base, **options), tokenizer)
     wrapper: Any = tuned.model
     inner = wrapper.get_base_model() if is_adapter(wrapper) else wrapper
     architectures = [architecture_of(model.config) for model in (base.model, inner)]

@@ -373,7 +373,7 @@ def garbled_header(folder):
         (unknown_type, "gpt99"),
         (wrong_type, "n_layer.*expected int"),
         (no_config, "no config.json.*model.safetensors"),
-        (adapter_only, "adapter without its base model"),
+        (adapter_only, "has no adapter_model.safetensors"),
         (no_weights, "no model.safetensors; it holds: config.json"),
         (pickled_weights, "pickled.*pytorch_model.bin"),
         (cut_weights, "cannot be loaded: .*(incomplete|truncated|not fully covered|Incomplete)"),

@@ -311,6 +311,29 @@ def _edit(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21 under transformers 5.23
+def test_an_adapter_that_peft_has_saved_is_loaded_onto_the_base_that_it_names(bases, tmp_path):
+    """Nothing but peft wrote it: no base.json, so no hash. The base may also be named by the caller."""
+    from peft import LoraConfig, get_peft_model
+
+    base = str(bases / f"gpt2-{LM}")
+    theirs = get_peft_model(
+        load_model(base), LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
+    )
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    theirs.peft_config["default"].base_model_name_or_path = base
+    theirs.save_pretrained(tmp_path / "adapter")
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        expected = theirs.eval()(ids).logits
+        assert torch.equal(load_model(str(tmp_path / "adapter"))(ids).logits, expected)
+        _edit(tmp_path / "adapter" / "adapter_config.json", base_model_name_or_path="somebody/gone")
+        assert torch.equal(load_model(str(tmp_path / "adapter"), adapter_base=base)(ids).logits, expected)
+
+
 def test_spoiled_folders_are_refused(bases, tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -327,7 +350,8 @@ def test_spoiled_folders_are_refused(bases, tmp_path):
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     broken("pickled weights .* are not read")
     (folder / "base.json").unlink()
-    broken("no base.json")
+    _edit(folder / "adapter_config.json", base_model_name_or_path=None)
+    broken("names no base model")
     (folder / "adapter_model.safetensors").write_bytes(b"12")
     broken("cannot be read")
     save_file({k: v for k, v in tensors.items() if k != name}, folder / "adapter_model.safetensors")
