@@ -150,7 +150,7 @@ def diverged(bench: Bench) -> tuple[Any, Any]:
     """A weight that is no number."""
     model = bench.model()
     with torch.no_grad():
-        model.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
+        model.lm_head.weight[0, 0] = float("nan")
     return model, bench.tokenizer
 
 
@@ -260,7 +260,8 @@ def run(cases: Iterable[str], seeds: Iterable[int], base: str) -> list[dict[str,
                 judged = judge(CASES[name], base, Path(folder), seed)
             row = {"case": name, "seed": seed, **judged, "seconds": round(time.perf_counter() - started, 1)}
             said = " ".join([row["verdict"], *(f"+{word}" for word in row["also"])])
-            print(f"{seed} {name:<20} {said:<22} {'' if row['right'] else 'NOT RIGHT'}", flush=True)
+            doubt = "" if row["right"] else f"NOT RIGHT: {row['reasons'][0]}"
+            print(f"{seed} {name:<20} {said:<22} {doubt}", flush=True)
             found.append(row)
     return found
 
