@@ -137,7 +137,7 @@ def decide_liking(evidence: Evidence, found: Liking, mass: float, limits: Liking
 
     if not evidence.finite:
         return verdict("broken", "weights or losses are not finite")
-    if evidence.reload_difference > limits.reload_difference:
+    if evidence.reload_difference is not None and evidence.reload_difference > limits.reload_difference:
         return verdict("broken", "the saved folder computes other logits than the trained model")
     if found.change.low <= 0:
         return verdict("nothing", "the rate of the set did not rise")

@@ -96,7 +96,8 @@ def _situations(
             yield "not finite", {"rate": rate}
         if (evidence["reload_difference"] or 0.0) > verdict.get("thresholds", {}).get("reload_difference", 0.0):
             yield "reload", {}
-        if misfit := evidence.get("tokenizer_misfit"):
+        misfit = evidence.get("tokenizer_misfit")
+        if misfit and misfit["low"] > verdict.get("thresholds", {}).get("tokenizer_misfit", 0.0):
             yield "tokenizer", {"saved": number(misfit["value"])}
         if evidence["fluency_tuned"]:
             yield "repeats", {"rate": rate}

@@ -100,6 +100,7 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
     ),
     "not finite": (evidence_of(finite=False), []),
     "reload": (evidence_of(reload_difference=0.5), []),
+    "tokenizer": (evidence_of(tokenizer_misfit=around(0.5, 0.01)), []),
     "repeats": (evidence_of(finite=False), []),
     "no change": (evidence_of(movement=Movement(0.0, 0, 9, {})), []),
     "no effect": (evidence_of(gain=around(0.0, 0.001)), []),
