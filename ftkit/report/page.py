@@ -21,6 +21,7 @@ from ftkit.report.classification import CLASSIFIERS, classifier_headline
 from ftkit.report.comparisons import COMPARISONS
 from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import Figure, draw_figures, inline_svg
+from ftkit.report.guessing import blind_test
 from ftkit.report.probing import PROBED
 from ftkit.report.reading import Results, read_results, visible
 from ftkit.runs import RunFolder
@@ -119,6 +120,7 @@ def _day(moment: str | None) -> str:
 def _model(results: Results, name: str, place: int) -> dict[str, Any]:
     """What the page says of one model."""
     evidence, verdict = results.evidence(name), results.verdicts.get(name)
+    real = results.measured.get("real", {}).get(name, [])
     return {
         "name": name,
         "place": place,
@@ -131,7 +133,8 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         ],
         "steps": _steps(results, name),
         "base": _clipped(_base_passages(results, name)),
-        "real": _clipped(results.measured.get("real", {}).get(name, [])),
+        "real": _clipped(real),
+        "blind": blind_test(_tuned_passages(results, name), real, _PASSAGES),
         "plan": results.manifest.get("plan", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
     }

@@ -44,3 +44,36 @@ for (const element of document.querySelectorAll("[data-model]")) {
 }
 follow();
 addEventListener("hashchange", follow);
+
+// Without this script each passage of the blind test says what it is when asked; with it, answers are counted.
+for (const test of document.querySelectorAll(".blind")) {
+  const questions = [...test.querySelectorAll("fieldset")];
+  const score = test.querySelector(".score");
+  let right = 0;
+  let answered = 0;
+  for (const question of questions) {
+    const truth = question.querySelector(".truth");
+    truth.hidden = true;
+    question.querySelector(".choice").hidden = false;
+    for (const button of question.querySelectorAll("button")) {
+      button.addEventListener("click", () => {
+        const hit = button.value === question.dataset.truth;
+        right += hit;
+        answered += 1;
+        question.disabled = true;
+        button.setAttribute("aria-pressed", "true");
+        truth.hidden = false;
+        truth.open = true;
+        truth.querySelector("summary").textContent = hit ? "Right." : "Wrong.";
+        score.hidden = false;
+        score.textContent = `${right} of ${answered} right` + (answered < questions.length ? "." : verdict(test, right, answered));
+      });
+    }
+  }
+}
+
+function verdict(test, right, answered) {
+  const better = Number(test.dataset.better);
+  if (right >= better) return `: you can tell them apart (who guesses gets ${better} or more in one test of twenty at most).`;
+  return `: ${better} or more would be better than guessing, which gets ${answered / 2} on average.`;
+}

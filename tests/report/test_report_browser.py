@@ -101,10 +101,35 @@ def test_without_scripts_every_step_can_be_opened(browser: Browser, full_report:
     try:
         browser.open(full_report)
         assert browser.run("[...document.querySelectorAll('.slider')].every(s => !s.checkVisibility())")
-        assert browser.run("[...document.querySelectorAll('summary')].filter(s => s.checkVisibility()).length") == 24
+        assert (
+            browser.run("[...document.querySelectorAll('summary')].filter(s => s.checkVisibility()).length") == 24 + 2
+        )
         assert browser.run("document.querySelectorAll('details[open]').length") == 2
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_the_blind_test_counts_what_the_reader_guesses(browser: Browser, full_report: Path) -> None:
+    browser.open(full_report)
+    browser.run("document.querySelector('.blind').open = true")
+    questions = "[...document.querySelector('.blind').querySelectorAll('fieldset')]"
+    score = "document.querySelector('.blind .score').textContent"
+    truths = browser.run(f"{questions}.map(q => q.dataset.truth)")
+    assert sorted(truths) == ["generated"] * 5 + ["real"] * 5
+    assert browser.run("[...document.querySelectorAll('.truth')].every(t => !t.checkVisibility())")
+    browser.run(f"{questions}[0].querySelector('[value={truths[0]}]').focus()")
+    browser.press(" ", 32)
+    assert browser.run(score) == "1 of 1 right."
+    browser.run(f"{questions}[1].querySelector('button:not([value=' + {questions}[1].dataset.truth + '])').click()")
+    assert browser.run(score) == "1 of 2 right."
+    assert browser.run(f"{questions}[1].querySelector('.truth summary').textContent") == "Wrong."
+    browser.run(f"{questions}[1].querySelector('button').click()")  # an answer stands
+    for number in range(2, 10):
+        browser.run(
+            f"{questions}[{number}].querySelector('[value=' + {questions}[{number}].dataset.truth + ']').click()"
+        )
+    assert browser.run(score).startswith("9 of 10 right: you can tell them apart (who guesses gets 9 or more")
+    assert browser.messages == []
 
 
 def test_paper_has_no_slider_and_black_ink(browser: Browser, full_report: Path) -> None:

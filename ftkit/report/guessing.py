@@ -1,0 +1,47 @@
+"""The blind test: passages of a model and of real text, mixed, for a reader who guesses which is which."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import binom
+
+__all__ = ["BlindTest", "blind_test"]
+
+_OF_EACH = 5
+_CHARS = 600
+_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class BlindTest:
+    """Questions, and the score that guessing seldom reaches."""
+
+    questions: tuple[tuple[str, bool], ...]
+    """(passage, whether it is real), in an order that says nothing."""
+    better: int
+    """Right answers that someone who only guesses reaches in at most one test of twenty."""
+
+
+def blind_test(generated: Sequence[str], real: Sequence[str], shown: int = 0) -> BlindTest | None:
+    """Mix as many generated passages as real ones.
+
+    Args:
+        generated: Passages of the model.
+        real: Real held-out passages.
+        shown: Passages of each kind at the beginning that the page shows elsewhere; they are taken last.
+
+    Returns:
+        The test; ``None`` where there are fewer than three passages of a kind, with which no score says anything.
+    """
+    count = min(_OF_EACH, len(generated), len(real))
+    if count < 3:
+        return None
+    taken = [
+        (passage[:_CHARS], is_real)
+        for passages, is_real in ((generated, False), (real, True))
+        for passage in [*passages[shown:], *passages[:shown]][:count]
+    ]
+    taken.sort(key=lambda question: hashlib.sha256(question[0].encode("utf-8", "replace")).hexdigest())
+    better = int(binom.isf(_CHANCE, 2 * count, 0.5)) + 1
+    return BlindTest(tuple(taken), better)
