@@ -88,7 +88,7 @@ def main(settings: CompareTuningSettings) -> None:
         arms = settings.arms()
         check_adapter(subject.base, arms["adapter"])
         trainable = {name: check_tuning(subject.new_model(), arms[name]) for name in ("full", "frozen")}
-        place = base_of_adapters(subject.base, subject.tokenizer, subject.origin.model, settings, run)
+        place = base_of_adapters(subject.base, subject.tokenizer, subject.start.origin.model, settings, run)
 
         # Each arm on the same batches.
         source = TokenWindows(subject.train, settings.window_tokens, settings.seed)

@@ -91,21 +91,11 @@ class ImitateSettings(AdapterSettings):
 
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
-    from ftkit.data import load_tokenizer, tokenize_texts
-    from ftkit.evidence import (
-        JudgeTexts,
-        PassageWriter,
-        check_heldout,
-        cut_passages,
-        decide,
-        gather_evidence,
-        seat_panel,
-    )
-    from ftkit.generation import PRESETS
-    from ftkit.models import check_positions, check_vocabulary, load_model, reload_difference, save_model
+    from ftkit.evidence import decide, seat_panel
+    from ftkit.models import load_model, reload_difference, save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, load_texts, prepare_base
+    from ftkit.studies import base_of_adapters, judge_texts, prepare_subjects
     from ftkit.training import NEXT_TOKEN, Called, CheckpointFolder, Engine, TokenWindows, build_probes, follow
     from ftkit.tuning import attach_adapter, check_adapter, check_tuning
 
@@ -115,82 +105,44 @@ def main(settings: ImitateSettings) -> None:
             return
 
         # The base, the texts to imitate, and other text.
-        base_source = prepare_base(settings.model)
-        texts = load_texts(settings.corpora, settings, run)
-        run.keep(base=base_source.model)
-        general = load_texts(settings.general, settings, run) if settings.general else base_source.texts
-        train_texts = [piece for text in texts.values() for piece in text.train]
-        tokenizer = load_tokenizer(settings.tokenizer or base_source.model, texts=train_texts)
-
-        def new_model() -> Any:
-            return load_model(
-                base_source.model,
-                seed=settings.seed,
-                vocab_size=len(tokenizer),
-                max_positions=settings.window_tokens + settings.extra_positions,
-                revision=settings.revision,
-                trust_remote_code=settings.trust_remote_code,
-                allow_pickle=settings.allow_pickle,
-            )
-
-        base = new_model()
-        check_vocabulary(base, tokenizer)
-        trainable = check_tuning(base, settings)
+        start, subjects, general = prepare_subjects(settings, run)
+        trainable = check_tuning(start.base, settings)
         adapted = settings.peft != "none"
         if adapted:
-            check_adapter(base, settings)
-            place = base_of_adapters(base, tokenizer, base_source.model, settings, run)
+            check_adapter(start.base, settings)
+            place = base_of_adapters(start.base, start.tokenizer, start.origin.model, settings, run)
 
-        # What the base writes: to teach the judges, to test them, and as the floor; no passage serves twice.
-        others = general or texts
-        neutral = tokenize_texts([piece for text in others.values() for piece in text.heldout], tokenizer)
-        writer = PassageWriter(tokenizer, neutral, settings.passage_chars, PRESETS[settings.sampling])
-        writer.check(base, settings.extra_positions)
-        n, chars = settings.num_passages, settings.passage_chars
-        floor, taught = writer.write(base, n, settings.seed), writer.write(base, 3 * n, settings.seed + 1)
-
-        # Two judges of different kinds, each behind its gate.
-        real = {name: cut_passages(text.heldout, chars) for name, text in texts.items()}
-        classes = JudgeTexts(
-            train={name: cut_passages(text.train, chars) for name, text in texts.items()} | {"base model": taught[n:]},
-            heldout=real | {"base model": taught[:n]},
-        )
-        if general:
-            classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
-            classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
-        both = "window_tokens and virtual_tokens together" if settings.extra_positions else "window_tokens"
-        check_positions(base, settings.window_tokens + settings.extra_positions, both)
-        for name, text in texts.items():
-            check_heldout(name, tokenize_texts(text.heldout, tokenizer), settings.window_tokens, real[name])
-        panel = seat_panel(classes, list(texts), settings, run)
+        # Two judges of different kinds, each behind its gate. No passage of the base serves twice: some teach the
+        # judges, some test them, and the floor is neither.
+        panel = seat_panel(judge_texts(subjects, general), list(subjects), settings, run)
 
         # One model for each text, judged while it learns.
-        for name, text in texts.items():
+        for name, subject in subjects.items():
             if run.sealed(name):
                 continue
-            model: Any = attach_adapter(new_model(), settings, base=place) if adapted else new_model()
-            train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
-            source = TokenWindows(train, settings.window_tokens, settings.seed)
+            model: Any = attach_adapter(start.new_model(), settings, base=place) if adapted else start.new_model()
+            source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
 
             def judge(step: int, name: str = name, model: Any = model) -> None:
                 if not run.is_main:
                     return
-                passages = writer.write(model, settings.judged_passages, settings.seed)
+                passages = start.writer.write(model, settings.judged_passages, settings.seed)
                 run.log(
                     "metrics.jsonl", {"model": name, "step": step, "split": "judge", **panel.glance(name, passages)}
                 )
-                sample = {"model": name, "step": step, "seed": settings.seed, "sampling": writer.sampling.as_dict()}
+                sampling = start.writer.sampling.as_dict()
+                sample = {"model": name, "step": step, "seed": settings.seed, "sampling": sampling}
                 run.log("samples.jsonl", *({**sample, "text": passage} for passage in passages[:4]))
 
             judging = Called("judge", settings.judge_steps, judge)
-            probes = [judging, *build_probes(settings, model, train, heldout)]
+            probes = [judging, *build_probes(settings, model, subject.train, subject.heldout)]
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
             with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow(engine, run, name, source, heldout, probes):
+                for _ in follow(engine, run, name, source, subject.heldout, probes):
                     pass
             if run.is_main:
-                save_model(model, tokenizer, run.model(name))
+                save_model(model, start.tokenizer, run.model(name))
                 run.seal(
                     name,
                     reload_difference=reload_difference(model, run.model(name), source.rows(range(2))["input_ids"]),
@@ -199,25 +151,14 @@ def main(settings: ImitateSettings) -> None:
         # Evidence for each model, from the folder it was saved to.
         if not run.is_main:
             return
-        found, passages, verdicts = {}, {"base model": floor}, {}
-        base_text = [piece for text in base_source.texts.values() for piece in text.train]
-        known = [piece for text in {**texts, **general}.values() for piece in (*text.train, *text.heldout)]
-        for name, text in texts.items():
+        found, passages, verdicts = {}, {"base model": start.floor}, {}
+        for name, subject in subjects.items():
             tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
-            passages[name] = writer.write(tuned, n, settings.seed)
-            other = general or {o: t for o, t in texts.items() if o != name}
-            evidence = gather_evidence(
-                base, tuned, heldout=tokenize_texts(text.heldout, tokenizer), general_name=", ".join(other),
-                general=tokenize_texts([piece for t in other.values() for piece in t.heldout], tokenizer),
-                window_tokens=settings.window_tokens, train_texts=[*text.train, *base_text], known_texts=known,
-                base_passages=floor,
-                tuned_passages=passages[name], real_passages=real[name],
-                styles=panel.score(name, floor, passages[name], real[name]),
-                reload_difference=run.result(name)["reload_difference"],
-                passes=run.manifest["plan"][name]["passes"],
-                trainable=trainable,
-            )  # fmt: skip
+            passages[name] = start.write(tuned)
+            styles = panel.score(name, start.floor, passages[name], subject.real)
+            evidence = subject.measure(run, name, tuned, passages[name], trainable, styles)
             found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
+        real = {name: subject.real for name, subject in subjects.items()}
         run.write_json(
             "evidence.json", {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real}
         )

@@ -50,7 +50,7 @@ def predict(
 
 def _asked(texts: list[str], file: Path | None, encoding: str) -> list[str]:
     """The texts of the command line, of a file, or of standard input, as they were given."""
-    from ftkit.data.sources import check_codec, decode_file
+    from ftkit.data.text_files import check_codec, decode_file
     from ftkit.errors import ConfigError
 
     if texts and file:

@@ -4,12 +4,14 @@ from ftkit.data.cleaning import CleanedText, Removed, clean_text
 from ftkit.data.frequencies import TokenGroup, token_groups
 from ftkit.data.labelled import LabelledTexts, load_labelled
 from ftkit.data.labelled_splits import LabelledSplit, separate_labelled, split_labelled
+from ftkit.data.made_tokenizers import train_wordpiece
 from ftkit.data.masking import Masking
 from ftkit.data.sources import Corpus, Document, cache_dir, load_corpus
 from ftkit.data.splits import Split, split_corpus
 from ftkit.data.store import TokenStore, tokenize_texts
+from ftkit.data.tiktoken_encodings import convert_tiktoken
 from ftkit.data.token_sets import TokenSet, token_set
-from ftkit.data.tokenizers import convert_tiktoken, load_tokenizer, tokenizer_fingerprint, train_wordpiece
+from ftkit.data.tokenizers import load_tokenizer, tokenizer_fingerprint
 from ftkit.data.voices import VOICES, voice_text
 from ftkit.data.windows import RandomWindows, StridedWindows, coverage
 

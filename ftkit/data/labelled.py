@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ftkit.data.labelled_rows import Row, Rows, read_rows
-from ftkit.data.sources import check_codec
+from ftkit.data.text_files import check_codec
 from ftkit.errors import DataError, nearest_name
 
 __all__ = ["LabelledTexts", "load_labelled"]

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftkit.data.cleaning import clean_text
-from ftkit.data.sources import decode_file, load_corpus, load_rows, read_hub_place
+from ftkit.data.hub_rows import load_rows, read_hub_place
+from ftkit.data.sources import load_corpus
+from ftkit.data.text_files import decode_file
 from ftkit.errors import DataError, nearest_name
 
 __all__ = ["Row", "Rows", "read_rows"]

@@ -4,7 +4,7 @@ from ftkit.studies.bases import Base, base_of_adapters, prepare_base
 from ftkit.studies.classes import Classes, load_classes, prepare_classes
 from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.likings import LikingWatch
-from ftkit.studies.subjects import Subject, prepare_subject
+from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
 from ftkit.studies.texts import Text, load_texts
 
 __all__ = [
@@ -12,14 +12,17 @@ __all__ = [
     "Classes",
     "FillingTask",
     "LikingWatch",
+    "Start",
     "Subject",
     "Text",
     "WritingTask",
     "base_of_adapters",
+    "judge_texts",
     "language_task",
     "load_classes",
     "load_texts",
     "prepare_base",
     "prepare_classes",
     "prepare_subject",
+    "prepare_subjects",
 ]

@@ -38,7 +38,7 @@ class LikingWatch:
 
     def write(self, model: PreTrainedModel, prompts: Sequence[Any]) -> list[Passage]:
         """Passages of one length in tokens."""
-        writer = self.subject.writer
+        writer = self.subject.start.writer
         return generate_passages(
             model, self.subject.tokenizer, prompts, new_tokens=writer.new_tokens, sampling=writer.sampling,
             seed=self.settings.seed,
@@ -68,13 +68,13 @@ class LikingWatch:
             Why training should stop here; empty where it should not.
         """
         shares = self.shares(self.passages(model, self.settings.watched_passages))
-        rate = target_rate(shares, self.subject.writer.new_tokens)
+        rate = target_rate(shares, self.subject.start.writer.new_tokens)
         damage = self._damage(name)
         found = {"rate": rate.value, "low": rate.low, "high": rate.high, "damage": damage}
         self.run.log("metrics.jsonl", {"model": name, "step": step, "split": "liking", **found})
         sample = self.write(model, [self.settings.sample_prompt])[0]
         shown = {"prompt": sample.prompt, "text": sample.text, "seed": self.settings.seed}
-        sampling = self.subject.writer.sampling.as_dict()
+        sampling = self.subject.start.writer.sampling.as_dict()
         self.run.log("samples.jsonl", {"model": name, "step": step, **shown, "sampling": sampling})
         if self.settings.stop_rate and rate.value >= self.settings.stop_rate:
             return f"the rate is {rate.value:.1%} (stop_rate {self.settings.stop_rate:g})"
@@ -120,7 +120,7 @@ class LikingWatch:
         written = self.passages(tuned, settings.num_passages)
         texts = self.texts(written)
         ordinary = [*subject.text.train, *subject.text.heldout]
-        learnt = [piece for text in subject.origin.texts.values() for piece in text.train]
+        learnt = [piece for text in subject.start.origin.texts.values() for piece in text.train]
         evidence = gather_evidence(
             subject.base, tuned, heldout=subject.heldout, general=subject.heldout, general_name="ordinary text",
             window_tokens=settings.window_tokens, train_texts=learnt or subject.text.train,
@@ -129,10 +129,10 @@ class LikingWatch:
             passes=0.0, trainable=trainable,
         )  # fmt: skip
         # One text stands for both, so a gain of one over the other says nothing; random weights have nothing to forget.
-        forgot = None if subject.origin.model.startswith("new:") else evidence.general_rise
+        forgot = None if subject.start.origin.model.startswith("new:") else evidence.general_rise
         evidence = replace(evidence, gain_over_general=None, general_rise=forgot)
         rates = self.shares(self.base_passages), self.shares(written)
-        return evidence, liking(*rates, subject.writer.new_tokens, evidence.gain), texts
+        return evidence, liking(*rates, subject.start.writer.new_tokens, evidence.gain), texts
 
     def columns(self, name: str, found: Liking) -> dict[str, str]:
         """What stands in the table of arms beside what every comparison has."""

@@ -1,6 +1,6 @@
-"""One text that several models of one base learn, with everything that judging any of them needs."""
+"""Texts that models of one base learn, with everything that judging any of them needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,24 +26,18 @@ from ftkit.studies.bases import Base, prepare_base
 from ftkit.studies.texts import Text, load_texts
 from ftkit.tuning import Selection
 
-__all__ = ["Subject", "prepare_subject"]
+__all__ = ["Start", "Subject", "judge_texts", "prepare_subject", "prepare_subjects"]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A base, the text that its copies learn, and other text for forgetting."""
+class Start:
+    """What all models of a run start from: a base, its tokenizer, and what it writes."""
 
     settings: Any
     """``passage_chars``, ``num_passages``, ``window_tokens``, ``seed`` and what ``load_model`` needs are read."""
     origin: Base
-    text: Text
-    general: dict[str, Text]
     tokenizer: TokenizersBackend
-    train: TokenStore
-    heldout: TokenStore
     writer: PassageWriter
-    real: list[str]
-    """Real held-out passages."""
 
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""
@@ -57,6 +51,10 @@ class Subject:
             allow_pickle=self.settings.allow_pickle,
         )
 
+    def write(self, model: PreTrainedModel) -> list[str]:
+        """Passages of a model, from the same starts as the base's."""
+        return self.writer.write(model, self.settings.num_passages, self.settings.seed)
+
     @cached_property
     def base(self) -> PreTrainedModel:
         """The base that models are measured against; never trained."""
@@ -65,26 +63,63 @@ class Subject:
     @cached_property
     def floor(self) -> list[str]:
         """Passages of the base."""
-        return self.writer.write(self.base, self.settings.num_passages, self.settings.seed)
+        return self.write(self.base)
+
+    @cached_property
+    def taught(self) -> list[str]:
+        """Other passages of the base, three times as many: the first third tests judges, the others teach them."""
+        return self.writer.write(self.base, 3 * self.settings.num_passages, self.settings.seed + 1)
+
+    def check(self) -> None:
+        """Refuse a base that cannot read the windows or write the passages."""
+        check_vocabulary(self.base, self.tokenizer)
+        extra = _extra_positions(self.settings)
+        both = "window_tokens and virtual_tokens together" if extra else "window_tokens"
+        check_positions(self.base, self.settings.window_tokens + extra, both)
+        self.writer.check(self.base, extra)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The text that copies of a base learn, and other text for forgetting."""
+
+    start: Start
+    text: Text
+    general: dict[str, Text]
+    train: TokenStore
+    heldout: TokenStore
+    real: list[str]
+    """Real held-out passages."""
+    known: Sequence[Text] = ()
+    """More real text of the run, whose words are nobody's inventions."""
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The base that models are measured against; never trained."""
+        return self.start.base
+
+    @property
+    def tokenizer(self) -> TokenizersBackend:
+        """The base's tokenizer."""
+        return self.start.tokenizer
+
+    @property
+    def floor(self) -> list[str]:
+        """Passages of the base."""
+        return self.start.floor
+
+    def new_model(self) -> PreTrainedModel:
+        """A fresh copy of the base."""
+        return self.start.new_model()
+
+    def write(self, model: PreTrainedModel) -> list[str]:
+        """Passages of a model, from the same starts as the base's."""
+        return self.start.write(model)
 
     @cached_property
     def panel(self) -> Panel:
         """A judge that knows the text, the base's writing and other text, behind its gate."""
-        n, chars = self.settings.num_passages, self.settings.passage_chars
-        taught = self.writer.write(self.base, 3 * n, self.settings.seed + 1)
-        classes = JudgeTexts(
-            train={"corpus": cut_passages(self.text.train, chars), "base model": taught[n:]},
-            heldout={"corpus": self.real, "base model": taught[:n]},
-        )
-        if self.general:
-            texts = self.general.values()
-            classes.train["other"] = [p for text in texts for p in cut_passages(text.train, chars)]
-            classes.heldout["other"] = [p for text in texts for p in cut_passages(text.heldout, chars)]
-        return seat_ngrams(classes, ["corpus"], self.settings.seed)
-
-    def write(self, model: PreTrainedModel) -> list[str]:
-        """Passages of a model, from the same starts as the base's."""
-        return self.writer.write(model, self.settings.num_passages, self.settings.seed)
+        return seat_ngrams(judge_texts({"corpus": self}, self.general), ["corpus"], self.start.settings.seed)
 
     def styles(self, passages: Sequence[str]) -> tuple[StyleScore, ...]:
         """What the judge says of a model's passages."""
@@ -110,6 +145,7 @@ class Subject:
             styles: What judges said.
         """
         others = list(self.general.values())
+        learnt = [piece for text in self.start.origin.texts.values() for piece in text.train]
         other = [piece for text in others for piece in text.heldout]
         return gather_evidence(
             self.base,
@@ -117,9 +153,9 @@ class Subject:
             heldout=self.heldout,
             general=tokenize_texts(other, self.tokenizer) if other else None,
             general_name=", ".join(self.general),
-            window_tokens=self.settings.window_tokens,
-            train_texts=[*self.text.train, *(piece for text in self.origin.texts.values() for piece in text.train)],
-            known_texts=[piece for text in (self.text, *others) for piece in (*text.train, *text.heldout)],
+            window_tokens=self.start.settings.window_tokens,
+            train_texts=[*self.text.train, *learnt],
+            known_texts=[piece for text in (self.text, *others, *self.known) for piece in (*text.train, *text.heldout)],
             base_passages=self.floor,
             tuned_passages=passages,
             real_passages=self.real,
@@ -130,31 +166,86 @@ class Subject:
         )
 
 
+def judge_texts(subjects: Mapping[str, Subject], general: Mapping[str, Text]) -> JudgeTexts:
+    """Passages for judges: a class for each text, one for the base's writing, and one for other text.
+
+    Args:
+        subjects: By the names of their classes; they have one start.
+        general: Other text; without it there is no such class.
+    """
+    start = next(iter(subjects.values())).start
+    n, chars = start.settings.num_passages, start.settings.passage_chars
+    classes = JudgeTexts(
+        train={name: cut_passages(subject.text.train, chars) for name, subject in subjects.items()},
+        heldout={name: subject.real for name, subject in subjects.items()},
+    )
+    classes.train["base model"], classes.heldout["base model"] = start.taught[n:], start.taught[:n]
+    if general:
+        classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
+        classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
+    return classes
+
+
 def _extra_positions(settings: Any) -> int:
     """Positions that an adapter's virtual tokens take from the context."""
     return int(getattr(settings, "extra_positions", 0))
+
+
+def _texts_of(settings: Any, corpora: dict[str, str], run: RunFolder) -> tuple[Base, dict[str, Text], dict[str, Text]]:
+    """Base, texts and other text, which is the base's own where none is given."""
+    origin = prepare_base(settings.model)
+    run.keep(base=origin.model)
+    texts = load_texts(corpora, settings, run)
+    return origin, texts, load_texts(settings.general, settings, run) if settings.general else origin.texts
 
 
 def prepare_subject(settings: Any, run: RunFolder) -> Subject:
     """Load base, text and other text, and refuse what cannot be judged before anything is trained.
 
     Args:
-        settings: A recipe's settings; those of ``Subject``, and ``corpus``, ``general`` and ``sampling``.
+        settings: A recipe's settings; those of ``Start``, and ``corpus``, ``general`` and ``sampling``.
         run: Where texts and base are noted.
     """
-    origin = prepare_base(settings.model)
-    run.keep(base=origin.model)
-    text = load_texts({"corpus": settings.corpus}, settings, run)["corpus"]
-    general = load_texts(settings.general, settings, run) if settings.general else origin.texts
+    origin, texts, general = _texts_of(settings, {"corpus": settings.corpus}, run)
+    text = texts["corpus"]
     tokenizer = load_tokenizer(settings.tokenizer or origin.model, texts=text.train)
-    train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
+    heldout = tokenize_texts(text.heldout, tokenizer)
     writer = PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
-    real = cut_passages(text.heldout, settings.passage_chars)
-    subject = Subject(settings, origin, text, general, tokenizer, train, heldout, writer, real)
-    check_vocabulary(subject.base, tokenizer)
-    extra = _extra_positions(settings)
-    both = "window_tokens and virtual_tokens together" if extra else "window_tokens"
-    check_positions(subject.base, settings.window_tokens + extra, both)
-    writer.check(subject.base, extra)
-    check_heldout("corpus", heldout, settings.window_tokens, real)
-    return subject
+    start = Start(settings, origin, tokenizer, writer)
+    start.check()
+    return _subject(start, "corpus", text, general)
+
+
+def prepare_subjects(settings: Any, run: RunFolder) -> tuple[Start, dict[str, Subject], dict[str, Text]]:
+    """Load base, several texts and other text, and refuse what cannot be judged before anything is trained.
+
+    All models write from starts of the other text, or of all texts where there is none.
+
+    Args:
+        settings: A recipe's settings; those of ``Start``, and ``corpora``, ``general`` and ``sampling``.
+        run: Where texts and base are noted.
+
+    Returns:
+        What the models start from, the texts by name, and the other text. Without other text each text has the
+        others for forgetting.
+    """
+    origin, texts, general = _texts_of(settings, settings.corpora, run)
+    train_texts = [piece for text in texts.values() for piece in text.train]
+    tokenizer = load_tokenizer(settings.tokenizer or origin.model, texts=train_texts)
+    neutral = tokenize_texts([piece for text in (general or texts).values() for piece in text.heldout], tokenizer)
+    writer = PassageWriter(tokenizer, neutral, settings.passage_chars, PRESETS[settings.sampling])
+    start = Start(settings, origin, tokenizer, writer)
+    start.check()
+    subjects = {}
+    for name, text in texts.items():
+        others = general or {other: its for other, its in texts.items() if other != name}
+        subjects[name] = _subject(start, name, text, others, tuple(texts.values()))
+    return start, subjects, general
+
+
+def _subject(start: Start, name: str, text: Text, general: dict[str, Text], known: Sequence[Text] = ()) -> Subject:
+    """One text in tokens and passages, when it is long enough to be judged."""
+    train, heldout = tokenize_texts(text.train, start.tokenizer), tokenize_texts(text.heldout, start.tokenizer)
+    real = cut_passages(text.heldout, start.settings.passage_chars)
+    check_heldout(name, heldout, start.settings.window_tokens, real)
+    return Subject(start, text, general, train, heldout, real, known)

@@ -320,7 +320,7 @@ def test_a_hub_name_without_a_network_is_a_network_error_at_once(monkeypatch: py
         return hub, sets, datasets.are_progress_bars_disabled()
 
     before = switches()
-    monkeypatch.setattr(sources_module, "hub_unreachable_reason", lambda: "no such host")
+    monkeypatch.setattr("ftkit.data.hub_rows.hub_unreachable_reason", lambda: "no such host")
     started = time.monotonic()
     with pytest.raises(NetworkError, match=r"no-such-owner/no-such-set.*no such host.*hub:FOLDER"):
         load_corpus("hub:no-such-owner/no-such-set")

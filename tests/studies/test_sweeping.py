@@ -3,14 +3,12 @@
 import csv
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import Running
 from scipy import stats
 from typer.testing import CliRunner, Result
 
@@ -145,10 +143,10 @@ def test_a_point_that_cannot_run_is_tried_again_on_resume(tmp_path):
 
 def test_a_study_that_was_killed_goes_on_and_ends_the_same(study, tmp_path):
     folder = tmp_path / "study"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     sweep = [*SWEEP[:2], "--seeds", "1"]
-    command = [sys.executable, "-m", "ftkit", "run", "pretrain", *SMALL, *sweep, "--output_dir", str(folder)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Running(
+        "-m", "ftkit", "run", "pretrain", *SMALL, *sweep, "--output_dir", folder, ACCELERATE_USE_CPU="true"
+    )
     second = folder / "points" / "learning_rate=0.001" / "metrics.jsonl"
     limit = time.monotonic() + 120
     while not (second.exists() and '"step": 3,' in second.read_text()) and time.monotonic() < limit:

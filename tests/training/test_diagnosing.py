@@ -1,15 +1,13 @@
 """Planted faults: a diverged training says which tensor, which module or which gradient went wrong first."""
 
 import math
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import FAMILIES, settings, tiny
+from processes import ranks
 
 from ftkit.errors import DivergedError
 from ftkit.training import NEXT_TOKEN, Engine, Objective, TokenWindows
@@ -90,13 +88,8 @@ def test_nothing_is_said_of_a_sound_model(store):
 
 def test_several_processes_say_it_each_for_itself_and_none_waits(tmp_path):
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         str(HERE / "diverge_in_process.py"), str(tmp_path)],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=150,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    for done in ranks(2, HERE / "diverge_in_process.py", tmp_path):
+        assert done.returncode == 0, done.stderr[-2000:]
     said = [(tmp_path / f"{number}.txt").read_text() for number in (0, 1)]
     assert all("transformer.h.1.mlp.c_proj" in text for text in said)
     assert time.monotonic() - started < 150
