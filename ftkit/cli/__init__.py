@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import checking, classifying, judging, looking, planning, sharing
+from ftkit.cli import checking, classifying, judging, looking, planning, reporting, sharing
 
 __all__ = ["main"]
 
@@ -135,7 +135,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
 
 
 app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(planning.plan)
-for _command in (checking.check, sharing.pack, sharing.unpack, sharing.push, sharing.pull):
+for _command in (checking.check, reporting.report, sharing.pack, sharing.unpack, sharing.push, sharing.pull):
     app.command()(_command)
 looking.add_commands(app)
 classifying.add_commands(app)

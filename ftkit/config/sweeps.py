@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
@@ -52,6 +53,8 @@ class Point:
     swept: dict[str, Any]
     """Value of each setting of the sweep."""
     settings: Settings
+    folder: Path | None = None
+    """Where a run lies that is compared with others afterwards; ``None``: in the study's ``points/``."""
 
     @property
     def seed(self) -> int:

@@ -5,11 +5,13 @@ on, and none, where one run each gives nothing to draw from.
 """
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,8 @@ class PointResult:
     """``done``, ``diverged``, ``failed``, or ``open`` where it has not been run to its end."""
     error: str = ""
     models: dict[str, ModelResult] = field(default_factory=dict)
+    report: str = ""
+    """Its page, from the study's folder."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,8 @@ def _read_point(run: RunFolder, point: Point, failure: str, headlines: list[tupl
     sealed = run.sealed(point.name) or {"status": "failed" if failure else "open", "error": failure}
     status, error = sealed["status"], sealed.get("error", "")
     models: dict[str, ModelResult] = {}
-    folder = run.path / "points" / point.name
+    folder = point.folder or run.path / "points" / point.name
+    report = Path(os.path.relpath(folder / "report.html", run.path)).as_posix()
     if status == "done":
         results = read_results(RunFolder(folder, run.recipe, {}, is_main=False))
         said = results.measured.get("headline") or {}
@@ -187,7 +192,7 @@ def _read_point(run: RunFolder, point: Point, failure: str, headlines: list[tupl
         metric = said.get("metric") or next((key for key in (BITS, "loss") if key in known), None)
         if metric:
             headlines.append((metric, bool(said.get("higher_is_better", False))))
-    return PointResult(point.name, point.arm, point.seed, status, error, models)
+    return PointResult(point.name, point.arm, point.seed, status, error, models, report)
 
 
 def _read_model(results: Any, name: str, headline: str | None) -> ModelResult:
@@ -263,15 +268,18 @@ def _measured(key: str, results: Sequence[ModelResult]) -> Measured:
 
 
 def _pair(model: str, first: str, second: str, points: Sequence[PointResult], headline: str) -> Pair | None:
-    """Two arms on their common seeds; ``None`` where they have none."""
+    """Two arms on their common seeds, or of one run each; ``None`` where they have neither."""
     sides = [_of_arm(points, arm, model) for arm in (first, second)]
-    seeds = [s for s in sides[0] if s in sides[1] and all(headline in side[s].values for side in sides)]
-    if not seeds:
+    runs = [(sides[0][seed], sides[1][seed]) for seed in sides[0] if seed in sides[1]]
+    if not runs and all(len(side) == 1 for side in sides):
+        runs = [(next(iter(sides[0].values())), next(iter(sides[1].values())))]
+    runs = [pair for pair in runs if all(headline in one.values for one in pair)]
+    if not runs:
         return None
-    differences = [sides[0][s].values[headline] - sides[1][s].values[headline] for s in seeds]
-    if len(seeds) > 1:
+    differences = [one.values[headline] - other.values[headline] for one, other in runs]
+    if len(runs) > 1:
         return _interval_pair(model, first, second, mean_of_repeats(differences), "seeds")
-    one, other = sides[0][seeds[0]], sides[1][seeds[0]]
+    one, other = runs[0]
     interval = difference_of_items(one.items, other.items)
     if interval is None and headline == BITS and one.blocks and other.blocks:
         interval = difference_of_blocks(one.blocks, other.blocks)
@@ -286,5 +294,5 @@ def _interval_pair(model: str, first: str, second: str, interval: Interval, over
 
 
 def _turned(pair: Pair) -> Pair:
-    low, high = (None if end is None else -end for end in (pair.high, pair.low))
-    return Pair(pair.model, pair.second, pair.first, -pair.difference, low, high, pair.over, pair.tie)
+    low, high = (None if end is None else 0.0 - end for end in (pair.high, pair.low))  # never -0.0
+    return Pair(pair.model, pair.second, pair.first, 0.0 - pair.difference, low, high, pair.over, pair.tie)

@@ -24,6 +24,10 @@ _OVER = {
     "evaluation": "over held-out text, one run each",
     "none": "one run each: no interval",
 }
+_SETTINGS_NOTES = {
+    "study": "This is config.yaml; given back, it reproduces the study.",
+    "comparison": "What all runs have in common; in what they differ stands beside their names.",
+}
 
 
 def write_study(run: RunFolder, study: Study, failures: dict[str, str] | None = None) -> None:
@@ -35,6 +39,7 @@ def write_study(run: RunFolder, study: Study, failures: dict[str, str] | None = 
         failures: Why points could not run.
     """
     result = read_study(run, study.points, failures)
+    kind = "comparison" if any(point.folder for point in study.points) else "study"
     several = len({arm.model for arm in result.arms}) > 1
     heads, rows = _heads(result, several), [_cells(result, arm, several) for arm in result.arms]
     said = [_outcome(result), *(_lines(heads, rows) if rows else ()), *_notes(result)]
@@ -48,7 +53,8 @@ def write_study(run: RunFolder, study: Study, failures: dict[str, str] | None = 
         _environment()
         .from_string(_resource("study.html.j2"))
         .render(
-            title=f"Study of {run.recipe}",
+            title=f"{kind.capitalize()} of {run.recipe}",
+            kind=kind,
             outcome=_outcome(result),
             recipe=run.recipe,
             started=_day(run.manifest.get("started")),
@@ -60,6 +66,7 @@ def write_study(run: RunFolder, study: Study, failures: dict[str, str] | None = 
             pair_heads=[*(["Model"] if several else []), "Pair", "Difference", "Interval", "Said"],
             points=result.points,
             figures=[{"figure": figure, "svg": Markup(inline_svg(figure))} for figure in figures],
+            settings_note=_SETTINGS_NOTES[kind],
             settings=list(_flat(study.settings.model_dump(mode="json"))),
             manifest=run.manifest,
         )

@@ -77,7 +77,8 @@ def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Table, str, Any
     curves = (("study_heldout", "heldout", f"{name} by step"), ("study_train_loss", "train", "Training loss by step"))
     for file, kind, title in curves:
         if rows := list(_curve_rows(result, kind)):
-            caption = "All arms on the same batches." + mean + (" Thin: every step." if kind == "train" else "")
+            batches = "" if any(point.folder for point in study.points) else "All arms on the same batches."
+            caption = batches + mean + (" Thin: every step." if kind == "train" else "")
             measure = name if kind == "heldout" else "nats per target"
             yield Table(file, title, caption, rows), measure, draw_curves, panel_height
     rows = list(_metric_rows(study, result))

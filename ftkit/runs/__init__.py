@@ -2,7 +2,7 @@
 
 from ftkit.runs.files import file_sha256, write_atomically, write_json
 from ftkit.runs.folder import RunFolder
-from ftkit.runs.opening import open_run
+from ftkit.runs.opening import open_run, read_run
 from ftkit.runs.progress import Progress, progress
 
-__all__ = ["Progress", "RunFolder", "file_sha256", "open_run", "progress", "write_atomically", "write_json"]
+__all__ = ["Progress", "RunFolder", "file_sha256", "open_run", "progress", "read_run", "write_atomically", "write_json"]

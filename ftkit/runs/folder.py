@@ -14,6 +14,7 @@ from typing import Any
 from ftkit.errors import CheckpointError
 from ftkit.runs.checking import file_record, folder_record, record_problem
 from ftkit.runs.files import disk_full, disk_is_full, json_value, write_atomically, write_json
+from ftkit.runs.notebook import html_table
 
 __all__ = ["RunFolder"]
 
@@ -38,6 +39,16 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run was complete before it was opened."""
         return bool(self.manifest["status"] == "done")
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what came out and where it lies."""
+        file = self.path / "verdict.json"
+        verdicts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        said = [(name, " + ".join([found["verdict"], *found["also"]])) for name, found in verdicts.items()]
+        rows = [("status", str(self.manifest.get("status", "running"))), *said, ("folder", str(self.path.resolve()))]
+        if (self.path / "report.html").exists():
+            rows.append(("report", str((self.path / "report.html").resolve())))
+        return html_table(f"ftkit run: {self.recipe}", rows)
 
     def note(self, **values: Any) -> None:
         """Set values in the manifest."""

@@ -45,7 +45,7 @@ from ftkit.runs.processes import (
 )
 from ftkit.runs.tracking import check_trackers, tracking
 
-__all__ = ["open_run"]
+__all__ = ["open_run", "read_run"]
 
 _logger = logging.getLogger("ftkit.runs")
 _OURS = {"config.yaml", "manifest.json"}  # what a run that ended before it made anything leaves behind
@@ -156,9 +156,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: its manifest.json cannot be read ({error}); this is not a run that can be resumed"
+            f"{path}: its manifest.json cannot be read ({error}); this is not the folder of a run"
         ) from None
     return manifest
+
+
+def read_run(path: Path) -> RunFolder:
+    """A run that is there, to look at or to draw again; nothing is started and nothing is locked.
+
+    Raises:
+        CheckpointError: The folder holds no run.
+    """
+    path = path.expanduser()
+    manifest = _read_manifest(path)
+    return RunFolder(path, manifest.get("recipe", "run"), {"phases": {}, "status": "running"} | manifest, is_main=True)
 
 
 def _empty_handed(path: Path) -> bool:
