@@ -91,7 +91,7 @@ class ImitateSettings(AdapterSettings):
 
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
-    from ftkit.evidence import decide, seat_panel
+    from ftkit.evidence import CopyIndex, decide, gather_comparison, seat_panel, window_losses
     from ftkit.models import load_model, reload_difference, save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
@@ -122,8 +122,9 @@ def main(settings: ImitateSettings) -> None:
                 continue
             model: Any = attach_adapter(start.new_model(), settings, base=place) if adapted else start.new_model()
             source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
+            index = CopyIndex(subject.learnt)
 
-            def judge(step: int, name: str = name, model: Any = model) -> None:
+            def judge(step: int, name: str = name, model: Any = model, index: CopyIndex = index) -> None:
                 if not run.is_main:
                     return
                 passages = start.writer.write(model, settings.judged_passages, settings.seed)
@@ -132,7 +133,8 @@ def main(settings: ImitateSettings) -> None:
                 )
                 sampling = start.writer.sampling.as_dict()
                 sample = {"model": name, "step": step, "seed": settings.seed, "sampling": sampling}
-                run.log("samples.jsonl", *({**sample, "text": passage} for passage in passages[:4]))
+                shown = zip(passages[:4], index.spans(passages[:4]), strict=True)
+                run.log("samples.jsonl", *({**sample, "text": text, "copied": spans} for text, spans in shown))
 
             judging = Called("judge", settings.judge_steps, judge)
             probes = [judging, *build_probes(settings, model, subject.train, subject.heldout)]
@@ -151,17 +153,21 @@ def main(settings: ImitateSettings) -> None:
         # Evidence for each model, from the folder it was saved to.
         if not run.is_main:
             return
-        found, passages, verdicts = {}, {"base model": start.floor}, {}
+        found, passages, verdicts, losses = {}, {"base model": start.floor}, {}, {}
+        unseen = {name: subject.heldout for name, subject in subjects.items()}
         for name, subject in subjects.items():
             tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
             passages[name] = start.write(tuned)
+            losses[name] = window_losses(tuned, unseen, settings.window_tokens, settings.eval_windows)
             styles = panel.score(name, start.floor, passages[name], subject.real)
             evidence = subject.measure(run, name, tuned, passages[name], trainable, styles)
             found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
         real = {name: subject.real for name, subject in subjects.items()}
-        run.write_json(
-            "evidence.json", {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real}
-        )
+        before = window_losses(start.base, unseen, settings.window_tokens, settings.eval_windows)
+        learnt = {name: subject.train for name, subject in subjects.items()}
+        together = gather_comparison(before, losses, train=learnt, passages=passages, real=real)
+        measured = {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real}
+        run.write_json("evidence.json", measured | together)
         run.write_json("verdict.json", verdicts)
         write_report(run)
         announce(run)

@@ -7,29 +7,49 @@ from ftkit.evidence.classification import (
     paired_difference,
     score_classifier,
 )
-from ftkit.evidence.copying import CopyIndex, Copying, copying
-from ftkit.evidence.fluency import Fluency, fluency
-from ftkit.evidence.gathering import check_heldout, gather_evidence
+from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying
+from ftkit.evidence.fluency import Fluency, fluency, out_of_range
+from ftkit.evidence.forgetting import (
+    SCALES,
+    Forgetting,
+    ScaledPoint,
+    divergence_from_base,
+    scaled_models,
+    scaling_curve,
+)
+from ftkit.evidence.gathering import check_heldout, gather_comparison, gather_evidence
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
 from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
 from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate, wilson
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter
+from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
 from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
 from ftkit.evidence.style import StyleScore, score_style
-from ftkit.evidence.texts import cut_passages, fit_passage, words_of
-from ftkit.evidence.usage import Usage, frequent_tokens, token_shares, token_usage
+from ftkit.evidence.texts import cut_passages, fit_passage, word_spans, words_of
+from ftkit.evidence.usage import (
+    Usage,
+    UsageMatrix,
+    distinctive_tokens,
+    frequent_tokens,
+    token_shares,
+    token_usage,
+    usage_matrix,
+)
 from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
 
 __all__ = [
+    "SCALES",
     "ArmDifference",
     "ClassifierScores",
+    "CopiedNgrams",
     "CopyIndex",
     "Copying",
     "Course",
     "EncoderJudge",
     "Evidence",
     "Fluency",
+    "Forgetting",
     "Gate",
     "Interval",
     "Judge",
@@ -39,10 +59,14 @@ __all__ = [
     "NgramJudge",
     "Panel",
     "PassageWriter",
+    "Predictive",
+    "ScaledPoint",
     "StyleScore",
     "Thresholds",
     "Usage",
+    "UsageMatrix",
     "Verdict",
+    "WindowLosses",
     "arm_difference",
     "bits_per_byte",
     "bootstrap",
@@ -53,6 +77,8 @@ __all__ = [
     "cut_passages",
     "decide",
     "decide_liking",
+    "distinctive_tokens",
+    "divergence_from_base",
     "feature_baseline",
     "fit_passage",
     "fluency",
@@ -60,12 +86,17 @@ __all__ = [
     "gain_in_bits",
     "gain_over",
     "gate",
+    "gather_comparison",
     "gather_evidence",
     "liking",
     "mask_names",
+    "out_of_range",
     "paired_difference",
+    "predictive_comparison",
     "relative_rise",
     "rules_finding",
+    "scaled_models",
+    "scaling_curve",
     "score_classifier",
     "score_style",
     "seat_ngrams",
@@ -74,8 +105,11 @@ __all__ = [
     "target_rate",
     "token_shares",
     "token_usage",
+    "usage_matrix",
     "vocabulary_of",
     "wilson",
+    "window_losses",
     "word_baseline",
+    "word_spans",
     "words_of",
 ]

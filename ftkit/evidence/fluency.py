@@ -1,13 +1,24 @@
-"""Is it broken? Repetition, diversity and unknown words of generated text, beside real text and the base model's."""
+"""Is it broken? Repetition, diversity, entropy, length and unknown words of generated text, beside real text and the
+base model's."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from ftkit.evidence.texts import words_of
 
-__all__ = ["Fluency", "fluency"]
+__all__ = ["Fluency", "fluency", "out_of_range"]
+
+_NAMES = {
+    "repetition": "repetition",
+    "diversity": "diversity",
+    "distinct_bigrams": "distinct pairs",
+    "entropy": "entropy",
+    "words": "words",
+}
 
 
 @dataclass(frozen=True)
@@ -22,35 +33,79 @@ class Fluency:
     diversity_range: tuple[float, float]
     unknown_words: float
     """Share of words that stand in none of the corpora."""
+    distinct_bigrams: float | None = None
+    """Different pairs of neighbouring words over all such pairs."""
+    distinct_bigrams_range: tuple[float, float] | None = None
+    entropy: float | None = None
+    """Bits of a passage's own distribution of words: 0 for one word over and over."""
+    entropy_range: tuple[float, float] | None = None
+    words: float | None = None
+    """Words in a passage."""
+    words_range: tuple[float, float] | None = None
+    unused_tokens: float | None = None
+    """Share of tokens that no known text uses; ``None`` where tokens were not looked at."""
 
 
-def fluency(passages: Sequence[str], known_words: Collection[str]) -> Fluency:
+def fluency(passages: Sequence[str], known_words: Collection[str], unused_tokens: float | None = None) -> Fluency:
     """Measure passages.
 
     Args:
         passages: Texts of about one length.
         known_words: Every word of the corpora, lower case.
+        unused_tokens: Share of the passages' tokens that no known text uses, where the caller has counted it.
 
     Returns:
         Means and ranges; an empty passage counts as wholly repetitive.
     """
-    repetition, diversity, unknown, words_seen = [], [], 0, 0
+    measured: dict[str, list[float]] = {name: [] for name in _NAMES}
+    unknown, words_seen = 0, 0
     for passage in passages:
         words = words_of(passage)
-        trigrams = list(zip(words, words[1:], words[2:], strict=False))
-        repetition.append(1 - len(set(trigrams)) / len(trigrams) if trigrams else 1.0)
-        diversity.append(len(set(words)) / len(words) if words else 0.0)
+        for name, value in _measures(words).items():
+            measured[name].append(value)
         unknown += sum(word not in known_words for word in words)
         words_seen += len(words)
-
-    def middle(values: list[float]) -> tuple[float, float]:
-        low, high = np.percentile(values, [2.5, 97.5])
-        return float(low), float(high)
-
+    means = {name: float(np.mean(values)) for name, values in measured.items()}
+    ranges = {name: _middle(values) for name, values in measured.items()}
     return Fluency(
-        float(np.mean(repetition)),
-        middle(repetition),
-        float(np.mean(diversity)),
-        middle(diversity),
+        means["repetition"],
+        ranges["repetition"],
+        means["diversity"],
+        ranges["diversity"],
         unknown / max(words_seen, 1),
+        means["distinct_bigrams"],
+        ranges["distinct_bigrams"],
+        means["entropy"],
+        ranges["entropy"],
+        means["words"],
+        ranges["words"],
+        unused_tokens,
     )
+
+
+def _measures(words: Sequence[str]) -> dict[str, float]:
+    """What is averaged over passages, of one passage."""
+    pairs, trigrams = list(pairwise(words)), list(zip(words, words[1:], words[2:], strict=False))
+    counts = np.array(list(Counter(words).values()), dtype=float)
+    return {
+        "repetition": 1 - len(set(trigrams)) / len(trigrams) if trigrams else 1.0,
+        "diversity": len(set(words)) / len(words) if words else 0.0,
+        "distinct_bigrams": len(set(pairs)) / len(pairs) if pairs else 0.0,
+        "entropy": float(np.log2(len(words)) - (counts * np.log2(counts)).sum() / len(words)) if words else 0.0,
+        "words": float(len(words)),
+    }
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def out_of_range(tuned: Fluency, real: Fluency) -> list[str]:
+    """Which means lie outside the middle 95 % of real passages, as sentences; it decides nothing by itself."""
+    found = []
+    for name, called in _NAMES.items():
+        mean, limits = getattr(tuned, name), getattr(real, f"{name}_range")
+        if mean is not None and limits is not None and not limits[0] <= mean <= limits[1]:
+            found.append(f"{called} {mean:.3g}, real text {limits[0]:.3g} to {limits[1]:.3g}")
+    return found

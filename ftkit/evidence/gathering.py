@@ -2,23 +2,28 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ftkit.data import Masking, TokenStore
+from ftkit.data import Masking, TokenStore, tokenize_texts
 from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
 from ftkit.evidence.fluency import fluency
+from ftkit.evidence.forgetting import forgetting
 from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
+from ftkit.evidence.predictive import WindowLosses, predictive_comparison
 from ftkit.evidence.style import StyleScore
+from ftkit.evidence.usage import distinctive_tokens, frequent_tokens, token_shares, usage_matrix
 from ftkit.evidence.verdict import Evidence
 from ftkit.training import HeldOutLoss, held_out_loss
 from ftkit.tuning import Selection, movement, snapshot
 
-__all__ = ["check_heldout", "gather_evidence"]
+__all__ = ["check_heldout", "gather_comparison", "gather_evidence"]
 
 _logger = logging.getLogger("ftkit.evidence")
 
@@ -67,6 +72,8 @@ def gather_evidence(
     tuned_heldout: TokenStore | None = None,
     tuned_general: TokenStore | None = None,
     assumptions: Sequence[str] = (),
+    train: TokenStore | None = None,
+    scales: Sequence[float] = (),
 ) -> Evidence:
     """Measure a tuned model against its base.
 
@@ -92,6 +99,8 @@ def gather_evidence(
         tuned_heldout: ``heldout`` in the tuned model's own tokens, where it has another tokenizer than the base.
         tuned_general: ``general`` likewise.
         assumptions: What had to be assumed; it stands beside the verdict.
+        train: The text that it was trained on, for the gap between training and held-out text; ``None`` asks for none.
+        scales: Scales of the change at which learning and forgetting are measured, such as ``SCALES``; empty for none.
 
     Returns:
         The evidence.
@@ -107,6 +116,17 @@ def gather_evidence(
         misfit = gain_in_bits(after, loss(tuned, heldout))
     known = vocabulary_of(known_texts)
     writes = bool(tuned_passages)
+    seen = None
+    if train is not None:
+        seen = _spread(base, tuned, train, window_tokens, masking, len(before.nats))
+    unused = _UnusedTokens(heldout, [*known_texts, *train_texts]) if writes and tuned_heldout is None else None
+    forgotten = None
+    if general and general_pair:
+        plain = masking is None and tuned_heldout is None
+        forgotten = forgetting(
+            base, tuned, general_pair, target=heldout, general=general, window_tokens=window_tokens, compares=plain,
+            scales=scales,
+        )  # fmt: skip
     finite = math.isfinite(after.nats.sum()) and all(bool(torch.isfinite(p).all()) for p in tuned.parameters())
     return Evidence(
         heldout_windows=len(before.nats),
@@ -118,8 +138,10 @@ def gather_evidence(
         gain_over_general=gain_over((before, after), general_pair) if general_pair else None,
         styles=tuple(styles),
         copying=copying(tuned_passages, real_passages, CopyIndex(train_texts)) if writes else None,
-        fluency_base=fluency(base_passages, known) if writes else None,
-        fluency_tuned=fluency(tuned_passages, known) if writes else None,
+        fluency_base=fluency(base_passages, known, unused.share(base_passages) if unused else None) if writes else None,
+        fluency_tuned=fluency(tuned_passages, known, unused.share(tuned_passages) if unused else None)
+        if writes
+        else None,
         fluency_real=fluency(real_passages, vocabulary_of(train_texts)) if writes else None,
         movement=movement(snapshot(base), tuned, trainable),
         reload_difference=reload_difference,
@@ -128,4 +150,71 @@ def gather_evidence(
         heldout_blocks=loss_blocks(before, after),
         tokenizer_misfit=misfit,
         assumptions=tuple(assumptions),
+        train_base=bits_per_byte(seen[0]) if seen else None,
+        train_tuned=bits_per_byte(seen[1]) if seen else None,
+        train_gap=gain_over(seen, (before, after)) if seen else None,
+        forgetting=forgotten,
     )
+
+
+def _spread(
+    base: PreTrainedModel, tuned: PreTrainedModel, text: TokenStore, window: int, masking: Masking | None, most: int
+) -> tuple[HeldOutLoss, HeldOutLoss]:
+    """Losses of both models on windows that are spread over a text."""
+    one, other = (held_out_loss(model, text, window, masking=masking, max_windows=most) for model in (base, tuned))
+    return one, other
+
+
+class _UnusedTokens:
+    """Counts the tokens that no known text uses."""
+
+    def __init__(self, store: TokenStore, texts: Sequence[str]) -> None:
+        assert store.tokenizer is not None
+        self._tokenizer = store.tokenizer
+        self._used = np.unique(np.asarray(tokenize_texts(texts, store.tokenizer).ids))
+
+    def share(self, passages: Sequence[str]) -> float:
+        """Mean share over passages that are not empty."""
+        shares = 1 - token_shares(passages, self._tokenizer, self._used.tolist())
+        return float(np.nanmean(shares)) if np.isfinite(shares).any() else 0.0
+
+
+def gather_comparison(
+    base: Mapping[str, WindowLosses],
+    tuned: Mapping[str, Mapping[str, WindowLosses]],
+    *,
+    train: Mapping[str, TokenStore],
+    passages: Mapping[str, Sequence[str]],
+    real: Mapping[str, Sequence[str]],
+    top: int = 100,
+    min_chars: int = 3,
+) -> dict[str, Any]:
+    """What concerns all models of a run together: who predicts whose text best, and who uses whose words.
+
+    Args:
+        base: The base's losses by corpus, from ``window_losses``.
+        tuned: Those of the models by the corpus that each learnt, and by corpus.
+        train: Training tokens by corpus, for the lists.
+        passages: Passages of each model, and under ``base model`` the base's from the same starts.
+        real: Held-out passages by corpus.
+        top: Tokens in a list.
+        min_chars: Tokens with less text are left out of the lists.
+
+    Returns:
+        For ``evidence.json``: ``predictive``, and ``usage_matrix`` by kind of list with its settings.
+    """
+    found: dict[str, Any] = {"predictive": predictive_comparison(base, tuned).as_dict()}
+    if len(train) < 2:
+        return found
+    tokenizer = next(iter(train.values())).tokenizer
+    assert tokenizer is not None
+    lists = {
+        "frequent": {name: frequent_tokens(store, tokenizer, top, min_chars) for name, store in train.items()},
+        "distinctive": distinctive_tokens(train, tokenizer, top, min_chars),
+    }
+    matrices = {
+        kind: usage_matrix(passages["base model"], passages, real, tokenizer, by_corpus, kind).as_dict()
+        | {"examples": {name: [tokenizer.decode([token]) for token in ids[:12]] for name, ids in by_corpus.items()}}
+        for kind, by_corpus in lists.items()
+    }
+    return found | {"usage_matrix": {"min_chars": min_chars, "lists": matrices}}

@@ -27,6 +27,8 @@ __all__ = [
 
 _DRAWS = 2000
 _BLOCKS = 30
+_AT_ONCE = 2**22
+"""Items of all redraws that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,13 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: 
     Source: Efron and Tibshirani 1993, chapter 13.
     """
     generator = np.random.default_rng(seed)
-    redrawn = [sample[generator.integers(0, len(sample), size=(_DRAWS, len(sample)))] for sample in samples]
-    low, high = np.percentile(statistic(*redrawn), [2.5, 97.5])
+    draws = min(max(_AT_ONCE // max(map(len, samples)), 1), _DRAWS)  # small samples: all redraws at once
+    found = []
+    for first in range(0, _DRAWS, draws):
+        count = min(draws, _DRAWS - first)
+        redrawn = [sample[generator.integers(0, len(sample), size=(count, len(sample)))] for sample in samples]
+        found.append(statistic(*redrawn))
+    low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
     return Interval(float(statistic(*samples)), float(low), float(high))
 
 

@@ -64,7 +64,7 @@ def set_shares(passages: Sequence[Sequence[int]], ids: Collection[int] | np.ndar
     return np.array([np.isin(passage, wanted).mean() for passage in passages])
 
 
-def wilson(count: int, total: int) -> Interval:
+def wilson(count: float, total: int) -> Interval:
     """A share and its 95 % interval for independent draws; never of width 0, also where none or all were counted.
 
     Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.

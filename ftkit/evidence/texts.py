@@ -7,7 +7,7 @@ runs of spaces become single spaces, so that nobody is recognised by the width o
 import re
 from collections.abc import Iterator, Sequence
 
-__all__ = ["cut_passages", "fit_passage", "words_of"]
+__all__ = ["cut_passages", "fit_passage", "word_spans", "words_of"]
 
 _LONGEST_WORD = 40  # characters; beyond it a "word" is writing without spaces
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
@@ -15,7 +15,12 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 
 def words_of(text: str) -> list[str]:
     """Lower-case words and numbers; punctuation is left out."""
-    return _WORD.findall(text.lower().replace("’", "'"))
+    return [word.lower() for word in _WORD.findall(text.replace("’", "'"))]
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each of ``words_of`` begins and ends in the text, in characters."""
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def fit_passage(text: str, characters: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftkit.evidence.copying import Copying
 from ftkit.evidence.fluency import Fluency
+from ftkit.evidence.forgetting import Forgetting
 from ftkit.evidence.intervals import Interval
 from ftkit.evidence.style import StyleScore
 from ftkit.tuning import Movement
@@ -80,6 +81,13 @@ class Evidence:
     """Bits per byte that the tuned model saves with the base's tokenizer; ``None`` where both have one tokenizer."""
     assumptions: tuple[str, ...] = ()
     """What had to be assumed."""
+    train_base: Interval | None = None
+    """Bits per byte of the base on windows of the training text; ``None``, like the next two, where not asked for."""
+    train_tuned: Interval | None = None
+    train_gap: Interval | None = None
+    """Bits per byte that it gains on its training text beyond its gain on held-out text: what did not carry over."""
+    forgetting: Forgetting | None = None
+    """General text before and after; ``None`` where none was given."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""

@@ -41,6 +41,7 @@ class _Facts:
     settings: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    predictive: dict[str, Any] = field(default_factory=dict)
     verdict: dict[str, Any] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
 
@@ -90,6 +91,7 @@ def _facts(folder: Path) -> _Facts:
         settings=_settings(run / "config.yaml"),
         manifest=_json(run / "manifest.json"),
         measured=_mapping(_mapping(evidence.get("models")).get(name)),
+        predictive=_mapping(evidence.get("predictive")),
         verdict=_mapping(_json(run / "verdict.json").get(name)),
         samples=[text for text in passages if isinstance(text, str)][:_SAMPLES] if isinstance(passages, list) else [],
     )  # fmt: skip
@@ -217,6 +219,7 @@ def _measurements(facts: _Facts) -> str:
             _interval(copied, "rate", percent_interval), _interval(copied, "heldout_rate", percent_interval),
         ),
         ("longest copied run, words", "", number(copied.get("longest_run")), number(copied.get("heldout_longest_run"))),
+        *_further(found, facts.predictive),
         ("words in no corpus", *(MISSING if value is None else f"{100 * value:.1f} %" for value in unknown)),
     ]  # fmt: skip
     table = _table(("", "base", "this model", "real held-out text"), rows)
@@ -225,6 +228,21 @@ def _measurements(facts: _Facts) -> str:
         "## Measured\n\nIntervals are 95 %, from blocks of held-out text and from whole passages, for one training"
         f" seed.{other}\n\n{table}"
     )
+
+
+def _further(found: Mapping[str, Any], predictive: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What only some runs measure: the distance from the base, what did not carry over, whose text it predicts."""
+    rows = []
+    if (forgetting := _mapping(found.get("forgetting"))).get("kl_general"):
+        rows.append(("KL to the base on other text, bits per token", "0", _interval(forgetting, "kl_general"), ""))
+    if found.get("train_gap"):
+        rows.append(("gain on its training text beyond that on held-out text", "", _interval(found, "train_gap"), ""))
+    if predictive.get("margin"):
+        chance = predictive.get("chance")
+        floor = f"{100 * chance:.1f} % (chance)" if isinstance(chance, int | float) else ""
+        accuracy = _interval(predictive, "accuracy", percent_interval)
+        rows.append(("unseen passages that the right model of the run predicts best", floor, accuracy, ""))
+    return rows
 
 
 def _interval(found: Mapping[str, Any], key: str, write: Any = interval) -> str:

@@ -22,6 +22,7 @@ from ftkit.report.comparisons import COMPARISONS
 from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import Figure, draw_figures, inline_svg
 from ftkit.report.guessing import blind_test
+from ftkit.report.measures import marked_parts
 from ftkit.report.probing import PROBED
 from ftkit.report.reading import Results, read_results, visible
 from ftkit.runs import RunFolder
@@ -33,6 +34,9 @@ _PASSAGES = 4
 _PASSAGE_CHARS = 1500
 _SAMPLE_BYTES = 2_000_000
 """Share of the page that samples may take; beyond it, steps are thinned evenly."""
+
+Spans = Sequence[Sequence[int]]
+"""First and end character of each run that stands in the training text."""
 
 _WEIGHTS = ("weight_std", "weight_histogram")
 """Figures of each group, which are many and are shown when asked for."""
@@ -74,6 +78,10 @@ def write_report(run: RunFolder) -> Path:
         curves=_select(figures, "heldout_bits", "train_loss", "learning_rate", "gradient_norm"),
         style=_select(figures, "judge_score", "style"),
         copying=_select(figures, "copying"),
+        together=_select(figures, "predictive", "attribution", "usage_matrix"),
+        predictive=results.measured.get("predictive"),
+        usage=results.measured.get("usage_matrix", {}),
+        forgetting=_select(figures, "scaling"),
         movement=_select(figures, "movement"),
         classifying=_select(figures, *CLASSIFIERS),
         comparison=_select(figures, *COMPARISONS),
@@ -135,6 +143,7 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "base": _clipped(_base_passages(results, name)),
         "real": _clipped(real),
         "blind": blind_test(_tuned_passages(results, name), real, _PASSAGES),
+        "real": _clipped(results.measured.get("real", {}).get(name, []), _spans(evidence, "heldout_spans")),
         "plan": results.manifest.get("plan", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
     }
@@ -191,8 +200,23 @@ def _tuned_passages(results: Results, name: str) -> list[str]:
     return found
 
 
-def _clipped(texts: Sequence[str]) -> list[dict[str, str]]:
-    return [{"prompt": "", "text": _clip(text)} for text in texts[:_PASSAGES]]
+def _spans(evidence: Mapping[str, Any], key: str) -> Sequence[Spans]:
+    """Copied runs of each passage; none where they were not looked for."""
+    found: Sequence[Spans] = (evidence.get("copying") or {}).get(key, ())
+    return found
+
+
+def _clipped(texts: Sequence[str], spans: Sequence[Spans] = ()) -> list[dict[str, Any]]:
+    """The first passages; what is copied in them is marked."""
+    marks = [*spans[:_PASSAGES], *([()] * _PASSAGES)]
+    return [_shown("", text, copied) for text, copied in zip(texts[:_PASSAGES], marks, strict=False)]
+
+
+def _shown(prompt: str, text: str, copied: Spans = ()) -> dict[str, Any]:
+    parts = marked_parts(text[:_PASSAGE_CHARS], copied)
+    if more := _clip(text)[len(text[:_PASSAGE_CHARS]) :]:
+        parts.append((more, False))
+    return {"prompt": prompt, "text": _clip(text), "parts": parts}
 
 
 def _clip(text: str) -> str:
@@ -205,7 +229,7 @@ def _clip(text: str) -> str:
 
 def _steps(results: Results, name: str) -> list[dict[str, Any]]:
     """Sampled steps, their passages and what was measured there; without samples the passages of the evidence."""
-    by_step: dict[int, list[dict[str, str]]] = {}
+    by_step: dict[int, list[dict[str, Any]]] = {}
     for sample in results.samples:
         if sample.get("model") == name:
             shown = by_step.setdefault(sample["step"], [])
@@ -216,7 +240,7 @@ def _steps(results: Results, name: str) -> list[dict[str, Any]]:
         {"step": step, "note": notes.get(step, ""), "passages": by_step[step]} for step in sorted(by_step)
     ]
     if not steps and (passages := _tuned_passages(results, name)):
-        return [{"step": None, "note": "", "passages": _clipped(passages)}]
+        return [{"step": None, "note": "", "passages": _clipped(passages, _spans(results.evidence(name), "spans"))}]
     largest = max(
         (sum(len(passage["text"].encode("utf-8", "replace")) for passage in step["passages"]) for step in steps),
         default=1,
@@ -224,13 +248,13 @@ def _steps(results: Results, name: str) -> list[dict[str, Any]]:
     return _evenly(steps, max(_SAMPLE_BYTES // len(results.models) // max(largest, 1), 2))
 
 
-def _passage(sample: Mapping[str, Any]) -> dict[str, str]:
+def _passage(sample: Mapping[str, Any]) -> dict[str, Any]:
     """A sample as prompt and text; of an encoder's, the prompt has masks and the text is the prompt filled in."""
-    prompt, text = sample.get("prompt") or "", _clip(sample["text"])
+    prompt = sample.get("prompt") or ""
     if "masks" not in sample:
-        return {"prompt": prompt, "text": text}
+        return _shown(prompt, sample["text"], sample.get("copied") or ())
     score = f"{sample['right']} of {sample['masks']} right"
-    return {"prompt": f"{prompt} → ", "text": f"{text} ({score}; it was: {_clip(sample['truth'])})"}
+    return _shown(f"{prompt} → ", f"{_clip(sample['text'])} ({score}; it was: {_clip(sample['truth'])})")
 
 
 def _evenly(steps: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:

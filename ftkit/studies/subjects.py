@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, TokenizersBackend
 
 from ftkit.data import TokenStore, load_tokenizer, tokenize_texts
 from ftkit.evidence import (
+    SCALES,
     Evidence,
     JudgeTexts,
     Panel,
@@ -108,6 +109,12 @@ class Subject:
         """Passages of the base."""
         return self.start.floor
 
+    @property
+    def learnt(self) -> list[str]:
+        """What a model and its base were trained on."""
+        of_base = [piece for text in self.start.origin.texts.values() for piece in text.train]
+        return [*self.text.train, *of_base]
+
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""
         return self.start.new_model()
@@ -145,7 +152,6 @@ class Subject:
             styles: What judges said.
         """
         others = list(self.general.values())
-        learnt = [piece for text in self.start.origin.texts.values() for piece in text.train]
         other = [piece for text in others for piece in text.heldout]
         return gather_evidence(
             self.base,
@@ -154,7 +160,7 @@ class Subject:
             general=tokenize_texts(other, self.tokenizer) if other else None,
             general_name=", ".join(self.general),
             window_tokens=self.start.settings.window_tokens,
-            train_texts=[*self.text.train, *learnt],
+            train_texts=self.learnt,
             known_texts=[piece for text in (self.text, *others, *self.known) for piece in (*text.train, *text.heldout)],
             base_passages=self.floor,
             tuned_passages=passages,
@@ -163,6 +169,8 @@ class Subject:
             reload_difference=run.result(name)["reload_difference"],
             passes=run.manifest["plan"][name]["passes"],
             trainable=trainable,
+            train=self.train,
+            scales=SCALES,
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ftkit.data import load_tokenizer, tokenize_texts
 from ftkit.errors import DataError
-from ftkit.evidence import frequent_tokens, token_shares, token_usage
+from ftkit.evidence import distinctive_tokens, frequent_tokens, token_shares, token_usage, usage_matrix
 
 TEXT = "the cat and the dog and the cat sat on the mat. " * 30
 
@@ -47,3 +47,64 @@ def test_usage_is_paired_and_its_interval_holds_the_planted_change(tokenizer):
     assert usage.change.low < 0.2 < usage.change.high
     assert usage.change.value == pytest.approx(usage.after.value - usage.before.value)
     assert usage.real.low < 0.65 < usage.real.high
+
+
+@pytest.fixture(scope="module")
+def two(tokenizer, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("tokens")
+    texts = {"a": "aaaaaaaaaabeeeeeeeeee" * 20, "e": "eeeeeeeeeecaaaaaaaaaacc" * 20}
+    return {name: tokenize_texts([text], tokenizer, cache=cache) for name, text in texts.items()}
+
+
+def test_stop_words_are_left_out_before_ranking(tokenizer, two):
+    first = frequent_tokens(two["a"], tokenizer, top=2)
+    assert [tokenizer.decode([token]) for token in first] == ["a", "e"]
+    kept = frequent_tokens(two["a"], tokenizer, top=2, stop_words={"a"})
+    assert [tokenizer.decode([token]) for token in kept] == ["e", "b"]
+
+
+def test_distinctive_tokens_are_ranked_by_the_log_odds_formula(tokenizer, two):
+    found = distinctive_tokens(two, tokenizer)
+    counts = {name: Counter(np.asarray(store.ids).tolist()) for name, store in two.items()}
+    prior = counts["a"] + counts["e"]
+
+    def z(token: int, own: str, other: str) -> float:
+        parts = []
+        for name in (own, other):
+            y, n = counts[name][token] + prior[token], counts[name].total() + prior.total()
+            parts.append((np.log(y / (n - y)), 1 / y))
+        return (parts[0][0] - parts[1][0]) / np.sqrt(parts[0][1] + parts[1][1])
+
+    for own, other in (("a", "e"), ("e", "a")):
+        scores = {token: z(token, own, other) for token in prior}
+        expected = sorted((t for t in scores if scores[t] > 0), key=lambda t: -scores[t])
+        ends = [token for token in expected if tokenizer.decode([token]).strip()]
+        assert found[own] == ends
+    assert tokenizer.decode([found["a"][0]]) == "b"
+    assert tokenizer.decode([found["e"][0]]) == "c"
+
+
+def test_the_matrix_counts_exactly_and_its_interaction_is_the_crossover(tokenizer):
+    lists = {name: tokenizer(name)["input_ids"] for name in "ae"}
+    tuned = {"a": ["aaax"] * 30, "e": ["aexx"] * 30}
+    real = {"a": ["aaaa"] * 30, "e": ["eeea"] * 30}
+    found = usage_matrix(["axxx", "xxex"] * 15, tuned, real, tokenizer, lists)
+    assert {m: {n: found.after[m][n].value for n in "ae"} for m in "ae"} == {
+        "a": {"a": 0.75, "e": 0.0},
+        "e": {"a": 0.25, "e": 0.25},
+    }
+    assert found.before["a"].value == found.before["e"].value == 0.125
+    assert found.change["a"]["a"].value == 0.625
+    assert found.interaction.value == pytest.approx((0.75 - 0.0) + (0.25 - 0.25))
+    assert found.real_interaction.value == pytest.approx((1.0 - 0.0) + (0.75 - 0.25))
+    assert found.interaction.low == found.interaction.high, "passages that are all alike"
+
+
+def test_models_that_only_repeat_their_base_have_no_interaction(tokenizer):
+    generator = np.random.default_rng(1)
+    base = ["".join(generator.choice(list("aex"), size=80)) for _ in range(60)]
+    lists = {name: tokenizer(name)["input_ids"] for name in "ae"}
+    found = usage_matrix(base, {"a": base, "e": base}, {"a": base, "e": base}, tokenizer, lists)
+    assert found.interaction.value == pytest.approx(0, abs=1e-12)
+    assert found.interaction.low < 0 < found.interaction.high
+    assert found.change["a"]["e"].value == 0

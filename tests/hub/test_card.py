@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ftkit.errors import DataError
-from ftkit.evidence import Copying, Evidence, Fluency, Interval, StyleScore, decide
+from ftkit.evidence import Copying, Evidence, Fluency, Forgetting, Interval, StyleScore, decide
 from ftkit.hub.card import model_card
 from ftkit.tuning import Movement
 
@@ -36,7 +36,8 @@ def evidence(general_name: str = "moby, gulliver") -> Evidence:
         heldout_base=around(2.351), heldout_tuned=around(1.814), heldout_windows=40, gain=around(0.537),
         general_name=general_name, general_rise=around(0.139, 0.01), gain_over_general=around(0.805),
         styles=(style,), copying=copying, fluency_base=fluency, fluency_tuned=fluency, fluency_real=fluency,
-        movement=Movement(0.08, 68, 68, {}), reload_difference=0.0, passes=2.9,
+        movement=Movement(0.08, 68, 68, {}), reload_difference=0.0, passes=2.9, train_gap=around(0.052, 0.01),
+        forgetting=Forgetting(around(2.3), around(2.4), around(0.123, 0.01), None),
     )  # fmt: skip
 
 
@@ -55,7 +56,9 @@ def run_with_model(folder: Path, name: str = "alice", text: str = "a sample", **
     plain = {"recipe": "imitate", "seed": 42, "model": "openai-community/gpt2", "corpora": {name: "gutenberg:11"}}
     write(folder / "config.yaml", plain | settings)
     passages = {"base model": ["from the base"], name: [text] * 5}
-    write(folder / "evidence.json", {"models": {name: measured.as_dict()}, "judges": {}, "passages": passages})
+    predictive = {"margin": {name: {}}, "chance": 0.5, "accuracy": around(0.95).as_dict()}
+    found = {"models": {name: measured.as_dict()}, "judges": {}, "passages": passages, "predictive": predictive}
+    write(folder / "evidence.json", found)
     write(folder / "verdict.json", {name: decide(measured).as_dict()})
     config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
     write(folder / "models" / name / "config.json", config)
@@ -90,6 +93,9 @@ def test_the_card_shows_the_runs_own_numbers(tmp_path):
     assert "| gain on held-out text, paired |  | 0.537 [0.497,\u00a00.577] |  |" in text
     assert "13.9\u00a0% [12.9,\u00a014.9]" in text
     assert "| word 12-grams copied from the training text |  | 0.1\u00a0%" in text
+    assert "| KL to the base on other text, bits per token | 0 | 0.123 [0.113,\u00a00.133] |  |" in text
+    assert "| gain on its training text beyond that on held-out text |  | 0.052 [0.042,\u00a00.062] |  |" in text
+    assert "| unseen passages that the right model of the run predicts best | 50.0 % (chance) | 95.0\u00a0% [" in text
     for reason in json.loads((tmp_path / "verdict.json").read_text())["alice"]["reasons"]:
         assert re.sub(r"\W", "", reason) in re.sub(r"\W", "", text), reason
     assert f"| alice | gutenberg\\:11 | 26,443 | `{SHA}` |" in text

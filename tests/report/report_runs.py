@@ -8,7 +8,21 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ftkit.evidence import Copying, Evidence, Fluency, Gate, Interval, StyleScore, decide
+from ftkit.data import load_tokenizer, tokenize_texts
+from ftkit.evidence import (
+    CopiedNgrams,
+    Copying,
+    Evidence,
+    Fluency,
+    Forgetting,
+    Gate,
+    Interval,
+    ScaledPoint,
+    StyleScore,
+    WindowLosses,
+    decide,
+    gather_comparison,
+)
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_json
 from ftkit.tuning import GroupMovement, Movement
@@ -74,6 +88,9 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
             14,
             prose(5, 14),
             12,
+            tuple(CopiedNgrams(n, *(around(0.02, 0.01) for _ in range(5))) for n in (8, 12)),
+            (((4, 20), (30, 41)),),
+            (((0, 9),),),
         ),
         "fluency_base": Fluency(0.021, (0.0, 0.09), 0.63, (0.5, 0.74), 0.04),
         "fluency_tuned": Fluency(0.034, (0.0, 0.11), 0.6, (0.48, 0.71), 0.05),
@@ -81,8 +98,40 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
         "movement": Movement(0.081, len(tensors), len(tensors), moved, tuple(groups)),
         "reload_difference": 0.0,
         "passes": 6.4,
+        "train_base": around(2.3, 0.04),
+        "train_tuned": around(2.25 - 0.4 * quality, 0.04),
+        "train_gap": around(0.0517, 0.01),
+        "forgetting": Forgetting(
+            around(2.4, 0.03),
+            around(2.5, 0.03),
+            around(0.1234, 0.01),
+            around(0.31, 0.02),
+            tuple(
+                ScaledPoint(scale, around(0.4 * quality * scale, 0.02), around(0.03 * scale**2, 0.004))
+                for scale in (0.0, 0.5, 1.0)
+            ),
+        ),
     }
     return Evidence(**(values | changes))
+
+
+def together(names: Sequence[str], cache: Path) -> dict[str, Any]:
+    """What concerns all models of a run, of models that predict their own text better."""
+    tokenizer = load_tokenizer("byte")
+
+    def losses(seed: int, less: float) -> WindowLosses:
+        nats = np.random.default_rng(seed).uniform(1, 5, size=(40, 63)) - less
+        return WindowLosses(nats, np.full(nats.shape, 3))
+
+    base = {name: losses(place, 0.0) for place, name in enumerate(names)}
+    tuned = {
+        model: {name: losses(place, 0.5 if name == model else 0.3) for place, name in enumerate(names)}
+        for model in names
+    }
+    texts = {name: [prose(place), prose(place + 40)] for place, name in enumerate(names)}
+    train = {name: tokenize_texts(pieces, tokenizer, cache=cache) for name, pieces in texts.items()}
+    passages = {"base model": [prose(80), prose(81)], **texts}
+    return gather_comparison(base, tuned, train=train, passages=passages, real=texts, min_chars=1)
 
 
 def training_records(model: str, steps: int, quality: float) -> list[dict[str, Any]]:
@@ -178,6 +227,7 @@ def write_run(
     if judged:
         measured |= {"judges": {"encoder": gate, "ngrams": gate}, "passages": passages}
         measured["real"] = {name: [text(n + 90) for n in range(6)] for name in models}
+        measured |= together(list(models), path / "tokens")
     else:
         measured["passages"] = {name: {"base": [text(1), text(2)], "tuned": [text(3)]} for name in models}
     run.write_json("evidence.json", measured)
@@ -187,5 +237,6 @@ def write_run(
         run.log("metrics.jsonl", *(record for record in records if judged or record["split"] != "judge"))
         for step in range(steps // 12, steps + 1, steps // 12):
             sample = {"model": name, "step": step, "prompt": "", "seed": 42, "sampling": {}}
-            run.log("samples.jsonl", *({**sample, "text": text(step + n)} for n in range(4)))
+            copied = {"copied": [[4, 20], [30, 41]]}
+            run.log("samples.jsonl", *({**sample, **copied, "text": text(step + n)} for n in range(4)))
     return run

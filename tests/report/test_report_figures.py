@@ -20,7 +20,7 @@ JUDGED = ["judge_score-encoder", "judge_score-ngrams", "style"]
 def test_every_figure_is_redrawn_from_its_csv_alone(full_report: Path) -> None:
     folder = full_report.parent / "figures"
     names = sorted(path.stem for path in folder.glob("*.csv"))
-    assert names == sorted([*CURVES, *JUDGED, "copying", "movement-blocks", "movement-groups"])
+    assert names == sorted([*CURVES, *JUDGED, *MEASURED, "copying", "movement-blocks", "movement-groups"])
     for name in names:
         assert draw_csv(folder / f"{name}.csv", ["alice", "poe"]) == (folder / f"{name}.svg").read_text(
             encoding="utf-8"

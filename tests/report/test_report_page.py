@@ -12,6 +12,7 @@ import pytest
 from report_runs import empty_run, evidence_of, prose, write_run
 
 from ftkit.report import write_report
+from ftkit.report.measures import marked_parts
 from ftkit.runs import RunFolder
 
 
@@ -79,12 +80,34 @@ def test_text_names_and_settings_never_become_markup(evil_report: Path) -> None:
         "for one training seed",
         "style_position",
         "learning_rate",
+        "100.0 % [95.4, 100.0] of the unseen passages go to the right model",
+        "0.052 [0.042, 0.062]",  # gap between training and held-out text
+        "0.123 [0.113, 0.133]",  # KL to the base
+        "most distinctive tokens of 1 characters or more",
         "Test CPU",
     ],
 )  # fmt: skip
 def test_the_page_holds(full_report: Path, words: str) -> None:
     text = full_report.read_text(encoding="utf-8").replace("\u00a0", " ")
-    assert words in re.sub(r"\s+", " ", text)
+    assert words in re.sub(r"\s+", " ", re.sub("</?mark>", "", text))
+
+
+def test_what_is_copied_is_marked_in_samples_and_real_text(full_report: Path) -> None:
+    text = full_report.read_text(encoding="utf-8")
+    tuned, real = prose(4), prose(90)
+    marks = f"{tuned[:4]}<mark>{tuned[4:20]}</mark>{tuned[20:30]}<mark>{tuned[30:41]}</mark>{tuned[41:]}</p>"
+    assert marks in text
+    assert f"<mark>{real[:9]}</mark>{real[9:]}</p>" in text
+    assert f"{prose(0)}</p>" in text, "the base's passages are not looked at"
+
+
+def test_spans_beyond_a_text_mark_nothing_and_pieces_are_the_text() -> None:
+    assert marked_parts("0123456789", [(2, 4), (8, 30), (40, 50)]) == [
+        ("01", False), ("23", True), ("4567", False), ("89", True)
+    ]  # fmt: skip
+    assert marked_parts("", [(0, 3)]) == []
+    for spans in ([], [(0, 10)], [(3, 5), (5, 6)]):
+        assert "".join(part for part, _ in marked_parts("0123456789", spans)) == "0123456789"
 
 
 def test_the_page_does_not_tell_the_name_of_the_machine(full_report: Path) -> None:
@@ -105,7 +128,7 @@ def test_a_run_without_judges_and_general_text(tmp_path: Path) -> None:
     page = write_report(write_run(tmp_path, {"model": evidence}, judged=False)).read_text(encoding="utf-8")
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
     curves = {"heldout_bits", "train_loss", "learning_rate", "gradient_norm"}
-    assert drawn == curves | {"copying", "movement-blocks", "movement-groups"}
+    assert drawn == curves | {"copying", "movement-blocks", "movement-groups", "scaling"}
     assert 'id="style"' not in page
     assert "Real text, held out" not in page
     assert prose(1) in page
@@ -143,7 +166,7 @@ def test_a_run_that_is_still_training_has_a_page(tmp_path: Path) -> None:
     assert "alice: no verdict yet." in page
     assert "beside its base" not in page
     assert "<tbody>\n</tbody>" not in page
-    assert prose(4) in page
+    assert prose(4) in page.replace("<mark>", "").replace("</mark>", "")
 
 
 def test_without_samples_and_curves_the_evidence_is_shown(tmp_path: Path) -> None:
@@ -158,7 +181,7 @@ def test_without_samples_and_curves_the_evidence_is_shown(tmp_path: Path) -> Non
     page = write_report(run).read_text(encoding="utf-8")
     assert "after training" in page
     assert write_report(run).read_text(encoding="utf-8") == page
-    assert prose(50) in page
+    assert prose(50) in page.replace("<mark>", "").replace("</mark>", "")
     assert "it needs not measured bits" in page
     assert 'id="curves"' in page
 

@@ -1,0 +1,212 @@
+"""What did it forget, and how much of that must be paid? Loss on general text, distance from the base, and scaling.
+
+A change of weights can be taken back in part: base + scale x (tuned - base). Of an adapter whose effect adds to the
+weights that is the adapter, scaled. The curve shows what each scale has learnt and forgotten, so that one can choose.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from ftkit.data import StridedWindows, TokenStore
+from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, relative_rise
+from ftkit.models import is_adapter, virtual_tokens
+from ftkit.training import NEXT_TOKEN, HeldOutLoss, held_out_loss
+from ftkit.training.objectives import output_logits
+from ftkit.tuning import merge_adapter
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+__all__ = [
+    "SCALES",
+    "Forgetting",
+    "ScaledPoint",
+    "divergence_from_base",
+    "forgetting",
+    "scaled_models",
+    "scaling_curve",
+]
+
+SCALES = (0.25, 0.5, 0.75, 1.25)
+"""Scales that are measured between and beyond the base (0) and the tuned model (1)."""
+
+
+@dataclass(frozen=True)
+class ScaledPoint:
+    """A model whose change was scaled."""
+
+    scale: float
+    """0 is the base, 1 the tuned model."""
+    gain: Interval
+    """Bits per byte that it saves on held-out text of the target, paired."""
+    rise: Interval
+    """Relative rise of the loss on general text, paired."""
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """General text before and after."""
+
+    general_base: Interval
+    """Bits per byte of the base on general text: the floor of what can be forgotten."""
+    general_tuned: Interval
+    kl_general: Interval | None
+    """Bits per token by which the tuned model's predictions on general text differ from the base's,
+    KL(base || tuned); ``None`` where tokens or output do not compare."""
+    kl_target: Interval | None
+    """The same on held-out text of the target, where the difference is what was wanted."""
+    curve: tuple[ScaledPoint, ...] = ()
+    """The change scaled from nothing to beyond; empty where it was not asked for."""
+
+
+@torch.inference_mode()
+def divergence_from_base(
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
+    store: TokenStore,
+    window_tokens: int,
+    max_windows: int | None = 32,
+    batch_rows: int = 8,
+) -> Interval:
+    """KL(base || tuned) over the next token, in bits per token; intervals resample windows.
+
+    Args:
+        base: The model before.
+        tuned: The model after, with the same vocabulary.
+        store: The text whose beginnings are asked.
+        window_tokens: T, tokens in a window.
+        max_windows: Windows of the text, spread evenly; ``None`` takes all.
+        batch_rows: Windows in a forward pass.
+    """
+    windows = StridedWindows(store.ids, window_tokens, window_tokens)
+    count = len(windows) if max_windows is None else min(max_windows, len(windows))
+    chosen = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
+    modes = base.training, tuned.training
+    base.eval()
+    tuned.eval()
+    found = []
+    for first in range(0, count, batch_rows):
+        ids_BT = windows.batch(chosen[first : first + batch_rows])
+        log_p_BTV, log_q_BTV = (_log_probabilities(model, ids_BT) for model in (base, tuned))
+        kl_BT = (log_p_BTV.exp() * (log_p_BTV - log_q_BTV)).sum(-1)[:, :-1]
+        found.append(kl_BT.double().mean(1).cpu().numpy() / math.log(2))
+    base.train(modes[0])
+    tuned.train(modes[1])
+    return bootstrap(lambda kl: kl.mean(-1), np.concatenate(found))
+
+
+def _log_probabilities(model: PreTrainedModel, ids_BT: torch.Tensor) -> torch.Tensor:
+    batch = {"input_ids": ids_BT.to(next(model.parameters()).device)}
+    return output_logits(model, batch, NEXT_TOKEN).float().log_softmax(-1)
+
+
+def scaled_models(
+    base: PreTrainedModel, tuned: PreTrainedModel, scales: Sequence[float]
+) -> Iterator[tuple[float, PreTrainedModel]]:
+    """The base with its change scaled, one scale after the other in one model.
+
+    Args:
+        base: The model before.
+        tuned: The model after; an adapter is merged first, in a copy.
+        scales: 0 gives the base, 1 the tuned model.
+
+    Yields:
+        Scale and model; the model is used again for the next scale. Nothing where the change is no change of weights:
+        virtual tokens, or other tensors than the base's.
+
+    Source: Wortsman et al. 2022, https://arxiv.org/abs/2109.01903, for whole models.
+    """
+    if virtual_tokens(tuned):
+        return
+    plain: PreTrainedModel = merge_adapter(cast("PeftModel", tuned)) if is_adapter(tuned) else tuned
+    last, mixed = dict(plain.named_parameters()), copy.deepcopy(base)
+    starts = dict(base.named_parameters())
+    if {name: tensor.shape for name, tensor in last.items()} != {name: t.shape for name, t in starts.items()}:
+        return
+    for scale in scales:
+        with torch.no_grad():
+            for name, parameter in mixed.named_parameters():
+                first = starts[name]
+                parameter.copy_(first + scale * (last[name].to(first) - first))
+        yield scale, mixed
+
+
+def scaling_curve(
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
+    target: TokenStore,
+    general: TokenStore,
+    window_tokens: int,
+    scales: Sequence[float] = SCALES,
+    max_windows: int | None = 32,
+) -> tuple[ScaledPoint, ...]:
+    """What is learnt and forgotten at every scale of the change, by scale, 0 and 1 included.
+
+    Args:
+        base: The model before.
+        tuned: The model after.
+        target: Held-out text of what it learnt.
+        general: Other text.
+        window_tokens: Tokens in a window.
+        scales: Scales beside 0 and 1.
+        max_windows: Windows of each text, spread evenly; ``None`` takes all.
+
+    Returns:
+        The points; none for a model whose change is no change of weights.
+    """
+
+    def losses(model: PreTrainedModel) -> tuple[HeldOutLoss, HeldOutLoss]:
+        one, other = (held_out_loss(model, s, window_tokens, max_windows=max_windows) for s in (target, general))
+        return one, other
+
+    before = losses(base)
+    found = []
+    for scale, model in scaled_models(base, tuned, sorted({0.0, 1.0, *scales})):
+        after = losses(model)
+        found.append(ScaledPoint(scale, gain_in_bits(before[0], after[0]), relative_rise(before[1], after[1])))
+    return tuple(found)
+
+
+def forgetting(
+    base: PreTrainedModel,
+    tuned: PreTrainedModel,
+    losses: tuple[HeldOutLoss, HeldOutLoss],
+    *,
+    target: TokenStore,
+    general: TokenStore,
+    window_tokens: int,
+    compares: bool = True,
+    scales: Sequence[float] = (),
+    max_windows: int | None = 32,
+) -> Forgetting:
+    """Put together what general text says.
+
+    Args:
+        base: The model before.
+        tuned: The model after.
+        losses: Of both on general text.
+        target: Held-out text of what it learnt.
+        general: Other text.
+        window_tokens: Tokens in a window.
+        compares: Whether both predict the next of the same tokens: else there is no divergence and no curve.
+        scales: Scales of the curve beside 0 and 1; empty draws none.
+        max_windows: Windows of each text for divergence and curve; ``None`` takes all.
+    """
+    before, after = map(bits_per_byte, losses)
+    rows = [model.config.get_text_config().vocab_size for model in (base, tuned)]
+    if not compares or rows[0] != rows[1]:
+        return Forgetting(before, after, None, None)
+    on_general, on_target = (
+        divergence_from_base(base, tuned, text, window_tokens, max_windows) for text in (general, target)
+    )
+    curve: tuple[ScaledPoint, ...] = ()
+    if scales:
+        curve = scaling_curve(base, tuned, target, general, window_tokens, scales, max_windows)
+    return Forgetting(before, after, on_general, on_target, curve)

@@ -1,0 +1,201 @@
+"""Which model predicts whose text best? Needs no judge and lets nobody write.
+
+A model that has learnt to write like a text predicts unseen text of the same hand better than other models do. So every
+model reads held-out text of every corpus; and a passage is attributed to the model that it costs least.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel
+
+from ftkit.data import StridedWindows, TokenStore
+from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits
+from ftkit.evidence.liking import wilson
+from ftkit.training import NEXT_TOKEN, HeldOutLoss
+from ftkit.training.objectives import next_token_targets, output_logits
+
+__all__ = ["Attribution", "Predictive", "WindowLosses", "predictive_comparison", "window_losses"]
+
+_ENOUGH = 0.9
+"""Accuracy whose whole interval must lie above for a passage to count as long enough; 40 passages can show it."""
+_LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
+"""Tokens of passages that are tried, beside the whole window."""
+
+
+@dataclass(frozen=True)
+class WindowLosses:
+    """What each token of some windows costs a model; the first token of a window is not asked for."""
+
+    nats: np.ndarray
+    """[windows, T - 1]."""
+    bytes: np.ndarray
+    """UTF-8 bytes that each of these tokens covers."""
+
+    def total(self) -> HeldOutLoss:
+        """Sums of the windows."""
+        return HeldOutLoss(self.nats.sum(1), np.full(len(self.nats), self.nats.shape[1]), self.bytes.sum(1))
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How often passages of one length go to the model that learnt from their corpus."""
+
+    tokens: int
+    """Tokens of a passage, the first included, with nothing before them."""
+    bytes: float
+    """Mean UTF-8 bytes that are predicted in it."""
+    accuracy: Interval
+    """Mean over the corpora of the share that goes to its own model; Wilson's interval over passages."""
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """k models on held-out text of k corpora."""
+
+    passages: dict[str, int]
+    """Windows of each corpus."""
+    bits_per_byte: dict[str, dict[str, Interval]]
+    """By model, the base first, and corpus."""
+    gain: dict[str, dict[str, Interval]]
+    """Bits per byte that each tuned model saves over the base, by model and corpus, paired."""
+    margin: dict[str, Interval]
+    """By corpus: bits per byte that its own model saves over the best of the others, paired."""
+    attributed: dict[str, dict[str, int]]
+    """Whole windows, by true corpus and by the model that they cost least."""
+    chance: float
+    """Accuracy of guessing: the floor; the ceiling is 1."""
+    by_length: tuple[Attribution, ...]
+    """Accuracy by length of the passage; the last is the whole window."""
+    enough_tokens: int | None
+    """Shortest of these lengths from which on the accuracy is at least 0.9 with its whole interval; ``None``: none."""
+
+    @property
+    def accuracy(self) -> Interval:
+        """Of whole windows."""
+        return self.by_length[-1].accuracy
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"accuracy": self.accuracy.as_dict()}
+
+
+@torch.inference_mode()
+def window_losses(
+    model: PreTrainedModel,
+    heldout: Mapping[str, TokenStore],
+    window_tokens: int,
+    max_windows: int | None = 64,
+    batch_rows: int = 16,
+) -> dict[str, WindowLosses]:
+    """Let a model read held-out text of several corpora.
+
+    Args:
+        model: A causal language model; it is left in the mode it was in.
+        heldout: Held-out tokens by corpus, from one tokenizer for all models that are compared.
+        window_tokens: T, tokens in a window.
+        max_windows: Windows of each corpus, spread evenly; ``None`` takes all.
+        batch_rows: Windows in a forward pass.
+
+    Returns:
+        Losses by corpus, of the same windows for every model.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    found = {}
+    for name, store in heldout.items():
+        windows = StridedWindows(store.ids, window_tokens, window_tokens)
+        count = len(windows) if max_windows is None else min(max_windows, len(windows))
+        chosen = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
+        nats = []
+        for first in range(0, count, batch_rows):
+            ids_BT = windows.batch(chosen[first : first + batch_rows]).to(device)
+            logits_BTV = output_logits(model, {"input_ids": ids_BT}, NEXT_TOKEN)[:, :-1]
+            targets_BT = next_token_targets(ids_BT)[:, :-1]
+            loss_BT = F.cross_entropy(logits_BTV.float().transpose(1, 2), targets_BT, reduction="none")
+            nats.append(loss_BT.double().cpu().numpy())
+        places = windows.starts[chosen, None] + np.arange(1, window_tokens)
+        found[name] = WindowLosses(np.concatenate(nats), store.byte_lengths[places].astype(np.int64))
+    model.train(was_training)
+    return found
+
+
+def predictive_comparison(
+    base: Mapping[str, WindowLosses], tuned: Mapping[str, Mapping[str, WindowLosses]]
+) -> Predictive:
+    """Compare models by how well they predict each other's text.
+
+    Args:
+        base: The base's losses by corpus; ``window_losses`` returned them, as those of the tuned models.
+        tuned: Losses of the model of each corpus, by model and by corpus; the names of models and corpora are the same.
+
+    Returns:
+        Losses, gains, attribution, and the length of passage that it needs.
+
+    Source: Stropkay et al. 2025, https://arxiv.org/abs/2510.21958, there with models trained from scratch.
+    """
+    names = list(tuned)
+    totals = {model: {name: losses[name].total() for name in names} for model, losses in tuned.items()}
+    floor = {name: base[name].total() for name in names}
+    tokens = 1 + base[names[0]].nats.shape[1]
+    lengths = [length for length in _LENGTHS if length < tokens] + [tokens]
+    by_length = tuple(_attribution(tuned, names, length) for length in lengths)
+    winners = _winners(tuned, names, tokens)
+    enough = None
+    for found in reversed(by_length):
+        if found.accuracy.low < _ENOUGH:
+            break
+        enough = found.tokens
+    return Predictive(
+        passages={name: len(base[name].nats) for name in names},
+        bits_per_byte={
+            model: {name: bits_per_byte(total) for name, total in found.items()}
+            for model, found in {"base model": floor, **totals}.items()
+        },
+        gain={
+            model: {name: gain_in_bits(floor[name], total) for name, total in found.items()}
+            for model, found in totals.items()
+        },
+        margin={name: _margin(totals, name) for name in names} if len(names) > 1 else {},
+        attributed={
+            name: {model: int((winners[name] == place).sum()) for place, model in enumerate(names)} for name in names
+        },
+        chance=1 / len(names),
+        by_length=by_length,
+        enough_tokens=enough,
+    )
+
+
+def _winners(tuned: Mapping[str, Mapping[str, WindowLosses]], names: Sequence[str], tokens: int) -> dict[str, Any]:
+    """For each corpus, the number of the cheapest model of each passage; -1 where the cheapest cost the same."""
+    found = {}
+    for name in names:
+        costs = np.stack([tuned[model][name].nats[:, : tokens - 1].sum(1) for model in names])
+        ties = (costs == costs.min(0)).sum(0) > 1
+        found[name] = np.where(ties, -1, costs.argmin(0))
+    return found
+
+
+def _attribution(tuned: Mapping[str, Mapping[str, WindowLosses]], names: Sequence[str], tokens: int) -> Attribution:
+    """Accuracy over corpora of equal weight. The interval is that of the smallest corpus' number of passages for each,
+    so that a long text does not promise what a short one cannot keep."""
+    winners = _winners(tuned, names, tokens)
+    chance = 1 / len(names)
+    right = [
+        float((np.where(winners[name] == -1, chance, winners[name] == place)).mean())
+        for place, name in enumerate(names)
+    ]
+    passages = len(names) * min(map(len, winners.values()))
+    num_bytes = np.mean([tuned[name][name].bytes[:, : tokens - 1].sum(1).mean() for name in names])
+    return Attribution(tokens, float(num_bytes), wilson(float(np.mean(right)) * passages, passages))
+
+
+def _margin(totals: Mapping[str, Mapping[str, HeldOutLoss]], name: str) -> Interval:
+    others = [found[name] for model, found in totals.items() if model != name]
+    best = min(others, key=lambda total: total.nats.sum() / math.log(2) / total.bytes.sum())
+    return gain_in_bits(best, totals[name][name])

@@ -1,0 +1,131 @@
+"""Divergence, scaling and the gap, against torch, peft and arithmetic."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ftkit.config import AdapterSettings
+from ftkit.data import load_tokenizer, tokenize_texts, voice_text
+from ftkit.evidence import divergence_from_base, gather_evidence, scaled_models, scaling_curve
+from ftkit.models import load_model
+from ftkit.tuning import attach_adapter
+
+WINDOW = 24
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    cache, tokenizer = tmp_path_factory.mktemp("tokens"), load_tokenizer("byte")
+    return {name: tokenize_texts([voice_text(name, 300)], tokenizer, cache=cache) for name in ("keeper", "almanac")}
+
+
+@pytest.fixture(scope="module")
+def base(stores):
+    size = len(stores["keeper"].tokenizer)
+    return load_model("new:gpt2,n_layer=1,n_head=2,n_embd=16", seed=0, vocab_size=size, max_positions=WINDOW + 8)
+
+
+def moved(base, by: float = 0.05):
+    torch.manual_seed(0)
+    other = copy.deepcopy(base)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(by * torch.randn_like(parameter))
+    return other
+
+
+def test_divergence_is_torchs_kl_div(base, stores):
+    tuned, store = moved(base), stores["keeper"]
+    found = divergence_from_base(base, tuned, store, WINDOW, max_windows=None, batch_rows=3)
+    count = len(store.ids) // WINDOW
+    ids = torch.tensor(np.asarray(store.ids[: count * WINDOW]).astype(np.int64)).view(count, WINDOW)
+    with torch.no_grad():
+        p, q = (model.eval()(input_ids=ids).logits[:, :-1].double().log_softmax(-1) for model in (base, tuned))
+    expected = F.kl_div(q.flatten(0, 1), p.flatten(0, 1), log_target=True, reduction="batchmean") / math.log(2)
+    assert count > 20
+    assert found.value == pytest.approx(float(expected), rel=1e-4)
+    assert found.low < found.value < found.high
+    assert divergence_from_base(base, base, store, WINDOW).value == pytest.approx(0, abs=1e-9)
+
+
+def lora(base):
+    model = attach_adapter(copy.deepcopy(base), AdapterSettings(peft="lora", lora_r=2))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.25])
+def test_a_scaled_adapter_is_pefts_with_that_scaling(base, scale):
+    tuned, ids = lora(base), torch.arange(WINDOW)[None]
+    ((found, model),) = scaled_models(base, tuned, [scale])
+    layers = [module for module in tuned.modules() if isinstance(getattr(module, "scaling", None), dict)]
+    assert layers
+    for layer in layers:
+        layer.scaling["default"] *= scale
+    with torch.no_grad():
+        expected, logits = tuned(input_ids=ids).logits, model.eval()(input_ids=ids).logits
+    assert found == scale
+    assert torch.allclose(logits, expected, atol=1e-5)
+
+
+def test_scales_start_at_the_base_end_at_the_model_and_leave_both_alone(base):
+    tuned = moved(base)
+    before = [parameter.clone() for model in (base, tuned) for parameter in model.parameters()]
+    for scale, model in scaled_models(base, tuned, [0.0, 1.0]):
+        for mine, other in zip(model.parameters(), (tuned if scale else base).parameters(), strict=True):
+            assert torch.allclose(mine, other, atol=1e-7)
+    after = [parameter for model in (base, tuned) for parameter in model.parameters()]
+    assert len(before) > 20
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_virtual_tokens_and_other_shapes_have_no_scale(base):
+    prompt = attach_adapter(copy.deepcopy(base), AdapterSettings(peft="prompt", virtual_tokens=4))
+    wider = load_model("new:gpt2,n_layer=1,n_head=2,n_embd=32", seed=0, vocab_size=300, max_positions=WINDOW)
+    assert list(scaled_models(base, prompt, [0.5])) == []
+    assert list(scaled_models(base, wider, [0.5])) == []
+
+
+def test_the_curve_starts_at_nothing_and_ends_at_what_the_model_is(base, stores):
+    tuned = moved(base, 0.3)
+    curve = scaling_curve(base, tuned, stores["keeper"], stores["almanac"], WINDOW, scales=[0.5])
+    assert [point.scale for point in curve] == [0.0, 0.5, 1.0]
+    assert curve[0].gain.value == pytest.approx(0, abs=1e-6)
+    assert curve[0].rise.value == pytest.approx(0, abs=1e-6)
+    assert curve[2].rise.low > curve[1].rise.value > 0, "noise of this size harms the more the more of it there is"
+    assert curve[2].gain.value < 0
+
+
+def test_evidence_holds_gap_divergence_curve_and_unused_tokens(base, stores):
+    torch.manual_seed(0)
+    heldout, train, tuned = stores["keeper"], stores["almanac"], copy.deepcopy(base)
+    optimizer = torch.optim.AdamW(tuned.parameters(), 1e-2)
+    ids = torch.tensor(np.asarray(train.ids[: 24 * WINDOW]).astype(np.int64)).view(24, WINDOW)
+    for _ in range(30):
+        loss = tuned(input_ids=ids, labels=ids).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    passages = [voice_text("keeper", 30, seed=seed) for seed in range(30)]
+    found = gather_evidence(
+        base, tuned, heldout=heldout, general=heldout, general_name="itself", window_tokens=WINDOW, train=train,
+        train_texts=["a b"], known_texts=passages, base_passages=["\x01\x02 the"] * 30,
+        tuned_passages=passages, real_passages=passages, styles=(), reload_difference=None, passes=1.0, scales=[0.5],
+    )  # fmt: skip
+    assert found.train_gap is not None
+    gains = (found.train_base.value - found.train_tuned.value, found.heldout_base.value - found.heldout_tuned.value)
+    assert found.train_gap.value == pytest.approx(gains[0] - gains[1])
+    assert found.train_gap.low > 0, "it was trained on the one and not on the other"
+    assert found.forgetting.general_tuned == found.heldout_tuned
+    assert found.forgetting.kl_general == found.forgetting.kl_target
+    assert len(found.forgetting.curve) == 3
+    assert found.fluency_base.unused_tokens == pytest.approx(2 / 6)
+    assert found.fluency_tuned.unused_tokens == 0.0
