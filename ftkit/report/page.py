@@ -141,9 +141,8 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         ],
         "steps": _steps(results, name),
         "base": _clipped(_base_passages(results, name)),
-        "real": _clipped(real),
+        "real": _clipped(real, _spans(evidence, "heldout_spans")),
         "blind": blind_test(_tuned_passages(results, name), real, _PASSAGES),
-        "real": _clipped(results.measured.get("real", {}).get(name, []), _spans(evidence, "heldout_spans")),
         "plan": results.manifest.get("plan", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
     }

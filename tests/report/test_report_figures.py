@@ -15,6 +15,7 @@ from ftkit.report.figures import draw_csv, draw_figures, inline_svg
 
 CURVES = ["heldout_bits", "train_loss", "learning_rate", "gradient_norm"]
 JUDGED = ["judge_score-encoder", "judge_score-ngrams", "style"]
+MEASURED = ["predictive", "attribution", "usage_matrix-frequent", "usage_matrix-distinctive", "scaling"]
 
 
 def test_every_figure_is_redrawn_from_its_csv_alone(full_report: Path) -> None:
