@@ -118,7 +118,8 @@ def test_nothing_that_was_generated_or_named_becomes_markup(tmp_path):
     verdict = {"alice": {"verdict": EVIL, "also": [EVIL], "reasons": [EVIL] * 6}}
     write(tmp_path / "evil" / "verdict.json", verdict)
     passages = {"alice": [EVIL] * 3}
-    write(tmp_path / "evil" / "evidence.json", {"models": {"alice": measured.as_dict()}, "passages": passages})
+    found = {"models": {"alice": measured.as_dict()}, "passages": passages, "predictive": {"margin": {EVIL: {}}}}
+    write(tmp_path / "evil" / "evidence.json", found)
     data = {EVIL: {"source": EVIL, "sha256": EVIL, "words": EVIL}, f"2{EVIL}": {}}
     write(tmp_path / "evil" / "manifest.json", {"recipe": EVIL, "data": data, "versions": {EVIL: EVIL}})
     write(folder / "config.json", {"model_type": EVIL, "architectures": [EVIL]})
