@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.errors import ModelError
+from ftkit.generation.decoding import can_decode, decode
 from ftkit.generation.sampling import PRESETS, Sampling
 from ftkit.models import virtual_tokens
 
@@ -85,19 +86,19 @@ def _check_length(model: PreTrainedModel, longest: int, new_tokens: int) -> None
 
 
 def _generation_config(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, new_tokens: int, pad_id: int
+    sampling: Sampling, new_tokens: int, forbidden: list[int], stop_id: int | None, pad_id: int
 ) -> GenerationConfig:
     return GenerationConfig(
         max_new_tokens=new_tokens,
-        min_new_tokens=None if sampling.allow_stop else new_tokens,
+        min_new_tokens=new_tokens if stop_id is None else None,
         do_sample=sampling.do_sample,
         temperature=sampling.temperature if sampling.do_sample else None,
         top_k=sampling.top_k if sampling.do_sample else None,
         top_p=sampling.top_p if sampling.do_sample else None,
         repetition_penalty=sampling.repetition_penalty,
-        suppress_tokens=_forbidden(model, tokenizer, sampling) or None,
+        suppress_tokens=forbidden or None,
         pad_token_id=pad_id,
-        eos_token_id=tokenizer.eos_token_id if sampling.allow_stop else None,
+        eos_token_id=stop_id,
         bos_token_id=None,
     )
 
@@ -138,7 +139,9 @@ def generate_passages(
         )
     rows = _prompt_rows(tokenizer, prompts, pad_id)
     _check_length(model, max((len(row) for row in rows), default=0), new_tokens)
-    config = _generation_config(model, tokenizer, sampling, new_tokens, pad_id)
+    forbidden = _forbidden(model, tokenizer, sampling)
+    stop_id = tokenizer.eos_token_id if sampling.allow_stop else None
+    config, own_loop = _generation_config(sampling, new_tokens, forbidden, stop_id, pad_id), can_decode(model)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -151,12 +154,16 @@ def generate_passages(
             width = max(len(row) for row in part)
             input_ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in part], device=device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=device)
-            output = model.generate(  # type: ignore[operator]
-                input_ids=input_ids, attention_mask=mask, generation_config=config
-            )
-            for row, new in zip(part, output[:, width:].tolist(), strict=True):
-                stopped = sampling.allow_stop and tokenizer.eos_token_id in new
-                ids = new[: new.index(tokenizer.eos_token_id)] if stopped else new
+            if own_loop:
+                new_ids = decode(model, input_ids, mask, new_tokens, sampling, forbidden, stop_id, pad_id)
+            else:
+                output = model.generate(  # type: ignore[operator]
+                    input_ids=input_ids, attention_mask=mask, generation_config=config
+                )
+                new_ids = output[:, width:]
+            for row, new in zip(part, new_ids.tolist(), strict=True):
+                stopped = stop_id is not None and stop_id in new
+                ids = new[: new.index(stop_id)] if stopped else new
                 passages.append(
                     Passage(
                         str(tokenizer.decode(row)),

@@ -25,6 +25,7 @@ from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
 from ftkit.models import is_adapter
 from ftkit.runs.planning import planner
 from ftkit.runs.processes import failing_together, of_process_0
+from ftkit.training.activations import fuse_activations
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.diagnosing import diagnosis
@@ -101,6 +102,7 @@ class Engine:
             # transformers 5.23 renamed it: the old name goes in 6, the new one is missing in 5.17.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable()
+        fuse_activations(model)
         self.freezing = freeze(model, settings)
         optimizers = build_optimizers(model, settings)
         self._whole = WholeModel(model) if self.accelerator.is_fsdp2 else None

@@ -56,6 +56,8 @@ def chunked_cross_entropy(
         The sum in nats, 0-dimensional, float32 (float64 for float64 inputs). Gradients exist once: a second backward
         pass through the same result is an error where there were chunks.
     """
+    if hidden_ND.device.type == "cpu" and 2 * int((asked_N := targets_N != ignore_index).sum()) < len(targets_N):
+        hidden_ND, targets_N = hidden_ND[asked_N], targets_N[asked_N]  # elsewhere counting would wait for the device
     if chunk_rows is None:
         if 4 * len(hidden_ND) * weight_VD.shape[0] <= _SMALL_BYTES:
             logits_NV = nn.functional.linear(hidden_ND, weight_VD, bias_V)
@@ -94,8 +96,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if autocast else torch.promote_types(hidden_ND.dtype, weight_VD.dtype)
         exact = torch.promote_types(dtype, torch.float32)
         weight = weight_VD.to(dtype)
+        room = torch.empty if len(hidden_ND) else torch.zeros  # without rows no chunk would fill it
         grads = [
-            torch.empty(tensor.shape, dtype=exact, device=tensor.device) if want and tensor is not None else None
+            room(tensor.shape, dtype=exact, device=tensor.device) if want and tensor is not None else None
             for tensor, want in zip((hidden_ND, weight_VD, bias_V), wanted, strict=True)
         ]
         loss = torch.zeros((), dtype=exact, device=hidden_ND.device)

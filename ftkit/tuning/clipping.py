@@ -70,6 +70,7 @@ class Clipping:
         limited = {text: select(groups, text) for text in settings.max_group_norms}
         self._units = {name: self._found(model, chosen) for name, chosen in {**by_group, **watched, **limited}.items()}
         self._units = {name: units for name, units in self._units.items() if units}
+        self._sliced = [unit for units in self._units.values() for unit in units if unit.indices is not None]
 
     def _found(self, model: nn.Module, chosen: Selection) -> list[_Unit]:
         """The units of a selection that are trained."""
@@ -90,8 +91,7 @@ class Clipping:
         present = {n: local_part(p.grad) for n, p in enumerate(self.parameters) if p.grad is not None}
         if not present:
             return GradientNorms(torch.zeros(()), 0.0, dict.fromkeys(self._units, 0.0))
-        units = [unit for found in self._units.values() for unit in found if unit.number in present]
-        sliced = [unit for unit in units if unit.indices is not None]
+        sliced = [unit for unit in self._sliced if unit.number in present]
         here = [*torch._foreach_norm(list(present.values())), *(unit.norm(present[unit.number]) for unit in sliced)]
         norms = norms_over_shards(torch.stack(here), self.parameters)
         total = torch.linalg.vector_norm(norms[: len(present)])

@@ -33,7 +33,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 def local_part(tensor: Tensor) -> Tensor:
     """The rows of a tensor that lie here, in the same memory; all of it where it is not divided."""
-    alone: Any = tensor.detach()
+    alone: Any = tensor.detach() if tensor.requires_grad else tensor
     return alone.to_local() if isinstance(tensor, DTensor) else alone  # type: ignore[no-any-return]
 
 

@@ -111,6 +111,18 @@ def test_a_second_backward_pass_is_an_error_and_not_a_wrong_gradient() -> None:
         loss.backward()
 
 
+@pytest.mark.parametrize("every", [2, 3, 19])
+def test_few_targets_give_the_same_loss_and_gradients(every: int) -> None:
+    hidden, weight, _, targets = head()
+    targets = torch.where(torch.arange(ROWS) % every == 0, targets, IGNORED)
+    expected = full(hidden, weight, targets)
+    found = chunked_cross_entropy(hidden, weight, targets, chunk_rows=4)
+    assert relative(found, expected) <= 1e-6
+    grads = torch.autograd.grad(found, (hidden, weight))
+    for grad, reference in zip(grads, torch.autograd.grad(expected, (hidden, weight)), strict=True):
+        assert relative(grad, reference) <= 1e-6
+
+
 def test_targets_that_are_all_ignored_cost_nothing() -> None:
     hidden, weight, _, targets = head()
     loss = chunked_cross_entropy(hidden, weight, torch.full_like(targets, IGNORED), chunk_rows=10)

@@ -1,0 +1,49 @@
+"""Passages beside `model.generate`, with its growing cache and with its static one."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmarks.measuring import DEVICE, Arm, Options, Section, in_turns, times_as_fast
+from benchmarks.shapes import SMALL, Shape, new_model, usual_model
+from ftkit.data import load_tokenizer
+from ftkit.generation import generate_passages, random_starts
+
+TARGETS = {32: 1.6, 128: 2.0}
+
+
+def generation(name: str, shape: Shape, rows: int, new_tokens: int, options: Options) -> Section:
+    """Passages of one-token starts, drawn from the model's own distribution."""
+    tokenizer, starts = load_tokenizer("byte"), random_starts(np.arange(250), rows, seed=0)
+    ids = torch.tensor(starts, device=DEVICE)
+    asked = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": True, "top_k": 0}
+    arms: dict[str, Arm] = {}
+    for label, family in (("HF", "gpt2"), ("own", "ftkit_gpt2")):
+        model = new_model(family, shape).to(DEVICE).eval()
+        usual = usual_model(shape).to(DEVICE).eval() if label == "HF" else model
+        generate = partial(usual.generate, ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **asked)
+        arms[f"passages, {label} GPT-2"] = partial(
+            generate_passages, model, tokenizer, starts, new_tokens=new_tokens, batch_rows=rows
+        )
+        arms[f"generate, {label} GPT-2"] = generate
+        if label == "HF":
+            static = partial(generate, cache_implementation="static", disable_compile=DEVICE.type == "cpu")
+            arms["generate, static cache, HF GPT-2"] = static
+    times = in_turns(arms, options.rounds(4))
+    pairs = [
+        ("passages, HF GPT-2", "generate, HF GPT-2", TARGETS.get(rows)),
+        ("passages, own GPT-2", "generate, HF GPT-2", TARGETS.get(rows)),
+        ("passages, own GPT-2", "generate, own GPT-2", None),
+        ("generate, static cache, HF GPT-2", "generate, HF GPT-2", None),
+    ]
+    return Section(name, times, [times_as_fast(times, *pair) for pair in pairs], {"new_tokens": new_tokens})
+
+
+def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:
+    """Names and what runs them."""
+    shape, new_tokens = (SMALL.quick(), 4) if options.quick else (SMALL, 100)
+    for rows in (8,) if options.quick else (8, 32, 128):
+        name = f"generation-{rows}"
+        yield name, partial(generation, name, shape, rows, new_tokens, options)
