@@ -16,7 +16,7 @@ from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.verdict import Evidence
 from ftkit.training import HeldOutLoss, held_out_loss
-from ftkit.tuning import Selection, movement, snapshot
+from ftkit.tuning import Selection, idle_matrices, movement, snapshot
 
 __all__ = ["check_heldout", "gather_evidence"]
 
@@ -128,4 +128,5 @@ def gather_evidence(
         heldout_blocks=loss_blocks(before, after),
         tokenizer_misfit=misfit,
         assumptions=tuple(assumptions),
+        idle_matrices=idle_matrices(tuned),
     )
