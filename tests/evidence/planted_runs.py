@@ -12,7 +12,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from scipy.stats import beta
 from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import FtkitError
 from ftkit.models import load_model, save_model
+from ftkit.runs.files import write_json
 from ftkit.studies.verdicts import VerdictRequest, judge_models
 
 WINDOW, BATCH = 96, 8
@@ -250,10 +252,11 @@ CASES: dict[str, Planted] = {
     "honest, 120 steps": Planted(honest(120), ("worked",), worked=True),
     "honest, tiny model": Planted(honest(60), ("worked",), worked=True, size="tiny"),
     "honest, medium model": Planted(honest(60), ("worked",), worked=True, size="medium"),
-    "honest, with replay": Planted(honest_with_replay, ("worked",), never="forgot", worked=True),
+    "honest, with replay": Planted(honest_with_replay, ("worked", "unsure"), never="forgot", worked=True),
 }
 UNDECIDED: dict[str, Planted] = {"shuffled words": Planted(shuffled_words, ("unsure", "broken"))}
-"""Beyond what is claimed; judged on request and shown in the docs."""
+"""Beyond what is claimed; judged with the others, counted apart."""
+ALL = CASES | UNDECIDED
 
 
 def make_base(folder: Path, size: str = "small", steps: int = 250) -> str:
@@ -315,36 +318,48 @@ def exact_interval(right: int, of: int) -> tuple[float, float]:
     return low, high
 
 
-def run(cases: Iterable[str], seeds: Iterable[int], folder: Path) -> list[dict[str, Any]]:
-    """Judge cases for seeds; a line for each as it is known."""
+def run(
+    cases: Iterable[str], seeds: Iterable[int], folder: Path, rows: list[dict[str, Any]] | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Judge cases for seeds; all rows again after each that is new, so that they can be kept.
+
+    Args:
+        cases: Names.
+        seeds: Of texts, training and sampling.
+        folder: Where bases are made.
+        rows: What is known already, which is not judged again.
+    """
     base = functools.cache(lambda size: make_base(folder / f"base-{size}", size))
-    planted, found = CASES | UNDECIDED, []
-    for seed in seeds:
-        for name in cases:
-            case = planted[name]
-            based = base(case.size)
-            started = time.perf_counter()
-            with TemporaryDirectory() as run_folder:
-                judged = judge(case, based, Path(run_folder), seed)
-            row = {"case": name, "seed": seed, **judged, "seconds": round(time.perf_counter() - started, 1)}
-            said = " ".join([row["verdict"], *(f"+{word}" for word in row["also"])])
-            doubt = "" if row["right"] else f"NOT RIGHT: {row['reasons'][0]}"
-            print(f"{seed} {name:<20} {said:<22} {row['seconds']:>5} s {doubt}", flush=True)
-            found.append(row)
-    return found
+    found = list(rows or [])
+    known = {(row["case"], row["seed"]) for row in found}
+    for seed, name in ((seed, name) for seed in seeds for name in cases if (name, seed) not in known):
+        case = ALL[name]
+        based = base(case.size)
+        started = time.process_time()
+        with TemporaryDirectory() as run_folder:
+            judged = judge(case, based, Path(run_folder), seed)
+        row = {"case": name, "seed": seed, **judged, "cpu_seconds": round(time.process_time() - started, 1)}
+        doubt = "" if row["right"] else f"NOT RIGHT: {row['reasons'][0]}"
+        print(f"{seed} {name:<20} {said(row):<22} {row['cpu_seconds']:>5} s {doubt}", flush=True)
+        found.append(row)
+        yield found
+
+
+def said(row: dict[str, Any]) -> str:
+    """The main verdict and what stands beside it."""
+    return " + ".join([row["verdict"], *row["also"]])
 
 
 def counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How many were named rightly, and how often ``worked`` was wrong, with exact intervals."""
-    planted = CASES | UNDECIDED
-    negative = [row for row in rows if not planted[row["case"]].worked]
+    negative = [row for row in rows if row["case"] in CASES and not CASES[row["case"]].worked]
 
     def share(rows: list[dict[str, Any]], key: str) -> dict[str, Any]:
         count = sum(row[key] for row in rows)
         return {"count": count, "of": len(rows), "interval": exact_interval(count, len(rows)) if rows else None}
 
     return {
-        "right": share(rows, "right"),
+        "right": share([row for row in rows if row["case"] in CASES], "right"),
         "negative_right": share(negative, "right"),
         "negative_false_worked": share(negative, "false_worked"),
         "by_case": {
@@ -354,20 +369,42 @@ def counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Counts by case in Markdown."""
+    lines = ["| case | said | named rightly |", "|---|---|---|"]
+    for name, share in counts(rows)["by_case"].items():
+        words = Counter(said(row) for row in rows if row["case"] == name)
+        heard = ", ".join(f"{count} x {word}" for word, count in words.most_common())
+        lines.append(f"| {name} | {heard} | {in_words(share)} |")
+    return "\n".join(lines)
+
+
+def in_words(share: dict[str, Any]) -> str:
+    """A count and its interval."""
+    low, high = share["interval"]
+    return f"{share['count']} of {share['of']} [{low:.0%}, {high:.0%}]"
+
+
 def main() -> int:
     """Count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=[*CASES, *UNDECIDED])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--cases", nargs="*", default=list(ALL), choices=list(ALL))
+    parser.add_argument("--out", type=Path, help="Kept after every run; what it holds is not judged again.")
     asked = parser.parse_args()
+    before = json.loads(asked.out.read_text(encoding="utf-8"))["rows"] if asked.out and asked.out.exists() else []
+    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     with TemporaryDirectory() as folder:
         os.environ["FTKIT_CACHE"] = f"{folder}/cache"
-        rows = run(asked.cases, range(asked.seeds), Path(folder))
+        rows = before
+        for rows in run(asked.cases, seeds, Path(folder), before):
+            if asked.out:
+                write_json(asked.out, {"counts": counts(rows), "rows": rows})
     found = counts(rows)
-    print(json.dumps(found, indent=1))
-    if asked.out:
-        asked.out.write_text(json.dumps({"counts": found, "rows": rows}, indent=1), encoding="utf-8")
+    print(table(rows))
+    for name in ("right", "negative_right", "negative_false_worked"):
+        print(f"{name}: {in_words(found[name])}")
     return 1 if found["negative_false_worked"]["count"] else 0
 
 
