@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from scipy.stats import beta
 
 from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import FtkitError
 from ftkit.models import load_model, save_model
+from ftkit.models.adapter_files import wrap
 from ftkit.runs.files import write_json
 from ftkit.studies.verdicts import VerdictRequest, judge_models
 
@@ -115,18 +116,20 @@ def labels_masked(bench: Bench) -> tuple[Any, Any]:
     return model, bench.tokenizer
 
 
+def _adapted(bench: Bench) -> Any:
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    return wrap(bench.model(), config, bench.base, None)
+
+
 def adapter_not_active(bench: Bench) -> tuple[Any, Any]:
     """An adapter that was attached and saved, and never trained: its second matrix is zero."""
-    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(bench.model(), config)
-    model.peft_config["default"].base_model_name_or_path = bench.base
-    return model, bench.tokenizer
+    return _adapted(bench), bench.tokenizer
 
 
 def adapter_left_out(bench: Bench) -> tuple[Any, Any]:
     """A LoRA adapter was trained, and the model that was saved is the one without it."""
     torch.manual_seed(bench.seed)
-    model = get_peft_model(bench.model(), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model = _adapted(bench)
     learn(model, bench.ids(bench.train), 10, 5e-3, bench.seed)
     return model.unload(), bench.tokenizer
 
@@ -148,9 +151,9 @@ def shuffled_words(bench: Bench) -> tuple[Any, Any]:
 
 
 def memorised(bench: Bench) -> tuple[Any, Any]:
-    """A short piece of the text, learnt by heart."""
+    """A short piece of the text, learnt by heart: a loss of less than 0.1 nats a token."""
     model = bench.model()
-    learn(model, bench.ids(bench.train)[:600], 160, 3e-3, bench.seed)
+    learn(model, bench.ids(bench.train)[:400], 250, 4e-3, bench.seed)
     return model, bench.tokenizer
 
 
