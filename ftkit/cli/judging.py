@@ -38,6 +38,10 @@ def verdict(
     num_passages: Annotated[int, typer.Option(min=30, help="Passages of each model that are measured.")] = 64,
     sampling: Annotated[str, typer.Option(help="plain, focused, creative, top50 or judged.")] = "plain",
     seed: Annotated[int, typer.Option(min=0, help="Draws passages and trains judges.")] = 42,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="A number that decides: worked_gain=0.05."),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of the base where it is a Hub id.")] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of text files.")] = "utf-8",
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python files that models bring along.")] = False,
@@ -63,6 +67,7 @@ def verdict(
         request = VerdictRequest(
             base, tuned, text, heldout, general, _named(against or []), judge, revision, trust_remote_code,
             allow_pickle, encoding, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
+            thresholds=_numbers(threshold or []),
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_models(request, Path(folder))
@@ -82,6 +87,19 @@ def _named(pairs: list[str]) -> dict[str, str]:
         if not (name and equals and source) or name in ("text", "base model", "other"):
             raise ConfigError(f"--against: takes NAME=SOURCE, found {pair!r} (text, base model and other are taken)")
         found[name] = source
+    return found
+
+
+def _numbers(pairs: list[str]) -> dict[str, float]:
+    from ftkit.errors import ConfigError
+
+    found = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"--threshold: takes NAME=NUMBER, found {pair!r}") from None
     return found
 
 
@@ -106,5 +124,6 @@ def _show(judged: "Judged", report: Path | None, as_json: bool) -> None:
     typer.echo(f"\n{judged.verdict.verdict.upper()}{also}")
     for reason in judged.verdict.reasons:
         typer.echo(f"  - {reason}")
+    typer.echo(f"  decided by: {'; '.join(judged.verdict.decided_by)}")
     if report:
         typer.echo(f"\nreport: {report.resolve()}")

@@ -21,7 +21,7 @@ from ftkit.evidence.style import StyleScore
 from ftkit.evidence.usage import distinctive_tokens, frequent_tokens, token_shares, usage_matrix
 from ftkit.evidence.verdict import Evidence
 from ftkit.training import HeldOutLoss, held_out_loss
-from ftkit.tuning import Selection, movement, snapshot
+from ftkit.tuning import Selection, idle_matrices, movement, snapshot
 
 __all__ = ["check_heldout", "gather_comparison", "gather_evidence"]
 
@@ -154,6 +154,7 @@ def gather_evidence(
         train_tuned=bits_per_byte(seen[1]) if seen else None,
         train_gap=gain_over(seen, (before, after)) if seen else None,
         forgetting=forgotten,
+        idle_matrices=idle_matrices(tuned),
     )
 
 

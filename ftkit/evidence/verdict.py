@@ -10,6 +10,7 @@ from ftkit.evidence.copying import Copying
 from ftkit.evidence.fluency import Fluency
 from ftkit.evidence.forgetting import Forgetting
 from ftkit.evidence.intervals import Interval
+from ftkit.evidence.stillness import why_nothing
 from ftkit.evidence.style import StyleScore
 from ftkit.tuning import Movement
 
@@ -88,6 +89,8 @@ class Evidence:
     """Bits per byte that it gains on its training text beyond its gain on held-out text: what did not carry over."""
     forgetting: Forgetting | None = None
     """General text before and after; ``None`` where none was given."""
+    idle_matrices: tuple[str, ...] = ()
+    """Second matrices of an adapter that are zero, so that it does nothing."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""
@@ -103,86 +106,137 @@ class Verdict:
     also: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     thresholds: dict[str, float] = field(default_factory=dict)
+    decided_by: list[str] = field(default_factory=list)
+    """The numbers that decided, each beside its threshold."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``verdict.json``."""
         return asdict(self)
 
 
-def _broken(evidence: Evidence, limits: Thresholds) -> list[str]:
-    """Reasons to call the model broken."""
+@dataclass(frozen=True)
+class _Finding:
+    """One rule that holds."""
+
+    reason: str
+    by: str
+    """The number that decided, beside its threshold."""
+
+
+def _faults(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
+    """What is broken whatever the model writes."""
     found = []
     if not evidence.finite:
-        found.append("weights or losses are not finite")
+        found.append(_Finding("weights or losses are not finite", "not finite"))
     misfit = evidence.tokenizer_misfit
     if misfit is not None and misfit.low > limits.tokenizer_misfit:
         found.append(
-            f"its tokenizer is not the one that it learnt with: with the base's it would save {misfit} bits per byte"
+            _Finding(
+                "its tokenizer is not the one that it learnt with: with the base's it would save "
+                f"{misfit} bits per byte",
+                f"tokenizer_misfit.low {misfit.low:.3f} > {limits.tokenizer_misfit}",
+            )
         )
     if evidence.reload_difference is not None and evidence.reload_difference > limits.reload_difference:
         difference = f"{evidence.reload_difference:.2g}"
-        found.append(f"the saved folder computes other logits than the trained model (difference {difference})")
+        found.append(
+            _Finding(
+                f"the saved folder computes other logits than the trained model (difference {difference})",
+                f"reload_difference {difference} > {limits.reload_difference}",
+            )
+        )
     if leaks := evidence.movement.leaks:
-        found.append(f"{len(leaks)} frozen tensors changed all the same: {', '.join(leaks[:4])}")
+        named = ", ".join(leaks[:4])
+        found.append(_Finding(f"{len(leaks)} frozen tensors changed all the same: {named}", f"leaks {len(leaks)} > 0"))
+    return found
+
+
+def _damaged(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
+    """What is broken in the text that it writes, beside real text and the base's."""
     base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
     if base is None or tuned is None or real is None:
-        return found
-    if tuned.repetition > max(real.repetition_range[1], base.repetition):
+        return []
+    found = []
+    if tuned.repetition > (most := max(real.repetition_range[1], base.repetition)):
         found.append(
-            f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams, real text at most "
-            f"{real.repetition_range[1]:.0%}, the base {base.repetition:.0%}"
+            _Finding(
+                f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams, real text at most "
+                f"{real.repetition_range[1]:.0%}, the base {base.repetition:.0%}",
+                f"repetition {tuned.repetition:.3f} > {most:.3f} (real text and base)",
+            )
         )
-    if tuned.diversity < min(real.diversity_range[0], base.diversity):
+    if tuned.diversity < (least := min(real.diversity_range[0], base.diversity)):
         found.append(
-            f"its words are few: diversity {tuned.diversity:.2f}, real text at least {real.diversity_range[0]:.2f}, "
-            f"the base {base.diversity:.2f}"
+            _Finding(
+                f"its words are few: diversity {tuned.diversity:.2f}, real text at least "
+                f"{real.diversity_range[0]:.2f}, the base {base.diversity:.2f}",
+                f"diversity {tuned.diversity:.3f} < {least:.3f} (real text and base)",
+            )
         )
     invented = tuned.unknown_words - max(base.unknown_words, real.unknown_words)
     if evidence.gain.high < 0 and invented > limits.invented_words:
         found.append(
-            f"it writes words that do not exist: {tuned.unknown_words:.0%} stand in no text, of the base's "
-            f"{base.unknown_words:.0%}, and it got worse at the held-out text too"
+            _Finding(
+                f"it writes words that do not exist: {tuned.unknown_words:.0%} stand in no text, of the base's "
+                f"{base.unknown_words:.0%}, and it got worse at the held-out text too",
+                f"unknown words above the base's {invented:.3f} > invented_words {limits.invented_words}",
+            )
         )
     return found
 
 
-def _copied(evidence: Evidence, limits: Thresholds) -> list[str]:
-    """Reasons to call the model a copy."""
+def _copied(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
+    """What makes the model a copy."""
     if (copy := evidence.copying) is None:
         return []
     found = []
     if copy.excess.low > limits.copied_excess:
         found.append(
-            f"{copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text, "
-            f"{copy.heldout_rate.value:.1%} of real held-out text's"
+            _Finding(
+                f"{copy.rate.value:.1%} of its word {copy.ngram}-grams stand in the training text, "
+                f"{copy.heldout_rate.value:.1%} of real held-out text's",
+                f"copying excess.low {copy.excess.low:.3f} > copied_excess {limits.copied_excess}",
+            )
         )
-    if copy.longest_run > max(limits.copied_run, copy.heldout_longest_run):
+    if copy.longest_run > (most := max(limits.copied_run, copy.heldout_longest_run)):
         found.append(
-            f"it repeats {copy.longest_run} words of the training text in a row; the longest such run in held-out "
-            f"text has {copy.heldout_longest_run}"
+            _Finding(
+                f"it repeats {copy.longest_run} words of the training text in a row; the longest such run in held-out "
+                f"text has {copy.heldout_longest_run}",
+                f"longest_run {copy.longest_run} > {most} (copied_run {limits.copied_run} and held-out text)",
+            )
         )
     return found
 
 
-def _missing(evidence: Evidence, limits: Thresholds) -> list[str]:
+def _missing(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
     """Why the evidence cannot carry a verdict, each with what would help."""
     found = []
     if evidence.heldout_windows < limits.min_windows:
         found.append(
-            f"only {evidence.heldout_windows} held-out windows, {limits.min_windows} are needed: give more text, a "
-            "larger heldout_share or a smaller window_tokens"
+            _Finding(
+                f"only {evidence.heldout_windows} held-out windows, {limits.min_windows} are needed: give more text, a "
+                "larger heldout_share or a smaller window_tokens",
+                f"heldout_windows {evidence.heldout_windows} < min_windows {limits.min_windows}",
+            )
         )
     if (copy := evidence.copying) is None:
         return found
     if copy.heldout_rate.value > limits.seen_heldout:
         found.append(
-            f"{copy.heldout_rate.value:.0%} of the held-out text's {copy.ngram}-grams stand in training text, its own "
-            "or the base's: it is not held out; remove what stands twice"
+            _Finding(
+                f"{copy.heldout_rate.value:.0%} of the held-out text's {copy.ngram}-grams stand in training text, its "
+                "own or the base's: it is not held out; remove what stands twice",
+                f"copying heldout_rate {copy.heldout_rate.value:.3f} > seen_heldout {limits.seen_heldout}",
+            )
         )
     if copy.ngrams_per_passage < limits.min_ngrams:
         found.append(
-            f"copying could not be measured: a passage has {copy.ngrams_per_passage:.1f} {copy.ngram}-grams on "
-            "average; set a larger passage_chars"
+            _Finding(
+                f"copying could not be measured: a passage has {copy.ngrams_per_passage:.1f} {copy.ngram}-grams on "
+                "average; set a larger passage_chars",
+                f"ngrams_per_passage {copy.ngrams_per_passage:.1f} < min_ngrams {limits.min_ngrams}",
+            )
         )
     return found
 
@@ -196,13 +250,14 @@ def _not_copied(copy: Copying | None) -> list[str]:
     ]
 
 
-def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
-    """Whether the style criterion holds, and why."""
-    reasons, holds = [], True
+def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str], list[str]]:
+    """Whether the style criterion holds, why, and the numbers that decided."""
+    reasons, by, holds = [], [], True
     if (over := evidence.gain_over_general) is not None:
         holds = over.low > 0
         doubt = "" if holds else ", which does not show a style of its own"
         reasons.append(f"it gains {over} bits per byte more on the target than on {evidence.general_name}{doubt}")
+        by.append(f"gain_over_general.low {over.low:.3f} {'>' if holds else '<='} 0")
     else:
         reasons.append("no general text was given, so neither a style of its own nor forgetting was asked")
     speaking = [style for style in evidence.styles if style.speaks]
@@ -214,10 +269,14 @@ def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str]]:
             f"{style.ceiling.value:.2f}, position {style.position}"
             + ("" if enough else f"; the lower bound is below {limits.style_position}")
         )
+        compared = ">=" if enough else "<"
+        by.append(
+            f"{style.judge} position.low {style.position.low:.3f} {compared} style_position {limits.style_position}"
+        )
     reasons += [f"judge {style.judge} does not speak: {style.reason}" for style in evidence.styles if not style.speaks]
     if evidence.styles and not speaking:
         reasons.append("no judge speaks, so the style rests on held-out loss alone")
-    return holds, reasons
+    return holds, reasons, by
 
 
 def _forgetting(evidence: Evidence) -> list[str]:
@@ -226,10 +285,39 @@ def _forgetting(evidence: Evidence) -> list[str]:
     return [f"loss on {evidence.general_name} changed by {rise.value:+.1%} [{rise.low:+.1%}, {rise.high:+.1%}]"]
 
 
-def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
-    """Turn evidence into a verdict.
+def _context(evidence: Evidence) -> list[str]:
+    """What a reader should know beside the verdict, and what decides nothing."""
+    context = list(evidence.assumptions)
+    base, real = evidence.fluency_base, evidence.fluency_real
+    if base is None or real is None:
+        context.append(
+            "an encoder writes no text, so copying and fluency were not asked; its bits are those of masked tokens"
+        )
+    elif base.unknown_words > max(2 * real.unknown_words, 0.1):
+        context.append(f"the base model was not fluent: {base.unknown_words:.0%} of its words are in no corpus")
+    moved = evidence.movement
+    if moved.frozen and not moved.leaks:
+        context.append(f"what was frozen is bit-identical ({moved.frozen:,} parameters)")
+    if moved.still and moved.changed:
+        context.append(f"allowed to change but did not: {', '.join(moved.still)}")
+    return context
 
-    Order: nothing changed; broken; copied; evidence that cannot carry a verdict; no gain; worked; forgot; else unsure.
+
+def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
+    """Turn evidence into a verdict. The first rule that holds gives the main word.
+
+    1. ``nothing``: no tensor changed.
+    2. ``broken``: a fault that no text can excuse: values that are not finite, a folder that computes something else, a
+       tokenizer that is not the model's, a frozen tensor that changed.
+    3. ``copied``. Before the language is looked at, because a model that recites writes as well, or as repetitively, as
+       the piece that it recites: its repetition and its few words come from that piece, and the remedy is that of
+       copying (fewer passes, more text). Language out of range then stands beside it.
+    4. ``broken``: repetition, diversity or invented words, outside real text and worse than the base.
+    5. ``unsure``: too little was measured, or what was held out is known.
+    6. ``nothing``: the whole interval of the gain lies near 0.
+    7. ``worked``: a sure gain, and the style criterion.
+    8. ``forgot``: no sure gain, and a sure rise on general text. Beside every other word it stands in ``also``.
+    9. ``unsure``: what is left.
 
     Args:
         evidence: What was measured.
@@ -239,50 +327,52 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
         The verdict, its reasons and the numbers.
     """
     limits = limits or Thresholds()
-    gain = evidence.gain
-    forgot = evidence.general_rise is not None and evidence.general_rise.low > limits.forgot_rise
+    gain, rise = evidence.gain, evidence.general_rise
+    forgot = rise is not None and rise.low > limits.forgot_rise
+    forgot_by = [f"general_rise.low {rise.low:.3f} > forgot_rise {limits.forgot_rise}"] if rise and forgot else []
     also = ["forgot"] if forgot else []
     learnt = (
         f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs "
         f"{evidence.heldout_base.value:.3f}: gain {gain}"
     )
-    context = list(evidence.assumptions)
-    base, real = evidence.fluency_base, evidence.fluency_real
-    if base is None or real is None:
-        context.append(
-            "an encoder writes no text, so copying and fluency were not asked; its bits are those of masked tokens"
-        )
-    elif base.unknown_words > max(2 * real.unknown_words, 0.1):
-        context.append(f"the base model was not fluent: {base.unknown_words:.0%} of its words are in no corpus")
+    context = _context(evidence)
 
-    moved = evidence.movement
-    if moved.frozen and not moved.leaks:
-        context.append(f"what was frozen is bit-identical ({moved.frozen:,} parameters)")
-    if moved.still:
-        context.append(f"allowed to change but did not: {', '.join(moved.still)}")
+    def verdict(word: str, reasons: list[str], by: list[str], beside: list[str]) -> Verdict:
+        seen_beside = forgot_by if "forgot" in beside else []
+        return Verdict(word, beside, reasons + context, asdict(limits), by + seen_beside)
 
-    def verdict(word: str, reasons: list[str], beside: list[str]) -> Verdict:
-        return Verdict(word, beside, reasons + context, asdict(limits))
+    def found(word: str, findings: list[_Finding], more: list[str], beside: list[str]) -> Verdict:
+        return verdict(word, [each.reason for each in findings] + more, [each.by for each in findings], beside)
 
     if evidence.movement.changed == 0:
-        return verdict("nothing", [f"none of {evidence.movement.tensors} tensors changed"], [])
-    if broken := _broken(evidence, limits):
-        return verdict("broken", [*broken, learnt], also + (["copied"] if _copied(evidence, limits) else []))
-    if copied := _copied(evidence, limits):
-        return verdict("copied", [*copied, learnt], also)
+        causes = why_nothing(evidence.movement, evidence.idle_matrices)
+        nothing = f"none of {evidence.movement.tensors} tensors changed"
+        return verdict("nothing", [nothing, *causes], ["changed 0"], [])
+    faults, copied = _faults(evidence, limits), _copied(evidence, limits)
+    damaged = _damaged(evidence, limits)
+    if faults:
+        return found("broken", [*faults, *damaged], [learnt], also + (["copied"] if copied else []))
+    if copied:
+        beside = [each.reason for each in damaged]
+        return found("copied", copied, [*beside, learnt], also + (["broken"] if damaged else []))
+    if damaged:
+        return found("broken", damaged, [learnt], also)
     if missing := _missing(evidence, limits):
-        return verdict("unsure", [*missing, learnt, *_forgetting(evidence)], also)
+        return found("unsure", missing, [learnt, *_forgetting(evidence)], also)
     if -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
+        causes = why_nothing(evidence.movement, evidence.idle_matrices)
         inside = f"the whole interval lies within {limits.nothing_gain} bits per byte of no gain"
-        return verdict("nothing", [learnt, inside], also)
-    style_holds, style_reasons = _style(evidence, limits)
+        within = f"gain [{gain.low:.4f}, {gain.high:.4f}] within nothing_gain ±{limits.nothing_gain}"
+        return verdict("nothing", [learnt, inside, *causes], [within], also)
+    style_holds, style_reasons, style_by = _style(evidence, limits)
     gained = gain.low > limits.worked_gain
+    by = [f"gain.low {gain.low:.3f} {'>' if gained else '<='} worked_gain {limits.worked_gain}"]
     if gained and style_holds:
         reasons = [learnt, *style_reasons, *_not_copied(evidence.copying), *_forgetting(evidence)]
-        return verdict("worked", reasons, also)
+        return verdict("worked", reasons, by + style_by, also)
     if forgot and not gained:
-        return verdict("forgot", [*_forgetting(evidence), learnt], [])
+        return verdict("forgot", [*_forgetting(evidence), learnt], forgot_by + by, [])
     if not gained:
         unsure = gain.high > limits.worked_gain
         style_reasons.insert(0, "the gain on held-out text is not sure" if unsure else "it got worse on held-out text")
-    return verdict("unsure", [learnt, *style_reasons, *_forgetting(evidence)], also)
+    return verdict("unsure", [learnt, *style_reasons, *_forgetting(evidence)], by + style_by, also)

@@ -6,17 +6,12 @@ general text ---------- forgetting, other class -'
 base, tuned ----------- passages, movement -----'
 """
 
-import hashlib
-import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ftkit.config import TrainingSettings
@@ -24,19 +19,19 @@ from ftkit.data import (
     Corpus,
     Masking,
     TokenStore,
-    cache_dir,
     load_corpus,
     load_tokenizer,
     split_corpus,
     tokenize_texts,
     tokenizer_fingerprint,
 )
-from ftkit.errors import DataError, FtkitError, ModelError
+from ftkit.errors import ConfigError, DataError, FtkitError, ModelError, nearest_name
 from ftkit.evidence import (
     Evidence,
     JudgeTexts,
     Panel,
     PassageWriter,
+    Thresholds,
     Verdict,
     check_heldout,
     cut_passages,
@@ -49,10 +44,10 @@ from ftkit.generation import PRESETS
 from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, virtual_tokens
 from ftkit.models.architectures import architecture_of, differing
 from ftkit.runs import RunFolder
+from ftkit.studies.keeping import kept_passages, kept_run
 
 __all__ = ["Judged", "VerdictRequest", "judge_models"]
 
-_logger = logging.getLogger("ftkit.studies")
 _TARGET = "text"
 _MOST_PASSAGES = 2000
 """Passages of a class that a judge learns at most; more teach it nothing new."""
@@ -93,6 +88,17 @@ class VerdictRequest:
     judge_learning_rate: float = 5e-5
     judge_batch_size: int = 16
     judge_tokens: int = 128
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Numbers of ``Thresholds`` that are set otherwise."""
+
+    @property
+    def limits(self) -> Thresholds:
+        """All numbers that decide."""
+        known = asdict(Thresholds())
+        for name in self.thresholds:
+            if name not in known:
+                raise ConfigError(f"threshold: there is no {name!r}{nearest_name(name, known)}")
+        return Thresholds(**self.thresholds)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         DataError: Text that cannot be read, or from which no evidence can come.
         ModelError: A model that cannot be loaded, or that did not start from the base.
     """
+    limits = request.limits
     texts = _read_texts(request)
     task = task_of(
         request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
@@ -235,9 +242,9 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         for name, side in (("base", base), ("tuned", tuned)):
             writers[name].check(side.model, virtual_tokens(side.model))
         n = request.num_passages
-        passages["base model"] = writers["base"].write(base.model, n, request.seed)
+        passages["base model"] = kept_passages(writers["base"], base.model, base.tokenizer, n, request.seed)
         passages["tuned"] = writers["tuned"].write(tuned.model, n, request.seed)
-        taught = writers["base"].write(base.model, 3 * n, request.seed + 1)
+        taught = kept_passages(writers["base"], base.model, base.tokenizer, 3 * n, request.seed + 1)
         panel = _seat(request, _judge_texts(request, texts, real, taught))
     general = base.tokens(texts.general) if texts.general else None
     evidence = gather_evidence(
@@ -261,7 +268,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
         assumptions=(*texts.assumptions, *assumed),
     )
-    judged = Judged(decide(evidence), evidence, panel.as_dict())
+    judged = Judged(decide(evidence, limits), evidence, panel.as_dict())
     _write(folder, request, judged, passages, real)
     return judged
 
@@ -310,20 +317,8 @@ def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
         lr_scheduler_type="linear", seed=request.seed, save_steps=0,
     )  # fmt: skip
     settings = _JudgeSettings(request.judge, request.judge_tokens, request.seed, training)
-    with _cached_run("judges", [training.model_dump(mode="json"), request.judge_tokens, asdict(texts)]) as run:
+    with kept_run("judges", [training.model_dump(mode="json"), request.judge_tokens, asdict(texts)]) as run:
         return seat_panel(texts, [_TARGET], settings, run)
-
-
-@contextmanager
-def _cached_run(kind: str, described: Any) -> Iterator[RunFolder]:
-    """A folder in the cache whose name is the hash of what it depends on, locked."""
-    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_dir() / kind / key
-    path.mkdir(parents=True, exist_ok=True)
-    with FileLock(path / ".lock"):
-        stored = path / "manifest.json"
-        manifest = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {"phases": {}}
-        yield RunFolder(path, kind, manifest, is_main=True)
 
 
 def _write(

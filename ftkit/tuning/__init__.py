@@ -5,6 +5,7 @@ from ftkit.tuning.adapters import (
     attach_adapter,
     check_adapter,
     check_adapter_gradients,
+    idle_matrices,
     merge_adapter,
     predicted_trainable,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "clip_report",
     "diff_folders",
     "freeze",
+    "idle_matrices",
     "inspect_model",
     "learning_rate_factor",
     "matrices_of_blocks",

@@ -40,6 +40,7 @@ __all__ = [
     "attach_adapter",
     "check_adapter",
     "check_adapter_gradients",
+    "idle_matrices",
     "merge_adapter",
     "predicted_trainable",
 ]
@@ -79,6 +80,14 @@ def attach_adapter(
 
 def _trainable(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def idle_matrices(model: nn.Module) -> tuple[str, ...]:
+    """LoRA's second matrices (B in B A) where all are zero, as before the first step, so that it does nothing."""
+    second = {
+        name: each for name, each in model.named_parameters() if ".lora_B." in name or ".lora_embedding_B." in name
+    }
+    return () if any(bool(each.any()) for each in second.values()) else tuple(second)
 
 
 # ------------------------------------------------------------------------------------------------- what is adapted
