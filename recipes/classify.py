@@ -33,7 +33,7 @@ class ClassifySettings(ClassifierSettings):
 
 def main(settings: ClassifySettings) -> None:
     """Texts, training with early stop, the test beside its baselines, report."""
-    from ftkit.evidence import classifier_finding, feature_baseline, word_baseline
+    from ftkit.evidence import classifier_finding, feature_baseline, load_metrics, word_baseline
     from ftkit.models import load_model, save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
@@ -49,6 +49,7 @@ def main(settings: ClassifySettings) -> None:
         # Texts to learn from, to choose the step by, and to test on; and the start.
         classes = prepare_classes(settings, run, settings.validation_share)
         start = classes.new_model()
+        named = load_metrics(settings.metrics, len(classes.names), settings.trust_remote_code)
         trainable = check_tuning(classes.new_model(), settings)
 
         # Training; the best state so far is the one that is saved.
@@ -97,6 +98,10 @@ def main(settings: ClassifySettings) -> None:
             {
                 "finding": classifier_finding(name, scores, said),
                 "classifiers": measured,
+                "named_metrics": {
+                    metric.name: {who: metric.compute(predictions) for who, predictions in said.items()}
+                    for metric in named
+                },
                 "mistakes": classes.mistakes(said[name]),
                 "headline": {"metric": "accuracy", "higher_is_better": True},
                 "metrics": {name: scores[name].metrics(said[name])},

@@ -59,6 +59,8 @@ class ImitateSettings(AdapterSettings):
     """Passages in an update of the judge."""
     judge_tokens: int = Field(default=128, ge=8)
     """Longest passage in the judge's tokens, in training and in use alike."""
+    judge_seeds: Literal[1, 2] = 1
+    """2 trains the judge twice: agreement over two seeds is then that of two encoders, not of two heads on one."""
 
     def problems(self) -> list[Problem]:
         """At least two texts, with names that can be folders and classes."""
@@ -70,7 +72,7 @@ class ImitateSettings(AdapterSettings):
                 )
         if both := sorted(set(self.corpora) & set(self.general)):
             found.append(("general", f"{both[0]!r} names a text to imitate already; choose another name"))
-        reserved = {"base model", "other", "judge", "base"} & set(self.corpora)
+        reserved = {"base model", "other", "judge", "judge_twin", "base"} & set(self.corpora)
         if len(self.corpora) < 2:
             found.append(("corpora", f"needs two texts or more, found {len(self.corpora)}: a judge compares them"))
         if reserved:
@@ -91,7 +93,7 @@ class ImitateSettings(AdapterSettings):
 
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
-    from ftkit.evidence import CopyIndex, decide, gather_comparison, seat_panel, window_losses
+    from ftkit.evidence import CopyIndex, decide, gather_comparison, seat_panel, style_courses, window_losses
     from ftkit.models import load_model, reload_difference, save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
@@ -167,6 +169,7 @@ def main(settings: ImitateSettings) -> None:
         learnt = {name: subject.train for name, subject in subjects.items()}
         together = gather_comparison(before, losses, train=learnt, passages=passages, real=real)
         measured = {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real}
+        measured["courses"] = style_courses(run.records("metrics.jsonl"))
         run.write_json("evidence.json", measured | together)
         run.write_json("verdict.json", verdicts)
         write_report(run)

@@ -17,7 +17,7 @@ FLOORS = [
     {"tuning"},
     {"training", "generation"},
     {"evidence"},
-    {"report"},
+    {"report", "metrics"},
     {"studies", "hub"},
     {"cli"},
 ]

@@ -34,9 +34,15 @@ class ClassifierSettings(TrainingSettings):
     eval_texts: int = Field(default=400, ge=10)
     """Texts of the two fixed samples, of test and training texts, that are looked at every eval_steps."""
 
+    metrics: list[str] = []
+    """Metrics of the evaluate library that the test is measured with too: a folder or a Hub id each, with options
+    after it: f1,average=macro. They are Python files that run: they need trust_remote_code."""
+
     def problems(self) -> list[Problem]:
         """One source of texts, with classes that can be told apart, and nothing that speaks of running text."""
         found = super().problems()
+        if self.metrics:  # these are trusted then, also where the model is made here
+            found = [(name, said) for name, said in found if name != "trust_remote_code"]
         if (self.labelled is None) == (not self.classes):
             both = "are both given; keep one of them" if self.classes else "are both missing; give one of them"
             found.append(("labelled", f"and classes {both}"))

@@ -7,7 +7,10 @@ from ftkit.evidence.classification import (
     paired_difference,
     score_classifier,
 )
+from ftkit.evidence.code import CodeScores, code_validity
 from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying
+from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
+from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
 from ftkit.evidence.fluency import Fluency, fluency, out_of_range
 from ftkit.evidence.forgetting import (
     SCALES,
@@ -17,15 +20,17 @@ from ftkit.evidence.forgetting import (
     scaled_models,
     scaling_curve,
 )
+from ftkit.evidence.gates import Gate, gate, mask_names
 from ftkit.evidence.gathering import check_heldout, gather_comparison, gather_evidence
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
-from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate, mask_names, vocabulary_of
+from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
 from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate, wilson
+from ftkit.evidence.named_metrics import NamedMetric, load_metrics
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter
 from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
 from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
-from ftkit.evidence.style import StyleScore, score_style
+from ftkit.evidence.style import StyleScore, disagreement, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, word_spans, words_of
 from ftkit.evidence.usage import (
     Usage,
@@ -42,10 +47,12 @@ __all__ = [
     "SCALES",
     "ArmDifference",
     "ClassifierScores",
+    "CodeScores",
     "CopiedNgrams",
     "CopyIndex",
     "Copying",
     "Course",
+    "Discriminator",
     "EncoderJudge",
     "Evidence",
     "Fluency",
@@ -56,6 +63,8 @@ __all__ = [
     "JudgeTexts",
     "Liking",
     "LikingLimits",
+    "LogTimeFit",
+    "NamedMetric",
     "NgramJudge",
     "Panel",
     "PassageWriter",
@@ -68,18 +77,23 @@ __all__ = [
     "Verdict",
     "WindowLosses",
     "arm_difference",
+    "auc_interval",
     "bits_per_byte",
     "bootstrap",
     "check_heldout",
     "classifier_finding",
+    "code_validity",
     "copying",
     "course_of",
     "cut_passages",
     "decide",
     "decide_liking",
+    "disagreement",
+    "discriminate",
     "distinctive_tokens",
     "divergence_from_base",
     "feature_baseline",
+    "fit_log_time",
     "fit_passage",
     "fluency",
     "frequent_tokens",
@@ -89,6 +103,7 @@ __all__ = [
     "gather_comparison",
     "gather_evidence",
     "liking",
+    "load_metrics",
     "mask_names",
     "out_of_range",
     "paired_difference",
@@ -102,6 +117,7 @@ __all__ = [
     "seat_ngrams",
     "seat_panel",
     "set_shares",
+    "style_courses",
     "target_rate",
     "token_shares",
     "token_usage",

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from ftkit.data import Masking, TokenStore, tokenize_texts
 from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
+from ftkit.evidence.discriminator import discriminate
 from ftkit.evidence.fluency import fluency
 from ftkit.evidence.forgetting import forgetting
 from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
@@ -155,6 +156,7 @@ def gather_evidence(
         train_gap=gain_over(seen, (before, after)) if seen else None,
         forgetting=forgotten,
         idle_matrices=idle_matrices(tuned),
+        discriminator=discriminate(real_passages, tuned_passages, base_passages),
     )
 
 

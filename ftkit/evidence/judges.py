@@ -1,4 +1,4 @@
-"""Judges of style, and the gate that each must pass before it may speak.
+"""Judges of style; ``gates`` says when one may speak.
 
 A judge that knows only real authors is easily fooled: barely trained gibberish can score above the author himself.
 Both judges therefore also learn what the base model writes, and their scores are read between a floor (the base model)
@@ -6,7 +6,6 @@ and a ceiling (real held-out text).
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +15,25 @@ import numpy as np
 from accelerate import PartialState
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import ModelError
+from ftkit.evidence.baselines import text_features
 from ftkit.evidence.texts import words_of
 from ftkit.models import load_model, save_model
 from ftkit.runs import progress
 from ftkit.training import CLASSIFICATION, CheckpointFolder, ClassifiedTexts, Engine, predict_classes
 
-__all__ = ["EncoderJudge", "Gate", "Judge", "JudgeTexts", "NgramJudge", "gate", "mask_names"]
+__all__ = ["EncoderJudge", "Judge", "JudgeTexts", "NgramJudge", "spelling_model", "vocabulary_of"]
 
 _logger = logging.getLogger("ftkit.evidence")
 
-MIN_AUC = 0.95
 MIN_PASSAGES = 30
+_FUNCTION_WORDS = 150
+"""Commonest words of the texts; in prose of any language these are function words."""
 
 
 @dataclass(frozen=True)
@@ -52,35 +54,65 @@ class Judge(Protocol):
 
     name: str
     classes: list[str]
+    unit: str
+    """What ``lengths`` counts."""
 
     def probabilities(self, passages: Sequence[str]) -> np.ndarray:
         """Probabilities [passages, classes]."""
 
+    def lengths(self, passages: Sequence[str]) -> np.ndarray:
+        """How much of each passage the judge reads, int64 [passages]."""
+
+    def relearn(self, train: dict[str, list[str]], seed: int) -> "Judge":
+        """A quick judge of the same kind that has learnt other passages: a second opinion, or a control."""
+
+
+def spelling_model(seed: int = 0) -> Pipeline:
+    """Logistic regression on character n-grams and on how often the commonest words stand, which are function words.
+
+    Args:
+        seed: Seed of the solver.
+    """
+    characters = TfidfVectorizer(
+        analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
+    )
+    words = TfidfVectorizer(max_features=_FUNCTION_WORDS, token_pattern=r"(?u)\b\w+\b", use_idf=False)
+    model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
+    return make_pipeline(FeatureUnion([("characters", characters), ("words", words)]), model)
+
 
 class NgramJudge:
-    """Logistic regression on character n-grams: simple, fast, and blind to everything but spelling and function words.
+    """The simple judge: fast, and blind to everything but spelling and function words.
 
     Args:
         texts: Passages by class; the ``train`` part is learnt.
         seed: Seed of the solver.
     """
 
-    name = "ngrams"
+    name, unit = "ngrams", "characters"
 
     def __init__(self, texts: JudgeTexts, seed: int = 0) -> None:
         self.classes = texts.classes
-        passages = [passage for group in texts.train.values() for passage in group]
-        labels = [number for number, group in enumerate(texts.train.values()) for _ in group]
-        self._features = TfidfVectorizer(
-            analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
-        )
-        self._model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
-        self._model.fit(self._features.fit_transform(passages), labels)
+        self._model = spelling_model(seed).fit(*_labelled(texts.train))
 
     def probabilities(self, passages: Sequence[str]) -> np.ndarray:
         """Probabilities [passages, classes]."""
-        found: np.ndarray = self._model.predict_proba(self._features.transform(passages))
+        found: np.ndarray = self._model.predict_proba(passages)
         return found
+
+    def lengths(self, passages: Sequence[str]) -> np.ndarray:
+        """Characters of each passage."""
+        return np.array([len(passage) for passage in passages])
+
+    def relearn(self, train: dict[str, list[str]], seed: int) -> "NgramJudge":
+        """The same judge on other passages."""
+        return NgramJudge(JudgeTexts(train, {}), seed)
+
+
+def _labelled(groups: dict[str, list[str]]) -> tuple[list[str], list[int]]:
+    """Passages and the numbers of their classes."""
+    passages = [passage for group in groups.values() for passage in group]
+    return passages, [number for number, group in enumerate(groups.values()) for _ in group]
 
 
 class EncoderJudge:
@@ -92,7 +124,7 @@ class EncoderJudge:
         max_tokens: Longer passages are cut here, in training and in use alike.
     """
 
-    name = "encoder"
+    name, unit = "encoder", "tokens"
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
         self.model, self.tokenizer, self.max_tokens = model.eval(), tokenizer, max_tokens
@@ -102,6 +134,15 @@ class EncoderJudge:
         """Probabilities [passages, classes]."""
         found: np.ndarray = np.exp(predict_classes(self.model, self.tokenizer, passages, self.max_tokens))
         return found
+
+    def lengths(self, passages: Sequence[str]) -> np.ndarray:
+        """Tokens of each passage that are read."""
+        ids = self.tokenizer(list(passages), truncation=True, max_length=self.max_tokens)["input_ids"]
+        return np.array([len(row) for row in ids])
+
+    def relearn(self, train: dict[str, list[str]], seed: int) -> "_HeadJudge":
+        """A new head on this encoder's frozen body: training another encoder would double the cost."""
+        return _HeadJudge(self, train, seed)
 
     @classmethod
     def train(
@@ -123,8 +164,7 @@ class EncoderJudge:
             max_tokens: Longer passages are cut here.
             checkpoints: Where training is kept and resumed from.
         """
-        passages = [passage for group in texts.train.values() for passage in group]
-        labels = [number for number, group in enumerate(texts.train.values()) for _ in group]
+        passages, labels = _labelled(texts.train)
         rows = (
             settings.per_device_train_batch_size * settings.gradient_accumulation_steps * PartialState().num_processes
         )
@@ -157,62 +197,33 @@ class EncoderJudge:
         return judge
 
 
-@dataclass(frozen=True)
-class Gate:
-    """How well a judge tells held-out passages apart, and whether that is enough to speak."""
+class _HeadJudge:
+    """Logistic regression on what an encoder's frozen body says of a passage."""
 
-    auc: dict[str, float]
-    """Area under the ROC curve, each class against the rest."""
-    auc_names_masked: dict[str, float]
-    """The same with names replaced: style must not rest on who appears in the story."""
-    accuracy: float
-    passages: dict[str, int]
-    speaks: bool
-    reason: str
+    name, unit = "head", "tokens"
 
+    def __init__(self, encoder: EncoderJudge, train: dict[str, list[str]], seed: int) -> None:
+        self._encoder, self.classes = encoder, encoder.classes
+        passages, labels = _labelled({name: train[name] for name in self.classes})
+        linear = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000, random_state=seed)
+        self._model = make_pipeline(StandardScaler(), linear).fit(self._features(passages), labels)
 
-_NAME = re.compile(r"(?<=[a-z,;:] )(?:[A-Z][\w’']+)(?: [A-Z][\w’']+)*")
+    def _features(self, passages: Sequence[str]) -> np.ndarray:
+        encoder = self._encoder
+        return text_features(encoder.model, encoder.tokenizer, passages, encoder.max_tokens)
 
+    def probabilities(self, passages: Sequence[str]) -> np.ndarray:
+        """Probabilities [passages, classes]."""
+        found: np.ndarray = self._model.predict_proba(self._features(passages))
+        return found
 
-def mask_names(passage: str) -> str:
-    """Replace capitalised words inside sentences, which are names or titles, by one placeholder."""
-    return _NAME.sub("Someone", passage)
+    def lengths(self, passages: Sequence[str]) -> np.ndarray:
+        """Tokens of each passage that are read."""
+        return self._encoder.lengths(passages)
 
-
-def gate(judge: Judge, heldout: dict[str, list[str]], targets: Sequence[str], min_auc: float = MIN_AUC) -> Gate:
-    """Test a judge on held-out passages.
-
-    Args:
-        judge: The judge.
-        heldout: Held-out passages of every class.
-        targets: The classes whose scores will be used; each must reach ``min_auc``.
-        min_auc: The bar.
-
-    Returns:
-        The figures, and whether the judge may speak.
-    """
-    passages = [passage for name in judge.classes for passage in heldout[name]]
-    truth = np.array([number for number, name in enumerate(judge.classes) for _ in heldout[name]])
-
-    def aucs(probabilities: np.ndarray) -> dict[str, float]:
-        return {
-            name: float(roc_auc_score(truth == number, probabilities[:, number]))
-            for number, name in enumerate(judge.classes)
-        }
-
-    plain = judge.probabilities(passages)
-    auc = aucs(plain)
-    masked = aucs(judge.probabilities([mask_names(passage) for passage in passages]))
-    counts = {name: len(heldout[name]) for name in judge.classes}
-    few = [f"{name} ({counts[name]})" for name in judge.classes if counts[name] < MIN_PASSAGES]
-    low = [f"{name} ({auc[name]:.3f})" for name in targets if auc[name] < min_auc]
-    if few:
-        reason = f"fewer than {MIN_PASSAGES} held-out passages of {', '.join(few)}"
-    elif low:
-        reason = f"AUC on held-out passages below {min_auc}: {', '.join(low)}"
-    else:
-        reason = f"AUC on held-out passages at least {min(auc[name] for name in targets):.3f}"
-    return Gate(auc, masked, float((plain.argmax(1) == truth).mean()), counts, not (few or low), reason)
+    def relearn(self, train: dict[str, list[str]], seed: int) -> "_HeadJudge":
+        """Another head."""
+        return _HeadJudge(self._encoder, train, seed)
 
 
 def vocabulary_of(texts: Sequence[str]) -> set[str]:

@@ -1,14 +1,16 @@
 """The two judges of a run, each behind its gate, and what they say of a model."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from ftkit.config import TrainingSettings
 from ftkit.data import load_tokenizer, train_wordpiece
-from ftkit.evidence.judges import EncoderJudge, Gate, Judge, JudgeTexts, NgramJudge, gate
+from ftkit.evidence.gates import Gate, gate
+from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.models import check_positions, check_vocabulary, load_model
 from ftkit.runs import RunFolder
@@ -53,38 +55,49 @@ def seat_panel(texts: JudgeTexts, targets: Sequence[str], settings: Any, run: Ru
     Args:
         texts: Passages by class.
         targets: The classes whose scores will be used.
-        settings: The ``judge_*`` settings and ``seed``.
+        settings: The ``judge_*`` settings and ``seed``; ``judge_seeds`` of 2 trains the encoder twice, so that its
+            agreement over two seeds is that of whole encoders and not of two heads.
         run: Where the encoder is kept, as the model ``judge``.
 
     Returns:
         The panel. A judge that fails its gate sits in it, and does not speak.
     """
-    folder = run.model("judge")
-    if run.sealed("judge") is None:
-        passages = [passage for group in texts.train.values() for passage in group]
-        new = settings.judge_model.startswith("new:")
-        tokenizer = train_wordpiece(passages, _WORDPIECE_SIZE) if new else load_tokenizer(settings.judge_model)
-        model = load_model(
-            settings.judge_model,
-            task="sequence-classification",
-            seed=settings.seed,
-            vocab_size=len(tokenizer),
-            max_positions=settings.judge_tokens,
-            labels=texts.classes,
-        )
-        check_vocabulary(model, tokenizer)
-        check_positions(model, settings.judge_tokens, "judge_tokens")
-        model.config.pad_token_id = tokenizer.pad_token_id  # decoders as judges read the last token before padding
-        checkpoints = CheckpointFolder(run.checkpoints("judge"), settings.save_total_limit)
-        encoder = EncoderJudge.train(
-            model, tokenizer, texts, settings.judge_settings(), settings.judge_tokens, checkpoints
-        )
-        if run.is_main:
-            encoder.save(folder)
-        run.seal("judge", classes=texts.classes)
-    else:
-        encoder = EncoderJudge.load(folder, settings.judge_tokens, texts.classes)
-    return _behind_gates([encoder, NgramJudge(texts, settings.seed)], texts, targets)
+    encoder = _seat_encoder("judge", texts, settings, settings.judge_settings(), run)
+    twins: dict[str, Judge] = {}
+    if getattr(settings, "judge_seeds", 1) > 1:
+        training = settings.judge_settings()
+        training = training.model_copy(update={"seed": training.seed + 1})
+        twins[encoder.name] = _seat_encoder("judge_twin", texts, settings, training, run)
+    return _behind_gates([encoder, NgramJudge(texts, settings.seed)], texts, targets, twins)
+
+
+def _seat_encoder(
+    name: str, texts: JudgeTexts, settings: Any, training: TrainingSettings, run: RunFolder
+) -> EncoderJudge:
+    """One encoder, trained or found."""
+    folder = run.model(name)
+    if run.sealed(name) is not None:
+        return EncoderJudge.load(folder, settings.judge_tokens, texts.classes)
+    passages = [passage for group in texts.train.values() for passage in group]
+    new = settings.judge_model.startswith("new:")
+    tokenizer = train_wordpiece(passages, _WORDPIECE_SIZE) if new else load_tokenizer(settings.judge_model)
+    model = load_model(
+        settings.judge_model,
+        task="sequence-classification",
+        seed=training.seed,
+        vocab_size=len(tokenizer),
+        max_positions=settings.judge_tokens,
+        labels=texts.classes,
+    )
+    check_vocabulary(model, tokenizer)
+    check_positions(model, settings.judge_tokens, "judge_tokens")
+    model.config.pad_token_id = tokenizer.pad_token_id  # decoders as judges read the last token before padding
+    checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+    encoder = EncoderJudge.train(model, tokenizer, texts, training, settings.judge_tokens, checkpoints)
+    if run.is_main:
+        encoder.save(folder)
+    run.seal(name, classes=texts.classes)
+    return encoder
 
 
 def seat_ngrams(texts: JudgeTexts, targets: Sequence[str], seed: int) -> Panel:
@@ -95,11 +108,14 @@ def seat_ngrams(texts: JudgeTexts, targets: Sequence[str], seed: int) -> Panel:
         targets: The classes whose scores will be used.
         seed: Seed of its solver.
     """
-    return _behind_gates([NgramJudge(texts, seed)], texts, targets)
+    return _behind_gates([NgramJudge(texts, seed)], texts, targets, {})
 
 
-def _behind_gates(judges: list[Judge], texts: JudgeTexts, targets: Sequence[str]) -> Panel:
-    gates = {judge.name: gate(judge, texts.heldout, targets) for judge in judges}
+def _behind_gates(judges: list[Judge], texts: JudgeTexts, targets: Sequence[str], twins: Mapping[str, Judge]) -> Panel:
+    gates = {
+        judge.name: gate(judge, texts.heldout, targets, train=texts.train, twin=twins.get(judge.name))
+        for judge in judges
+    }
     for name, passed in gates.items():
         _logger.info("judge %s %s: %s", name, "may speak" if passed.speaks else "does not speak", passed.reason)
     return Panel(judges, gates)

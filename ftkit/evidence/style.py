@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ftkit.evidence.gates import Gate
 from ftkit.evidence.intervals import Interval, bootstrap
-from ftkit.evidence.judges import Gate, Judge
+from ftkit.evidence.judges import Judge
 
-__all__ = ["StyleScore", "score_style"]
+__all__ = ["StyleScore", "disagreement", "score_style"]
+
+_MOST_LEFT_OUT = 0.1
+"""Share of a model's passages that may be too short before its score says nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class StyleScore:
     speaks: bool
     """Whether the judge passed its gate and the score is not above the ceiling."""
     reason: str
+    length: int = 0
+    """Every passage behind these figures is at least this long, in ``unit``."""
+    unit: str = ""
+    """What the judge reads: its tokens, or characters."""
+    left_out: int = 0
+    """Passages of the tuned model that were shorter."""
 
 
 def score_style(
@@ -48,9 +58,10 @@ def score_style(
         Means and intervals; a judge that failed its gate, or scores above its ceiling, does not speak.
     """
     place = judge.classes.index(target)
-    probabilities = {
-        name: judge.probabilities(passages) for name, passages in (("base", base), ("tuned", tuned), ("real", real))
-    }
+    sources = {"base": base, "tuned": tuned, "real": real}
+    long = {name: _long_enough(judge, passages, passed.length) for name, passages in sources.items()}
+    left_out = len(tuned) - len(long["tuned"])
+    probabilities = {name: judge.probabilities(long[name] or sources[name]) for name in sources}
     low, mid, high = (probabilities[name][:, place] for name in ("base", "tuned", "real"))
 
     def mean(values: np.ndarray) -> np.ndarray:
@@ -63,7 +74,13 @@ def score_style(
     floor, score, ceiling = bootstrap(mean, low), bootstrap(mean, mid), bootstrap(mean, high)
     accuracy = bootstrap(mean, (probabilities["tuned"].argmax(1) == place).astype(float))
     speaks, reason = passed.speaks, passed.reason
-    if speaks and score.value > ceiling.high:
+    if speaks and left_out > _MOST_LEFT_OUT * len(tuned):
+        speaks, reason = (
+            False,
+            f"abstains: {left_out} of {len(tuned)} passages are shorter than the {passed.length} {passed.unit} "
+            "that every passage must have; set a smaller passage_chars, or let the model write on",
+        )
+    elif speaks and score.value > ceiling.high:
         speaks, reason = (
             False,
             f"abstains: its score {score.value:.3f} is above what real text gets ({ceiling}), so it is being fooled",
@@ -73,4 +90,39 @@ def score_style(
             False,
             f"abstains: real text ({ceiling}) and the base model ({floor}) cannot be told apart by it",
         )
-    return StyleScore(judge.name, floor, score, ceiling, bootstrap(position, low, mid, high), accuracy, speaks, reason)
+    placed = bootstrap(position, low, mid, high)
+    return StyleScore(
+        judge.name, floor, score, ceiling, placed, accuracy, speaks, reason, passed.length, passed.unit, left_out
+    )
+
+
+def _long_enough(judge: Judge, passages: Sequence[str], length: int) -> list[str]:
+    """Passages of the length that is guaranteed."""
+    if not length or not passages:
+        return list(passages)
+    return [passage for passage, own in zip(passages, judge.lengths(passages), strict=True) if own >= length]
+
+
+def disagreement(styles: Sequence[StyleScore]) -> str:
+    """Whether two judges that speak put base model, tuned model and real text in opposite orders.
+
+    Args:
+        styles: What every judge says of one model.
+
+    Returns:
+        The disagreement in words; empty where there is none. Only orders that the intervals show are compared.
+    """
+    speaking = [style for style in styles if style.speaks]
+    names = {"floor": "the base model", "score": "the tuned model", "ceiling": "real text"}
+    for high, low in (("score", "floor"), ("ceiling", "score")):
+        high_name, low_name = names[high], names[low]
+        orders = {style.judge: _order(getattr(style, high), getattr(style, low)) for style in speaking}
+        up, down = ([judge for judge, order in orders.items() if order == way] for way in (1, -1))
+        if up and down:
+            return f"the judges disagree in order: {up[0]} puts {high_name} above {low_name}, {down[0]} puts it below"
+    return ""
+
+
+def _order(first: Interval, second: Interval) -> int:
+    """1 where the first lies clearly above, -1 where it lies clearly below, 0 where the intervals meet."""
+    return int(first.low > second.high) - int(first.high < second.low)

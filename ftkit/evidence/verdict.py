@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ftkit.evidence.copying import Copying
+from ftkit.evidence.discriminator import Discriminator
 from ftkit.evidence.fluency import Fluency
 from ftkit.evidence.forgetting import Forgetting
 from ftkit.evidence.intervals import Interval
 from ftkit.evidence.stillness import why_nothing
-from ftkit.evidence.style import StyleScore
+from ftkit.evidence.style import StyleScore, disagreement
 from ftkit.tuning import Movement
 
 __all__ = ["Evidence", "Thresholds", "Verdict", "decide"]
@@ -91,6 +92,8 @@ class Evidence:
     """General text before and after; ``None`` where none was given."""
     idle_matrices: tuple[str, ...] = ()
     """Second matrices of an adapter that are zero, so that it does nothing."""
+    discriminator: Discriminator | None = None
+    """Whether what it writes can be told from real text; ``None`` where it writes none, or too little."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""
@@ -273,6 +276,10 @@ def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str], lis
         by.append(
             f"{style.judge} position.low {style.position.low:.3f} {compared} style_position {limits.style_position}"
         )
+    if opposite := disagreement(evidence.styles):
+        holds = False
+        reasons.append(opposite)
+        by.append("judges disagree in order")
     reasons += [f"judge {style.judge} does not speak: {style.reason}" for style in evidence.styles if not style.speaks]
     if evidence.styles and not speaking:
         reasons.append("no judge speaks, so the style rests on held-out loss alone")

@@ -1,7 +1,20 @@
 """Text out of a model: batch decoding with everything set that is easily forgotten."""
 
+from ftkit.generation.dialogue import Conversation, Speaker, Turn, converse
 from ftkit.generation.filling import FillIn, fill_in
 from ftkit.generation.passages import Passage, generate_passages, random_starts
 from ftkit.generation.sampling import PRESETS, Sampling
 
-__all__ = ["PRESETS", "FillIn", "Passage", "Sampling", "fill_in", "generate_passages", "random_starts"]
+__all__ = [
+    "PRESETS",
+    "Conversation",
+    "FillIn",
+    "Passage",
+    "Sampling",
+    "Speaker",
+    "Turn",
+    "converse",
+    "fill_in",
+    "generate_passages",
+    "random_starts",
+]

@@ -66,6 +66,7 @@ def write_report(run: RunFolder) -> Path:
         finding=finding,
         target=results.target,
         classifiers=results.measured.get("classifiers", {}),
+        named_metrics=results.measured.get("named_metrics", {}),
         mistakes=results.measured.get("mistakes", []),
         recipe=run.recipe,
         started=_day(results.manifest.get("started")),
@@ -88,7 +89,9 @@ def write_report(run: RunFolder) -> Path:
         probed=_select(figures, *(kind for kind in PROBED if kind not in _WEIGHTS)),
         distributions=_select(figures, *_WEIGHTS),
         palette=PALETTE,
+        dialogue=results.measured.get("dialogue", {}),
         judges=results.measured.get("judges", {}),
+        courses=results.measured.get("courses", {}),
         arms=results.measured.get("arms", {}),
         settings=list(_flat(results.settings)),
         manifest=results.manifest,
@@ -150,6 +153,9 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
 
 def _outcome(results: Results) -> str:
     """The run in one line."""
+    if dialogue := results.measured.get("dialogue"):
+        names = dict.fromkeys(turn["speaker"] for turn in dialogue["turns"])
+        return f"{len(dialogue['turns'])} turns of {' and '.join(names)}"
     if results.target != "text" or results.verdicts:
         return wording.outcome(results.verdicts)
     if arms := results.measured.get("arms"):

@@ -1,0 +1,66 @@
+"""The command chat: two models, a person with one, and what a terminal gets to see."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ftkit.cli import app
+from ftkit.cli.chatting import safe_text
+from ftkit.data import load_tokenizer
+from ftkit.models import load_model, save_model
+
+TEXT = "the keeper lit the lamp and the lamp kept the ships from the rocks all night long " * 20
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> tuple[str, str]:
+    """Two saved models of one name with tokenizers of other sizes."""
+    found = []
+    for place, size in enumerate((260, 300)):
+        folder = tmp_path_factory.mktemp(f"side{place}") / "model"
+        tokenizer = load_tokenizer(f"train:{size}", texts=[TEXT])
+        small = load_model("new:gpt2,n_layer=1,n_embd=16,n_head=2", seed=place, vocab_size=size, max_positions=64)
+        save_model(small, tokenizer, folder)
+        found.append(str(folder))
+    return found[0], found[1]
+
+
+def test_two_models_talk(models):
+    shown = CliRunner().invoke(app, ["chat", *models, "--rounds", "2", "--new-tokens", "6", "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.output)
+    assert [turn["tokens"] for turn in found["turns"]] == [6] * 4
+    assert found["opening"] == "Hello, my name is Alice."
+
+
+def test_models_of_one_name_are_told_apart(models):
+    shown = CliRunner().invoke(app, ["chat", *models, "--rounds", "1", "--new-tokens", "6"])
+    assert "model 1: " in shown.output
+    assert "model 2: " in shown.output
+    assert shown.output.count("bits per token") == 2
+
+
+def test_a_person_talks_until_the_input_ends(models):
+    shown = CliRunner().invoke(app, ["chat", models[0], "--new-tokens", "6"], input="Who is there?\nAnd now?\n")
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.count("bits per token") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--sampling", "plian"], 2, "did you mean 'plain'"),
+        (["--new-tokens", "64"], 4, "63 or less"),
+    ],
+)
+def test_what_cannot_be_is_said(models, arguments, code, said):
+    shown = CliRunner().invoke(app, ["chat", *models, *arguments])
+    assert shown.exit_code == code
+    assert said in shown.output
+
+
+def test_generated_text_cannot_steer_a_terminal():
+    hostile = "a\x1b[2Jb\x07c\x9bd\u202ee\rf\x00g\ud800"
+    assert safe_text(hostile) == "a[2Jbcdefg"
+    assert safe_text("über\n\ttab 中文") == "über\n\ttab 中文"
