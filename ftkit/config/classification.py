@@ -36,7 +36,7 @@ class ClassifierSettings(TrainingSettings):
 
     metrics: list[str] = []
     """Metrics of the evaluate library that the test is measured with too: a folder or a Hub id each, with options
-    after it: f1,average=macro. They are Python files that run: they need trust_remote_code."""
+    after it: f1:average=macro. They are Python files that run: they need trust_remote_code."""
 
     def problems(self) -> list[Problem]:
         """One source of texts, with classes that can be told apart, and nothing that speaks of running text."""

@@ -17,6 +17,7 @@ from ftkit.training import Predictions
 __all__ = ["NamedMetric", "load_metrics"]
 
 _logger = logging.getLogger("ftkit.evidence")
+_SEPARATOR = ":"
 _INPUTS = {"predictions", "references", "prediction_scores"}
 
 
@@ -52,7 +53,7 @@ class NamedMetric:
         except Exception as error:  # a foreign metric may raise anything
             raise ConfigError(
                 f"metrics: {self.name} cannot be computed from these classes: {error}. Options follow the name after "
-                "a comma, such as f1,average=macro"
+                "a colon, such as f1:average=macro"
             ) from None
         return {key: np.asarray(value).tolist() for key, value in result.items()}
 
@@ -61,7 +62,7 @@ def load_metrics(specs: Sequence[str], num_classes: int, trusted: bool) -> list[
     """Load metrics and try each once, so that a wrong one is known before anything is trained.
 
     Args:
-        specs: A folder or a Hub id each, options after it: ``f1,average=macro``.
+        specs: A folder or a Hub id each, options after it: ``f1:average=macro``.
         num_classes: How many classes the classifier has.
         trusted: Whether Python files of others may run.
 
@@ -82,7 +83,7 @@ def load_metrics(specs: Sequence[str], num_classes: int, trusted: bool) -> list[
 
 
 def _load(spec: str) -> NamedMetric:
-    name, *given = spec.split(",")
+    name, *given = spec.split(_SEPARATOR)
     options = dict(_option(name, item) for item in given)
     local = name.startswith((".", "/", "~")) or Path(name).exists()
     where = str(Path(name).expanduser()) if local else name

@@ -92,7 +92,7 @@ def test_code_is_measured_and_not_run(tmp_path):
 
 
 def test_a_named_metric_gets_the_classes_and_its_options(f1):
-    (metric,) = load_metrics([f"{f1},average=macro"], 3, trusted=True)
+    (metric,) = load_metrics([f"{f1}:average=macro"], 3, trusted=True)
     generator = np.random.default_rng(0)
     said = Predictions(np.log(generator.dirichlet(np.ones(3), 60)), generator.integers(0, 3, 60))
     theirs = f1_score(said.labels, said.log_probabilities.argmax(1), average="macro")
@@ -107,7 +107,7 @@ def test_a_metric_that_does_not_fit_is_known_before_training(f1, tmp_path):
     with pytest.raises(ConfigError, match=r"holds no metrics\.py"):
         load_metrics([str(Path(metric_path("fluency")).parent)], 2, trusted=True)
     with pytest.raises(ConfigError, match="no option"):
-        load_metrics([f"{f1},macro"], 3, trusted=True)
+        load_metrics([f"{f1}:macro"], 3, trusted=True)
 
 
 def test_nothing_runs_without_trust(f1):
