@@ -1,12 +1,11 @@
 """One, two and four real processes with gloo on the CPU: one batch, one result, however many share it.
 
-Two starts are all: each runs many trainings and writes down what it saw. One process is the test's own.
+Two jobs are all: each runs many trainings and writes down what it saw. One process is the test's own. What a launcher
+does is tested in tests/runs/test_processes.py.
 """
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, tiny
+from filelock import FileLock
+from processes import ranks
 from safetensors.torch import load_file
 
 from ftkit.models import load_model
@@ -23,23 +24,23 @@ LOSS, WEIGHT = 1e-6, 5e-6
 
 
 def launched(folder: Path, processes: int, *parts: str) -> dict[str, Any]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run(
-        [sys.executable, *launcher, job.__file__, str(folder), *parts],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=220,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads((folder / f"found-{processes}.json").read_text())
+    """What a job has written down; it runs once, whoever of several test processes asks first."""
+    result = folder / f"found-{processes}.json"
+    with FileLock(folder / f"{processes}.lock"):
+        if not result.exists():
+            done = ranks(processes, job.__file__, folder, *parts)
+            assert [one.returncode for one in done] == [0] * processes, "\n".join(one.stderr[-2000:] for one in done)
+    found: dict[str, Any] = json.loads(result.read_text())
     assert found["processes"] == processes
     return found
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("processes")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "many-processes"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
