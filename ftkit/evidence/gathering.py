@@ -17,6 +17,7 @@ from ftkit.evidence.fluency import fluency
 from ftkit.evidence.forgetting import forgetting
 from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
+from ftkit.evidence.order import word_order
 from ftkit.evidence.predictive import WindowLosses, predictive_comparison
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.usage import distinctive_tokens, frequent_tokens, token_shares, usage_matrix
@@ -156,6 +157,9 @@ def gather_evidence(
         train_gap=gain_over(seen, (before, after)) if seen else None,
         forgetting=forgotten,
         idle_matrices=idle_matrices(tuned),
+        order=word_order(base, tuned, heldout, (before, after), window_tokens)
+        if masking is None and tuned_heldout is None
+        else None,
         discriminator=discriminate(real_passages, tuned_passages, base_passages),
     )
 

@@ -51,9 +51,9 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: 
     """Percentile bootstrap of a statistic of one or several independent samples.
 
     Args:
-        statistic: Takes arrays whose last axis runs over draws' items and reduces that axis, so that it serves the
-            samples themselves ([n]) and all redraws at once ([draws, n]).
-        *samples: One-dimensional arrays; each is resampled with replacement on its own.
+        statistic: Reduces the axis of the items, and so serves the samples themselves ([n] or [n, k]) and all redraws
+            at once ([draws, n] or [draws, n, k]).
+        *samples: Arrays of shape [n] or [n, k]; the items of each are resampled with replacement on their own.
         seed: Seed of the redraws.
 
     Returns:

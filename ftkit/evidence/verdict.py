@@ -11,6 +11,7 @@ from ftkit.evidence.discriminator import Discriminator
 from ftkit.evidence.fluency import Fluency
 from ftkit.evidence.forgetting import Forgetting
 from ftkit.evidence.intervals import Interval
+from ftkit.evidence.order import WordOrder
 from ftkit.evidence.stillness import why_nothing
 from ftkit.evidence.style import StyleScore, disagreement
 from ftkit.tuning import Movement
@@ -44,6 +45,10 @@ class Thresholds:
     """Largest difference of logits between the model and its saved folder."""
     invented_words: float = 0.1
     """Share of words that stand in no text, above the base's and real text's, in a model that got worse."""
+    word_order: float = 0.5
+    """Share of what the order of words was worth to the base, in bits; whose interval lies below knows words only."""
+    min_word_order: float = 0.1
+    """Bits per byte that the order of words must be worth to the base for that to be asked."""
     tokenizer_misfit: float = 0.1
     """Bits per byte that the base's tokenizer would save: above it, the saved tokenizer is not the model's."""
 
@@ -92,6 +97,8 @@ class Evidence:
     """General text before and after; ``None`` where none was given."""
     idle_matrices: tuple[str, ...] = ()
     """Second matrices of an adapter that are zero, so that it does nothing."""
+    order: WordOrder | None = None
+    """What the order of words is worth; ``None`` for an encoder and where base and tuned model have two tokenizers."""
     discriminator: Discriminator | None = None
     """Whether what it writes can be told from real text; ``None`` where it writes none, or too little."""
 
@@ -154,12 +161,26 @@ def _faults(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
     return found
 
 
-def _damaged(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
-    """What is broken in the text that it writes, beside real text and the base's."""
-    base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
-    if base is None or tuned is None or real is None:
+def _disordered(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
+    """Whether it knows words and no sentences."""
+    order = evidence.order
+    if order is None or order.base < limits.min_word_order or order.kept.high >= limits.word_order:
         return []
-    found = []
+    return [
+        _Finding(
+            f"it reads words, not sentences: the order of the words saves it {order.tuned:.3f} bits per byte of "
+            f"held-out text, its base {order.base:.3f}",
+            f"word order kept.high {order.kept.high:.3f} < word_order {limits.word_order}",
+        )
+    ]
+
+
+def _damaged(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
+    """What is broken in its language, beside real text and the base's."""
+    base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
+    found = _disordered(evidence, limits)
+    if base is None or tuned is None or real is None:
+        return found
     if tuned.repetition > (most := max(real.repetition_range[1], base.repetition)):
         found.append(
             _Finding(
@@ -319,7 +340,8 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     3. ``copied``. Before the language is looked at, because a model that recites writes as well, or as repetitively, as
        the piece that it recites: its repetition and its few words come from that piece, and the remedy is that of
        copying (fewer passes, more text). Language out of range then stands beside it.
-    4. ``broken``: repetition, diversity or invented words, outside real text and worse than the base.
+    4. ``broken``: repetition, diversity or invented words, outside real text and worse than the base; word order that
+       has become worthless.
     5. ``unsure``: too little was measured, or what was held out is known.
     6. ``nothing``: the whole interval of the gain lies near 0.
     7. ``worked``: a sure gain, and the style criterion.

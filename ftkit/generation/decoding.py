@@ -136,10 +136,12 @@ def _rules(sampling: Sampling) -> LogitsProcessorList:
 def _drawn(scores_BV: Tensor) -> Tensor:
     """One token a row with probability softmax(scores), by inversion: the first whose cumulated share exceeds a draw.
 
-    In float64, so that even the rarest of 100,000 tokens keeps its share.
+    In float64, so that even the rarest of 100,000 tokens keeps its share. Scores that are no numbers, which a diverged
+    model has, give the last token: its passages are nothing, but there is something to judge.
     """
     cumulated_BV = torch.softmax(scores_BV, dim=1).cumsum(1, dtype=torch.float64)
     total_B1 = cumulated_BV[:, -1:]
     draws_B1 = torch.rand(len(scores_BV), 1, dtype=torch.float64, device=scores_BV.device) * total_B1
     below_B1 = draws_B1.minimum(torch.nextafter(total_B1, torch.zeros_like(total_B1)))
-    return torch.searchsorted(cumulated_BV, below_B1, right=True)[:, 0]
+    chosen_B: Tensor = torch.searchsorted(cumulated_BV, below_B1, right=True)[:, 0]
+    return chosen_B.clamp(max=scores_BV.shape[1] - 1)

@@ -245,6 +245,7 @@ CASES: dict[str, Planted] = {
     "adapter left out": Planted(adapter_left_out, ("nothing",), "bit for bit"),
     "wrong corpus": Planted(wrong_corpus, ("unsure", "forgot")),
     "memorised": Planted(memorised, ("copied",)),
+    "shuffled words": Planted(shuffled_words, ("broken",), "not sentences"),
     "degenerate": Planted(degenerate, ("broken",)),
     "diverged": Planted(diverged, ("broken",), "not finite"),
     "other tokenizer": Planted(other_tokenizer, ("broken",), "its tokenizer is not the one"),
@@ -257,9 +258,6 @@ CASES: dict[str, Planted] = {
     "honest, medium model": Planted(honest(60), ("worked",), worked=True, size="medium"),
     "honest, with replay": Planted(honest_with_replay, ("worked", "unsure"), never="forgot", worked=True),
 }
-UNDECIDED: dict[str, Planted] = {"shuffled words": Planted(shuffled_words, ("unsure", "broken"))}
-"""Beyond what is claimed; judged with the others, counted apart."""
-ALL = CASES | UNDECIDED
 
 
 def make_base(folder: Path, size: str = "small", steps: int = 250) -> str:
@@ -336,7 +334,7 @@ def run(
     found = list(rows or [])
     known = {(row["case"], row["seed"]) for row in found}
     for seed, name in ((seed, name) for seed in seeds for name in cases if (name, seed) not in known):
-        case = ALL[name]
+        case = CASES[name]
         based = base(case.size)
         started = time.process_time()
         with TemporaryDirectory() as run_folder:
@@ -355,14 +353,14 @@ def said(row: dict[str, Any]) -> str:
 
 def counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """How many were named rightly, and how often ``worked`` was wrong, with exact intervals."""
-    negative = [row for row in rows if row["case"] in CASES and not CASES[row["case"]].worked]
+    negative = [row for row in rows if not CASES[row["case"]].worked]
 
     def share(rows: list[dict[str, Any]], key: str) -> dict[str, Any]:
         count = sum(row[key] for row in rows)
         return {"count": count, "of": len(rows), "interval": exact_interval(count, len(rows)) if rows else None}
 
     return {
-        "right": share([row for row in rows if row["case"] in CASES], "right"),
+        "right": share(rows, "right"),
         "negative_right": share(negative, "right"),
         "negative_false_worked": share(negative, "false_worked"),
         "by_case": {
@@ -393,7 +391,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--cases", nargs="*", default=list(ALL), choices=list(ALL))
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--out", type=Path, help="Kept after every run; what it holds is not judged again.")
     asked = parser.parse_args()
     before = json.loads(asked.out.read_text(encoding="utf-8"))["rows"] if asked.out and asked.out.exists() else []

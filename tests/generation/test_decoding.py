@@ -105,3 +105,13 @@ def test_room_is_taken_once_and_holds_what_a_growing_cache_holds():
         places.add(roomy.keys.data_ptr())
         assert roomy.get_seq_length() == growing.get_seq_length()
     assert len(places) == 1
+
+
+@pytest.mark.parametrize("sampling", ["plain", "greedy"])
+def test_a_diverged_model_writes_nothing_of_worth_and_does_not_crash(tokenizer, sampling):
+    model = varied("ftkit_gpt2")
+    with torch.no_grad():
+        model.get_output_embeddings().weight[0, 0] = torch.nan
+    written = generate_passages(model, tokenizer, ["Once"], new_tokens=5, sampling=PRESETS[sampling])
+    assert len(written) == 1
+    assert all(0 <= token < 300 for token in written[0].ids)
