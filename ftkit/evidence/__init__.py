@@ -26,6 +26,7 @@ from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in
 from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
 from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate, wilson
 from ftkit.evidence.named_metrics import NamedMetric, load_metrics
+from ftkit.evidence.order import WordOrder, shuffle_words, word_order
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter
 from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
@@ -76,6 +77,7 @@ __all__ = [
     "UsageMatrix",
     "Verdict",
     "WindowLosses",
+    "WordOrder",
     "arm_difference",
     "auc_interval",
     "bits_per_byte",
@@ -117,6 +119,7 @@ __all__ = [
     "seat_ngrams",
     "seat_panel",
     "set_shares",
+    "shuffle_words",
     "style_courses",
     "target_rate",
     "token_shares",
@@ -126,6 +129,7 @@ __all__ = [
     "wilson",
     "window_losses",
     "word_baseline",
+    "word_order",
     "word_spans",
     "words_of",
 ]

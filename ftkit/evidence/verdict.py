@@ -14,6 +14,7 @@ from ftkit.evidence.intervals import Interval
 from ftkit.evidence.order import WordOrder
 from ftkit.evidence.stillness import why_nothing
 from ftkit.evidence.style import StyleScore, disagreement
+from ftkit.runs.notebook import html_table
 from ftkit.tuning import Movement
 
 __all__ = ["Evidence", "Thresholds", "Verdict", "decide"]
@@ -106,6 +107,28 @@ class Evidence:
         """For ``evidence.json``."""
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the figures that a verdict rests on."""
+        rows = [
+            ("held-out text, base (bits per byte)", str(self.heldout_base)),
+            ("held-out text, tuned", str(self.heldout_tuned)),
+            ("gain", str(self.gain)),
+        ]
+        if self.gain_over_general is not None:
+            rows.append((f"gain beyond {self.general_name}", str(self.gain_over_general)))
+        if (rise := self.general_rise) is not None:
+            rows.append((f"loss on {self.general_name}", f"{rise.value:+.1%} [{rise.low:+.1%}, {rise.high:+.1%}]"))
+        rows += [
+            (f"style, judge {style.judge}", str(style.position) if style.speaks else f"does not speak: {style.reason}")
+            for style in self.styles
+        ]
+        if (copy := self.copying) is not None:
+            shares = f"{copy.rate.value:.1%}, real held-out text {copy.heldout_rate.value:.1%}"
+            rows.append((f"copied {copy.ngram}-grams", f"{shares}, longest run {copy.longest_run} words"))
+        moved = self.movement
+        rows.append(("weights", f"{moved.changed} of {moved.tensors} tensors changed, by {moved.relative:.2g} in all"))
+        return html_table("ftkit evidence", rows)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -122,6 +145,12 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For ``verdict.json``."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the words, what decided, and the reasons."""
+        said = " + ".join([self.verdict, *self.also])
+        reasons = [("reason", reason) for reason in self.reasons]
+        return html_table(f"ftkit verdict: {said}", [("decided by", "; ".join(self.decided_by)), *reasons])
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,9 @@ def _verdict(facts: _Facts) -> str:
     beside = [str(word) for word in facts.verdict.get("also") or []]
     also = f" (also: {_inline(', '.join(beside))})" if beside else ""
     reasons = "\n".join(f"- {_inline(reason)}" for reason in facts.verdict.get("reasons") or [])
-    return f"## Verdict: {_inline(facts.verdict.get('verdict'))}{also}\n\n{reasons}".rstrip()
+    by = "; ".join(str(number) for number in facts.verdict.get("decided_by") or [])
+    decided = f"\n\nDecided by {_inline(by)}." if by else ""
+    return f"## Verdict: {_inline(facts.verdict.get('verdict'))}{also}\n\n{reasons}{decided}".rstrip()
 
 
 def _measurements(facts: _Facts) -> str:

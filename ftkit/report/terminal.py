@@ -24,6 +24,8 @@ def announce(run: RunFolder) -> None:
         _logger.info("\n%s: %s%s", name, verdict["verdict"].upper(), also)
         for reason in verdict["reasons"]:
             _logger.info("  - %s", reason)
+        if decided := verdict.get("decided_by"):
+            _logger.info("  decided by: %s", "; ".join(decided))
     if finding := results.measured.get("finding"):
         _logger.info("\n%s", finding)
     _logger.info("\nreport: %s", (run.path / "report.html").resolve())

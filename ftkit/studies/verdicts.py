@@ -267,6 +267,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
         tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
         assumptions=(*texts.assumptions, *assumed),
+        train=base.tokens(texts.train) if same_tokens else None,
     )
     judged = Judged(decide(evidence, limits), evidence, panel.as_dict())
     _write(folder, request, judged, passages, real)

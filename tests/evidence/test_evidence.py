@@ -18,6 +18,7 @@ from ftkit.evidence import (
     NgramJudge,
     StyleScore,
     Thresholds,
+    WordOrder,
     bits_per_byte,
     bootstrap,
     copying,
@@ -295,6 +296,9 @@ GOOD = Evidence(
         ),
         ({"fluency_base": replace(REAL, unknown_words=0.4)}, "worked", [], "not fluent"),
         ({"finite": False, "copying": replace(COPY, longest_run=40)}, "broken", ["copied"], "not finite"),
+        ({"order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "words, not sentences"),
+        ({"order": WordOrder(0.6, 0.28, about(0.47, 0.1))}, "worked", [], "gain 0.300"),
+        ({"order": WordOrder(0.05, 0.0, about(0.0))}, "worked", [], "gain 0.300"),
     ],
 )  # fmt: skip
 def test_the_verdict_follows_its_table(changes, verdict, also, said):
@@ -331,3 +335,18 @@ def test_thresholds_can_be_set_and_are_reported():
     found = decide(GOOD, strict)
     assert found.verdict == "unsure"
     assert found.thresholds["worked_gain"] == 0.5
+
+
+def test_evidence_and_verdict_show_themselves_in_a_notebook_with_what_decided():
+    evil = replace(
+        GOOD, general_name="<script>", styles=(*GOOD.styles, replace(speaking(0.9), speaks=False, reason="<i>"))
+    )
+    shown = evil._repr_html_()
+    assert '<td style="text-align: left">0.300 [0.295, 0.305]</td>' in shown
+    assert "loss on &lt;script&gt;" in shown
+    assert "does not speak: &lt;i&gt;" in shown
+    assert "+2.0% [+1.5%, +2.5%]" in shown
+    verdict = decide(replace(evil, general_rise=about(0.2)))._repr_html_()
+    assert "ftkit verdict: worked + forgot" in verdict
+    assert "gain.low 0.295 &gt; worked_gain 0.01" in verdict
+    assert "<i>" not in verdict

@@ -20,6 +20,7 @@ from ftkit.evidence import (
     ScaledPoint,
     StyleScore,
     WindowLosses,
+    WordOrder,
     decide,
     gather_comparison,
 )
@@ -97,6 +98,7 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
         "fluency_real": Fluency(0.032, (0.0, 0.05), 0.68, (0.55, 0.8), 0.03),
         "movement": Movement(0.081, len(tensors), len(tensors), moved, tuple(groups)),
         "reload_difference": 0.0,
+        "order": WordOrder(0.52, 0.41, around(0.79, 0.05)),
         "passes": 6.4,
         "train_base": around(2.3, 0.04),
         "train_tuned": around(2.25 - 0.4 * quality, 0.04),

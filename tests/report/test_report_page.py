@@ -207,3 +207,11 @@ def test_only_the_main_process_writes(tmp_path: Path) -> None:
     assert write_report(other) == tmp_path / "report.html"
     assert not (tmp_path / "report.html").exists()
     assert not (tmp_path / "figures").exists()
+
+
+def test_the_numbers_that_decided_and_the_worth_of_word_order_are_shown(full_report: Path) -> None:
+    page = full_report.read_text(encoding="utf-8")
+    verdicts = json.loads((full_report.parent / "verdict.json").read_text(encoding="utf-8"))
+    for verdict in verdicts.values():
+        assert re.search(r'<p class="decided">Decided by [^<]*_gain 0.01', page), verdict["decided_by"]
+    assert "79.0\u00a0%" in page
