@@ -14,6 +14,7 @@ from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.models import check_positions, check_vocabulary, load_model
 from ftkit.runs import RunFolder
+from ftkit.runs.planning import planner
 from ftkit.training import CheckpointFolder
 
 __all__ = ["Panel", "seat_ngrams", "seat_panel"]
@@ -68,6 +69,8 @@ def seat_panel(texts: JudgeTexts, targets: Sequence[str], settings: Any, run: Ru
         training = settings.judge_settings()
         training = training.model_copy(update={"seed": training.seed + 1})
         twins[encoder.name] = _seat_encoder("judge_twin", texts, settings, training, run)
+    if planner():
+        return Panel([encoder], {})  # a plan judges nothing
     return _behind_gates([encoder, NgramJudge(texts, settings.seed)], texts, targets, twins)
 
 
