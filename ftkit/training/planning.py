@@ -120,8 +120,9 @@ class Planner:
     def _add(self, engine: Engine, name: str, plan: dict[str, Any], heldout: Any) -> None:
         settings = engine.settings
         self._last = engine.model, tokenizer_of(engine.source)
-        _peaks(engine, 1)  # makes the moments
-        (one, updating), (two, _) = _peaks(engine, 1), _peaks(engine, 2)
+        _peaks(engine, 1, [])  # makes the moments
+        alive = list(_living(engine.accelerator.device))
+        (one, updating), (two, _) = _peaks(engine, 1, alive), _peaks(engine, 2, alive)
         rows, row_bytes = settings.per_device_train_batch_size, max(two - one, 0)
         fixed = one - row_bytes
         if settings.gradient_accumulation_steps > 1:
@@ -130,7 +131,7 @@ class Planner:
         fits = peak <= _USABLE * self.available
         seconds, evaluation = None, 0.0
         if fits:
-            seconds, peak = _timed_steps(engine)
+            seconds, peak = _timed_steps(engine, alive)
             fits = peak <= _USABLE * self.available
             evaluation = _evaluation_seconds(engine, heldout) if heldout is not None else 0.0
         rates = tuple(
@@ -198,17 +199,24 @@ def _gradient_bytes(engine: Engine) -> int:
     return sum(p.numel() * p.element_size() for p in engine.parameters)
 
 
-def _peaks(engine: Engine, rows: int) -> tuple[int, int]:
-    """Peak of the backward pass on so few rows, and of an update at a learning rate of 0, which changes nothing."""
+def _peaks(engine: Engine, rows: int, alive: list[torch.Tensor]) -> tuple[int, int]:
+    """Peak of the backward pass on so few rows, and of an update at a learning rate of 0, which changes nothing.
+
+    Args:
+        engine: What is planned, without gradients.
+        rows: In the batch.
+        alive: All other tensors, which were looked for once because that takes longer than a small step.
+    """
     device = engine.accelerator.device
     batch = {name: tensor.to(device) for name, tensor in engine.source.rows(range(rows)).items()}
     engine.module.train()
-    with peak_memory(_living(device), device) as found:
+    with peak_memory([*alive, *batch.values()], device) as found:
         with engine.accelerator.autocast():
             loss = engine.module(batch).sum()
         engine.accelerator.backward(loss)
         del loss
-    with peak_memory(_living(device), device) as updating:
+    gradients = [parameter.grad for parameter in engine.parameters if parameter.grad is not None]
+    with peak_memory([*alive, *batch.values(), *gradients], device) as updating:
         for optimizer in engine.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = 0.0
@@ -217,10 +225,10 @@ def _peaks(engine: Engine, rows: int) -> tuple[int, int]:
     return found.num_bytes, updating.num_bytes
 
 
-def _timed_steps(engine: Engine) -> tuple[float, int]:
+def _timed_steps(engine: Engine, alive: list[torch.Tensor]) -> tuple[float, int]:
     """Median seconds of a few real steps, and the peak of one."""
     device = engine.accelerator.device
-    with peak_memory(_living(device), device) as found:
+    with peak_memory(alive, device) as found:
         engine._update()
     seconds: list[float] = []
     while len(seconds) < _STEPS and sum(seconds) < _SECONDS:
