@@ -142,7 +142,8 @@ _LOOK: dict[str, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4,
     "svg.fonttype": "none",
-    "savefig.transparent": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
 }
 
 
@@ -170,16 +171,20 @@ def rendered(name: str, height: float, draw: Callable[[Any], None], also_png: bo
     Returns:
         The SVG's text and the PNG, which is empty where it was not asked for.
     """
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Panel
 
     svg, png = io.BytesIO(), io.BytesIO()
     with _look(name):
-        canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
-        draw(canvas.add_subplot())
-        canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        panel = Panel(figsize=(_WIDTH, height), layout="constrained")
+        draw(panel.add_subplot())
+        # savefig would draw each picture twice, once of them unseen.
+        FigureCanvasSVG(panel).print_svg(svg, metadata={"Date": None, "Creator": None})
         if also_png:
-            canvas.set_layout_engine("none")  # both pictures have the layout that the SVG was given
-            canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
+            panel.set_layout_engine("none")  # both pictures have the layout that the SVG was given
+            panel.set_dpi(200)
+            FigureCanvasAgg(panel).print_png(png, metadata={"Software": None})
     return svg.getvalue().decode(), png.getvalue()
 
 
