@@ -1,5 +1,6 @@
 """What to do next: for each verdict, and for each criterion that did not decide, a sentence that names the settings."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,10 @@ _ADVICE: dict[str, tuple[str, ...]] = {
     "tokenizer": (
         "Save the tokenizer that it was trained with beside it: the base's would save {saved} bits per byte.",
     ),
+    "disorder": (
+        "Is the training text in its own order? The order of the words saves it {tuned} bits per byte, its "
+        "base {base}: look at the first rows of a batch with ftkit plan.",
+    ),
     "repeats": ("If it repeats itself: fewer steps, a lower learning_rate (it was {rate}), or another sampling.",),
     "no change": ("No weight changed: is learning_rate above 0 (it was {rate}), and is not everything frozen?",),
     "no effect": (
@@ -41,6 +46,10 @@ _ADVICE: dict[str, tuple[str, ...]] = {
     "liking weak": ("The liking is weak: a higher learning_rate or max_steps plants more, and damages more.",),
     "judge silent": (
         "Judge {judge} does not speak ({reason}): give more text, or a better judge (judge_model, judge_max_steps).",
+    ),
+    "judge fooled": (
+        "Judge {judge} finds it more typical than real text. Sampling does that: take sampling plain (it was "
+        "{sampling}), and read the samples.",
     ),
     "judge unsure": ("Judge {judge}: {position} crosses {enough}; raise num_passages, or train longer.",),
     "judge low": (
@@ -99,7 +108,14 @@ def _situations(
         misfit = evidence.get("tokenizer_misfit")
         if misfit and misfit["low"] > verdict.get("thresholds", {}).get("tokenizer_misfit", 0.0):
             yield "tokenizer", {"saved": number(misfit["value"])}
-        if evidence["fluency_tuned"]:
+        order, limits = evidence.get("order"), verdict.get("thresholds", {})
+        if (
+            order
+            and order["base"] >= limits.get("min_word_order", 0) > 0
+            and order["kept"]["high"] < limits["word_order"]
+        ):
+            yield "disorder", {"tuned": number(order["tuned"]), "base": number(order["base"])}
+        elif evidence["fluency_tuned"]:
             yield "repeats", {"rate": rate}
     if "nothing" in words:
         moved = evidence["movement"]
@@ -131,7 +147,9 @@ def _undecided(
     for style in evidence["styles"]:
         position = style["position"]
         values = {"judge": style["judge"], "position": interval(position), "enough": f"{enough:g}"}
-        if not style["speaks"]:
+        if not style["speaks"] and _above(style["score"]["value"], style["ceiling"]["high"] or math.inf):
+            yield "judge fooled", values | {"sampling": settings.get("sampling", "plain")}
+        elif not style["speaks"]:
             yield "judge silent", values | {"reason": style["reason"]}
         elif not _above(position["low"], enough):
             yield "judge unsure" if _above(position["high"], enough) else "judge low", values

@@ -32,6 +32,8 @@ THRESHOLDS = {
     "forgot_rise": "forgot: the lower bound of the relative rise of the loss on general text exceeds this (share)",
     "liked_share": "worked (a liking): the rate's lower bound is at least this share of the mass that was asked for",
     "invented_words": "broken: it got worse, and more of its words than this stand in no text (share above the base's)",
+    "word_order": "broken: the order of words is worth less than this share of what it was to the base (upper bound)",
+    "min_word_order": "broken: that is asked only where the order was worth this much to the base (bits per byte)",
     "tokenizer_misfit": "broken: with the base's tokenizer the model would save more than this (bits per byte)",
     "reload_difference": "broken: the saved folder computes other logits than the trained model by more than this",
 }

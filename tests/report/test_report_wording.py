@@ -1,15 +1,16 @@
 """Numbers are written for people, sentences hold the deciding numbers, and advice follows the evidence."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from report_runs import around, evidence_of, style_score
 
-from ftkit.evidence import Copying, Evidence, Interval, decide
+from ftkit.evidence import Copying, Evidence, Interval, Thresholds, WordOrder, decide
 from ftkit.report import advice
 from ftkit.report.advice import next_steps
-from ftkit.report.wording import headline, interval, number, outcome, percent, percent_interval
+from ftkit.report.wording import THRESHOLDS, headline, interval, number, outcome, percent, percent_interval
 from ftkit.tuning import Movement
 
 
@@ -101,6 +102,7 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
     "not finite": (evidence_of(finite=False), []),
     "reload": (evidence_of(reload_difference=0.5), []),
     "tokenizer": (evidence_of(tokenizer_misfit=around(0.5, 0.01)), []),
+    "disorder": (evidence_of(order=WordOrder(0.6, 0.1, around(0.17, 0.05))), []),
     "repeats": (evidence_of(finite=False), []),
     "no change": (evidence_of(movement=Movement(0.0, 0, 9, {})), []),
     "no effect": (evidence_of(gain=around(0.0, 0.001)), []),
@@ -110,6 +112,12 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
     "no general": (evidence_of(0.4, general_rise=None, gain_over_general=None), []),
     "no style": (evidence_of(gain_over_general=around(0.0, 0.05)), []),
     "judge silent": (evidence_of(styles=(style_score("ngrams", 0.8, speaks=False),), gain=around(0.0, 0.2)), []),
+    "judge fooled": (
+        evidence_of(
+            styles=(style_score("ngrams", 0.8, speaks=False, score=around(0.99, 0.01)),), gain=around(0.0, 0.2)
+        ),
+        [],
+    ),
     "judge unsure": (evidence_of(0.5), []),
     "judge low": (evidence_of(0.2), []),
     "overtrained": (evidence_of(), [(0, 2.4), (10, 2.0), (20, 2.1)]),
@@ -130,6 +138,10 @@ def test_every_planted_situation_gets_its_advice(key: str) -> None:
 def test_a_weak_liking_gets_its_advice() -> None:
     verdict = {"verdict": "unsure", "also": [], "reasons": [], "thresholds": {"liked_share": 0.5}}
     assert next_steps(verdict, evidence_of().as_dict(), {}, []) == list(advice._ADVICE["liking weak"])
+
+
+def test_every_number_that_decides_is_explained() -> None:
+    assert {field.name for field in fields(Thresholds)} <= set(THRESHOLDS)
 
 
 def test_no_sentence_of_the_advice_is_unreachable() -> None:
