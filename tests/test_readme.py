@@ -35,12 +35,12 @@ def test_commands_name_recipes_settings_and_scripts_that_exist():
 
 def test_the_measured_tables_are_the_recorded_ones():
     sections = re.findall(r"^## Measured[^\n]*\n(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
-    assert len(sections) == 2
+    assert len(sections) == 3
     for section in sections:
         pages = re.findall(r"\]\((docs/evidence/\w+)/README\.md\)", section)
         recorded = "".join((ROOT / page / "README.md").read_text(encoding="utf-8") for page in pages)
         rows = [line for line in section.splitlines() if line.startswith("|")]
-        assert len(rows) > 10
+        assert len(rows) > 5
         for row in rows:
             assert row in recorded, row
     bases = re.findall(r"\[([\d.]+) bits per byte\]\((docs/evidence/\w+/README\.md)\)", README)

@@ -1,18 +1,12 @@
 """scripts/bench runs, and says what it measured; never how fast."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+from processes import python
 
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 PARTS = ["train-small", "head", "generation", "classification", "matmul-small", "overhead-tiny"]
-
-
-def bench(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(BENCH), *(str(argument) for argument in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def test_every_kind_of_part_runs_and_is_written_down(tmp_path):
@@ -20,7 +14,7 @@ def test_every_kind_of_part_runs_and_is_written_down(tmp_path):
     folder.mkdir()
     for name, word in (("bad", "dull"), ("good", "fine")):
         (folder / f"{name}.txt").write_text("\n".join(f"{word} " * n for n in range(1, 40)), encoding="utf-8")
-    done = bench(*PARTS, "--quick", "--repeats", 2, "--json", tmp_path / "found.json", "--sentences", folder)
+    done = python(BENCH, *PARTS, "--quick", "--repeats", 2, "--json", tmp_path / "found.json", "--sentences", folder)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert {"device", "threads", "torch", "transformers"} <= found["machine"].keys()
