@@ -103,6 +103,7 @@ def main(settings: ClassifySettings) -> None:
                     for metric in named
                 },
                 "mistakes": classes.mistakes(said[name]),
+                "label_order": classes.split.order,
                 "headline": {"metric": "accuracy", "higher_is_better": True},
                 "metrics": {name: scores[name].metrics(said[name])},
             },

@@ -11,6 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
 
 from ftkit.data.labelled_rows import Row, Rows, read_rows
 from ftkit.data.text_files import check_codec
@@ -68,6 +72,23 @@ class LabelledTexts:
     def sorted_by_label(self) -> bool:
         """Whether the first rows say little about the others, because classes come one after the other."""
         return self.label_changes < SORTED_BELOW * self.expected_changes
+
+    def label_order(self, stretches: int = 50) -> list[dict[str, Any]]:
+        """Share of each class in stretches of about equal length, in the order of the texts.
+
+        Args:
+            stretches: At most so many.
+
+        Returns:
+            For each stretch the number of its ``first`` text and the ``shares`` by the names of the classes.
+        """
+        edges = np.linspace(0, len(self), min(stretches, len(self)) + 1).astype(int).tolist()
+        found = []
+        for first, end in pairwise(edges):
+            counts = np.bincount(self.labels[first:end], minlength=len(self.classes))
+            shares = dict(zip(self.classes, (counts / (end - first)).tolist(), strict=True))
+            found.append({"first": first, "shares": shares})
+        return found
 
     @cached_property
     def num_words(self) -> int:

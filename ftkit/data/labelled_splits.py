@@ -7,6 +7,7 @@ heart looks better than it is.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class LabelledSplit:
     """Texts that stand in the source more than once, each counted once; all of a kind are on one side."""
     contradicted: int
     """Those of them that have several classes."""
+    order: tuple[dict[str, Any], ...] = ()
+    """Shares of the classes along the source, before anything was shuffled; see ``LabelledTexts.label_order``."""
 
 
 def split_labelled(texts: LabelledTexts, *, heldout_share: float = 0.2, seed: int = 0) -> LabelledSplit:
@@ -62,7 +65,7 @@ def split_labelled(texts: LabelledTexts, *, heldout_share: float = 0.2, seed: in
             taken += len(found[place])
     held = set(test)
     train = [place for place in range(len(texts)) if place not in held]
-    return _split(texts.take(_shuffled(train, seed)), texts.take(_shuffled(test, seed + 1)), kinds, texts.labels)
+    return _split(texts.take(_shuffled(train, seed)), texts.take(_shuffled(test, seed + 1)), kinds, texts)
 
 
 def separate_labelled(train: LabelledTexts, test: LabelledTexts, *, seed: int = 0) -> LabelledSplit:
@@ -90,19 +93,19 @@ def separate_labelled(train: LabelledTexts, test: LabelledTexts, *, seed: int = 
             "Give another test set, or let heldout_share divide one."
         )
     places = [_shuffled(range(len(part)), seed + number) for number, part in enumerate((kept, test))]
-    return _split(kept.take(places[0]), test.take(places[1]), _kinds(kept), kept.labels)
+    return _split(kept.take(places[0]), test.take(places[1]), _kinds(kept), kept)
 
 
 def _split(
-    train: LabelledTexts, test: LabelledTexts, kinds: Mapping[str, list[int]], labels: Sequence[int]
+    train: LabelledTexts, test: LabelledTexts, kinds: Mapping[str, list[int]], source: LabelledTexts
 ) -> LabelledSplit:
     repeated = [places for places in kinds.values() if len(places) > 1]
-    contradicted = sum(len({labels[place] for place in places}) > 1 for places in repeated)
+    contradicted = sum(len({source.labels[place] for place in places}) > 1 for places in repeated)
     if contradicted:
         logger.warning(
             "%d texts stand in %s in several classes; nothing can be learnt from them", contradicted, train.source
         )
-    return LabelledSplit(train, test, len(repeated), contradicted)
+    return LabelledSplit(train, test, len(repeated), contradicted, tuple(source.label_order()))
 
 
 def _folded(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from ftkit.evidence import ArmDifference, ClassifierScores, Course
 from ftkit.report.drawing import (
     INK,
+    PALETTE,
     Kind,
     Row,
     Styles,
@@ -29,6 +30,9 @@ from ftkit.runs import RunFolder
 
 __all__ = ["CLASSIFIERS", "classifier_headline", "classifier_row", "classifier_tables"]
 
+_MOST_LINES = 2 * len(PALETTE)
+"""Classes that one figure can tell apart."""
+
 
 def classifier_tables(results: Results) -> Iterator[Table]:
     """Tables of a run that trained classifiers; none for other runs."""
@@ -50,6 +54,35 @@ def classifier_tables(results: Results) -> Iterator[Table]:
     yield from _norm_tables(results)
     for model in results.models:
         yield from _learning_tables(results, model)
+    yield from _order_table(results.measured.get("label_order", []))
+
+
+def _order_table(stretches: list[dict[str, Any]]) -> Iterator[Table]:
+    classes = list(stretches[0]["shares"]) if stretches else []
+    rows = [
+        {"class": label, "first": stretch["first"], "value": stretch["shares"][label]}
+        for label in classes
+        for stretch in stretches
+    ]
+    caption = "Share of each class along the source, before anything is shuffled. Steps: it is sorted by class."
+    if 0 < len(classes) <= _MOST_LINES:
+        yield Table("label_order", "Order of the classes", caption, rows)
+
+
+def _draw_order(axes: Any, rows: list[Row], styles: Styles) -> None:
+    """A line for each class; they need no model's colour."""
+    classes = list(dict.fromkeys(row["class"] for row in rows))
+    for place, label in enumerate(classes):
+        points = [row for row in rows if row["class"] == label]
+        dashes: Any = "-" if place < len(PALETTE) else (0, (4, 2))
+        axes.step(
+            column(points, "first"), column(points, "value"), where="post", color=PALETTE[place % len(PALETTE)],
+            linestyle=dashes, label=short(label),
+        )  # fmt: skip
+    axes.set_xlabel("number of the text in the source")
+    axes.set_ylim(-0.03, 1.03)
+    step_ticks(axes.xaxis)
+    legend(axes, dict.fromkeys(map(short, classes)))
 
 
 def _learning_tables(results: Results, model: str) -> Iterator[Table]:
@@ -144,6 +177,7 @@ CLASSIFIERS = {
     "looked_loss": Kind("nats per text", draw_curves, panel_height),
     "norm": Kind("norm of the gradient", _draw_norm, panel_height),
     "learning_loss": Kind("nats per text", _draw_learning, lambda rows: panel_height(rows) + 0.2),
+    "label_order": Kind("share of the texts", _draw_order, lambda rows: 2.6),
     "learning_accuracy": Kind("share classified rightly", _draw_learning, lambda rows: panel_height(rows) + 0.2),
 }
 """Kinds of figures by the beginning of their file's name."""

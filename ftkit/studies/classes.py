@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -125,7 +125,7 @@ def load_classes(settings: Any) -> LabelledSplit:
     if not settings.texts_per_class:
         return split
     train = split.train.first_of_each(settings.texts_per_class)
-    return LabelledSplit(train, split.test, split.repeated, split.contradicted)
+    return replace(split, train=train)
 
 
 def _note(run: RunFolder, sides: dict[str, LabelledTexts]) -> None:
@@ -165,7 +165,7 @@ def prepare_classes(settings: Any, run: RunFolder, validation_share: float = 0.0
     if validation_share:
         aside = split_labelled(split.train, heldout_share=validation_share, seed=settings.seed + 1)
         validation = aside.test
-        split = LabelledSplit(aside.train, test, split.repeated, split.contradicted)
+        split = replace(split, train=aside.train)
     _note(run, {"train": split.train, **({"validation": validation} if validation else {}), "test": test})
     if split.repeated:
         _logger.info("%s texts stand there more than once; each is on one side only", f"{split.repeated:,}")

@@ -122,6 +122,12 @@ def test_sorted_labels_are_reported_and_shuffled(tmp_path, caplog):
     assert found.expected_changes == 500
     assert "sorted by label: the class changes 1 times in 1,000 texts, in a random order about 500 times" in caplog.text
     split = split_labelled(found, seed=1)
+    assert split.order == tuple(found.label_order())
+    assert [stretch["first"] for stretch in split.order] == list(range(0, 1000, 20))
+    assert [stretch["shares"] for stretch in split.order] == 25 * [{"neg": 1, "pos": 0}] + 25 * [{"neg": 0, "pos": 1}]
+    assert [round(stretch["shares"]["a"], 2) for stretch in LabelledTexts(
+        "", "", ("x",) * 3, (0, 1, 0), ("a", "b")
+    ).label_order(2)] == [1.0, 0.5]  # fmt: skip
     for side in (split.train, split.test):
         assert not side.sorted_by_label
         assert abs(Counter(side.labels[:100])[0] - 50) < 25

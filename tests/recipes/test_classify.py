@@ -62,6 +62,15 @@ def test_what_is_saved_is_the_best_step_by_texts_kept_aside(run):
     assert found["above_chance"]
 
 
+def test_the_order_of_the_classes_in_the_source_is_drawn(run):
+    rows = (run / "figures" / "label_order.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "class,first,value"
+    shares = {label: [float(row.split(",")[2]) for row in rows if row.startswith(label)] for label in TEXTS}
+    assert shares["keeper"] == [1 - share for share in shares["almanac"]]
+    assert (shares["keeper"][0], shares["keeper"][-1]) == (1.0, 0.0), "one source after the other"
+    assert 'id="label_order-caption"' in (run / "report.html").read_text(encoding="utf-8")
+
+
 def test_training_stops_when_it_gets_no_better(tmp_path):
     """At rate 0 no look is better than the first, so that two more end it."""
     run = classify(
