@@ -4,6 +4,7 @@ A process that waits for another waits inside C, where Python sees no signal, an
 half a minute. So whatever process 0 does alone, the others learn how it went, and while they wait, SIGTERM ends them.
 """
 
+import atexit
 import logging
 import os
 import re
@@ -98,6 +99,19 @@ def join_processes(use_cpu: bool = False) -> None:
 
         with _ending_on_sigterm():
             PartialState(cpu=stays_on_cpu(use_cpu), timeout=_PATIENCE)
+        _part_at_the_end()
+
+
+@cache
+def _part_at_the_end() -> None:
+    """Close the connections before Python ends.
+
+    Left to the end of the process they have threads, and now and then one of those aborts a process whose work was done
+    (SIGABRT), for which a launcher ends the others.
+    """
+    from torch import distributed
+
+    atexit.register(lambda: distributed.destroy_process_group() if distributed.is_initialized() else None)
 
 
 def wait_for_everyone() -> None:

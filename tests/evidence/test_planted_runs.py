@@ -8,7 +8,7 @@ from planted_runs import CASES, counts, exact_interval, in_words, judge, make_ba
 from ftkit.evidence.stillness import why_nothing
 from ftkit.tuning import Movement
 
-QUICK = ("rate zero", "labels masked", "adapter not active", "wrong corpus", "degenerate", "other tokenizer",
+QUICK = ("labels masked", "adapter not active", "wrong corpus", "degenerate", "other tokenizer",
          "honest, 60 steps")  # fmt: skip
 
 

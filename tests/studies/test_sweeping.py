@@ -48,13 +48,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_point_is_bit_for_bit_the_run_alone(study, tmp_path):
-    for name, rate, seed in (("learning_rate=0.01-seed1", 1e-2, 1), ("learning_rate=0.001-seed2", 1e-3, 2)):
-        alone = tmp_path / name
-        assert (
-            ftkit("run", "pretrain", *SMALL, "--learning_rate", rate, "--seed", seed, "--output_dir", alone).exit_code
-            == 0
-        )
-        assert weights(study / "points" / name) == weights(alone)
+    alone = tmp_path / "alone"
+    done = ftkit("run", "pretrain", *SMALL, "--learning_rate", 1e-3, "--seed", 2, "--output_dir", alone)
+    assert done.exit_code == 0, done.output
+    assert weights(study / "points" / "learning_rate=0.001-seed2") == weights(alone)
     assert len({weights(point) for point in (study / "points").iterdir()}) == 4
 
 
