@@ -25,6 +25,7 @@ from ftkit.evidence.gathering import check_heldout, gather_comparison, gather_ev
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
 from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
 from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate, wilson
+from ftkit.evidence.measured import Evidence
 from ftkit.evidence.named_metrics import NamedMetric, load_metrics
 from ftkit.evidence.order import WordOrder, shuffle_words, word_order
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
@@ -42,7 +43,7 @@ from ftkit.evidence.usage import (
     token_usage,
     usage_matrix,
 )
-from ftkit.evidence.verdict import Evidence, Thresholds, Verdict, decide
+from ftkit.evidence.verdict import Thresholds, Verdict, decide
 
 __all__ = [
     "SCALES",

@@ -17,11 +17,11 @@ from ftkit.evidence.fluency import fluency
 from ftkit.evidence.forgetting import forgetting
 from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
+from ftkit.evidence.measured import Evidence
 from ftkit.evidence.order import word_order
 from ftkit.evidence.predictive import WindowLosses, predictive_comparison
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.usage import distinctive_tokens, frequent_tokens, token_shares, usage_matrix
-from ftkit.evidence.verdict import Evidence
 from ftkit.training import HeldOutLoss, held_out_loss
 from ftkit.tuning import Selection, idle_matrices, movement, snapshot
 

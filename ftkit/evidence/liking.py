@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ftkit.evidence.intervals import Interval, bootstrap
-from ftkit.evidence.verdict import Evidence, Verdict
+from ftkit.evidence.measured import Evidence
+from ftkit.evidence.verdict import Verdict
 
 __all__ = ["Liking", "LikingLimits", "decide_liking", "liking", "set_shares", "target_rate", "wilson"]
 
