@@ -40,8 +40,11 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
 
 
 def schedule_warning(settings: TrainingSettings) -> str:
-    """What to say where the last updates would have the learning rate 0 and change nothing; else an empty text."""
-    if learning_rate_factor(settings.max_steps, settings) > 0 or settings.learning_rate == 0:
+    """What to say where all updates, or the last ones, would have the learning rate 0; else an empty text."""
+    rates = [settings.learning_rate, *settings.learning_rates.values()]
+    if not any(rates + [settings.muon_learning_rate] * (settings.optimizer == "muon")):
+        return "learning_rate is 0: no update will change anything; set it above 0"
+    if learning_rate_factor(settings.max_steps, settings) > 0:
         return ""
     last = settings.max_steps
     while last > 0 and learning_rate_factor(last, settings) == 0:

@@ -22,7 +22,8 @@ def settings(**values: object) -> TrainingSettings:
         ({"lr_scheduler_type": "cosine", "schedule_steps": 40}, 60),
         ({"lr_scheduler_type": "cosine", "schedule_steps": 40, "lr_cycles": 1.0}, 0),
         ({"lr_scheduler_type": "constant"}, 0),
-        ({"learning_rate": 0.0, "schedule_steps": 85}, 0),
+        ({"learning_rate": 0.0, "learning_rates": {"norm": 1e-3}}, 0),
+        ({"learning_rate": 0.0, "optimizer": "muon"}, 0),
     ],
 )
 def test_idle_updates_at_the_end_are_counted(values, idle):
@@ -34,6 +35,13 @@ def test_idle_updates_at_the_end_are_counted(values, idle):
         assert rates[100 - idle :] == [0.0] * idle
         assert rates[100 - idle - 1] > 0
         assert f"after update {100 - idle}: the last {idle} of 100 updates" in said
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"learning_rates": {"norm": 0.0}}, {"optimizer": "muon", "muon_learning_rate": 0}]
+)
+def test_a_rate_of_zero_is_said_before_anything_is_trained(values):
+    assert schedule_warning(settings(learning_rate=0.0, **values)).startswith("learning_rate is 0: no update")
 
 
 def test_a_sparkline_shows_the_shape_and_blanks_where_nothing_changes():
