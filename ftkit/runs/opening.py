@@ -161,13 +161,16 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_run(path: Path) -> RunFolder:
+def read_run(path: str | Path) -> RunFolder:
     """A run that is there, to look at or to draw again; nothing is started and nothing is locked.
+
+    Args:
+        path: The run's folder.
 
     Raises:
         CheckpointError: The folder holds no run.
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     manifest = _read_manifest(path)
     return RunFolder(path, manifest.get("recipe", "run"), {"phases": {}, "status": "running"} | manifest, is_main=True)
 

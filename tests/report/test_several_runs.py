@@ -53,7 +53,7 @@ def test_one_run_is_drawn_again(runs: list[Path]) -> None:
 
 
 def test_a_run_shows_itself_in_a_notebook(runs: list[Path]) -> None:
-    run = read_run(runs[0])
+    run = read_run(str(runs[0]))
     run.write_json("verdict.json", {"<b>alice</b>": {"verdict": "worked", "also": ["forgot"]}})
     shown = run._repr_html_()
     assert '<th style="text-align: left">&lt;b&gt;alice&lt;/b&gt;</th>' in shown
