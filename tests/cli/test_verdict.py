@@ -1,6 +1,7 @@
 """``ftkit verdict`` on models that other tools have trained."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,9 @@ def test_a_model_of_transformers_trainer_is_judged(trained, tmp_path):
     passages = found["evidence"]["judges"]["ngrams"]["passages"]
     assert passages["base model"] == 30
     assert min(passages["text"], passages["other"]) >= 30
-    assert "<script" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "bits per byte for unseen text, the base" in text, "the model is not named after its text"
+    assert re.search(r'<td>ngrams</td><td class="value">(1\.00|0\.9)', text), "the judge's AUC for the text"
 
 
 def test_a_threshold_that_is_set_decides_and_is_shown(trained):
