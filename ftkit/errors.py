@@ -18,6 +18,7 @@ __all__ = [
     "ModelError",
     "NetworkError",
     "PeerError",
+    "Terminated",
     "nearest_name",
 ]
 
@@ -81,6 +82,13 @@ class InterruptedRun(FtkitError):
     def __init__(self, message: str, signal_number: int = 2) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came outside a training step. Like Ctrl-C it is no ``Exception``, so that nobody who turns a library's
+    errors into ours takes it for one of them."""
+
+    exit_code = 143
 
 
 class PeerError(FtkitError):

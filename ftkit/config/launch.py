@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ftkit.config.resolve import read_flags, resolve
 from ftkit.config.settings import Settings
-from ftkit.errors import CheckpointError, ConfigError, FtkitError, InterruptedRun, PeerError
+from ftkit.errors import CheckpointError, ConfigError, FtkitError, InterruptedRun, PeerError, Terminated
 
 _DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EEXIST, errno.ENOTDIR,
@@ -86,7 +86,7 @@ def report_errors(action: Callable[[], None]) -> int:
     """
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
-        raise InterruptedRun("terminated", number)
+        raise Terminated("terminated")
 
     previous = signal.signal(signal.SIGTERM, on_terminate)
     try:
@@ -96,6 +96,9 @@ def report_errors(action: Callable[[], None]) -> int:
     except FtkitError as error:
         _say(error)
         return error.exit_code
+    except Terminated:
+        _say(InterruptedRun("terminated"))
+        return Terminated.exit_code
     except KeyboardInterrupt:
         _say(InterruptedRun("interrupted"))
         return 130

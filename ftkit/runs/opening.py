@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from ftkit import __version__
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
-from ftkit.errors import CheckpointError, ConfigError, FtkitError
+from ftkit.errors import CheckpointError, ConfigError, FtkitError, Terminated
 from ftkit.runs.checking import (
     BATCH_SHARES,
     LOGS,
@@ -302,7 +302,10 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
 
 def _record_failure(run: RunFolder, error: BaseException) -> None:
     """Write how a run ended; the disk may be the reason, so failing to write is not a second error."""
-    code = error.exit_code if isinstance(error, FtkitError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+    if isinstance(error, FtkitError | Terminated):
+        code = error.exit_code
+    else:
+        code = 130 if isinstance(error, KeyboardInterrupt) else 1
     status = "interrupted" if code in (130, 143) else "failed"
     try:
         run.note(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))

@@ -148,8 +148,12 @@ def wait_until(condition: Any, seconds: float = SECONDS) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files and folders of writers."""
-    return [path for path in folder.rglob(".*") if path.name.endswith((".tmp", ".old"))]
+    """Temporary files and folders of writers, one who is writing included."""
+    while True:
+        try:
+            return [path for path in folder.rglob(".*") if path.name.endswith((".tmp", ".old"))]
+        except FileNotFoundError:  # a folder got its name while it was read
+            continue
 
 
 def flip(file: Path, place: int) -> None:
