@@ -4,9 +4,11 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ftkit.cli.showing import print_json
 
 if TYPE_CHECKING:
     from ftkit.studies.verdicts import Judged
@@ -115,15 +117,10 @@ def _write_report(folder: Path, target: Path) -> None:
 
 def _show(judged: "Judged", report: Path | None, as_json: bool) -> None:
     if as_json:
-        from ftkit.runs.files import json_value
-
-        found: Any = json_value(judged.as_dict())
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(judged.as_dict())
         return
-    also = f" (also: {', '.join(judged.verdict.also)})" if judged.verdict.also else ""
-    typer.echo(f"\n{judged.verdict.verdict.upper()}{also}")
-    for reason in judged.verdict.reasons:
-        typer.echo(f"  - {reason}")
-    typer.echo(f"  decided by: {'; '.join(judged.verdict.decided_by)}")
+    from ftkit.report import verdict_lines
+
+    typer.echo("\n" + "\n".join(verdict_lines(judged.verdict.as_dict())))
     if report:
         typer.echo(f"\nreport: {report.resolve()}")

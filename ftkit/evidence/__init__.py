@@ -33,7 +33,7 @@ from ftkit.evidence.passages import PassageWriter
 from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
 from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
 from ftkit.evidence.style import StyleScore, disagreement, score_style
-from ftkit.evidence.texts import cut_passages, fit_passage, word_spans, words_of
+from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
 from ftkit.evidence.usage import (
     Usage,
     UsageMatrix,
@@ -121,6 +121,7 @@ __all__ = [
     "seat_panel",
     "set_shares",
     "shuffle_words",
+    "spread_evenly",
     "style_courses",
     "target_rate",
     "token_shares",

@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from ftkit.evidence.classification import wilson
 from ftkit.evidence.intervals import Interval
 from ftkit.evidence.judges import spelling_model
+from ftkit.evidence.texts import spread_evenly
 
 __all__ = ["Discriminator", "auc_interval", "discriminate"]
 
@@ -55,16 +56,11 @@ def discriminate(real: Sequence[str], tuned: Sequence[str], base: Sequence[str],
     """
     if min(len(real), len(tuned), len(base)) < _FEWEST:
         return None
-    some = _some(real)
-    return Discriminator(_told_apart(some, _some(tuned), seed), _told_apart(some, _some(base), seed), len(some))
+    real, tuned, base = (spread_evenly(passages, _MOST) for passages in (real, tuned, base))
+    return Discriminator(_told_apart(real, tuned, seed), _told_apart(real, base, seed), len(real))
 
 
-def _some(passages: Sequence[str]) -> list[str]:
-    count = min(len(passages), _MOST)
-    return [passages[number] for number in np.linspace(0, len(passages) - 1, count).astype(int)]
-
-
-def _told_apart(real: list[str], generated: list[str], seed: int) -> Interval:
+def _told_apart(real: Sequence[str], generated: Sequence[str], seed: int) -> Interval:
     labels = np.array([1] * len(real) + [0] * len(generated))
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     said = cross_val_predict(spelling_model(seed), [*real, *generated], labels, cv=folds, method="decision_function")

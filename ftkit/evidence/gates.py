@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from ftkit.evidence.classification import calibration_error
 from ftkit.evidence.judges import MIN_PASSAGES, Judge
+from ftkit.evidence.texts import spread_evenly
 
 __all__ = ["Gate", "gate", "mask_names"]
 
@@ -139,19 +140,13 @@ def _aucs(judge: Judge, probabilities: np.ndarray, truth: np.ndarray) -> dict[st
     }
 
 
-def _some(passages: list[str]) -> list[str]:
-    """At most as many as a quick judge learns, spread evenly."""
-    count = min(len(passages), _CONTROL_PASSAGES)
-    return [passages[number] for number in np.linspace(0, len(passages) - 1, count).astype(int)]
-
-
 def _pair(judge: Judge, train: dict[str, list[str]], twin: Judge | None) -> tuple[tuple[Judge, Judge], str]:
     """Two judges that differ in their seed, and what they are."""
     if twin is not None:
         return (judge, twin), "two judges trained with other seeds"
     halves = []
     for seed in range(2):
-        mine = {name: _some(group)[seed::2] or group for name, group in train.items()}
+        mine = {name: spread_evenly(group, _CONTROL_PASSAGES)[seed::2] or group for name, group in train.items()}
         halves.append(judge.relearn(mine, seed))
     what = "heads on the frozen encoder" if judge.unit == "tokens" else "judges"
     return (halves[0], halves[1]), f"two {what} that learnt one half of the passages each"
@@ -159,4 +154,7 @@ def _pair(judge: Judge, train: dict[str, list[str]], twin: Judge | None) -> tupl
 
 def _swapped(classes: Sequence[str], train: dict[str, list[str]]) -> dict[str, list[str]]:
     """Every class with the passages of the next: what a control learns."""
-    return {name: _some(train[classes[(place + 1) % len(classes)]]) for place, name in enumerate(classes)}
+    following = (*classes[1:], classes[0])
+    return {
+        name: spread_evenly(train[other], _CONTROL_PASSAGES) for name, other in zip(classes, following, strict=True)
+    }

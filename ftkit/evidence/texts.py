@@ -7,10 +7,18 @@ runs of spaces become single spaces, so that nobody is recognised by the width o
 import re
 from collections.abc import Iterator, Sequence
 
-__all__ = ["cut_passages", "fit_passage", "word_spans", "words_of"]
+import numpy as np
+
+__all__ = ["cut_passages", "fit_passage", "spread_evenly", "word_spans", "words_of"]
 
 _LONGEST_WORD = 40  # characters; beyond it a "word" is writing without spaces
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
+
+
+def spread_evenly(passages: Sequence[str], most: int) -> list[str]:
+    """At most so many passages, taken evenly from all of them, in their order."""
+    places = np.linspace(0, len(passages) - 1, min(len(passages), most)).astype(int)
+    return [passages[place] for place in places]
 
 
 def words_of(text: str) -> list[str]:

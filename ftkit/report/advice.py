@@ -108,12 +108,8 @@ def _situations(
         misfit = evidence.get("tokenizer_misfit")
         if misfit and misfit["low"] > verdict.get("thresholds", {}).get("tokenizer_misfit", 0.0):
             yield "tokenizer", {"saved": number(misfit["value"])}
-        order, limits = evidence.get("order"), verdict.get("thresholds", {})
-        if (
-            order
-            and order["base"] >= limits.get("min_word_order", 0) > 0
-            and order["kept"]["high"] < limits["word_order"]
-        ):
+        if any(decider.startswith("word order") for decider in verdict.get("decided_by", ())):
+            order = evidence["order"]
             yield "disorder", {"tuned": number(order["tuned"]), "base": number(order["base"])}
         elif evidence["fluency_tuned"]:
             yield "repeats", {"rate": rate}

@@ -1,13 +1,28 @@
 """The end of a run on the terminal: each verdict with its reasons, or what was found, and where the report is."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from ftkit.report.reading import read_results
 from ftkit.runs import RunFolder
 
-__all__ = ["announce"]
+__all__ = ["announce", "verdict_lines"]
 
 _logger = logging.getLogger("ftkit.report")
+
+
+def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
+    """A verdict as it stands on the terminal: the words, the reasons, the numbers that decided.
+
+    Args:
+        verdict: An entry of ``verdict.json``.
+    """
+    also = f" (also: {', '.join(verdict['also'])})" if verdict["also"] else ""
+    lines = [verdict["verdict"].upper() + also, *(f"  - {reason}" for reason in verdict["reasons"])]
+    if decided := verdict.get("decided_by"):
+        lines.append(f"  decided by: {'; '.join(decided)}")
+    return lines
 
 
 def announce(run: RunFolder) -> None:
@@ -20,12 +35,7 @@ def announce(run: RunFolder) -> None:
         return
     results = read_results(run)
     for name, verdict in results.verdicts.items():
-        also = f" (also: {', '.join(verdict['also'])})" if verdict["also"] else ""
-        _logger.info("\n%s: %s%s", name, verdict["verdict"].upper(), also)
-        for reason in verdict["reasons"]:
-            _logger.info("  - %s", reason)
-        if decided := verdict.get("decided_by"):
-            _logger.info("  decided by: %s", "; ".join(decided))
+        _logger.info("\n%s: %s", name, "\n".join(verdict_lines(verdict)))
     if finding := results.measured.get("finding"):
         _logger.info("\n%s", finding)
     _logger.info("\nreport: %s", (run.path / "report.html").resolve())

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ftkit.config import TrainingSettings
@@ -39,6 +38,7 @@ from ftkit.evidence import (
     gather_evidence,
     seat_ngrams,
     seat_panel,
+    spread_evenly,
 )
 from ftkit.generation import PRESETS
 from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, virtual_tokens
@@ -276,17 +276,12 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
 
 def _judge_texts(request: VerdictRequest, texts: _Texts, real: list[str], taught: list[str]) -> JudgeTexts:
     """Passages of every class, no passage on both sides."""
-
-    def some(passages: list[str]) -> list[str]:
-        if len(passages) <= _MOST_PASSAGES:
-            return passages
-        return [passages[i] for i in np.linspace(0, len(passages) - 1, _MOST_PASSAGES).astype(int)]
-
     n = request.num_passages
-    train = {_TARGET: some(cut_passages(texts.train, request.passage_chars)), "base model": taught[n:]}
+    target = spread_evenly(cut_passages(texts.train, request.passage_chars), _MOST_PASSAGES)
+    train = {_TARGET: target, "base model": taught[n:]}
     heldout = {_TARGET: real, "base model": taught[:n]}
     for name, pieces in texts.others.items():
-        cut = some(cut_passages(pieces, request.passage_chars))
+        cut = spread_evenly(cut_passages(pieces, request.passage_chars), _MOST_PASSAGES)
         if len(cut) < 2:
             raise DataError(f"{name}: has {len(cut)} passages of {request.passage_chars} characters; give more text")
         train[name], heldout[name] = cut[: len(cut) // 2], cut[len(cut) // 2 :]
