@@ -19,7 +19,7 @@ from huggingface_hub import ModelCardData
 from ftkit.errors import DataError
 from ftkit.hub.shareable import OWN_CODE, redacted
 from ftkit.report.reading import visible
-from ftkit.report.wording import MISSING, interval, number, percent_interval
+from ftkit.report.wording import MISSING, interval, number, percent, percent_interval
 
 __all__ = ["model_card"]
 
@@ -42,6 +42,8 @@ class _Facts:
     manifest: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     predictive: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
+    """Of its text's distinctive tokens: ``before`` and ``after`` training, and in ``real`` text."""
     verdict: dict[str, Any] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
 
@@ -92,9 +94,20 @@ def _facts(folder: Path) -> _Facts:
         manifest=_json(run / "manifest.json"),
         measured=_mapping(_mapping(evidence.get("models")).get(name)),
         predictive=_mapping(evidence.get("predictive")),
+        usage=_own_usage(evidence, name),
         verdict=_mapping(_json(run / "verdict.json").get(name)),
         samples=[text for text in passages if isinstance(text, str)][:_SAMPLES] if isinstance(passages, list) else [],
     )  # fmt: skip
+
+
+def _own_usage(evidence: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the usage matrix says of a model and its own text."""
+    matrix = _mapping(_mapping(_mapping(evidence.get("usage_matrix")).get("lists")).get("distinctive"))
+    before, after, real = (_mapping(matrix.get(key)) for key in ("before", "after", "real"))
+    return {
+        "before": before.get(name), "after": _mapping(after.get(name)).get(name),
+        "real": _mapping(real.get(name)).get(name),
+    }  # fmt: skip
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -222,7 +235,9 @@ def _measurements(facts: _Facts) -> str:
         ),
         ("longest copied run, words", "", number(copied.get("longest_run")), number(copied.get("heldout_longest_run"))),
         *_further(found, facts.predictive),
+        *_style_rows(found, facts.usage),
         ("words in no corpus", *(MISSING if value is None else f"{100 * value:.1f} %" for value in unknown)),
+        *_language_rows(found),
     ]  # fmt: skip
     table = _table(("", "base", "this model", "real held-out text"), rows)
     other = f" Other text: {_inline(found['general_name'])}." if found.get("general_name") else ""
@@ -244,6 +259,39 @@ def _further(found: Mapping[str, Any], predictive: Mapping[str, Any]) -> list[tu
         floor = f"{100 * chance:.1f} % (chance)" if isinstance(chance, int | float) else ""
         accuracy = _interval(predictive, "accuracy", percent_interval)
         rows.append(("unseen passages that the right model of the run predicts best", floor, accuracy, ""))
+    return rows
+
+
+def _style_rows(found: Mapping[str, Any], usage: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What judges say between floor and ceiling, and how much of its text's own tokens it uses."""
+    styles = found.get("styles")
+    rows = [
+        (
+            f"style, judge {_inline(style.get('judge'))}{'' if style.get('speaks') else ' (does not speak)'}",
+            _interval(style, "floor"), _interval(style, "score"), _interval(style, "ceiling"),
+        )
+        for style in (map(_mapping, styles) if isinstance(styles, list) else ())
+    ]  # fmt: skip
+    if usage.get("after"):
+        before, after, real = (_interval(usage, key, percent_interval) for key in ("before", "after", "real"))
+        rows.append(("tokens that are distinctive of its text", before, after, real))
+    return rows
+
+
+def _language_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Repetition, the worth of word order, whether it can be told from real text, and how far the weights moved."""
+    base, tuned, real = (
+        percent(_mapping(found.get(f"fluency_{which}")).get("repetition")) for which in ("base", "tuned", "real")
+    )
+    rows = [("word 3-grams that a passage has used before", base, tuned, real)]
+    if order := _mapping(found.get("order")):
+        rows.append(
+            ("bits per byte that the order of words saves", number(order.get("base")), number(order.get("tuned")), "")
+        )
+    if told := _mapping(found.get("discriminator")):
+        rows.append(("AUC of real against generated passages", _interval(told, "base"), _interval(told, "tuned"), ""))
+    moved = _mapping(found.get("movement"))
+    rows.append(("relative change of the weights", "", number(moved.get("relative")), ""))
     return rows
 
 

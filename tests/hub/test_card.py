@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,17 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ftkit.errors import DataError
-from ftkit.evidence import Copying, Evidence, Fluency, Forgetting, Interval, StyleScore, decide
+from ftkit.evidence import (
+    Copying,
+    Discriminator,
+    Evidence,
+    Fluency,
+    Forgetting,
+    Interval,
+    StyleScore,
+    WordOrder,
+    decide,
+)
 from ftkit.hub.card import model_card
 from ftkit.tuning import Movement
 
@@ -37,6 +48,7 @@ def evidence(general_name: str = "moby, gulliver") -> Evidence:
         general_name=general_name, general_rise=around(0.139, 0.01), gain_over_general=around(0.805),
         styles=(style,), copying=copying, fluency_base=fluency, fluency_tuned=fluency, fluency_real=fluency,
         movement=Movement(0.08, 68, 68, {}), reload_difference=0.0, passes=2.9, train_gap=around(0.052, 0.01),
+        order=WordOrder(0.52, 0.41, around(0.79)), discriminator=Discriminator(around(0.97), around(0.99, 0.005), 60),
         forgetting=Forgetting(around(2.3), around(2.4), around(0.123, 0.01), None),
     )  # fmt: skip
 
@@ -57,7 +69,15 @@ def run_with_model(folder: Path, name: str = "alice", text: str = "a sample", **
     write(folder / "config.yaml", plain | settings)
     passages = {"base model": ["from the base"], name: [text] * 5}
     predictive = {"margin": {name: {}}, "chance": 0.5, "accuracy": around(0.95).as_dict()}
-    found = {"models": {name: measured.as_dict()}, "judges": {}, "passages": passages, "predictive": predictive}
+    own = {"before": {name: around(0.047).as_dict()}, "after": {name: {name: around(0.17).as_dict()}}}
+    usage = {"lists": {"distinctive": own | {"real": {name: {name: around(0.114).as_dict()}}}}}
+    found = {
+        "models": {name: measured.as_dict()},
+        "judges": {},
+        "passages": passages,
+        "predictive": predictive,
+        "usage_matrix": usage,
+    }
     write(folder / "evidence.json", found)
     write(folder / "verdict.json", {name: decide(measured).as_dict()})
     config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
@@ -95,6 +115,12 @@ def test_the_card_shows_the_runs_own_numbers(tmp_path):
     assert "| word 12-grams copied from the training text |  | 0.1\u00a0%" in text
     assert "| KL to the base on other text, bits per token | 0 | 0.123 [0.113,\u00a00.133] |  |" in text
     assert "| gain on its training text beyond that on held-out text |  | 0.052 [0.042,\u00a00.062] |  |" in text
+    assert "| style, judge ngrams | 0.100 [0.060,\u00a00.140] | 0.800 [0.760,\u00a00.840] | 0.900 [" in text
+    assert "| tokens that are distinctive of its text | 4.7\u00a0% [0.7,\u00a08.7] | 17.0\u00a0% [" in text
+    assert "| word 3-grams that a passage has used before | 3.0\u00a0% | 3.0\u00a0% | 3.0\u00a0% |" in text
+    assert "| bits per byte that the order of words saves | 0.520 | 0.410 |  |" in text
+    assert "| AUC of real against generated passages | 0.99" in text
+    assert "| relative change of the weights |  | 0.0800 |  |" in text
     assert "| unseen passages that the right model of the run predicts best | 50.0 % (chance) | 95.0\u00a0% [" in text
     for reason in json.loads((tmp_path / "verdict.json").read_text())["alice"]["reasons"]:
         assert re.sub(r"\W", "", reason) in re.sub(r"\W", "", text), reason
@@ -115,10 +141,12 @@ def test_nothing_that_was_generated_or_named_becomes_markup(tmp_path):
     plain = read_markdown(model_card(run_with_model(tmp_path / "plain")))
     folder = run_with_model(tmp_path / "evil", text=EVIL, general={EVIL: EVIL}, model=EVIL, recipe=EVIL)
     measured = evidence(general_name=EVIL)
+    measured = replace(measured, styles=(replace(measured.styles[0], judge=EVIL),))
     verdict = {"alice": {"verdict": EVIL, "also": [EVIL], "reasons": [EVIL] * 6}}
     write(tmp_path / "evil" / "verdict.json", verdict)
     passages = {"alice": [EVIL] * 3}
     found = {"models": {"alice": measured.as_dict()}, "passages": passages, "predictive": {"margin": {EVIL: {}}}}
+    found["usage_matrix"] = {"lists": {"distinctive": {"after": {"alice": {"alice": EVIL}}}}}
     write(tmp_path / "evil" / "evidence.json", found)
     data = {EVIL: {"source": EVIL, "sha256": EVIL, "words": EVIL}, f"2{EVIL}": {}}
     write(tmp_path / "evil" / "manifest.json", {"recipe": EVIL, "data": data, "versions": {EVIL: EVIL}})
