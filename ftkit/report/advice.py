@@ -125,7 +125,8 @@ def _situations(
     if "unsure" in words:
         yield from _undecided(evidence, settings, verdict.get("thresholds", {}))
     if verdict["verdict"] not in ("nothing", "broken"):
-        yield from _shape(curve)
+        # Whoever forgot is told to take fewer steps, and not more in the same breath.
+        yield from (found for found in _shape(curve) if found[0] != "unfinished" or "forgot" not in words)
 
 
 def _undecided(

@@ -140,6 +140,13 @@ def test_a_weak_liking_gets_its_advice() -> None:
     assert next_steps(verdict, evidence_of().as_dict(), {}, []) == list(advice._ADVICE["liking weak"])
 
 
+def test_a_model_that_forgot_is_not_told_to_train_longer() -> None:
+    evidence, curve = evidence_of(general_rise=around(0.2, 0.01)), [(0, 2.4), (10, 2.2), (20, 2.0)]
+    said = " ".join(next_steps(decide(evidence).as_dict(), evidence.as_dict(), {}, curve))
+    assert "fewer steps" in said
+    assert "higher max_steps" not in said
+
+
 def test_every_number_that_decides_is_explained() -> None:
     assert {field.name for field in fields(Thresholds)} <= set(THRESHOLDS)
 
