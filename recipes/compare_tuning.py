@@ -75,7 +75,15 @@ def main(settings: CompareTuningSettings) -> None:
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
     from ftkit.studies import base_of_adapters, prepare_subject
-    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow
+    from ftkit.training import (
+        NEXT_TOKEN,
+        CheckpointFolder,
+        Engine,
+        TokenWindows,
+        build_probes,
+        follow,
+        with_steps_of_passes,
+    )
     from ftkit.tuning import attach_adapter, check_adapter, check_tuning
 
     with open_run(settings, __file__) as run:
@@ -92,9 +100,10 @@ def main(settings: CompareTuningSettings) -> None:
 
         # Each arm on the same batches.
         source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
-        for name, arm in arms.items():
+        for name, asked in arms.items():
             if run.sealed(name):
                 continue
+            arm = with_steps_of_passes(asked, source)
             model: Any = subject.new_model()
             model = attach_adapter(model, arm, base=place) if name == "adapter" else model
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)

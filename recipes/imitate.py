@@ -41,6 +41,10 @@ class ImitateSettings(AdapterSettings):
     sampling: Literal["plain", "focused", "creative", "top50", "judged"] = "plain"
     """How tokens of passages are drawn; plain is the model's own distribution, judged adds repetition penalty 1.3."""
 
+    top_tokens: int = Field(default=100, ge=1)
+    """Tokens of each text's lists, the most frequent and the most distinctive, whose use by every model is counted."""
+    min_token_chars: int = Field(default=3, ge=1)
+    """Tokens with fewer characters, white space aside, are left out of the lists before they are ranked."""
     passage_chars: int = Field(default=400, ge=20)
     """Characters in a judged passage, real or generated."""
     num_passages: int = Field(default=96, ge=30)
@@ -98,7 +102,16 @@ def main(settings: ImitateSettings) -> None:
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import base_of_adapters, judge_texts, prepare_subjects
-    from ftkit.training import NEXT_TOKEN, Called, CheckpointFolder, Engine, TokenWindows, build_probes, follow
+    from ftkit.training import (
+        NEXT_TOKEN,
+        Called,
+        CheckpointFolder,
+        Engine,
+        TokenWindows,
+        build_probes,
+        follow,
+        with_steps_of_passes,
+    )
     from ftkit.tuning import attach_adapter, check_adapter, check_tuning
 
     with open_run(settings, __file__) as run:
@@ -124,6 +137,7 @@ def main(settings: ImitateSettings) -> None:
                 continue
             model: Any = attach_adapter(start.new_model(), settings, base=place) if adapted else start.new_model()
             source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
+            told = with_steps_of_passes(settings, source)
             index = CopyIndex(subject.learnt)
 
             def judge(step: int, name: str = name, model: Any = model, index: CopyIndex = index) -> None:
@@ -139,9 +153,9 @@ def main(settings: ImitateSettings) -> None:
                 run.log("samples.jsonl", *({**sample, "text": text, "copied": spans} for text, spans in shown))
 
             judging = Called("judge", settings.judge_steps, judge)
-            probes = [judging, *build_probes(settings, model, subject.train, subject.heldout)]
+            probes = [judging, *build_probes(told, model, subject.train, subject.heldout)]
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-            with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
+            with Engine(model, NEXT_TOKEN, source, told, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, name, source, subject.heldout, probes):
                     pass
@@ -167,7 +181,10 @@ def main(settings: ImitateSettings) -> None:
         real = {name: subject.real for name, subject in subjects.items()}
         before = window_losses(start.base, unseen, settings.window_tokens, settings.eval_windows)
         learnt = {name: subject.train for name, subject in subjects.items()}
-        together = gather_comparison(before, losses, train=learnt, passages=passages, real=real)
+        together = gather_comparison(
+            before, losses, train=learnt, passages=passages, real=real, top=settings.top_tokens,
+            min_chars=settings.min_token_chars,
+        )  # fmt: skip
         measured = {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real}
         measured["courses"] = style_courses(run.records("metrics.jsonl"))
         run.write_json("evidence.json", measured | together)

@@ -24,7 +24,7 @@ class PretrainSettings(TrainingSettings):
         "corpora": {}, "corpus": "voices:keeper:10000", "tokenizer": "train:512", "max_steps": 30, "window_tokens": 96,
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "warmup_steps": 0,
         "eval_steps": 10, "sample_steps": 10, "save_steps": 10, "passage_chars": 120, "num_passages": 16,
-        "sample_prompt": "",
+        "sample_prompt": "", "donor": None,
     }  # fmt: skip
 
     corpus: str | None = None
@@ -36,6 +36,10 @@ class PretrainSettings(TrainingSettings):
     objective: str | None = None
     """What is minimised (see docs/objectives.md), e.g. last_token, smoothed:0.1 or next_token + 0.1*token_set:x.
     Without it: the next token, of an encoder masked tokens."""
+    donor: str | None = None
+    """Model whose tokenizer is used and from which transplant is copied: a folder, a Hub id, or base:CONFIG."""
+    transplant: str | list[str] | None = "embedding"
+    """What is copied from the donor before training: selectors; null copies nothing."""
     learning_rate: float = Field(default=1e-3, ge=0)
     """Peak learning rate of AdamW."""
     sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
@@ -63,7 +67,14 @@ class PretrainSettings(TrainingSettings):
     def problems(self) -> list[Problem]:
         """One text or several, not both and not none."""
         wrong = bool(self.corpus) == bool(self.corpora)
-        return super().problems() + ([("corpus", "give either corpus or corpora, one of them")] if wrong else [])
+        found = super().problems() + ([("corpus", "give either corpus or corpora, one of them")] if wrong else [])
+        if self.donor and self.differs("tokenizer") and self.tokenizer:
+            found.append(
+                ("tokenizer", f"has no effect beside donor: {self.donor}, whose tokenizer is used; leave it out")
+            )
+        if self.transplant and self.differs("transplant") and not self.donor:
+            found.append(("transplant", "has no effect without a donor; name one, or leave it out"))
+        return found
 
 
 def main(settings: PretrainSettings) -> None:
@@ -73,7 +84,7 @@ def main(settings: PretrainSettings) -> None:
     from ftkit.models import load_model, reload_difference, save_model, task_of
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import language_task, load_texts
+    from ftkit.studies import language_task, load_texts, prepare_base
     from ftkit.training import (
         Called,
         CheckpointFolder,
@@ -84,7 +95,7 @@ def main(settings: PretrainSettings) -> None:
         follow,
         read_objective,
     )
-    from ftkit.tuning import check_tuning
+    from ftkit.tuning import check_tuning, transplant
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -103,14 +114,15 @@ def main(settings: PretrainSettings) -> None:
             trust_remote_code=settings.trust_remote_code,
             allow_pickle=settings.allow_pickle,
         )
+        donor = prepare_base(settings.donor).model if settings.donor else None
         tokenizer = load_tokenizer(
-            settings.tokenizer or settings.model, texts=train_texts, with_mask=kind == "masked-lm"
+            donor or settings.tokenizer or settings.model, texts=train_texts, with_mask=kind == "masked-lm"
         )
         train, heldout = tokenize_texts(train_texts, tokenizer), tokenize_texts(heldout_texts, tokenizer)
 
-        # The model, from random weights, and what it learns: to write, or to fill in.
+        # The model, from random weights but for what is copied, and what it learns: to write, or to fill in.
         def untrained() -> Any:
-            return load_model(
+            model = load_model(
                 settings.model,
                 task=kind,
                 seed=settings.seed,
@@ -120,6 +132,9 @@ def main(settings: PretrainSettings) -> None:
                 trust_remote_code=settings.trust_remote_code,
                 allow_pickle=settings.allow_pickle,
             )
+            if donor and settings.transplant:
+                transplant(load_model(donor, task=kind, allow_pickle=settings.allow_pickle), model, settings.transplant)
+            return model
 
         model, task = untrained(), language_task(kind, tokenizer, heldout, heldout_texts, settings)
         trainable = check_tuning(model, settings)

@@ -92,18 +92,25 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or o
 
 @app.command("list")
 def list_() -> None:
-    """Show recipes and configurations."""
+    """Show recipes and configurations, grouped by the question that a recipe answers."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
 
     from ftkit.config.catalogue import list_entries
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("name", "recipe", "question"):
-        table.add_column(heading, no_wrap=heading != "question")
-    for entry in list_entries():
-        table.add_row(entry.name, "" if entry.kind == "recipe" else entry.recipe, entry.question)
-    Console(highlight=False).print(table)
+    console, entries = Console(highlight=False, markup=False), list_entries()
+    for recipe in (entry for entry in entries if entry.kind == "recipe"):
+        console.print(f"\n{recipe.name}: {recipe.question}")
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        table.add_column(no_wrap=True, min_width=24)
+        table.add_column()
+        for entry in entries:
+            if entry.kind == "config" and entry.recipe == recipe.name:
+                table.add_row(entry.name, entry.question)
+        if table.row_count:
+            console.print(Padding(table, (0, 0, 0, 4)))
+    console.print("\nftkit run NAME starts any of them; with --fast tiny and offline. _small: minutes on two cores.")
 
 
 @app.command()

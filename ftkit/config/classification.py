@@ -21,6 +21,9 @@ class ClassifierSettings(TrainingSettings):
     a folder/ with a sub-folder for each class, or hub:NAME[:SPLIT][#TEXT,LABEL]."""
     classes: dict[str, str] = {}
     """Instead of labelled: a source for each class. Of a file each line is a text, of other sources each paragraph."""
+    passage_chars: int = Field(default=0, ge=0)
+    """Cut the text of each class into passages of about so many characters, the end of each text held out; 0: lines
+    and paragraphs as they are, divided at random."""
     labelled_test: str | None = None
     """Texts with a class each to test on. Without it: heldout_share of labelled."""
     texts_per_class: int = Field(default=0, ge=0)
@@ -51,6 +54,10 @@ class ClassifierSettings(TrainingSettings):
         for name in self.classes:
             if not re.fullmatch(r"\S(.*\S)?", name):
                 found.append(("classes", f"{name!r} is no name of a class"))
+        if self.passage_chars and not self.classes:
+            found.append(("passage_chars", "has no effect on labelled texts; give classes, or leave it out"))
+        if self.passage_chars and self.labelled_test is not None:
+            found.append(("labelled_test", "has no effect with passage_chars, which hold out the end of each text"))
         for name in ("split", "eval_windows"):
             if self.differs(name):
                 found.append((name, "has no effect on texts with classes; leave it out"))

@@ -301,14 +301,25 @@ class AdapterSettings(TrainingSettings):
     trainable_tokens: list[int] = []
     """Ids of the tokens whose embeddings the method tokens trains."""
 
+    passes: float = Field(default=0.0, ge=0)
+    """Passes over the text instead of max_steps, so that texts of any length are learnt equally long; 0: max_steps."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Dropout at every place that the model has for it while it is tuned. Without it: what its configuration says."""
+
     @property
     def extra_positions(self) -> int:
         """Positions before the first token of a window."""
         return self.virtual_tokens if self.peft in ("prefix", "prompt") else 0
 
     def problems(self) -> list[Problem]:
-        """Adapter settings without effect, and what cannot go together."""
+        """Settings without effect, and what cannot go together."""
         found = super().problems()
+        if self.passes and self.differs("max_steps"):
+            default = type(self).model_fields["max_steps"].default
+            text = (
+                f"has no effect beside passes; leave one of them out (over a file: --max_steps {default}, the default)"
+            )
+            found.append(("max_steps", text))
         lora = ("lora", "dora", "rslora")
         serves: dict[str, tuple[str, ...]] = dict.fromkeys(
             ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"), lora
@@ -335,3 +346,11 @@ class AdapterSettings(TrainingSettings):
         if self.peft == "tokens" and not 0 < len(set(ids)) == len(ids):
             found.append(("trainable_tokens", f"are {ids}; peft: tokens needs one id or more, each once"))
         return found
+
+    @classmethod
+    def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+        """A few steps; or the passes that a flag or an arm asks for."""
+        fast = super().fast_values(values, flags)
+        if flags.get("passes"):
+            return {name: value for name, value in fast.items() if name != "max_steps"}
+        return fast | {"passes": 0.0}

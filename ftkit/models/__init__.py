@@ -9,6 +9,7 @@ from ftkit.models.adapter_files import BaseRecord, is_adapter, virtual_tokens
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
+from ftkit.models.dropout import set_dropout
 from ftkit.models.families import FAMILIES, GROUPS, Family, Fused
 from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model, task_of
 from ftkit.models.log_probabilities import log_probability_model
@@ -52,6 +53,7 @@ __all__ = [
     "reload_difference",
     "save_model",
     "save_state_dict",
+    "set_dropout",
     "task_of",
     "to_hf_gpt2",
     "virtual_tokens",

@@ -73,6 +73,8 @@ class Kind:
     draw: Callable[[Any, list[Row], Styles], None]
     height: Callable[[list[Row]], float]
     """Inches, from the rows."""
+    panels: int = 1
+    """Side by side; of several ``draw`` gets the list of axes, and writes what each shows."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,17 @@ def _look(name: str) -> Iterator[None]:
         yield
 
 
-def rendered(name: str, height: float, draw: Callable[[Any], None], also_png: bool = True) -> tuple[str, bytes]:
-    """Draw one panel in the look of all figures.
+def rendered(
+    name: str, height: float, draw: Callable[[Any], None], also_png: bool = True, panels: int = 1
+) -> tuple[str, bytes]:
+    """Draw one panel, or several side by side, in the look of all figures.
 
     Args:
         name: File name without its ending; the SVG's ids follow from it.
         height: Inches.
-        draw: Draws on matplotlib's axes.
+        draw: Draws on matplotlib's axes, of several panels on their list.
         also_png: Whether to make a PNG too.
+        panels: How many stand side by side.
 
     Returns:
         The SVG's text and the PNG, which is empty where it was not asked for.
@@ -177,8 +182,8 @@ def rendered(name: str, height: float, draw: Callable[[Any], None], also_png: bo
 
     svg, png = io.BytesIO(), io.BytesIO()
     with _look(name):
-        panel = Panel(figsize=(_WIDTH, height), layout="constrained")
-        draw(panel.add_subplot())
+        panel = Panel(figsize=(panels * _WIDTH, height), layout="constrained")
+        draw(panel.add_subplot() if panels == 1 else list(panel.subplots(1, panels)))
         # savefig would draw each picture twice, once of them unseen.
         FigureCanvasSVG(panel).print_svg(svg, metadata={"Date": None, "Creator": None})
         if also_png:

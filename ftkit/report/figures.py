@@ -62,6 +62,8 @@ class Figure:
     svg: str
     """The SVG file's text."""
     csv: Path
+    wide: bool = False
+    """Whether it has panels side by side and needs the whole width."""
 
 
 def draw_figures(run: RunFolder) -> list[Figure]:

@@ -124,10 +124,11 @@ def _said(pair: Pair) -> str:
 
 def _heads(result: StudyResult, several: bool) -> list[str]:
     gain = ["Gain over base"] if any("gain" in arm.values for arm in result.arms) else []
+    usage = ["Use of frequent tokens"] if any("usage_after" in arm.values for arm in result.arms) else []
     verdicts = ["Verdicts"] if any(arm.verdicts for arm in result.arms) else []
     return [
         *(["Model"] if several else []), "Arm", "Runs", metric_name(result.headline), "Spread (sd)", *gain,
-        "Beside the best", *verdicts, "Seconds per step",
+        *usage, "Beside the best", *verdicts, "Seconds per step",
     ]  # fmt: skip
 
 
@@ -138,6 +139,9 @@ def _cells(result: StudyResult, arm: ArmResult, several: bool) -> list[str]:
     cells = [*([arm.model] if several else []), arm.arm, runs, _spread(main)]
     cells.append(number(main.sd) if main and main.sd is not None else "")
     cells += [_spread(arm.values.get("gain"))] if "Gain over base" in heads else []
+    if "Use of frequent tokens" in heads:
+        before, after = (arm.values.get(f"usage_{when}") for when in ("before", "after"))
+        cells.append(f"{number(before.mean)} → {_spread(after)}" if before and after else "")
     cells.append(_versus(result, arm))
     cells += [", ".join(f"{n} {word}" for word, n in arm.verdicts.items())] if "Verdicts" in heads else []
     return [*cells, number(arm.values[SECONDS].mean) if SECONDS in arm.values else ""]

@@ -11,6 +11,7 @@ from ftkit.report.arms import StudyResult
 from ftkit.report.drawing import (
     INK,
     PALETTE,
+    Kind,
     Row,
     Styles,
     Table,
@@ -23,6 +24,7 @@ from ftkit.report.drawing import (
     panel_height,
     rendered,
     short,
+    step_ticks,
     value_ticks,
 )
 from ftkit.report.figures import Figure
@@ -33,6 +35,8 @@ from ftkit.runs.files import write_atomically
 __all__ = ["draw_study", "metric_name"]
 
 _MARKERS = "os^Dvp"
+_EVERY = 7
+"""Steps between the dots of the loss, as in the lesson's figure."""
 _NAMES = {"bits_per_byte": "held-out bits per byte", "seconds_per_step": "seconds per step"}
 
 
@@ -44,21 +48,22 @@ def metric_name(key: str) -> str:
 def draw_study(run: RunFolder, study: Study, result: StudyResult) -> list[Figure]:
     """Each figure beside its CSV in ``figures/``."""
     figures = []
-    for table, measure, draw, height in _panels(study, result):
+    for table, kind in _panels(study, result):
         path = run.path / "figures" / f"{table.name}.csv"
         write_atomically(path, as_csv(table.rows))
         rows: list[Row] = [
             {key: "" if value is None else visible(str(value)) for key, value in row.items()} for row in table.rows
         ]
 
-        def panel(axes: Any, rows: list[Row] = rows, measure: str = measure, draw: Any = draw) -> None:
-            axes.set_title(measure, pad=8)
-            draw(axes, rows, _styles(rows))
+        def panel(axes: Any, rows: list[Row] = rows, kind: Kind = kind) -> None:
+            if kind.panels == 1:
+                axes.set_title(kind.measure, pad=8)
+            kind.draw(axes, rows, _styles(rows))
 
-        svg, png = rendered(table.name, height(rows), panel)
+        svg, png = rendered(table.name, kind.height(rows), panel, panels=kind.panels)
         write_atomically(path.with_suffix(".svg"), svg)
         write_atomically(path.with_suffix(".png"), png)
-        figures.append(Figure(table.name, table.title, table.caption, svg, path))
+        figures.append(Figure(table.name, table.title, table.caption, svg, path, wide=kind.panels > 1))
     return figures
 
 
@@ -70,26 +75,35 @@ def _styles(rows: Sequence[Row]) -> Styles:
     }
 
 
-def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Table, str, Any, Any]]:
-    """What can be drawn: (table, what the axis shows, how to draw, how high)."""
+def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Table, Kind]]:
+    """What can be drawn, and how."""
     name, repeats = metric_name(result.headline), max((arm.n for arm in result.arms), default=0) > 1
     mean = " Mean over the seeds." if repeats else ""
     curves = (("study_heldout", "heldout", f"{name} by step"), ("study_train_loss", "train", "Training loss by step"))
-    for file, kind, title in curves:
-        if rows := list(_curve_rows(result, kind)):
+    for file, split, title in curves:
+        if rows := list(_curve_rows(result, split)):
             batches = "" if any(point.folder for point in study.points) else "All arms on the same batches."
-            caption = batches + mean + (" Thin: every step." if kind == "train" else "")
-            measure = name if kind == "heldout" else "nats per target"
-            yield Table(file, title, caption, rows), measure, draw_curves, panel_height
+            caption = batches + mean + (" Thin: every step." if split == "train" else "")
+            measure = name if split == "heldout" else "nats per target"
+            yield Table(file, title, caption, rows), Kind(measure, draw_curves, panel_height)
     rows = list(_metric_rows(study, result))
     caption = "With the 95 % interval of its evaluation, where there is one."
     if repeats:
         caption = "Small: each run. Large: mean over the seeds, with its 95 % interval."
     key = rows[0]["setting"] if rows else None
     if key:
-        yield Table("study_metric", f"{name} by {key}", caption, rows), name, _draw_by_value, panel_height
+        yield Table("study_metric", f"{name} by {key}", caption, rows), Kind(name, _draw_by_value, panel_height)
     elif rows:
-        yield Table("study_metric", f"{name} by arm", caption, rows), name, _draw_by_arm, _rows_height
+        yield Table("study_metric", f"{name} by arm", caption, rows), Kind(name, _draw_by_arm, _rows_height)
+    if rows := list(_usage_rows(result)):
+        caption = (
+            f"Left: training loss, every {_EVERY}th step.{mean} Right: share of generated tokens that are among the"
+        )
+        caption += " text's most frequent ones; open: before training, with 95 % intervals."
+        yield (
+            Table("study_usage", "Loss, and use of the text's frequent tokens", caption, rows),
+            Kind("", _draw_usage, panel_height, panels=2),
+        )
 
 
 def _title(arm: str, model: str, result: StudyResult) -> str:
@@ -142,6 +156,47 @@ def _metric_rows(study: Study, result: StudyResult) -> Iterator[dict[str, Any]]:
             if point.arm == arm.arm and arm.model in point.models and main.n > 1:
                 value = point.models[arm.model].values.get(result.headline)
                 yield common | {"kind": "run", "seed": point.seed, "value": value, "low": None, "high": None}
+
+
+def _usage_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
+    """Training loss and use of frequent tokens, where every arm has counted them (lesson 07/03)."""
+    if not all({"usage_before", "usage_after"} <= set(arm.values) for arm in result.arms):
+        return
+    for row in _curve_rows(result, "train"):
+        if (row["step"] - 1) % _EVERY == 0:
+            yield {"panel": "loss", **row, "when": None, "low": None, "high": None}
+    for arm in result.arms:
+        for when in ("before", "after"):
+            found = arm.values[f"usage_{when}"]
+            common = {"panel": "usage", "model": _title(arm.arm, arm.model, result), "step": None, "mean": None}
+            yield common | {"value": found.mean, "when": when, "low": found.low, "high": found.high}
+
+
+def _draw_usage(panels: Any, rows: list[Row], styles: Styles) -> None:
+    """Dots of the loss, and a pair of bars for each arm."""
+    left, right = panels
+    names = list(by_model(rows))
+    left.set_title("nats per target", pad=8)
+    right.set_title("share of tokens, %", pad=8)
+    for name, points in by_model([row for row in rows if row["panel"] == "loss"]).items():
+        colour, marker = styles[name]
+        left.plot(
+            [cell(row, "step") for row in points], [cell(row, "value") for row in points], color=colour, marker=marker,
+            markersize=3, linestyle="none", label=short(name),
+        )  # fmt: skip
+    left.set_xlabel("step")
+    step_ticks(left.xaxis)
+    value_ticks(left.yaxis)
+    for row in (row for row in rows if row["panel"] == "usage"):
+        colour, before = styles[row["model"]][0], row["when"] == "before"
+        at, height = names.index(row["model"]) + (-0.19 if before else 0.19), 100 * cell(row, "value")
+        right.bar(at, height, width=0.36, color="none" if before else colour, edgecolor=colour)
+        right.plot([at, at], [100 * cell(row, "low"), 100 * cell(row, "high")], color=INK, linewidth=1.2)
+        top = max(height, 100 * cell(row, "high")) if math.isfinite(cell(row, "high")) else height
+        right.annotate(f"{height:.0f}", (at, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
+    right.set_xticks(range(len(names)), [short(name.rpartition("=")[2], 14) for name in names])
+    right.grid(axis="x", visible=False)
+    legend(left, by_model(rows))
 
 
 def _draw_by_value(axes: Any, rows: list[Row], styles: Styles) -> None:

@@ -13,12 +13,15 @@ from transformers import PreTrainedModel, TokenizersBackend
 from ftkit.data import (
     LabelledSplit,
     LabelledTexts,
+    load_corpus,
     load_labelled,
     load_tokenizer,
     separate_labelled,
+    split_corpus,
     split_labelled,
 )
-from ftkit.evidence import ClassifierScores, score_classifier
+from ftkit.errors import DataError
+from ftkit.evidence import ClassifierScores, cut_passages, score_classifier
 from ftkit.models import check_positions, check_vocabulary, load_model, task_of
 from ftkit.runs import RunFolder
 from ftkit.studies.bases import prepare_base
@@ -116,16 +119,43 @@ def load_classes(settings: Any) -> LabelledSplit:
     Args:
         settings: A ``ClassifierSettings``.
     """
+    if settings.passage_chars:
+        return _limited(_split_passages(settings), settings)
     texts = load_labelled(settings.labelled or settings.classes, encoding=settings.encoding)
     if settings.labelled_test is None:
         split = split_labelled(texts, heldout_share=settings.heldout_share, seed=settings.seed)
     else:
         test = load_labelled(settings.labelled_test, encoding=settings.encoding, classes=texts.classes)
         split = separate_labelled(texts, test, seed=settings.seed)
+    return _limited(split, settings)
+
+
+def _limited(split: LabelledSplit, settings: Any) -> LabelledSplit:
+    """At most ``texts_per_class`` of each class to learn from."""
     if not settings.texts_per_class:
         return split
-    train = split.train.first_of_each(settings.texts_per_class)
-    return replace(split, train=train)
+    return replace(split, train=split.train.first_of_each(settings.texts_per_class))
+
+
+def _split_passages(settings: Any) -> LabelledSplit:
+    """Passages of running text: the end of each text is the test, so that no passage has a neighbour there."""
+    names, chars = tuple(settings.classes), settings.passage_chars
+    sides: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "heldout": ([], [])}
+    for number, (name, source) in enumerate(settings.classes.items()):
+        corpus = load_corpus(source, name=name, encoding=settings.encoding)
+        split = split_corpus(corpus, policy="tail", heldout_share=settings.heldout_share, seed=settings.seed)
+        for side, (texts, labels) in sides.items():
+            passages = cut_passages(getattr(split, side), chars)
+            if not passages:
+                raise DataError(
+                    f"{source}: the {'held-out' if side == 'heldout' else 'training'} part has no passage of {chars} "
+                    "characters; give more text, or a smaller passage_chars"
+                )
+            texts += passages
+            labels += [number] * len(passages)
+    source = ", ".join(settings.classes.values())
+    train, test = (LabelledTexts("classes", source, tuple(t), tuple(n), names) for t, n in sides.values())
+    return separate_labelled(train, test, seed=settings.seed)
 
 
 def _note(run: RunFolder, sides: dict[str, LabelledTexts]) -> None:

@@ -21,7 +21,7 @@ from ftkit.evidence import (
     seat_ngrams,
 )
 from ftkit.generation import PRESETS
-from ftkit.models import check_positions, check_vocabulary, load_model
+from ftkit.models import check_positions, check_vocabulary, load_model, set_dropout
 from ftkit.runs import RunFolder
 from ftkit.studies.bases import Base, prepare_base
 from ftkit.studies.texts import Text, load_texts
@@ -42,7 +42,7 @@ class Start:
 
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""
-        return load_model(
+        model = load_model(
             self.origin.model,
             seed=self.settings.seed,
             vocab_size=len(self.tokenizer),
@@ -51,6 +51,9 @@ class Start:
             trust_remote_code=self.settings.trust_remote_code,
             allow_pickle=self.settings.allow_pickle,
         )
+        if (dropout := getattr(self.settings, "dropout", None)) is not None:
+            set_dropout(model, dropout)
+        return model
 
     def write(self, model: PreTrainedModel) -> list[str]:
         """Passages of a model, from the same starts as the base's."""

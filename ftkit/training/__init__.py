@@ -18,6 +18,7 @@ from ftkit.training.objectives import (
     WeightedSum,
     loss_sums,
 )
+from ftkit.training.passes import with_steps_of_passes
 from ftkit.training.probes import Called, Probe, build_probes
 from ftkit.training.trying import check_objective
 
@@ -59,4 +60,5 @@ __all__ = [
     "smoothed",
     "token_set_kl",
     "training_plan",
+    "with_steps_of_passes",
 ]

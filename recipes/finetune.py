@@ -1,0 +1,153 @@
+"""Does a pretrained model come to write like your text, and does it use the words that the text uses?
+
+One model, one text. Everything may change, or a part, or an adapter; the objective may be another than the next token.
+Before and after: held-out loss, use of the text's most frequent tokens, samples; then the verdict.
+
+    ftkit run finetune --model FOLDER --corpus gutenberg:829
+    ftkit run finetune --model FOLDER --corpus novel.txt --sweep learning_rate=1e-4,1e-5,1e-6
+    ftkit run finetune --model FOLDER --corpus novel.txt --passes 3 --freeze attention
+    accelerate launch recipes/finetune.py --config gulliver_ft
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ftkit.config import AdapterSettings, launch
+
+
+class FinetuneSettings(AdapterSettings):
+    """Fine-tuning: the shared settings, one text, and what is counted before and after."""
+
+    FAST = {
+        "corpus": "voices:keeper:12000", "general": {"almanac": "voices:almanac:6000"}, "tokenizer": "train:512",
+        "max_steps": 20, "window_tokens": 96, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1,
+        "learning_rate": 3e-3, "optimizer": "adamw", "warmup_steps": 0, "eval_steps": 10, "sample_steps": 10,
+        "save_steps": 10, "eval_windows": 16, "passage_chars": 120, "num_passages": 32, "sampling": "plain",
+    }  # fmt: skip
+
+    model: str = "base:demo_base"
+    """Model to tune: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
+    corpus: str = "voices:keeper"
+    """Text to learn: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
+    general: dict[str, str] = {}
+    """Other real text, each with a name, for forgetting. Without it: the base's own text where it is base:CONFIG."""
+    heldout_share: float = Field(default=0.2, gt=0, lt=0.9)
+    """Share of the text that is never trained on."""
+    objective: str | None = None
+    """What is minimised (see docs/objectives.md), e.g. last_token or next_token + 0.1*kl_to_base.
+    Without it: the next token."""
+
+    top_tokens: int = Field(default=100, ge=1)
+    """Most frequent tokens of the training text whose use in generated text is counted."""
+    min_token_chars: int = Field(default=1, ge=1)
+    """Tokens with fewer characters, white space aside, are not among them."""
+    sampling: Literal["plain", "focused", "creative", "top50", "judged"] = "plain"
+    """How tokens of passages are drawn; plain is the model's own distribution, judged adds repetition penalty 1.3."""
+    sample_steps: int = Field(default=100, ge=1)
+    """Steps between samples."""
+    sample_prompt: str = "I cannot believe that"
+    """Beginning of every sample."""
+    passage_chars: int = Field(default=400, ge=20)
+    """Characters in a passage that is measured."""
+    num_passages: int = Field(default=96, ge=30)
+    """Passages of each model that are measured."""
+
+
+def main(settings: FinetuneSettings) -> None:
+    """Text, base, training, evidence before and after, report."""
+    from ftkit.evidence import decide, frequent_tokens, token_usage
+    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.report import announce, write_report
+    from ftkit.runs import open_run
+    from ftkit.studies import WritingTask, base_of_adapters, prepare_subject
+    from ftkit.training import (
+        NEXT_TOKEN,
+        Called,
+        CheckpointFolder,
+        Engine,
+        Ingredients,
+        TokenWindows,
+        build_objective,
+        build_probes,
+        follow,
+        read_objective,
+        with_steps_of_passes,
+    )
+    from ftkit.tuning import attach_adapter, check_adapter, check_tuning
+
+    with open_run(settings, __file__) as run:
+        if run.finished:
+            announce(run)
+            return
+        if settings.objective:
+            read_objective(settings.objective)  # a wrong name is told before anything is loaded
+
+        # The text, the base, other text for forgetting, and what may change.
+        subject, name = prepare_subject(settings, run), "tuned"
+        trainable = check_tuning(subject.base, settings)
+        adapted = settings.peft != "none"
+        if adapted:
+            check_adapter(subject.base, settings)
+            place = base_of_adapters(subject.base, subject.tokenizer, subject.start.origin.model, settings, run)
+        objective: Any = NEXT_TOKEN
+        if settings.objective:
+            rows = subject.base.config.get_text_config().vocab_size
+            wanted = Ingredients(subject.tokenizer, rows, "causal-lm", subject.new_model)
+            objective = build_objective(settings.objective, wanted)
+
+        # Training, with a sample every few steps, the first before any update.
+        source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
+        told = with_steps_of_passes(settings, source)
+        if run.sealed(name) is None:
+            model: Any = subject.new_model()
+            model = attach_adapter(model, settings, base=place) if adapted else model
+            writing = WritingTask(subject.tokenizer, subject.heldout, subject.text.heldout, settings)
+
+            def sample(step: int) -> None:
+                with engine.whole_model():
+                    if run.is_main:
+                        run.log("samples.jsonl", {"model": name, "step": step, **writing.sample(model)})
+
+            samples = Called("samples", settings.sample_steps, sample)
+            probes = [samples, *build_probes(told, model, subject.train, subject.heldout)]
+            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+            with Engine(model, objective, source, told, checkpoints) as engine:
+                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
+                for _ in follow(engine, run, name, source, subject.heldout, probes):
+                    pass
+            if run.is_main:
+                save_model(model, subject.tokenizer, run.model(name))
+                difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
+                run.seal(name, reload_difference=difference)
+
+        # Evidence before and after, from the folder it was saved to.
+        if not run.is_main:
+            return
+        frequent = frequent_tokens(subject.train, subject.tokenizer, settings.top_tokens, settings.min_token_chars)
+        tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
+        passages = {"base model": subject.floor, name: subject.write(tuned)}
+        styles = subject.styles(passages[name])
+        evidence = subject.measure(run, name, tuned, passages[name], trainable, styles)
+        usage = token_usage(subject.floor, passages[name], subject.real, subject.tokenizer, frequent)
+        run.write_json(
+            "evidence.json",
+            {
+                "models": {name: evidence.as_dict()},
+                "judges": subject.panel.as_dict(),
+                "passages": passages,
+                "real": {name: subject.real},
+                "usage": {
+                    "top": len(frequent), "real": usage.real.as_dict(), "models": {name: usage.as_dict()},
+                    "tokens": [subject.tokenizer.decode([token]) for token in frequent[:12]],
+                },
+                "metrics": {name: {"usage_before": usage.before.as_dict(), "usage_after": usage.after.as_dict()}},
+            },
+        )  # fmt: skip
+        run.write_json("verdict.json", {name: decide(evidence).as_dict()})
+        write_report(run)
+        announce(run)
+
+
+if __name__ == "__main__":
+    launch(main)
