@@ -42,6 +42,6 @@ def set_dropout(model: PreTrainedModel, share: float) -> int:
         else:
             continue
         places += 1
-    if not names and not places:
+    if not places:
         raise ModelError(f"dropout: {type(model).__name__} has no place for it; leave dropout out")
-    return max(places, len(names))
+    return places

@@ -30,7 +30,8 @@ __all__ = ["COMPARISONS", "arm_row", "comparison_tables"]
 
 
 def comparison_tables(results: Results) -> Iterator[Table]:
-    """Tables of a run whose models are arms of one comparison; none for other runs."""
+    """Tables of a run whose models are arms of one comparison; of other runs what was counted before and after."""
+    yield from _usage_tables(results)
     if not results.measured.get("arms") and not any(results.metrics(model, "watch") for model in results.models):
         return
     yield from liking_tables(results)
@@ -42,7 +43,6 @@ def comparison_tables(results: Results) -> Iterator[Table]:
     ]
     caption = "Frobenius norm of the change of the watched tensors from one step to the next."
     yield Table("watched_change", "How far the watched tensors move in a step", caption, rows)
-    yield from _usage_tables(results)
     rows = [
         {"model": model, "step": record["step"], "value": value, "mean": None}
         for model in results.models

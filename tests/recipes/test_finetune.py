@@ -1,0 +1,129 @@
+"""Fine-tuning on one text: what is counted before and after, sweeps on the same batches, passes and dropout."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from processes import python
+from safetensors.torch import load_file
+
+from ftkit.config import find_recipe, resolve
+from ftkit.config.catalogue import load_recipe
+from ftkit.config.launch import main_settings
+from ftkit.config.resolve import read_flags
+from ftkit.errors import ConfigError
+from ftkit.models import load_model
+
+SMALL = {
+    "model": "new:gpt2", "max_steps": 6, "window_tokens": 64, "eval_steps": 3, "save_steps": 3, "sample_steps": 3,
+    "eval_windows": 4, "passage_chars": 40, "num_passages": 30,
+}  # fmt: skip
+
+
+def settings_of(recipe: str, **values: object):
+    settings_class = main_settings(load_recipe(find_recipe(recipe)).main)
+    flags = [part for key, value in values.items() for part in (f"--{key}", str(value))]
+    return resolve(settings_class, recipe, read_flags(settings_class, ["--fast", "--use_cpu", *flags])).settings
+
+
+def run_recipe(recipe: str, folder: Path, **values: object) -> Path:
+    settings = settings_of(recipe, **values).model_copy(update={"output_dir": str(folder)})
+    load_recipe(find_recipe(recipe)).main(settings)
+    return folder
+
+
+def read(run: Path, name: str) -> dict:
+    return json.loads((run / name).read_text(encoding="utf-8"))
+
+
+def lines(run: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_recipe("finetune", tmp_path_factory.mktemp("runs") / "tuned", **SMALL, freeze="attention,mlp,norm@0..")
+
+
+def test_only_what_may_change_has_changed_and_samples_begin_before_training(tuned):
+    before, after = load_model("new:gpt2", seed=42, vocab_size=512, max_positions=64), tuned / "models" / "tuned"
+    saved = load_file(after / "model.safetensors")
+    start = before.state_dict()
+    changed = {name for name, tensor in saved.items() if not torch.equal(tensor, start[name])}
+    assert changed == {name for name in saved if ".h." not in name}
+    assert read(tuned, "evidence.json")["models"]["tuned"]["movement"]["leaks"] == []
+    assert [sample["step"] for sample in lines(tuned, "samples.jsonl")] == [0, 3, 6]
+
+
+def test_usage_is_counted_before_and_after_beside_real_text(tuned):
+    found = read(tuned, "evidence.json")
+    usage = found["usage"]["models"]["tuned"]
+    assert found["usage"]["top"] == 100
+    assert usage["before"] == found["metrics"]["tuned"]["usage_before"]
+    assert usage["change"]["value"] == pytest.approx(usage["after"]["value"] - usage["before"]["value"])
+    assert usage["real"]["value"] > usage["before"]["value"]  # random weights do not know what is frequent
+    assert {"usage", "usage_change"} <= {path.stem for path in (tuned / "figures").glob("*.svg")}
+
+
+def test_a_sweep_has_fresh_models_the_same_batches_and_its_two_panels(tmp_path):
+    flags = [part for key, value in SMALL.items() for part in (f"--{key}", str(value))]
+    done = python(
+        "-m", "ftkit", "run", "finetune", "--fast", "--use_cpu", *flags, "--sweep", "learning_rate=1e-2,1e-5",
+        "--output_dir", tmp_path / "study",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    points = sorted((tmp_path / "study" / "points").iterdir())
+    assert len(points) == 2
+    first, last = ([r["loss"] for r in lines(point, "metrics.jsonl") if r["split"] == "train"] for point in points)
+    assert first[0] == last[0]  # before any update the rate has done nothing
+    assert first[1:] != last[1:]
+    rows = (tmp_path / "study" / "figures" / "study_usage.csv").read_text().splitlines()
+    assert sum(row.startswith("usage") for row in rows) == 4  # two rates, before and after
+    assert sum(row.startswith("loss") for row in rows) == 2  # every seventh of six steps, of two rates
+    assert "Use of frequent tokens" in done.stdout
+    page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    assert 'class="wide"' in page
+
+
+def test_passes_take_the_steps_that_the_text_needs(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="ftkit"):
+        run = run_recipe(
+            "finetune", tmp_path / "run", **{**SMALL, "max_steps": 500}, passes=0.25, per_device_train_batch_size=4
+        )
+    plan = read(run, "manifest.json")["plan"]["tuned"]
+    assert plan["steps"] == round(0.25 * plan["text_tokens"] / (4 * 64))
+    assert plan["passes"] == pytest.approx(0.25, abs=0.5 * 4 * 64 / plan["text_tokens"])
+    trained = [record for record in lines(run, "metrics.jsonl") if record["split"] == "train"]
+    assert len(trained) == plan["steps"]
+    assert "0.25 passes over" in caplog.text
+
+
+def test_passes_and_max_steps_are_told_apart_and_a_warm_up_must_fit(tmp_path):
+    with pytest.raises(ConfigError, match="has no effect beside passes"):
+        settings_of("finetune", passes=2, max_steps=40)
+    with pytest.raises(ConfigError, match=r"are \d+ steps, and warmup_steps is 400, longer than the run"):
+        run_recipe("finetune", tmp_path / "run", model="new:gpt2", passes=0.1, warmup_steps=400)
+
+
+def test_texts_of_different_length_get_equal_passes(tmp_path):
+    settings = settings_of(
+        "imitate", model="new:gpt2", passes=0.2, window_tokens=64, passage_chars=40, num_passages=30, judge_max_steps=5,
+        judged_passages=4, output_dir=tmp_path / "run",
+    )  # fmt: skip
+    texts = {"keeper": "voices:keeper:12000", "almanac": "voices:almanac:24000"}
+    load_recipe(find_recipe("imitate")).main(settings.model_copy(update={"corpora": texts}))
+    plans = read(tmp_path / "run", "manifest.json")["plan"]
+    assert plans["almanac"]["steps"] > 1.5 * plans["keeper"]["steps"]
+    assert [plan["passes"] for plan in plans.values()] == pytest.approx([0.2, 0.2], abs=0.012)
+
+
+def test_an_adapter_and_another_objective_go_through_the_same_program(tmp_path):
+    run = run_recipe(
+        "finetune", tmp_path / "run", **SMALL, peft="lora", objective="next_token + 0.1*kl_to_base", dropout=0.2
+    )
+    assert (run / "models" / "tuned" / "adapter_model.safetensors").exists()
+    first = next(record for record in lines(run, "metrics.jsonl") if record["split"] == "train")
+    assert first["losses"].keys() == {"next_token", "kl_to_base"}
+    assert read(run, "evidence.json")["models"]["tuned"]["reload_difference"] == 0
