@@ -60,8 +60,10 @@ class PretrainSettings(TrainingSettings):
 
     @classmethod
     def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-        """Texts that are given as flags take the place of the tiny one."""
+        """Texts and a donor that are given as flags take the place of what is tiny."""
         fast = super().fast_values(values, flags)
+        if flags.get("donor"):
+            fast.pop("tokenizer")
         return fast | ({"corpus": None} if "corpora" in flags else {})
 
     def problems(self) -> list[Problem]:
