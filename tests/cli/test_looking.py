@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import GPT2Config
 from typer.testing import CliRunner, Result
 
 from ftkit.cli import app
+from ftkit.config import list_entries
 from ftkit.models import load_model, save_model
 
 
@@ -134,3 +136,17 @@ def test_help_of_all_commands_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_list_shows_every_configuration_below_the_question_of_its_recipe():
+    done = CliRunner().invoke(app, ["list"], terminal_width=200)
+    assert done.exit_code == 0
+    recipe, below = "", {}
+    for line in done.output.splitlines():
+        if found := re.match(r"(\w+): [A-Z]", line):
+            recipe = found[1]
+        elif found := re.match(r" {4}(\w+) ", line):
+            below[found[1]] = recipe
+    entries = list_entries()
+    assert below == {entry.name: entry.recipe for entry in entries if entry.kind == "config"}
+    assert set(below.values()) <= {entry.name for entry in entries if entry.kind == "recipe"}
