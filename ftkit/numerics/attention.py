@@ -86,7 +86,7 @@ class Attention:
         )
         tail = f"; torch.compile was not run: {self.not_compiled}" if self.not_compiled else ""
         return (
-            f"{listed(self.forms)} lie within {apart:.1g} of float64; {said}; times as "
+            f"The forms {listed(self.forms)} lie within {apart:.1g} of float64; {said}; times as "
             f"fast as manual at {self.tokens[0]} to {self.tokens[-1]} tokens: {faster} ({self.device}){tail}."
         )
 
@@ -108,7 +108,7 @@ class Attention:
             Panel("", "Speed", f"Times as fast as written out, medians side by side on {self.device}.",
                   "times as fast as manual", "tokens", fast, "x"),
             Panel("rounding", "Rounding", "Largest difference from the written-out form in float64.",
-                  "largest difference", "tokens", apart, "xy"),
+                  "largest difference", "tokens", apart, "x"),
         ]  # fmt: skip
 
 

@@ -28,10 +28,10 @@ def gelu(x: Tensor, tanh: bool = False) -> Tensor:
 
 _FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "GELU": torch.nn.functional.gelu,
-    "GELU, tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    "GELU tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
     "ReLU": torch.nn.functional.relu,
 }
-_TIMED = _FORMS | {"GELU, tanh, in eight operations": NewGELUActivation()}
+_TIMED = _FORMS | {"GELU tanh in eight operations": NewGELUActivation()}
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Gelu:
 
     def finding(self) -> str:
         """Distance, correlation, zeros, times."""
-        zeros = ", ".join(f"{name} {share:.1%}" for name, share in self.zeros.items() if name != "GELU, tanh")
+        zeros = ", ".join(f"{name} {share:.1%}" for name, share in self.zeros.items() if name != "GELU tanh")
         times = ", ".join(f"{name} {ratio:.1f}" for name, ratio in self.ratios.items() if name != "ReLU")
         return (
-            f"The two forms differ by at most {self.apart:.1g} (at {self.apart_at:.2f}) and correlate with r = "
-            f"{self.r['GELU, tanh']:.6f} (ReLU {self.r['ReLU']:.4f}); exact zeros on normal values: {zeros}; times of "
+            f"The two forms differ by at most {self.apart:.2g} (at {self.apart_at:.2f}) and correlate with r = "
+            f"{self.r['GELU tanh']:.6f} (ReLU {self.r['ReLU']:.4f}); exact zeros on normal values: {zeros}; time, ReLU "
             f"ReLU's: {times} ({self.device})."
         )
 
@@ -85,7 +85,7 @@ class Gelu:
 
     def panels(self) -> list[Panel]:
         """Curves, slopes, distance of the forms."""
-        distance = [b - a for a, b in zip(self.values["GELU"], self.values["GELU, tanh"], strict=True)]
+        distance = [b - a for a, b in zip(self.values["GELU"], self.values["GELU tanh"], strict=True)]
         return [
             Panel("", "Activations", "The two forms of GELU lie on each other.", "value", "x",
                   self._lines(self.values)),
@@ -96,7 +96,7 @@ class Gelu:
         ]  # fmt: skip
 
     def _lines(self, found: dict[str, tuple[float, ...]]) -> list[Line]:
-        return [Line(name, self.x, y, "dashed" if name == "GELU, tanh" else "line") for name, y in found.items()]
+        return [Line(name, self.x, y, "dashed" if name == "GELU tanh" else "line") for name, y in found.items()]
 
 
 def measure_gelu(
@@ -117,8 +117,8 @@ def measure_gelu(
     slopes = {name: torch.autograd.grad(y.sum(), x, retain_graph=True)[0] for name, y in values.items()}
     fixed = {name: y.detach() for name, y in values.items()}
     x = x.detach()
-    apart = (fixed["GELU, tanh"] - fixed["GELU"]).abs()
-    ours = max((gelu(x) - fixed["GELU"]).abs().max(), (gelu(x, tanh=True) - fixed["GELU, tanh"]).abs().max())
+    apart = (fixed["GELU tanh"] - fixed["GELU"]).abs()
+    ours = max((gelu(x) - fixed["GELU"]).abs().max(), (gelu(x, tanh=True) - fixed["GELU tanh"]).abs().max())
     normal = torch.randn(samples, generator=torch.Generator().manual_seed(seed))
     zeros = {name: float((form(normal) == 0).double().mean()) for name, form in _FORMS.items()}
     there = normal.to(device)

@@ -127,9 +127,12 @@ class LayerNormReport:
         """Before and after, then the sweep."""
         columns = ("normalised", "gain", "bias", "mean before", "mean", "std before", "std", "r with the input")
         rows: list[tuple[float | str | None, ...]] = [
-            (r.normalised, 1.0, 0.0, r.mean[0], r.mean[1], r.std[0], r.std[1], r.r) for r in self.reports
+            (r.normalised, 1.0, 0.0, r.mean[0], round(r.mean[1], 9), r.std[0], r.std[1], r.r) for r in self.reports
         ]
-        rows += [("the whole tensor", gain, bias, None, mean, None, std, None) for gain, bias, mean, std in self.swept]
+        rows += [
+            ("the whole tensor", gain, bias, None, round(mean, 9), None, std, None)
+            for gain, bias, mean, std in self.swept
+        ]
         return Table(columns, rows)
 
     def panels(self) -> list[Panel]:

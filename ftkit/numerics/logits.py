@@ -112,7 +112,7 @@ def measure_logits(
     targets = input_ids_BT[:, 1:].flatten()
     offsets = logits.double() - log_p.double()
     by_temperature = {t: float(((logits / t).softmax(-1) - (log_p / t).softmax(-1)).abs().max()) for t in temperatures}
-    rules = {f"temperature {t:g}": replace(PRESETS["plain"], temperature=t) for t in temperatures}
+    rules = {f"T = {t:g}": replace(PRESETS["plain"], temperature=t) for t in temperatures}
     rules |= {"top-k 50, top-p 0.95": PRESETS["top50"], "penalty 1.3": PRESETS["judged"]}
     starts = [[int(place)] for place in input_ids_BT.flatten()[:prompts]]
     same = {

@@ -111,8 +111,8 @@ class Softmax:
             line
             for name, d in self.draws.items()
             for line in (
-                Line(name, [f"{logit:g}" for logit in self.logits], d.frequencies, "points"),
-                Line(name, [f"{logit:g}" for logit in self.logits], d.probabilities, "dashed"),
+                Line(name, [f"value {logit:g}" for logit in self.logits], d.frequencies, "points"),
+                Line(name, [f"value {logit:g}" for logit in self.logits], d.probabilities, "dashed"),
             )
         ]
         return [
@@ -127,7 +127,7 @@ class Softmax:
                 ],
             ),
             Panel("drawn", "Draws", f"Points: shares of {next(iter(self.draws.values())).draws:,} draws. Dashed: "
-                  "probabilities.", "share", "value", drawn),
+                  "probabilities.", "share", "what is drawn", drawn),
         ]  # fmt: skip
 
 

@@ -5,7 +5,19 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from ftkit.report.drawing import INK, PALETTE, Kind, Row, Styles, Table, cell, legend, log_ticks, value_ticks
+from ftkit.report.drawing import (
+    INK,
+    PALETTE,
+    Kind,
+    Row,
+    Styles,
+    Table,
+    cell,
+    legend,
+    log_ticks,
+    step_ticks,
+    value_ticks,
+)
 from ftkit.report.reading import Results
 
 __all__ = ["NUMERICS", "numerics_tables"]
@@ -65,10 +77,11 @@ def _draw(axes: Any, rows: list[Row], styles: Styles) -> None:
             look = _look(drawn, PALETTE[number % len(PALETTE)], len(points))
             axes.plot(x, [cell(row, "value") for row in points], label=None if place else of, **look)
     log = rows[0]["log"]
+    whole = not names and all(float(row["x"]).is_integer() for row in rows)
     for side, axis, scale in (("x", axes.xaxis, axes.set_xscale), ("y", axes.yaxis, axes.set_yscale)):
         if side in log:
             scale("log")
-        (log_ticks if side in log else value_ticks)(axis)
+        (log_ticks if side in log else step_ticks if side == "x" and whole else value_ticks)(axis)
     if names:
         axes.set_xticks(range(len(names)), [textwrap.fill(name, 11) for name in names])
         axes.set_xlim(-0.4, len(names) - 0.6)
