@@ -70,8 +70,8 @@ class Gelu:
         times = ", ".join(f"{name} {ratio:.1f}" for name, ratio in self.ratios.items() if name != "ReLU")
         return (
             f"The two forms differ by at most {self.apart:.2g} (at {self.apart_at:.2f}) and correlate with r = "
-            f"{self.r['GELU tanh']:.6f} (ReLU {self.r['ReLU']:.4f}); exact zeros on normal values: {zeros}; time, ReLU "
-            f"ReLU's: {times} ({self.device})."
+            f"{self.r['GELU tanh']:.6f} (ReLU {self.r['ReLU']:.4f}); exact zeros on normal values: {zeros}; "
+            f"time with ReLU as 1: {times} ({self.device})."
         )
 
     def table(self) -> Table:

@@ -56,7 +56,9 @@ class GradientClipping:
             f"{c.norm:.3g} (times {c.report.factor:.3g}) under the limit {c.max_norm:g}" for c in self.clipped
         )
         least = min(c.r for c in self.clipped)
-        return f"A gradient of norm {norm:.3g} becomes {parts}; its direction stays: r = {least:.6f} or more."
+        return (
+            f"A gradient of norm {norm:.3g} becomes {parts}; the correlation with what it was is at least {least:.6f}."
+        )
 
     def table(self) -> Table:
         """A row for each limit."""

@@ -14,7 +14,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "constant": {"lr_scheduler_type": "constant"},
     "linear": {"lr_scheduler_type": "linear"},
     "cosine": {"lr_scheduler_type": "cosine"},
-    "cosine, two waves": {"lr_scheduler_type": "cosine", "lr_cycles": 2.0},
+    "cosine of two waves": {"lr_scheduler_type": "cosine", "lr_cycles": 2.0},
     "linear over 85 %": {"lr_scheduler_type": "linear", "schedule_steps": 0.85},
     "linear over 150 %": {"lr_scheduler_type": "linear", "schedule_steps": 1.5},
 }
