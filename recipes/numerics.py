@@ -65,8 +65,6 @@ class NumericsSettings(Settings):
 
 def main(settings: NumericsSettings) -> None:
     """Every experiment that was asked for, then the report."""
-    import torch
-
     from ftkit import numerics
     from ftkit.errors import ConfigError
     from ftkit.report import announce, write_report
@@ -81,8 +79,8 @@ def main(settings: NumericsSettings) -> None:
             return
         if not run.is_main:
             return
-        found = torch.accelerator.current_accelerator(check_available=True)
-        device = torch.device("cpu") if settings.use_cpu or found is None else found
+        device = numerics.timing_device(settings.use_cpu)
+        compiled = {} if settings.try_compile else {"compiler": None}
         seed, repeats = settings.seed, settings.timing_repeats
         experiments: dict[str, Callable[[], numerics.Outcome]] = {
             "norm_drift": partial(numerics.measure_norm_drift, seed=seed),
@@ -92,8 +90,7 @@ def main(settings: NumericsSettings) -> None:
             "softmax": partial(numerics.measure_softmax, draws=settings.draws, seed=seed),
             "gelu": partial(numerics.measure_gelu, repeats=repeats, seed=seed, device=device),
             "attention": partial(
-                numerics.measure_attention, settings.attention_tokens, repeats, seed, device,
-                torch.compile if settings.try_compile else None,
+                numerics.measure_attention, settings.attention_tokens, repeats, seed, device, **compiled
             ),
             "logits": partial(numerics.measure_logits, seed=seed),
             "optimizer_race": numerics.measure_optimizer_race,

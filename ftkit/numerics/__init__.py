@@ -13,7 +13,7 @@ from ftkit.numerics.optimizer_race import OptimizerRace, measure_optimizer_race,
 from ftkit.numerics.outcomes import Line, Outcome, Panel, Table, as_evidence, summary
 from ftkit.numerics.schedules import Schedules, measure_schedules
 from ftkit.numerics.softmax import Softmax, measure_softmax
-from ftkit.numerics.timing import median_seconds
+from ftkit.numerics.timing import median_seconds, timing_device
 
 __all__ = [
     "POLICIES",
@@ -56,4 +56,5 @@ __all__ = [
     "race",
     "score_spread",
     "summary",
+    "timing_device",
 ]

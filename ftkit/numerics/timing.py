@@ -9,7 +9,13 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-__all__ = ["median_seconds"]
+__all__ = ["median_seconds", "timing_device"]
+
+
+def timing_device(use_cpu: bool = False) -> torch.device:
+    """Where times are taken: the accelerator, where there is one and it is wanted, else the CPU."""
+    found = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
+    return found or torch.device("cpu")
 
 
 def median_seconds(arms: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
