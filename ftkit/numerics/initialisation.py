@@ -79,6 +79,9 @@ class Drawn:
     """Standard deviation of what leaves each block."""
     loss: float
     """In nats per token, on random tokens."""
+    expected_loss: float
+    """ln V + d s^2 / 2 for tokens of spread s and width d: the final norm gives logits the variance d s^2, and a softmax
+    over so many normal logits costs half of it. Good while that is small."""
     tied: bool
     """Whether the head is the token embedding, the same object."""
 
@@ -99,30 +102,40 @@ class Initialisation:
 
     @property
     def agrees(self) -> bool:
-        """Every spread within 3 % of its formula, everything tied, and normal 0.02 starts at ln V."""
+        """Every spread within 3 % of its formula, everything tied, and normal 0.02 starts where its formula says."""
         spread = [abs(d.stds[part] / d.expected[part] - 1) for d in self.drawn.values() for part in d.expected]
         tied = all(d.tied for d in self.drawn.values()) and all(tied for _, tied in self.orders.values())
-        return max(spread) < 0.03 and tied and abs(self.drawn["normal 0.02"].loss - math.log(self.vocab_size)) < 0.1
+        usual = self.drawn["normal 0.02"]
+        return max(spread) < 0.03 and tied and abs(usual.loss - usual.expected_loss) < 0.1
 
     def finding(self) -> str:
         """Losses, and what is left of the wish for the tokens."""
         losses = ", ".join(f"{name} {drawn.loss:.4g}" for name, drawn in self.drawn.items())
         orders = ", ".join(f"{std:.4f} {order}" for order, (std, _) in self.orders.items())
         return (
-            f"Loss before training against ln V = {math.log(self.vocab_size):.3f}: {losses}; where tokens should have "
+            f"Loss before training against ln V = {math.log(self.vocab_size):.3f}: {losses} "
+            f"(normal 0.02 by ln V + d std^2 / 2: {self.drawn['normal 0.02'].expected_loss:.4g}); where tokens should have "
             f"the std {self.wanted:.4f} and the head 0.02, the tied tensor gets {orders}."
         )
 
     def table(self) -> Table:
         """Policies, then orders."""
         columns = ("weights", "linear", "positions", "tokens", "tokens by the formula", "after the first block",
-                   "after the last block", "loss")  # fmt: skip
+                   "after the last block", "loss", "loss by the formula")  # fmt: skip
         rows: list[tuple[float | str | None, ...]] = [
-            (name, *(d.stds[part] for part in _PARTS), d.expected.get("tokens"), d.layers[0], d.layers[-1], d.loss)
+            (
+                name,
+                *(d.stds[part] for part in _PARTS),
+                d.expected.get("tokens"),
+                d.layers[0],
+                d.layers[-1],
+                d.loss,
+                d.expected_loss,
+            )
             for name, d in self.drawn.items()
         ]
         for order, (std, _) in self.orders.items():
-            rows.append((f"lesson 06/013, {order}", None, None, std, self.wanted, None, None, None))
+            rows.append((f"lesson 06/013, {order}", None, None, std, self.wanted, None, None, None, None))
         return Table(columns, rows)
 
     def panels(self) -> list[Panel]:
@@ -216,7 +229,9 @@ def _first_pass(model: PreTrainedModel, policy: Policy | None, input_ids_BT: Ten
     with torch.inference_mode():
         loss = float(model(input_ids=input_ids_BT, labels=input_ids_BT).loss)
     head: Any = model.get_output_embeddings()
-    return Drawn(stds, expected, tuple(layers), loss, head.weight is embeddings[0])
+    rows, width = embeddings[0].shape
+    expected_loss = math.log(rows) + width * stds["tokens"] ** 2 / 2
+    return Drawn(stds, expected, tuple(layers), loss, expected_loss, head.weight is embeddings[0])
 
 
 def _pooled(stds: list[tuple[float, int]]) -> float:

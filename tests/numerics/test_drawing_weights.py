@@ -48,8 +48,16 @@ def test_module_by_module_the_head_draws_over_the_tokens(found):
     assert all(tied for _, tied in found.orders.values())
 
 
+def test_normal_logits_cost_half_their_variance():
+    """The formula for the loss before training, on logits that are drawn instead of computed."""
+    logits = 0.5 * torch.randn(2000, 3000)
+    loss = float(nn.functional.cross_entropy(logits, torch.zeros(2000, dtype=torch.long)))
+    assert loss == pytest.approx(math.log(3000) + 0.5**2 / 2, abs=0.05)
+
+
 def test_small_weights_start_at_ln_v_and_large_ones_do_not(found):
     assert found.agrees
+    assert found.drawn["normal 0.02"].expected_loss == pytest.approx(math.log(600) + 96 * 0.02**2 / 2, abs=1e-2)
     assert found.drawn["normal 0.02"].loss == pytest.approx(math.log(600), abs=0.1)
     assert found.drawn["normal 3"].loss > 10 * math.log(600)
     assert found.drawn["normal 3"].layers[-1] > 100 * found.drawn["normal 0.02"].layers[-1]
