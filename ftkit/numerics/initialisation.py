@@ -80,8 +80,8 @@ class Drawn:
     loss: float
     """In nats per token, on random tokens."""
     expected_loss: float
-    """ln V + d s^2 / 2 for tokens of spread s and width d: the final norm gives logits the variance d s^2, and a softmax
-    over so many normal logits costs half of it. Good while that is small."""
+    """ln V + d s^2 / 2 for tokens of spread s and width d: the final norm gives logits the variance d s^2, and a
+    softmax over so many normal logits costs half of it. Good while that is small."""
     tied: bool
     """Whether the head is the token embedding, the same object."""
 
@@ -114,8 +114,8 @@ class Initialisation:
         orders = ", ".join(f"{std:.4f} {order}" for order, (std, _) in self.orders.items())
         return (
             f"Loss before training against ln V = {math.log(self.vocab_size):.3f}: {losses} "
-            f"(normal 0.02 by ln V + d std^2 / 2: {self.drawn['normal 0.02'].expected_loss:.4g}); where tokens should have "
-            f"the std {self.wanted:.4f} and the head 0.02, the tied tensor gets {orders}."
+            f"(normal 0.02 by ln V + d std^2 / 2: {self.drawn['normal 0.02'].expected_loss:.4g}); where tokens should "
+            f"have the std {self.wanted:.4f} and the head 0.02, the tied tensor gets {orders}."
         )
 
     def table(self) -> Table:
