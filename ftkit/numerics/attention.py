@@ -82,7 +82,7 @@ class Attention:
             else f"LATER TOKENS CHANGE EARLIER ONES by {leak:.1g}"
         )
         faster = ", ".join(
-            f"{name} {self.times[name][0]:.2g} to {self.times[name][-1]:.2g}" for name in self.forms if name != "manual"
+            f"{name} {min(times):.2g} to {max(times):.2g}" for name, times in self.times.items() if name != "manual"
         )
         tail = f"; torch.compile was not run: {self.not_compiled}" if self.not_compiled else ""
         return (
