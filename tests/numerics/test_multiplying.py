@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from ftkit.models import load_model
+from ftkit.data import load_tokenizer
+from ftkit.models import load_model, save_model
 from ftkit.numerics import (
     layer_norm,
     ln_report,
@@ -123,3 +124,13 @@ def test_spread_read_from_weights_is_the_spread_of_the_scores():
         model(input_ids=ids)
     rows = [scores[0][:, :, q, : q + 1].var(-1, correction=0).mean() for q in range(7, width)]
     assert spread[0] == pytest.approx(math.sqrt(float(torch.stack(rows).mean())), rel=1e-4)
+
+
+def test_a_saved_model_is_asked_on_a_text_and_named_after_its_folder(tmp_path):
+    tokenizer = load_tokenizer("byte")
+    save_model(load_model("new:gpt2,initializer_range=0.3", vocab_size=len(tokenizer)), tokenizer, tmp_path / "mine")
+    found = measure_attention_scale(widths=(4,), draws=2, model=str(tmp_path / "mine"))
+    assert found.model == "mine"
+    assert len(found.layers) == load_model("new:gpt2").config.n_layer
+    assert f"the scores of mine have a std of {min(found.layers):.2g} to {max(found.layers):.2g}" in found.finding()
+    assert str(tmp_path) not in found.finding()
