@@ -16,7 +16,7 @@ FLOORS = [
     {"models", "data"},
     {"tuning"},
     {"training", "generation"},
-    {"evidence"},
+    {"evidence", "numerics"},
     {"report", "metrics"},
     {"studies", "hub"},
     {"cli"},

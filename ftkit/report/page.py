@@ -90,6 +90,7 @@ def write_report(run: RunFolder) -> Path:
         distributions=_select(figures, *_WEIGHTS),
         palette=PALETTE,
         dialogue=results.measured.get("dialogue", {}),
+        numerics=_experiments(results, figures),
         judges=results.measured.get("judges", {}),
         courses=results.measured.get("courses", {}),
         arms=results.measured.get("arms", {}),
@@ -119,6 +120,14 @@ def _environment() -> Environment:
 def _select(figures: Mapping[str, Figure], *kinds: str) -> list[Figure]:
     """Figures of some kinds, in the order of the kinds."""
     return [figure for kind in kinds for name, figure in figures.items() if name.partition("-")[0] == kind]
+
+
+def _experiments(results: Results, figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
+    """Numerical experiments, each with its own figures."""
+    return {
+        name: {**found, "figures": [f for file, f in figures.items() if f"{file}-".startswith(f"numerics-{name}-")]}
+        for name, found in results.measured.get("numerics", {}).items()
+    }
 
 
 def _day(moment: str | None) -> str:
@@ -156,6 +165,8 @@ def _outcome(results: Results) -> str:
     if dialogue := results.measured.get("dialogue"):
         names = dict.fromkeys(turn["speaker"] for turn in dialogue["turns"])
         return f"{len(dialogue['turns'])} turns of {' and '.join(names)}"
+    if experiments := results.measured.get("numerics"):
+        return f"{len(experiments)} numerical experiment{'s' if len(experiments) > 1 else ''}"
     if results.target != "text" or results.verdicts:
         return wording.outcome(results.verdicts)
     if arms := results.measured.get("arms"):

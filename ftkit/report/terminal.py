@@ -36,6 +36,10 @@ def announce(run: RunFolder) -> None:
     results = read_results(run)
     for name, verdict in results.verdicts.items():
         _logger.info("\n%s: %s", name, "\n".join(verdict_lines(verdict)))
+    experiments = results.measured.get("numerics", {})
+    for name, found in experiments.items():
+        unlike = "" if found["agrees"] else "NOT WHAT THEORY SAYS: "
+        _logger.info("%s%-*s  %s%s", "\n", max(map(len, experiments)), name, unlike, found["finding"])
     if finding := results.measured.get("finding"):
         _logger.info("\n%s", finding)
     _logger.info("\nreport: %s", (run.path / "report.html").resolve())
