@@ -74,7 +74,7 @@ def number(value: Any) -> str:
     if not is_number(value):
         return MISSING
     if isinstance(value, int) or value == 0:
-        return f"{value:,.0f}".replace("-", "−")
+        return f"{value or 0:,.0f}".replace("-", "−")
     if abs(value) < 1e-3:
         mantissa, _, power = f"{value:.2e}".partition("e")
         mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "−")
