@@ -1,15 +1,11 @@
 """Planting a liking: what the recipe leaves, that a high rate plants and destroys, and that limits end an arm."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from recipe_runs import lines, read, run_recipe, settings_of
 
-from ftkit.config import find_recipe, resolve
-from ftkit.config.catalogue import load_recipe
-from ftkit.config.launch import main_settings
-from ftkit.config.resolve import read_flags
 from ftkit.data import load_tokenizer, token_set
 from ftkit.errors import ConfigError
 from ftkit.evidence import set_shares
@@ -20,26 +16,6 @@ SMALL = {
     "model": "new:gpt2", "tokenizer": "byte", "max_steps": 12, "eval_steps": 6, "sample_steps": 6, "window_tokens": 64,
     "passage_chars": 40, "num_passages": 12, "watched_passages": 4, "save_steps": 6, "eval_windows": 4,
 }  # fmt: skip
-
-
-def settings_of(recipe: str, **values: object):
-    settings_class = main_settings(load_recipe(find_recipe(recipe)).main)
-    flags = [part for key, value in values.items() for part in (f"--{key}", str(value))]
-    return resolve(settings_class, recipe, read_flags(settings_class, ["--fast", "--use_cpu", *flags])).settings
-
-
-def run_recipe(recipe: str, folder: Path, **values: object) -> Path:
-    settings = settings_of(recipe, **values).model_copy(update={"output_dir": str(folder)})
-    load_recipe(find_recipe(recipe)).main(settings)
-    return folder
-
-
-def read(run: Path, name: str) -> dict:
-    return json.loads((run / name).read_text(encoding="utf-8"))
-
-
-def lines(run: Path, name: str) -> list[dict]:
-    return [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")

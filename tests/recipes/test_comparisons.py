@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recipe_runs import read, run_recipe
 from safetensors.torch import load_file
 
 from ftkit.config import find_recipe, resolve
@@ -18,28 +19,14 @@ SMALL = {
 }  # fmt: skip
 
 
-def run_recipe(name: str, folder: Path, **more: object) -> Path:
-    """Run a recipe in this process, small."""
-    recipe = load_recipe(find_recipe(name))
-    settings_class = main_settings(recipe.main)
-    flags = [part for key, value in {**SMALL, **more}.items() for part in (f"--{key}", str(value))]
-    settings = resolve(settings_class, name, read_flags(settings_class, ["--fast", "--use_cpu", *flags])).settings
-    recipe.main(settings.model_copy(update={"output_dir": str(folder)}))
-    return folder
-
-
-def read(run: Path, name: str) -> dict:
-    return json.loads((run / name).read_text(encoding="utf-8"))
-
-
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_recipe("targeted_freezing", tmp_path_factory.mktemp("runs") / "frozen")
+    return run_recipe("targeted_freezing", tmp_path_factory.mktemp("runs") / "frozen", **SMALL)
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_recipe("compare_tuning", tmp_path_factory.mktemp("runs") / "compared", peft="lora")
+    return run_recipe("compare_tuning", tmp_path_factory.mktemp("runs") / "compared", **SMALL, peft="lora")
 
 
 def test_the_selected_arm_changed_its_slices_and_nothing_else(frozen):

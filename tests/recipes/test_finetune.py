@@ -1,18 +1,16 @@
 """Fine-tuning on one text: what is counted before and after, sweeps on the same batches, passes and dropout."""
 
-import json
 import logging
 from pathlib import Path
 
 import pytest
 import torch
 from processes import python
+from recipe_runs import lines, read, run_recipe, settings_of
 from safetensors.torch import load_file
 
-from ftkit.config import find_recipe, resolve
+from ftkit.config import find_recipe
 from ftkit.config.catalogue import load_recipe
-from ftkit.config.launch import main_settings
-from ftkit.config.resolve import read_flags
 from ftkit.errors import ConfigError
 from ftkit.models import load_model
 
@@ -20,26 +18,6 @@ SMALL = {
     "model": "new:gpt2", "max_steps": 6, "window_tokens": 64, "eval_steps": 3, "save_steps": 3, "sample_steps": 3,
     "eval_windows": 4, "passage_chars": 40, "num_passages": 30,
 }  # fmt: skip
-
-
-def settings_of(recipe: str, **values: object):
-    settings_class = main_settings(load_recipe(find_recipe(recipe)).main)
-    flags = [part for key, value in values.items() for part in (f"--{key}", str(value))]
-    return resolve(settings_class, recipe, read_flags(settings_class, ["--fast", "--use_cpu", *flags])).settings
-
-
-def run_recipe(recipe: str, folder: Path, **values: object) -> Path:
-    settings = settings_of(recipe, **values).model_copy(update={"output_dir": str(folder)})
-    load_recipe(find_recipe(recipe)).main(settings)
-    return folder
-
-
-def read(run: Path, name: str) -> dict:
-    return json.loads((run / name).read_text(encoding="utf-8"))
-
-
-def lines(run: Path, name: str) -> list[dict]:
-    return [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -4,27 +4,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from recipe_runs import run_recipe, settings_of
 from safetensors.torch import load_file
 
-from ftkit.config import find_recipe, resolve
-from ftkit.config.catalogue import load_recipe
-from ftkit.config.launch import main_settings
-from ftkit.config.resolve import read_flags
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, ModelError
 from ftkit.models import load_model, save_model
 
-RECIPE = load_recipe(find_recipe("pretrain"))
+SMALL = {
+    "model": "new:ftkit_ladder,rung=1,hidden_size=64", "max_steps": 4, "window_tokens": 32, "eval_steps": 2,
+    "save_steps": 0, "eval_windows": 4, "passage_chars": 40, "num_passages": 8, "learning_rate": 0.01,
+}  # fmt: skip
 
 
-def settings_of(**values: object):
-    small = {
-        "model": "new:ftkit_ladder,rung=1,hidden_size=64", "max_steps": 4, "window_tokens": 32, "eval_steps": 2,
-        "save_steps": 0, "eval_windows": 4, "passage_chars": 40, "num_passages": 8, "learning_rate": 0.01,
-    }  # fmt: skip
-    flags = [part for key, value in {**small, **values}.items() for part in (f"--{key}", str(value))]
-    settings_class = main_settings(RECIPE.main)
-    return resolve(settings_class, "pretrain", read_flags(settings_class, ["--fast", "--use_cpu", *flags])).settings
+def pretrained(run: Path, **values: object) -> torch.Tensor:
+    """The embedding of a model after a short run."""
+    found = load_file(run_recipe("pretrain", run, **{**SMALL, **values}) / "models" / "model" / "model.safetensors")
+    return found["model.embed_tokens.weight"]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +33,7 @@ def donor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("freeze", ["embedding", "none"])
 def test_the_copy_trains_alone_or_stays_and_the_donor_stays_anyway(donor, tmp_path, freeze):
     before = load_file(donor / "model.safetensors")["transformer.wte.weight"]
-    RECIPE.main(settings_of(donor=donor, freeze=freeze, output_dir=tmp_path / "run"))
-    found = load_file(tmp_path / "run" / "models" / "model" / "model.safetensors")["model.embed_tokens.weight"]
+    found = pretrained(tmp_path / "run", donor=donor, freeze=freeze)
     assert torch.equal(load_file(donor / "model.safetensors")["transformer.wte.weight"], before)
     assert found.shape == before.shape
     assert torch.equal(found, before) == (freeze == "embedding")
@@ -46,8 +41,7 @@ def test_the_copy_trains_alone_or_stays_and_the_donor_stays_anyway(donor, tmp_pa
 
 
 def test_without_a_copy_only_the_tokenizer_is_the_donors(donor, tmp_path):
-    RECIPE.main(settings_of(donor=donor, transplant="none", freeze="embedding", output_dir=tmp_path / "run"))
-    found = load_file(tmp_path / "run" / "models" / "model" / "model.safetensors")["model.embed_tokens.weight"]
+    found = pretrained(tmp_path / "run", donor=donor, transplant="none", freeze="embedding")
     before = load_file(donor / "model.safetensors")["transformer.wte.weight"]
     assert found.shape == before.shape
     assert abs(torch.cosine_similarity(found.flatten(), before.flatten(), dim=0)) < 0.1
@@ -55,10 +49,8 @@ def test_without_a_copy_only_the_tokenizer_is_the_donors(donor, tmp_path):
 
 def test_a_donor_of_another_width_and_settings_without_effect_are_refused(donor, tmp_path):
     with pytest.raises(ModelError, match="do not fit"):
-        RECIPE.main(
-            settings_of(donor=donor, model="new:ftkit_ladder,rung=1,hidden_size=32", output_dir=tmp_path / "run")
-        )
+        pretrained(tmp_path / "run", donor=donor, model="new:ftkit_ladder,rung=1,hidden_size=32")
     with pytest.raises(ConfigError, match="transplant: has no effect without a donor"):
-        settings_of(transplant="position")
+        settings_of("pretrain", transplant="position")
     with pytest.raises(ConfigError, match="tokenizer: has no effect beside donor"):
-        settings_of(donor=donor, tokenizer="byte")
+        settings_of("pretrain", donor=donor, tokenizer="byte")
