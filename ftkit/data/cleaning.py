@@ -7,7 +7,7 @@ mark and carriage returns. Cleaning a cleaned text changes nothing.
 import re
 from dataclasses import dataclass
 
-__all__ = ["CleanedText", "Removed", "clean_text"]
+__all__ = ["CleanedText", "Removed", "clean_code", "clean_text"]
 
 MAX_BLANK_LINES = 3  # more in a row are a page break of the e-book, not the author's
 
@@ -80,7 +80,18 @@ def clean_text(raw: str) -> CleanedText:
         text = cleaned
 
 
-def _pass(text: str, removed: list[Removed]) -> str:
+def clean_code(raw: str) -> CleanedText:
+    """Take byte order mark and carriage returns out of code; every tab, space and blank line stays.
+
+    Args:
+        raw: The code as read from its file.
+    """
+    removed: list[Removed] = []
+    return CleanedText(_line_ends(raw, removed), tuple(removed))
+
+
+def _line_ends(text: str, removed: list[Removed]) -> str:
+    """The text without byte order mark and carriage returns."""
     without_mark = text.lstrip("\ufeff")
     if len(without_mark) < len(text):
         removed.append(Removed("byte order mark", len(text) - len(without_mark), "U+FEFF"))
@@ -89,6 +100,11 @@ def _pass(text: str, removed: list[Removed]) -> str:
     if carriage_returns:
         removed.append(Removed("line ends", carriage_returns, "\\r\\n" if "\r\n" in text else "\\r"))
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
+
+
+def _pass(text: str, removed: list[Removed]) -> str:
+    text = _line_ends(text, removed)
     body = _without_frame(text, removed)
     if body is None:
         return text

@@ -1,4 +1,4 @@
-"""Where text comes from: a file, a folder, a Project Gutenberg book, an address, a Hub data set, an embedded voice.
+"""Where text comes from: files, folders, notebooks, code, Project Gutenberg, the web, Hub data sets, embedded voices.
 
 Every source ends as a ``Corpus`` of cleaned documents or as one ``DataError`` or ``NetworkError`` that names the source
 and the remedy. Downloads are kept in the cache (``FTKIT_CACHE`` or ``~/.cache/ftkit``) and asked for once.
@@ -9,13 +9,17 @@ import logging
 import os
 import re
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
-from ftkit.data.cleaning import Removed, clean_text
+from ftkit.data.cleaning import CleanedText, Removed, clean_code, clean_text
+from ftkit.data.code_files import code_documents
 from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download
-from ftkit.data.hub_rows import load_rows, read_hub_place
+from ftkit.data.hub_rows import hub_documents
+from ftkit.data.notebooks import notebook_documents
 from ftkit.data.text_files import check_codec, decode_file, exists, local_files, sentence
 from ftkit.data.voices import VOICES, voice_text
 from ftkit.errors import DataError, NetworkError, nearest_name
@@ -24,7 +28,7 @@ __all__ = ["Corpus", "Document", "cache_dir", "load_corpus"]
 
 logger = logging.getLogger(__name__)
 
-SCHEMES = ("gutenberg", "http", "https", "hub", "voices")
+SCHEMES = ("code", "gutenberg", "http", "https", "hub", "notebooks", "voices")
 VOICE_WORDS = 30_000  # default length of a voices: source, enough for a held-out tenth of 3,000 words
 FEW_WORDS = 10_000  # below this a model learns the words of a text rather than its style
 GUTENBERG_ADDRESS = "https://www.gutenberg.org/cache/epub/{book}/pg{book}.txt"
@@ -59,10 +63,13 @@ class Corpus:
     documents: tuple[Document, ...]
     removed: tuple[Removed, ...] = ()
 
+    BETWEEN: ClassVar[str] = "\n\n"
+    """What stands between two documents in ``text``."""
+
     @cached_property
     def text(self) -> str:
-        """All documents, joined by a blank line."""
-        return "\n\n".join(document.text for document in self.documents)
+        """All documents, joined by a blank line; as tokens, they are joined by an end-of-text token instead."""
+        return self.BETWEEN.join(document.text for document in self.documents)
 
     @cached_property
     def num_bytes(self) -> int:
@@ -109,13 +116,18 @@ def load_corpus(
               begin with a dot are passed over;
             - ``gutenberg:11``: a book by its number, from the folder ``FTKIT_BOOKS``, the cache or gutenberg.org;
             - ``https://...`` or ``http://...``: a plain text file;
-            - ``hub:NAME[:SPLIT][#COLUMN]``: a Hugging Face data set or a local folder of one, each row a document;
-              ``NAME`` is ``owner/name`` or ``owner/name/configuration``, the split is ``train`` and the column
-              ``text`` unless said;
+            - ``hub:NAME[:SPLIT][#COLUMN][@DOCUMENTS]``: a Hugging Face data set, or a local file or folder of one,
+              each row a document; ``NAME`` is ``owner/name`` or ``owner/name/configuration``, the split is ``train``
+              and the column ``text`` unless said. With a number of documents, rows are streamed and no more is read;
+            - ``notebooks:PLACE``: the code cells of a Jupyter notebook, or of those in a folder or zip archive, each
+              notebook a document, without what only IPython understands;
+            - ``code:PLACE``: a Python file, or those below a folder, each a document; ``code:stdlib`` is the standard
+              library of the running Python, ``code:stdlib:BYTES`` files of it that have so many bytes together;
             - ``voices:NAME[:WORDS]``: an embedded author, of 30,000 words unless said.
         name: Name of the corpus; ``None`` takes it from the source.
         encoding: A Python codec for files and downloads. Decoding is strict.
-        clean: Whether to remove byte order marks, carriage returns and Project Gutenberg's additions.
+        clean: Whether to remove byte order marks, carriage returns and Project Gutenberg's additions; of code and
+            notebooks only the first two and IPython's magics.
         timeout_seconds: How long a server may be silent; a whole download may take ten times as long.
         max_bytes: Largest download.
         warn_short: Whether to warn of a text from which no style can be learnt.
@@ -129,10 +141,16 @@ def load_corpus(
     """
     download = Download(timeout_seconds, max_bytes)
     scheme, rest = _scheme_of(source)
+    removed: list[Removed] = []
     if scheme == "voices":
         label, documents = _read_voice(source, rest)
     elif scheme == "hub":
-        label, documents = _read_hub(source, rest)
+        label, documents = hub_documents(source, rest, cache_dir() / "streams")
+    elif scheme == "notebooks":
+        label, documents, removed = notebook_documents(source, rest, clean)
+    elif scheme == "code":
+        check_codec(encoding)
+        label, documents = code_documents(source, rest, encoding)
     else:
         check_codec(encoding)
         if scheme == "gutenberg":
@@ -142,7 +160,8 @@ def load_corpus(
         else:
             label, files = local_files(source)
         documents = [(document, decode_file(path, encoding)) for document, path in files]
-    corpus = _corpus(name or label, source, documents, clean)
+    cleaned = clean_code if scheme in ("code", "notebooks") else clean_text
+    corpus = _corpus(name or label, source, documents, cleaned if clean else None, removed)
     if warn_short and corpus.num_words < FEW_WORDS:
         logger.warning(
             "%s has %s words; a style is hardly learnt from fewer than %s, expect single words and phrases at most",
@@ -166,17 +185,23 @@ def _scheme_of(source: str) -> tuple[str, str]:
     near = sentence(nearest_name(scheme, SCHEMES))
     raise DataError(
         f"Corpus {source!r}: there is no source {match[1]!r} and no file of that name{near} "
-        f"Sources are a file, a folder, gutenberg:NUMBER, https://..., hub:NAME and voices:NAME."
+        f"Sources are a file, a folder, gutenberg:NUMBER, https://..., hub:NAME, notebooks:FOLDER, code:FOLDER and "
+        f"voices:NAME."
     )
 
 
-def _corpus(name: str, source: str, documents: list[tuple[str, str]], clean: bool) -> Corpus:
+def _corpus(
+    name: str,
+    source: str,
+    documents: list[tuple[str, str]],
+    clean: Callable[[str], CleanedText] | None,
+    removed: list[Removed],
+) -> Corpus:
     kept: list[Document] = []
-    removed: list[Removed] = []
     for label, raw in documents:
         text = raw
         if clean:
-            cleaned = clean_text(raw)
+            cleaned = clean(raw)
             text = cleaned.text
             removed += cleaned.removed
         _check_characters(source, label, text)
@@ -265,7 +290,7 @@ def _downloaded_files(source: str, download: Download) -> tuple[str, list[tuple[
     return Path(base).stem or "page", [(base, cached)]
 
 
-# Voices and the Hub
+# Voices
 
 
 def _read_voice(source: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
@@ -278,24 +303,3 @@ def _read_voice(source: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
             f"voices:{voice}:50000."
         )
     return voice, [(voice, voice_text(voice, int(words or VOICE_WORDS)))]
-
-
-def _read_hub(source: str, rest: str) -> tuple[str, list[tuple[str, str]]]:
-    place = read_hub_place(source, rest, "text")
-    rows = load_rows(source, place)
-    columns, column = list(rows.column_names), place.columns
-    if column not in columns:
-        near = nearest_name(column, columns)
-        raise DataError(
-            f"Corpus {source!r}: no column {column!r}{near if near.endswith('?') else '.'} Columns of split "
-            f"{place.split!r}: {', '.join(columns)}. Write hub:{place.place}:{place.split}#COLUMN."
-        )
-    documents: list[tuple[str, str]] = []
-    for number, value in enumerate(rows[column]):
-        if value is not None and not isinstance(value, str):
-            raise DataError(
-                f"Corpus {source!r}: row {number} of column {column!r} holds {type(value).__name__}, not text. "
-                f"Columns: {', '.join(columns)}."
-            )
-        documents.append((f"row {number}", value or ""))
-    return place.name, documents

@@ -32,11 +32,15 @@ def exists(path: Path) -> bool:
         return False
 
 
-def local_files(source: str) -> tuple[str, list[tuple[str, Path]]]:
+def local_files(
+    source: str, place: str | None = None, endings: tuple[str, ...] = TEXT_ENDINGS
+) -> tuple[str, list[tuple[str, Path]]]:
     """The text files that a path means: a short name for them all, and each with its own name.
 
     Args:
-        source: Path of a file or folder, as it was asked for.
+        source: What was asked for, for messages.
+        place: Path of a file or folder; ``None`` means ``source`` itself.
+        endings: What is read from a folder.
 
     Raises:
         DataError: Nothing there, or nothing to read.
@@ -45,11 +49,11 @@ def local_files(source: str) -> tuple[str, list[tuple[str, Path]]]:
         raise DataError(
             "Corpus '': an empty name. Give a file, a folder, gutenberg:NUMBER, https://..., or voices:NAME."
         )
-    path = Path(source).expanduser()
+    path = Path(source if place is None else place).expanduser()
     if not exists(path):
         raise DataError(f"Corpus {source!r}: no such file or folder{sentence(_neighbours(path))}")
     if path.is_dir():
-        return path.resolve().name or "corpus", _folder_files(source, path)
+        return path.resolve().name or "corpus", _folder_files(source, path, endings)
     if not path.is_file():  # reading a pipe or a device could wait for ever
         raise DataError(f"Corpus {source!r}: neither a file nor a folder. Give a text file or a folder of them.")
     return path.stem, [(path.name, path)]
@@ -73,7 +77,7 @@ def _neighbours(path: Path) -> str:
     return f"; in {folder} there is: {shown}" if names else f"; the folder {folder} is empty"
 
 
-def _folder_files(source: str, folder: Path) -> list[tuple[str, Path]]:
+def _folder_files(source: str, folder: Path, endings: tuple[str, ...]) -> list[tuple[str, Path]]:
     found: list[Path] = []
     others: dict[str, int] = {}
 
@@ -88,15 +92,15 @@ def _folder_files(source: str, folder: Path) -> list[tuple[str, Path]]:
             path = Path(root, file_name)
             if file_name.startswith(".") or not path.is_file():
                 continue
-            if path.suffix.lower() in TEXT_ENDINGS:
+            if path.suffix.lower() in endings:
                 found.append(path)
             else:
                 others[path.suffix or "none"] = others.get(path.suffix or "none", 0) + 1
     if not found:
         there = ", ".join(f"{count:,} with ending {ending}" for ending, count in sorted(others.items()))
         raise DataError(
-            f"Corpus {source!r}: no text file in this folder. Files ending in .txt and .md are read; found: "
-            f"{there or 'no file at all'}. Rename them, or give one file by its full name."
+            f"Corpus {source!r}: no text file in this folder. Files ending in {' and '.join(reversed(endings))} are read; "
+            f"found: {there or 'no file at all'}. Rename them, or give one file by its full name."
         )
     named = [(path.relative_to(folder).as_posix(), path) for path in found]
     return sorted(named)

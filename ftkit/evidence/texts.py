@@ -56,16 +56,18 @@ def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
     """Cut real text into consecutive passages that do not overlap.
 
     Args:
-        texts: Contiguous texts, such as one side of a split.
+        texts: Contiguous texts, such as one side of a split. One that is too short for a passage is read on with the
+            next, so that a corpus of short documents has passages too.
         characters: Length of a passage; a remainder shorter than nine tenths of it is left out.
 
     Returns:
         The passages, in the order of the text.
     """
-    passages = []
+    passages: list[str] = []
+    current: list[str] = []
+    length = 0
     for text in texts:
-        current: list[str] = []
-        length = 0
+        before = len(passages)
         for word in _pieces(text):
             if length + len(word) + bool(current) > characters:
                 passages.append(" ".join(current))
@@ -74,4 +76,6 @@ def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
             current.append(word)
         if length >= 0.9 * characters:
             passages.append(" ".join(current))
+        if len(passages) > before:  # of what remains of a longer text nothing is left for the next
+            current, length = [], 0
     return [passage for passage in passages if passage]

@@ -22,13 +22,13 @@ class Text:
 
     @property
     def train(self) -> list[str]:
-        """Contiguous pieces that may be trained on."""
-        return list(self.split.train)
+        """Documents, or contiguous parts of them, that may be trained on."""
+        return list(self.split.train_documents)
 
     @property
     def heldout(self) -> list[str]:
-        """Contiguous pieces that are never trained on."""
-        return list(self.split.heldout)
+        """Documents, or contiguous parts of them, that are never trained on."""
+        return list(self.split.heldout_documents)
 
 
 def check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:

@@ -151,7 +151,7 @@ def _read_texts(request: VerdictRequest) -> _Texts:
         train, heldout = _pieces(text), _pieces(load(request.heldout, "heldout"))
     else:
         split = split_corpus(text, policy="tail", heldout_share=0.1)
-        train, heldout = list(split.train), list(split.heldout)
+        train, heldout = list(split.train_documents), list(split.heldout_documents)
         assumptions.append(
             "no held-out text was given: the last tenth of the text stands for it, which holds only if the model was "
             "not trained on that part"
