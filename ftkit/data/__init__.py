@@ -1,7 +1,7 @@
 """Text for training: where it comes from, how it is cleaned, cut, tokenized and served in windows."""
 
 from ftkit.data.cleaning import CleanedText, Removed, clean_text
-from ftkit.data.frequencies import TokenGroup, token_groups
+from ftkit.data.frequencies import TokenGroup, TokenVariety, token_groups
 from ftkit.data.labelled import LabelledTexts, load_labelled
 from ftkit.data.labelled_splits import LabelledSplit, separate_labelled, split_labelled
 from ftkit.data.made_tokenizers import train_wordpiece
@@ -30,6 +30,7 @@ __all__ = [
     "TokenGroup",
     "TokenSet",
     "TokenStore",
+    "TokenVariety",
     "cache_dir",
     "clean_text",
     "convert_tiktoken",

@@ -32,7 +32,7 @@ def code_documents(source: str, place: str, encoding: str) -> tuple[str, list[tu
 
     Args:
         source: What was asked for, for messages.
-        place: A file, a folder, ``stdlib`` or ``stdlib:BYTES``.
+        place: A file, a folder, or ``stdlib[/PACKAGE][:BYTES]``.
         encoding: Of files that do not declare one, except in the standard library, which is UTF-8.
 
     Returns:
@@ -41,9 +41,8 @@ def code_documents(source: str, place: str, encoding: str) -> tuple[str, list[tu
     Raises:
         DataError: Nothing there, or a file that does not follow its encoding.
     """
-    library, _, limit = place.partition(":")
-    if library == "stdlib":
-        return "stdlib", list(_library(source, limit))
+    if found := re.fullmatch(r"stdlib(?:/(\w+))?(?::(.*))?", place):
+        return found[1] or "stdlib", list(_library(source, found[1] or "", found[2] or ""))
     label, files = local_files(source, place, ENDINGS)
     own = [(name, path) for name, path in files if not INSTALLED & set(Path(name).parts) and path.stat().st_size]
     if not own:
@@ -68,7 +67,7 @@ def _decoded(path: Path, encoding: str) -> str:
     return decode_file(path, name)
 
 
-def _library(source: str, limit: str) -> Iterator[tuple[str, str]]:
+def _library(source: str, package: str, limit: str) -> Iterator[tuple[str, str]]:
     """The standard library's files; with a limit, those that fit into so many bytes, taken in order.
 
     Packages are in the order of a digest of their names and stay together, so that the end of the corpus, which is
@@ -79,6 +78,8 @@ def _library(source: str, limit: str) -> Iterator[tuple[str, str]]:
     folder = Path(sysconfig.get_path("stdlib"))
     room, given = int(limit) if limit else None, 0
     for path in sorted(_library_files(folder), key=_place_in_library):
+        if package not in ("", path.parts[0], path.stem if len(path.parts) == 1 else ""):
+            continue
         size = (folder / path).stat().st_size
         if not size or (room is not None and size > room):
             continue
@@ -89,7 +90,7 @@ def _library(source: str, limit: str) -> Iterator[tuple[str, str]]:
         room, given = room - size if room is not None else None, given + 1
         yield path.as_posix(), text
     if not given:
-        within = f" of at most {int(limit):,} bytes" if limit else ""
+        within = (f" of {package}" if package else "") + (f" of at most {int(limit):,} bytes" if limit else "")
         raise DataError(f"Corpus {source!r}: no Python file{within} in {folder}. Give a folder, as code:FOLDER.")
 
 

@@ -4,13 +4,19 @@ A token that a text never uses is one whose id has the count 0. Picking from the
 easily done by mistake, gives tokens that do occur, so the group is checked against the text itself (lesson 06/019).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TokenGroup", "token_groups"]
+__all__ = ["TokenGroup", "TokenVariety", "token_groups"]
+
+_MANY_PASSES = 4.0
+"""Passes up to which text that is read again teaches almost as much as new text (Muennighoff et al. 2023,
+https://arxiv.org/abs/2305.16264, measured on models from 10 million parameters on)."""
+_NARROW = 0.1
+"""Share of the vocabulary below which a text is narrow for its tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,51 @@ class TokenGroup:
     ids: npt.NDArray[np.int64]
     occurrences: int
     """How often the text uses them, all together."""
+
+
+@dataclass(frozen=True)
+class TokenVariety:
+    """How much there is to learn in a text, and how often a training reads it.
+
+    Args:
+        tokens: Tokens of the text.
+        distinct: Different ones among them.
+        vocabulary: Tokens that the tokenizer has.
+        passes: Tokens trained over tokens of the text.
+    """
+
+    tokens: int
+    distinct: int
+    vocabulary: int
+    passes: float
+
+    @property
+    def share(self) -> float:
+        """Different tokens over tokens. It falls as a text grows, so compare texts of one length and tokenizer."""
+        return self.distinct / self.tokens
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens:,} tokens, {self.distinct:,} of them different ({self.share:.1%} of the text, "
+            f"{self.distinct / self.vocabulary:.1%} of the vocabulary); training reads them {self.passes:.1f} times"
+        )
+
+    @property
+    def warning(self) -> str:
+        """Why this text is easily learnt by heart; empty where nothing says so."""
+        found = []
+        if self.passes > _MANY_PASSES:
+            found.append(f"it is read {self.passes:.1f} times, and after {_MANY_PASSES:.0f} it teaches little new")
+        if self.distinct < _NARROW * self.vocabulary:
+            found.append(f"it uses {self.distinct:,} of {self.vocabulary:,} tokens")
+        said = " and ".join(found)
+        return (
+            f"{said}: easily learnt by heart; watch the held-out curve, train less, or give more text" if said else ""
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "share": self.share, "warning": self.warning}
 
 
 def token_groups(ids: npt.NDArray[Any], vocab_size: int, size: int = 100) -> list[TokenGroup]:

@@ -122,7 +122,8 @@ def load_corpus(
             - ``notebooks:PLACE``: the code cells of a Jupyter notebook, or of those in a folder or zip archive, each
               notebook a document, without what only IPython understands;
             - ``code:PLACE``: a Python file, or those below a folder, each a document; ``code:stdlib`` is the standard
-              library of the running Python, ``code:stdlib:BYTES`` files of it that have so many bytes together;
+              library of the running Python, ``code:stdlib:BYTES`` files of it that have so many bytes together, and
+              ``code:stdlib/PACKAGE`` one of its packages;
             - ``voices:NAME[:WORDS]``: an embedded author, of 30,000 words unless said.
         name: Name of the corpus; ``None`` takes it from the source.
         encoding: A Python codec for files and downloads. Decoding is strict.

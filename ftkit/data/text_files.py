@@ -98,9 +98,10 @@ def _folder_files(source: str, folder: Path, endings: tuple[str, ...]) -> list[t
                 others[path.suffix or "none"] = others.get(path.suffix or "none", 0) + 1
     if not found:
         there = ", ".join(f"{count:,} with ending {ending}" for ending, count in sorted(others.items()))
+        read = " and ".join(reversed(endings))
         raise DataError(
-            f"Corpus {source!r}: no text file in this folder. Files ending in {' and '.join(reversed(endings))} are read; "
-            f"found: {there or 'no file at all'}. Rename them, or give one file by its full name."
+            f"Corpus {source!r}: no text file in this folder. Files ending in {read} are read; found: "
+            f"{there or 'no file at all'}. Rename them, or give one file by its full name."
         )
     named = [(path.relative_to(folder).as_posix(), path) for path in found]
     return sorted(named)

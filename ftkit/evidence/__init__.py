@@ -7,7 +7,8 @@ from ftkit.evidence.classification import (
     paired_difference,
     score_classifier,
 )
-from ftkit.evidence.code import CodeScores, code_validity
+from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validity
+from ftkit.evidence.code_samples import CodeStart, CodeWriter, code_starts, fit_code
 from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
@@ -49,7 +50,10 @@ __all__ = [
     "SCALES",
     "ArmDifference",
     "ClassifierScores",
+    "CodeChange",
     "CodeScores",
+    "CodeStart",
+    "CodeWriter",
     "CopiedNgrams",
     "CopyIndex",
     "Copying",
@@ -85,6 +89,8 @@ __all__ = [
     "bootstrap",
     "check_heldout",
     "classifier_finding",
+    "code_change",
+    "code_starts",
     "code_validity",
     "copying",
     "course_of",
@@ -96,6 +102,7 @@ __all__ = [
     "distinctive_tokens",
     "divergence_from_base",
     "feature_baseline",
+    "fit_code",
     "fit_log_time",
     "fit_passage",
     "fluency",

@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,15 @@ from ftkit.errors import DataError
 from ftkit.evidence.classification import wilson
 from ftkit.evidence.intervals import Interval, bootstrap
 
-__all__ = ["CodeScores", "code_validity", "imports_of", "parse_code", "well_formed_start"]
+__all__ = [
+    "CodeChange",
+    "CodeScores",
+    "code_change",
+    "code_validity",
+    "imports_of",
+    "parse_code",
+    "well_formed_start",
+]
 
 MOST_CHARS = 50_000
 """Longer samples are not read: parsing takes time and memory that grow with them."""
@@ -37,9 +45,9 @@ class CodeScores:
 
     samples: int
     parses: Interval
-    """Share that Python's grammar accepts."""
+    """Share that Python's grammar accepts, and that holds a statement: blank lines and comments say nothing."""
     compiles: Interval
-    """Share that also compiles: no ``return`` outside a function and the like. Names need not exist."""
+    """Share that compiles too: no ``return`` outside a function and the like. Names need not exist."""
     well_formed: Interval
     """Mean share of a sample's lines in its longest well-formed start: generation stops in the middle of a line."""
     distinct: float
@@ -63,16 +71,31 @@ class CodeScores:
         return asdict(self)
 
 
-def parse_code(text: str) -> ast.Module | None:
+@dataclass(frozen=True)
+class CodeChange:
+    """What changed between two models that wrote from the same starts, paired by start."""
+
+    parses: Interval
+    """Share of samples that parse, after minus before."""
+    compiles: Interval
+    well_formed: Interval
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def parse_code(text: str, most_chars: int = MOST_CHARS) -> ast.Module | None:
     """Parse Python code that nobody vouches for, without running it.
 
     Args:
         text: The code.
+        most_chars: Longer code is not read.
 
     Returns:
-        Its syntax tree; ``None`` where Python refuses it, or it is longer than ``MOST_CHARS``.
+        Its syntax tree; ``None`` where Python refuses it, or it is too long.
     """
-    if len(text) > MOST_CHARS:
+    if len(text) > most_chars:
         return None
     try:
         with warnings.catch_warnings():
@@ -82,9 +105,15 @@ def parse_code(text: str) -> ast.Module | None:
         return None
 
 
+def _parses(text: str) -> bool:
+    """Whether code parses and holds a statement."""
+    tree = parse_code(text)
+    return tree is not None and bool(tree.body)
+
+
 def _compiles(text: str) -> bool:
-    """Whether code compiles; the result is thrown away."""
-    if len(text) > MOST_CHARS:
+    """Whether code that parses compiles; the result is thrown away."""
+    if not _parses(text):
         return False
     try:
         with warnings.catch_warnings():
@@ -148,7 +177,7 @@ def code_validity(samples: Sequence[str], reference: Sequence[str] = ()) -> Code
     counts = Counter(module for modules in named for module in modules)
     scores = CodeScores(
         samples=n,
-        parses=wilson(sum(parse_code(sample) is not None for sample in samples), n),
+        parses=wilson(sum(map(_parses, samples)), n),
         compiles=wilson(sum(map(_compiles, samples)), n),
         well_formed=bootstrap(lambda shares: shares.mean(-1), np.array([share for _, share in starts])),
         distinct=len({" ".join(line) for line in tokens}) / n,
@@ -156,6 +185,29 @@ def code_validity(samples: Sequence[str], reference: Sequence[str] = ()) -> Code
         imports={module: wilson(count, n) for module, count in counts.most_common()},
     )
     return _beside(scores, trees, counts, reference) if reference else scores
+
+
+def code_change(before: Sequence[str], after: Sequence[str]) -> CodeChange:
+    """Compare samples that begin at the same starts.
+
+    Args:
+        before: Samples of the base.
+        after: Samples of the tuned model, in the same order.
+
+    Returns:
+        Differences of means with 95 % intervals, by the bootstrap over starts.
+
+    Raises:
+        DataError: No sample, or not as many of both.
+    """
+    if not before or len(before) != len(after):
+        raise DataError(f"{len(before)} samples before and {len(after)} after cannot be paired; give one of each start")
+
+    def difference(measure: Callable[[str], float]) -> Interval:
+        pairs = np.array([measure(new) - measure(old) for old, new in zip(before, after, strict=True)], dtype=float)
+        return bootstrap(lambda drawn: drawn.mean(-1), pairs)
+
+    return CodeChange(difference(_parses), difference(_compiles), difference(lambda text: well_formed_start(text)[1]))
 
 
 def _beside(

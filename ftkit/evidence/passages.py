@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import TokenStore
 from ftkit.errors import ConfigError
-from ftkit.evidence.texts import fit_passage
+from ftkit.evidence.texts import cut_passages, fit_passage
 from ftkit.generation import Sampling, generate_passages, random_starts
 from ftkit.runs.planning import planner
 
@@ -61,6 +62,14 @@ class PassageWriter:
                 f"passage_chars: {self.characters} characters need {self.new_tokens} tokens, and the model has {limit} "
                 f"positions; set passage_chars to {fits} or less, or train with longer windows"
             )
+
+    def real_passages(self, texts: Sequence[str]) -> list[str]:
+        """Real text in passages like those that are written.
+
+        Args:
+            texts: Contiguous texts, such as one side of a split.
+        """
+        return cut_passages(texts, self.characters)
 
     def write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
         """Let a model write.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ftkit.report.classification import CLASSIFIERS, classifier_tables
+from ftkit.report.coding import CODE, code_tables
 from ftkit.report.comparisons import COMPARISONS, comparison_tables
 from ftkit.report.drawing import (
     INK,
@@ -130,7 +131,7 @@ def _tables(results: Results) -> list[Table]:
     """Every figure that has data."""
     found = [*_curve_tables(results), *_judge_tables(results), *_style_tables(results), *_copying_tables(results)]
     found += [*classifier_tables(results), *_movement_tables(results), *comparison_tables(results)]
-    found += [*measure_tables(results), *probe_tables(results), *numerics_tables(results)]
+    found += [*code_tables(results), *measure_tables(results), *probe_tables(results), *numerics_tables(results)]
     if results.target == "text":  # classifiers have a panel of their own for it, with the limit
         found = [table for table in found if table.name != "gradient_norm"]
     return [table for table in found if any(_finite(row) for row in table.rows)]
@@ -413,6 +414,7 @@ _KINDS = (
         ),
     }
     | CLASSIFIERS
+    | CODE
     | COMPARISONS
     | MEASURES
     | PROBED

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from ftkit.report import wording
 from ftkit.report.advice import next_steps
 from ftkit.report.classification import CLASSIFIERS, classifier_headline
+from ftkit.report.coding import CODE
 from ftkit.report.comparisons import COMPARISONS
 from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import Figure, draw_figures, inline_svg
@@ -85,6 +86,8 @@ def write_report(run: RunFolder) -> Path:
         forgetting=_select(figures, "scaling"),
         movement=_select(figures, "movement"),
         classifying=_select(figures, *CLASSIFIERS),
+        code=results.measured.get("code", {}),
+        coding=_select(figures, *CODE),
         comparison=_select(figures, *COMPARISONS),
         probed=_select(figures, *(kind for kind in PROBED if kind not in _WEIGHTS)),
         distributions=_select(figures, *_WEIGHTS),

@@ -2,6 +2,7 @@
 
 from ftkit.studies.bases import Base, base_of_adapters, prepare_base
 from ftkit.studies.classes import Classes, load_classes, prepare_classes
+from ftkit.studies.coding import CodeStudy, prepare_code
 from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.likings import LikingWatch
 from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
@@ -10,6 +11,7 @@ from ftkit.studies.texts import Text, load_texts
 __all__ = [
     "Base",
     "Classes",
+    "CodeStudy",
     "FillingTask",
     "LikingWatch",
     "Start",
@@ -23,6 +25,7 @@ __all__ = [
     "load_texts",
     "prepare_base",
     "prepare_classes",
+    "prepare_code",
     "prepare_subject",
     "prepare_subjects",
 ]

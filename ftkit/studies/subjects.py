@@ -1,6 +1,6 @@
 """Texts that models of one base learn, with everything that judging any of them needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -210,18 +210,30 @@ def _texts_of(settings: Any, corpora: dict[str, str], run: RunFolder) -> tuple[B
     return origin, texts, load_texts(settings.general, settings, run) if settings.general else origin.texts
 
 
-def prepare_subject(settings: Any, run: RunFolder) -> Subject:
+def prose_writer(
+    settings: Any, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]
+) -> PassageWriter:
+    """Who lets models write prose: ``passage_chars`` and ``sampling`` are read."""
+    return PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
+
+
+def prepare_subject(
+    settings: Any,
+    run: RunFolder,
+    make_writer: Callable[[Any, TokenizersBackend, TokenStore, Sequence[str]], PassageWriter] = prose_writer,
+) -> Subject:
     """Load base, text and other text, and refuse what cannot be judged before anything is trained.
 
     Args:
         settings: A recipe's settings; those of ``Start``, and ``corpus``, ``general`` and ``sampling``.
         run: Where texts and base are noted.
+        make_writer: Makes, of settings, tokenizer and held-out text in tokens and as it is, who lets models write.
     """
     origin, texts, general = _texts_of(settings, {"corpus": settings.corpus}, run)
     text = texts["corpus"]
     tokenizer = load_tokenizer(settings.tokenizer or origin.model, texts=text.train)
     heldout = tokenize_texts(text.heldout, tokenizer)
-    writer = PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
+    writer = make_writer(settings, tokenizer, heldout, text.heldout)
     start = Start(settings, origin, tokenizer, writer)
     start.check()
     return _subject(start, "corpus", text, general)
@@ -257,6 +269,6 @@ def prepare_subjects(settings: Any, run: RunFolder) -> tuple[Start, dict[str, Su
 def _subject(start: Start, name: str, text: Text, general: dict[str, Text], known: Sequence[Text] = ()) -> Subject:
     """One text in tokens and passages, when it is long enough to be judged."""
     train, heldout = tokenize_texts(text.train, start.tokenizer), tokenize_texts(text.heldout, start.tokenizer)
-    real = cut_passages(text.heldout, start.settings.passage_chars)
+    real = start.writer.real_passages(text.heldout)
     check_heldout(name, heldout, start.settings.window_tokens, real)
     return Subject(start, text, general, train, heldout, real, known)

@@ -76,6 +76,16 @@ def test_the_standard_library_has_no_tests_toys_or_installed_packages_and_keeps_
     assert tops != sorted(tops)
 
 
+def test_one_package_of_the_standard_library_is_a_corpus_and_the_base_of_code_completion_has_not_read_it() -> None:
+    names = [document.name for document in load_corpus("code:stdlib/asyncio").documents]
+    assert len(names) > 20
+    assert all(name.startswith("asyncio/") for name in names)
+    assert [d.name for d in load_corpus("code:stdlib/argparse", warn_short=False).documents] == ["argparse.py"]
+    assert not set(names) & {document.name for document in load_corpus("code:stdlib:600000").documents}
+    with pytest.raises(DataError, match="no Python file of nowhere"):
+        load_corpus("code:stdlib/nowhere")
+
+
 @pytest.mark.parametrize("limit", ["x", "0", "-5", "1e6"])
 def test_a_limit_is_a_number_of_bytes(limit: str) -> None:
     with pytest.raises(DataError, match="no number of bytes"):

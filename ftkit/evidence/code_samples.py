@@ -1,0 +1,187 @@
+"""Samples of code that can be judged: new text alone, from the beginning of a statement on, in whole lines.
+
+A passage cut anywhere out of good code does not parse. So every sample begins where held-out code has a statement at
+the left margin, after some of the code before it, and is cut by one rule: to a length, then back to the last whole
+line. Real code is cut at the same places by the same rule and is the ceiling, which lies below 1: its last statement
+may be unfinished too.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.data import TokenStore
+from ftkit.errors import ConfigError, DataError
+from ftkit.evidence.code import parse_code
+from ftkit.evidence.passages import PassageWriter
+from ftkit.generation import Sampling, generate_passages
+
+__all__ = ["CodeStart", "CodeWriter", "code_starts", "fit_code"]
+
+_MOST_DOCUMENT = 10_000_000
+"""Characters of a held-out file that is parsed; it is the user's own, so this is only against accidents."""
+_FEW = 30
+"""Starts; from fewer no share has a narrow interval."""
+_MARGIN = re.compile(r"\n[ \t]*\n(?=[A-Za-z_@])")
+"""A blank line and after it something at the left margin, which is a statement unless it stands in a string."""
+_MOST_BEGINNINGS = 40
+_TOKEN_CHARS = 12
+"""Characters before a start that are tokenized for each token of a prompt; tokens of code are shorter."""
+
+
+@dataclass(frozen=True)
+class CodeStart:
+    """A place in held-out code from which models write on."""
+
+    prompt: tuple[int, ...]
+    """Tokens of the code before it, the last of its file; an end-of-text token where the file begins among them."""
+    real: str
+    """What stands there, cut like a sample."""
+
+
+def fit_code(text: str, characters: int) -> str:
+    """Cut code to at most ``characters``, then back to the end of its last whole line; no other character changes."""
+    return text[:characters].rpartition("\n")[0] + "\n" if "\n" in text[:characters] else ""
+
+
+def code_starts(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, characters: int, prompt_tokens: int, most: int, seed: int
+) -> list[CodeStart]:
+    """Places where a statement begins at the left margin and a whole sample of real code follows.
+
+    Args:
+        texts: Held-out code, a file each; those that do not parse are passed over.
+        tokenizer: Makes the prompts.
+        characters: Length of a sample; samples of real code do not overlap.
+        prompt_tokens: Tokens of a prompt at most.
+        most: Starts that are wanted; they are drawn from all there are.
+        seed: Which draw.
+
+    Raises:
+        DataError: Too few places to measure anything.
+    """
+    places = [(text, place) for text in texts for place in _places(text, characters)]
+    if len(places) < min(most, _FEW):
+        raise DataError(
+            f"The held-out code has {len(places)} places where a statement begins and {characters} characters follow, "
+            f"in {len(texts)} pieces; needed are {min(most, _FEW)}. Give more code that Python can parse, a larger "
+            f"heldout_share, or smaller passage_chars."
+        )
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(places))[:most])
+    wanted = [places[number] for number in chosen]
+    return [_start(text, place, tokenizer, characters, prompt_tokens) for text, place in wanted]
+
+
+def _places(text: str, characters: int) -> Iterator[int]:
+    """Offsets of statements at the left margin, at least ``characters`` apart and before the end."""
+    begin, tree = _parsed(text)
+    if tree is None:
+        return
+    lengths = [len(line) + 1 for line in text[begin:].split("\n")]
+    offsets = begin + np.concatenate([[0], np.cumsum(lengths)])
+    free = 0
+    for node in tree.body:
+        place = int(offsets[_first_line(node) - 1])
+        if free <= place <= len(text) - characters and fit_code(text[place:], characters):
+            yield place
+            free = place + characters
+
+
+def _parsed(text: str) -> tuple[int, ast.Module | None]:
+    """Where code begins to be whole, and its tree from there: the held-out part of a file may begin inside a function,
+    and a notebook may have a cell that is no Python."""
+    for begin in (0, *islice((found.end() for found in _MARGIN.finditer(text)), _MOST_BEGINNINGS)):
+        if (tree := parse_code(text[begin:], _MOST_DOCUMENT)) is not None:
+            return begin, tree
+    return 0, None
+
+
+def _first_line(node: ast.stmt) -> int:
+    """A decorator belongs to what it decorates."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def _start(text: str, place: int, tokenizer: PreTrainedTokenizerBase, characters: int, prompt_tokens: int) -> CodeStart:
+    before = text[max(place - _TOKEN_CHARS * prompt_tokens, 0) : place]
+    ids = list(tokenizer(before, add_special_tokens=False)["input_ids"]) if before else []
+    if len(before) == place and tokenizer.eos_token_id is not None:
+        ids = [tokenizer.eos_token_id, *ids]
+    return CodeStart(tuple(ids[-prompt_tokens:]), fit_code(text[place : place + characters], characters))
+
+
+@dataclass(frozen=True)
+class CodeWriter(PassageWriter):
+    """Lets models write code from the same places, each sample cut like the real code that stands there.
+
+    Args:
+        tokenizer: The models' tokenizer.
+        starts: Held-out code, for the length of its tokens.
+        characters: Length of a sample before it is cut back to whole lines.
+        sampling: How tokens are drawn.
+        places: Where samples begin; a model writes one for each at most.
+    """
+
+    places: tuple[CodeStart, ...]
+
+    def real_passages(self, texts: Sequence[str] = ()) -> list[str]:
+        """The real code at the same places."""
+        return [place.real for place in self.places]
+
+    def check(self, model: PreTrainedModel, taken: int = 0) -> None:
+        """Refuse samples that do not fit, with their prompts, into a model's positions."""
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        longest = max(len(place.prompt) for place in self.places)
+        if limit and longest + self.new_tokens > limit - taken:
+            raise ConfigError(
+                f"passage_chars: {self.characters} characters of code need {self.new_tokens} tokens after {longest} of "
+                f"a prompt, and the model has {limit - taken} positions; make passage_chars or prompt_tokens smaller, "
+                f"or train with longer windows"
+            )
+
+    def write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
+        """Let a model write, from as many places as there are.
+
+        Args:
+            model: A causal language model.
+            count: How many samples at most.
+            seed: Same seed: same draws.
+        """
+        return super().write(model, min(count, len(self.places)), seed)
+
+    def _write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
+        prompts = [list(place.prompt) for place in self.places[:count]]
+        return [fit_code(text, self.characters) for text in self._continued(model, prompts, seed)]
+
+    def complete(self, model: PreTrainedModel, prompt: str, count: int, seed: int) -> list[str]:
+        """Let a model complete one beginning several times; it is part of the samples."""
+        written = self._continued(model, [prompt] * count, seed)
+        return [fit_code(prompt + text, self.characters) for text in written]
+
+    def _continued(self, model: PreTrainedModel, prompts: Sequence[str] | Sequence[list[int]], seed: int) -> list[str]:
+        written = generate_passages(
+            model, self.tokenizer, prompts, new_tokens=self.new_tokens, sampling=self.sampling, seed=seed
+        )
+        return [passage.text for passage in written]
+
+    @classmethod
+    def of(
+        cls,
+        heldout: TokenStore,
+        texts: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling,
+        *,
+        characters: int,
+        prompt_tokens: int,
+        most: int,
+        seed: int,
+    ) -> "CodeWriter":
+        """A writer from held-out code; see ``code_starts``."""
+        places = code_starts(texts, tokenizer, characters, prompt_tokens, most, seed)
+        return cls(tokenizer, heldout, characters, sampling, tuple(places))

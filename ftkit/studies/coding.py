@@ -1,0 +1,140 @@
+"""A model that learns code: from where it writes, how narrow its text is, and what is measured of what it wrote."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedModel, TokenizersBackend
+
+from ftkit.data import TokenStore, TokenVariety
+from ftkit.evidence import CodeChange, CodeScores, CodeWriter, code_change, code_validity
+from ftkit.generation import PRESETS
+from ftkit.runs import RunFolder
+from ftkit.studies.subjects import Subject, prepare_subject
+
+__all__ = ["CodeStudy", "prepare_code"]
+
+_logger = logging.getLogger("ftkit.studies")
+_SHOWN = 4
+"""Samples of a step that are kept."""
+
+
+@dataclass(frozen=True)
+class CodeStudy:
+    """What a base and its tuned copy write from the same places in held-out code.
+
+    Args:
+        run: Where samples are logged.
+        subject: Code, its tokenizer, and the base.
+        variety: How narrow the code is.
+        settings: ``num_passages``, ``prompt``, ``prompted_passages`` and ``seed`` are read.
+    """
+
+    run: RunFolder
+    subject: Subject
+    variety: TokenVariety
+    settings: Any
+
+    @property
+    def writer(self) -> CodeWriter:
+        """Who lets models write."""
+        writer = self.subject.start.writer
+        assert isinstance(writer, CodeWriter)
+        return writer
+
+    def sample(self, model: PreTrainedModel, name: str, step: int) -> None:
+        """Log a few samples of a step."""
+        texts = self.writer.write(model, _SHOWN, self.settings.seed)
+        common = {"model": name, "step": step, "seed": self.settings.seed, "sampling": self.writer.sampling.as_dict()}
+        self.run.log("samples.jsonl", *({**common, "text": text} for text in texts))
+
+    def complete(self, model: PreTrainedModel) -> list[str]:
+        """What a model makes of the fixed beginning; nothing where there is none."""
+        if not self.settings.prompt:
+            return []
+        count = self.settings.prompted_passages
+        return self.writer.complete(model, self.settings.prompt, count, self.settings.seed)
+
+    @cached_property
+    def floor(self) -> CodeScores:
+        """The base's samples beside real code."""
+        return code_validity(self.subject.floor, self.subject.real)
+
+    @cached_property
+    def ceiling(self) -> CodeScores:
+        """Real code at the same places; its overlap is that of one half with the other."""
+        real = self.subject.real
+        halves = code_validity(real[::2], real[1::2])
+        return replace(
+            code_validity(real),
+            node_coverage=halves.node_coverage,
+            node_overlap=halves.node_overlap,
+            unknown_imports=halves.unknown_imports,
+        )
+
+    def measure(self, tuned: PreTrainedModel, samples: Sequence[str]) -> dict[str, Any]:
+        """Everything about code, for ``evidence.json``.
+
+        Args:
+            tuned: The model as it was saved.
+            samples: What it wrote from the places.
+        """
+        after, change = code_validity(samples, self.subject.real), code_change(self.subject.floor, samples)
+        found: dict[str, Any] = {
+            "samples": len(samples),
+            "characters": self.writer.characters,
+            "variety": self.variety.as_dict(),
+            "scores": {"base": self.floor.as_dict(), "tuned": after.as_dict(), "real": self.ceiling.as_dict()},
+            "change": change.as_dict(),
+            "finding": self.finding(after, change),
+        }
+        if self.settings.prompt:
+            before, completed = self.complete(self.subject.base), self.complete(tuned)
+            found["prompted"] = {
+                "prompt": self.settings.prompt,
+                "base": code_validity(before).as_dict(),
+                "tuned": code_validity(completed).as_dict(),
+                "change": code_change(before, completed).as_dict(),
+                "texts": {"base": before[:_SHOWN], "tuned": completed[:_SHOWN]},
+            }
+        return found
+
+    def finding(self, after: CodeScores, change: CodeChange) -> str:
+        """What came out, in one line of computed numbers."""
+        low, high = change.parses.low, change.parses.high
+        return (
+            f"Of {after.samples} samples {self.floor.parses.value:.1%} parsed before and {after.parses.value:.1%} "
+            f"after (paired change {100 * low:+.1f} to {100 * high:+.1f} percentage points); of real code, cut alike, "
+            f"{self.ceiling.parses.value:.1%}."
+        )
+
+
+def _code_writer(settings: Any, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]) -> CodeWriter:
+    sampling = PRESETS[settings.sampling]
+    if settings.temperature:
+        sampling = replace(sampling, temperature=settings.temperature)
+    return CodeWriter.of(
+        heldout, texts, tokenizer, sampling, characters=settings.passage_chars,
+        prompt_tokens=settings.prompt_tokens, most=settings.num_passages, seed=settings.seed,
+    )  # fmt: skip
+
+
+def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
+    """Load base and code, find the places to write from, and say how easily the code is learnt by heart.
+
+    Args:
+        settings: Those of ``prepare_subject`` and ``CodeStudy``, and ``temperature`` and ``prompt_tokens``.
+        run: Where texts and base are noted.
+    """
+    subject = prepare_subject(settings, run, _code_writer)
+    step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.window_tokens
+    trained = settings.max_steps * step * int(os.environ.get("WORLD_SIZE", "1"))
+    store = subject.train
+    variety = TokenVariety(store.num_tokens, store.num_unique, len(subject.tokenizer), trained / store.num_tokens)
+    _logger.info("the code: %s", variety)
+    if variety.warning:
+        _logger.warning("the code: %s", variety.warning)
+    return CodeStudy(run, subject, variety, settings)

@@ -1,0 +1,130 @@
+"""Does a model write better Python after it was tuned on your code?
+
+A base learns a folder of code, notebooks, or a part of the standard library. Before and after it writes from the same
+places in code that it never saw; how much of it parses, compiles, and looks like that code is counted beside real code
+that was cut alike. Nothing that a model writes is run.
+
+    ftkit run code_completion --model FOLDER --corpus code:my_project
+    ftkit run code_completion --model Salesforce/codegen-350M-mono --corpus notebooks:calculus-book --peft lora
+    accelerate launch recipes/code_completion.py --config codegen_calculus_small
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ftkit.config import AdapterSettings, launch
+
+
+class CodeCompletionSettings(AdapterSettings):
+    """Tuning on code: the shared settings, the code, and how samples are taken."""
+
+    FAST = {
+        "corpus": "code:stdlib:90000", "general": {"almanac": "voices:almanac:6000"}, "tokenizer": "train:512",
+        "heldout_share": 0.3, "max_steps": 16, "window_tokens": 128, "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "optimizer": "adamw", "warmup_steps": 0,
+        "eval_steps": 8, "sample_steps": 8, "save_steps": 8, "eval_windows": 16, "passage_chars": 120,
+        "num_passages": 32, "prompt_tokens": 16, "prompted_passages": 8, "sampling": "plain",
+    }  # fmt: skip
+
+    model: str = "base:code_base_small"
+    """Base: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
+    corpus: str = "code:stdlib/asyncio"
+    """Code to learn: code:FOLDER, code:stdlib[/PACKAGE][:BYTES], notebooks:FOLDER, or any other source of Python."""
+    general: dict[str, str] = {}
+    """Other real text, each with a name, for forgetting. Without it: the base's own text where it is base:CONFIG."""
+    heldout_share: float = Field(default=0.2, gt=0, lt=0.9)
+    """Share of the code that is never trained on; whole files where there are many."""
+
+    sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
+    """How tokens are drawn; plain is the model's own distribution."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Temperature of the draw, instead of the one that sampling has; 0 keeps that."""
+    prompt_tokens: int = Field(default=32, ge=1)
+    """Tokens of held-out code before each sample; fewer where its file begins."""
+    passage_chars: int = Field(default=320, ge=40)
+    """Characters of a sample, real or generated, before it is cut back to whole lines."""
+    num_passages: int = Field(default=96, ge=30)
+    """Samples of each model, from as many places in held-out code where there are so many."""
+    prompt: str = "for i in range(10):"
+    """A beginning that both models complete too; empty leaves it out."""
+    prompted_passages: int = Field(default=32, ge=2)
+    """Completions of that beginning by each model."""
+    sample_steps: int = Field(default=100, ge=1)
+    """Steps between samples that are shown."""
+
+
+def main(settings: CodeCompletionSettings) -> None:
+    """Code, base, training, samples of both from the same places, evidence, report."""
+    from ftkit.evidence import decide
+    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.report import announce, write_report
+    from ftkit.runs import open_run
+    from ftkit.studies import base_of_adapters, prepare_code
+    from ftkit.training import NEXT_TOKEN, Called, CheckpointFolder, Engine, TokenWindows, build_probes, follow
+    from ftkit.tuning import attach_adapter, check_adapter, check_tuning
+
+    with open_run(settings, __file__) as run:
+        if run.finished:
+            announce(run)
+            return
+
+        # The code, the base, and the places in held-out code from which both will write.
+        study = prepare_code(settings, run)
+        subject, adapted = study.subject, settings.peft != "none"
+        trainable = check_tuning(subject.base, settings)
+        if adapted:
+            check_adapter(subject.base, settings)
+            place = base_of_adapters(subject.base, subject.tokenizer, subject.start.origin.model, settings, run)
+
+        # Training.
+        if run.sealed("code") is None:
+            model: Any = attach_adapter(subject.new_model(), settings, base=place) if adapted else subject.new_model()
+            source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
+
+            def sample(step: int) -> None:
+                with engine.whole_model():
+                    if run.is_main:
+                        study.sample(model, "code", step)
+
+            samples = Called("samples", settings.sample_steps, sample)
+            probes = [samples, *build_probes(settings, model, subject.train, subject.heldout)]
+            checkpoints = CheckpointFolder(run.checkpoints("code"), settings.save_total_limit)
+            with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
+                run.rewind("code", engine.step or -1)  # what a killed run logged after its checkpoint comes again
+                for _ in follow(engine, run, "code", source, subject.heldout, probes):
+                    pass
+            if run.is_main:
+                save_model(model, subject.tokenizer, run.model("code"))
+                difference = reload_difference(model, run.model("code"), source.rows(range(2))["input_ids"])
+                run.seal("code", reload_difference=difference)
+
+        # Evidence, from the folder that the model was saved to.
+        if not run.is_main:
+            return
+        tuned = load_model(str(run.model("code")), trust_remote_code=settings.trust_remote_code)
+        passages = subject.write(tuned)
+        evidence = subject.measure(run, "code", tuned, passages, trainable)
+        code = study.measure(tuned, passages)
+        run.write_json(
+            "evidence.json",
+            {
+                "models": {"code": evidence.as_dict()},
+                "judges": {},
+                "passages": {"base model": subject.floor, "code": passages},
+                "real": {"code": subject.real},
+                "code": code,
+                "headline": {"metric": "parses", "higher_is_better": True},
+                "metrics": {
+                    "code": {key: code["scores"]["tuned"][key] for key in ("parses", "compiles", "well_formed")}
+                },
+                "finding": code["finding"],
+            },
+        )
+        run.write_json("verdict.json", {"code": decide(evidence).as_dict()})
+        write_report(run)
+        announce(run)
+
+
+if __name__ == "__main__":
+    launch(main)
