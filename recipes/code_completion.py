@@ -20,7 +20,7 @@ class CodeCompletionSettings(AdapterSettings):
     """Tuning on code: the shared settings, the code, and how samples are taken."""
 
     FAST = {
-        "corpus": "code:stdlib:90000", "general": {"almanac": "voices:almanac:6000"}, "tokenizer": "train:512",
+        "corpus": "code:stdlib:120000", "general": {"almanac": "voices:almanac:6000"}, "tokenizer": "train:512",
         "heldout_share": 0.3, "max_steps": 16, "window_tokens": 128, "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "optimizer": "adamw", "warmup_steps": 0,
         "eval_steps": 8, "sample_steps": 8, "save_steps": 8, "eval_windows": 16, "passage_chars": 120,

@@ -56,7 +56,7 @@ def test_evidence_has_base_tuned_and_real_code_from_the_same_places(ran: Path) -
 
 
 def test_the_real_samples_are_held_out_and_the_variety_is_counted(ran: Path) -> None:
-    evidence, corpus = read(ran, "evidence.json"), load_corpus("code:stdlib:90000")
+    evidence, corpus = read(ran, "evidence.json"), load_corpus("code:stdlib:120000")
     split = split_corpus(corpus, heldout_share=0.3)
     learnt = "\n".join(split.train_documents)
     for sample in evidence["real"]["code"]:
@@ -92,7 +92,7 @@ def test_the_report_has_a_section_of_code_with_its_figure(ran: Path) -> None:
 
 
 def test_notebooks_and_an_adapter_go_through_and_the_base_is_kept(tmp_path: Path) -> None:
-    files = [*load_corpus("code:stdlib:90000").documents]
+    files = [*load_corpus("code:stdlib:120000").documents]
     for number, document in enumerate(files):
         cells = [{"cell_type": "code", "source": "%matplotlib inline"}, {"cell_type": "code", "source": document.text}]
         (tmp_path / f"{number}.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells}))
