@@ -8,7 +8,7 @@ from ftkit.evidence.classification import (
     score_classifier,
 )
 from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validity
-from ftkit.evidence.code_samples import CodeStart, CodeWriter, code_starts, fit_code
+from ftkit.evidence.code_samples import CodeStart, CodeWriter, code_by_length, code_starts, fit_code
 from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
@@ -89,6 +89,7 @@ __all__ = [
     "bootstrap",
     "check_heldout",
     "classifier_finding",
+    "code_by_length",
     "code_change",
     "code_starts",
     "code_validity",

@@ -11,17 +11,18 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import TokenStore
 from ftkit.errors import ConfigError, DataError
-from ftkit.evidence.code import parse_code
+from ftkit.evidence.code import code_change, code_validity, parse_code
 from ftkit.evidence.passages import PassageWriter
 from ftkit.generation import Sampling, generate_passages
 
-__all__ = ["CodeStart", "CodeWriter", "code_starts", "fit_code"]
+__all__ = ["CodeStart", "CodeWriter", "code_by_length", "code_starts", "fit_code"]
 
 _MOST_DOCUMENT = 10_000_000
 """Characters of a held-out file that is parsed; it is the user's own, so this is only against accidents."""
@@ -47,6 +48,32 @@ class CodeStart:
 def fit_code(text: str, characters: int) -> str:
     """Cut code to at most ``characters``, then back to the end of its last whole line; no other character changes."""
     return text[:characters].rpartition("\n")[0] + "\n" if "\n" in text[:characters] else ""
+
+
+def code_by_length(
+    base: Sequence[str], tuned: Sequence[str], real: Sequence[str], characters: int
+) -> list[dict[str, Any]]:
+    """How much parses of shorter samples: the beginnings of the same ones, cut by the same rule.
+
+    Args:
+        base: Samples of the base, of ``characters`` at most, cut to whole lines.
+        tuned: Samples of the tuned model from the same places.
+        real: Real code at these places.
+        characters: Their length.
+
+    Returns:
+        For a quarter, half and all of the length: ``characters``, the shares that parse, and their paired change.
+    """
+    found = []
+    for length in (characters // 4, characters // 2, characters):
+        cut = {
+            who: [fit_code(text, length) for text in texts]
+            for who, texts in (("base", base), ("tuned", tuned), ("real", real))
+        }
+        rates = {who: code_validity(texts).parses.as_dict() for who, texts in cut.items()}
+        change = code_change(cut["base"], cut["tuned"]).parses.as_dict()
+        found.append({"characters": length, **rates, "change": change})
+    return found
 
 
 def code_starts(

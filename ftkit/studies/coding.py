@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, TokenizersBackend
 
 from ftkit.data import TokenStore, TokenVariety
-from ftkit.evidence import CodeChange, CodeScores, CodeWriter, code_change, code_validity
+from ftkit.evidence import CodeScores, CodeWriter, code_by_length, code_change, code_validity
 from ftkit.generation import PRESETS
 from ftkit.runs import RunFolder
 from ftkit.studies.subjects import Subject, prepare_subject
@@ -82,14 +82,17 @@ class CodeStudy:
             tuned: The model as it was saved.
             samples: What it wrote from the places.
         """
-        after, change = code_validity(samples, self.subject.real), code_change(self.subject.floor, samples)
+        base, real = self.subject.floor, self.subject.real
+        after, change = code_validity(samples, real), code_change(base, samples)
+        lengths = code_by_length(base, samples, real, self.writer.characters)
         found: dict[str, Any] = {
             "samples": len(samples),
             "characters": self.writer.characters,
             "variety": self.variety.as_dict(),
             "scores": {"base": self.floor.as_dict(), "tuned": after.as_dict(), "real": self.ceiling.as_dict()},
             "change": change.as_dict(),
-            "finding": self.finding(after, change),
+            "by_length": lengths,
+            "finding": self.finding(len(samples), lengths),
         }
         if self.settings.prompt:
             before, completed = self.complete(self.subject.base), self.complete(tuned)
@@ -102,14 +105,15 @@ class CodeStudy:
             }
         return found
 
-    def finding(self, after: CodeScores, change: CodeChange) -> str:
+    def finding(self, samples: int, lengths: Sequence[Mapping[str, Any]]) -> str:
         """What came out, in one line of computed numbers."""
-        low, high = change.parses.low, change.parses.high
-        return (
-            f"Of {after.samples} samples {self.floor.parses.value:.1%} parsed before and {after.parses.value:.1%} "
-            f"after (paired change {100 * low:+.1f} to {100 * high:+.1f} percentage points); of real code, cut alike, "
-            f"{self.ceiling.parses.value:.1%}."
-        )
+        parts = [
+            f"of {row['characters']} characters {row['base']['value']:.1%} before, {row['tuned']['value']:.1%} after "
+            f"(paired change {100 * row['change']['low']:+.1f} to {100 * row['change']['high']:+.1f} points; real code "
+            f"{row['real']['value']:.1%})"
+            for row in (lengths[-1], lengths[0])
+        ]
+        return f"Of {samples} samples parse: {'; '.join(parts)}."
 
 
 def _code_writer(settings: Any, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]) -> CodeWriter:

@@ -8,7 +8,7 @@ import pytest
 
 from ftkit.data import TokenVariety, load_corpus, load_tokenizer, tokenize_texts
 from ftkit.errors import ConfigError, DataError
-from ftkit.evidence import CodeWriter, code_change, code_starts, code_validity, fit_code
+from ftkit.evidence import CodeWriter, code_by_length, code_change, code_starts, code_validity, fit_code
 from ftkit.generation import PRESETS, generate_passages
 from ftkit.models import load_model
 
@@ -102,6 +102,16 @@ def test_samples_that_parse_raise_the_rates_and_broken_ones_do_not() -> None:
     assert code_change(after, before).parses.high < 0
     with pytest.raises(DataError, match="cannot be paired"):
         code_change(before, after[:3])
+
+
+def test_shorter_samples_are_the_beginnings_of_the_same_ones() -> None:
+    good, late = "a = 1\nb = 2\nc = 3\nd = 4\n", "a = 1\nb = 2\nc = (\nd = 4\n"
+    rows = code_by_length([late] * 4, [good] * 3 + [late], [good] * 4, 24)
+    assert [row["characters"] for row in rows] == [6, 12, 24]
+    assert [(row["base"]["value"], row["tuned"]["value"], row["real"]["value"]) for row in rows] == [
+        (1, 1, 1), (1, 1, 1), (0, 0.75, 1),
+    ]  # fmt: skip
+    assert [row["change"]["value"] for row in rows] == [0, 0, 0.75]
 
 
 def test_samples_of_nothing_are_not_code_that_parses() -> None:

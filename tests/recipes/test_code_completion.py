@@ -50,6 +50,10 @@ def test_evidence_has_base_tuned_and_real_code_from_the_same_places(ran: Path) -
     assert code["change"]["parses"]["value"] == pytest.approx(difference)
     assert found["metrics"]["code"]["parses"] == code["scores"]["tuned"]["parses"]
     assert all("\n" in sample for sample in real)
+    whole = code["by_length"][-1]
+    assert {who: whole[who] for who in ("base", "tuned", "real")} == {
+        who: code["scores"][who]["parses"] for who in ("base", "tuned", "real")
+    }
     assert code["prompted"]["prompt"] == "for i in range(10):"
     assert read(ran, "verdict.json")["code"]["verdict"] in ("unsure", "worked", "nothing")
     assert found["models"]["code"]["copying"]["rate"]["value"] < 0.1
