@@ -61,7 +61,16 @@ def main(settings: CodeCompletionSettings) -> None:
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import base_of_adapters, prepare_code
-    from ftkit.training import NEXT_TOKEN, Called, CheckpointFolder, Engine, TokenWindows, build_probes, follow
+    from ftkit.training import (
+        NEXT_TOKEN,
+        Called,
+        CheckpointFolder,
+        Engine,
+        TokenWindows,
+        build_probes,
+        follow,
+        with_steps_of_passes,
+    )
     from ftkit.tuning import attach_adapter, check_adapter, check_tuning
 
     with open_run(settings, __file__) as run:
@@ -81,6 +90,7 @@ def main(settings: CodeCompletionSettings) -> None:
         if run.sealed("code") is None:
             model: Any = attach_adapter(subject.new_model(), settings, base=place) if adapted else subject.new_model()
             source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
+            told = with_steps_of_passes(settings, source)
 
             def sample(step: int) -> None:
                 with engine.whole_model():
@@ -88,9 +98,9 @@ def main(settings: CodeCompletionSettings) -> None:
                         study.sample(model, "code", step)
 
             samples = Called("samples", settings.sample_steps, sample)
-            probes = [samples, *build_probes(settings, model, subject.train, subject.heldout)]
+            probes = [samples, *build_probes(told, model, subject.train, subject.heldout)]
             checkpoints = CheckpointFolder(run.checkpoints("code"), settings.save_total_limit)
-            with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
+            with Engine(model, NEXT_TOKEN, source, told, checkpoints) as engine:
                 run.rewind("code", engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, "code", source, subject.heldout, probes):
                     pass

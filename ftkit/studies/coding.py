@@ -1,7 +1,6 @@
 """A model that learns code: from where it writes, how narrow its text is, and what is measured of what it wrote."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from ftkit.data import TokenStore, TokenVariety
 from ftkit.evidence import CodeScores, CodeWriter, code_by_length, code_change, code_validity
 from ftkit.generation import PRESETS
 from ftkit.runs import RunFolder
+from ftkit.runs.processes import num_processes
 from ftkit.studies.subjects import Subject, prepare_subject
 
 __all__ = ["CodeStudy", "prepare_code"]
@@ -135,9 +135,9 @@ def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
     """
     subject = prepare_subject(settings, run, _code_writer)
     step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.window_tokens
-    trained = settings.max_steps * step * int(os.environ.get("WORLD_SIZE", "1"))
     store = subject.train
-    variety = TokenVariety(store.num_tokens, store.num_unique, len(subject.tokenizer), trained / store.num_tokens)
+    passes = settings.passes or settings.max_steps * step * num_processes() / store.num_tokens
+    variety = TokenVariety(store.num_tokens, store.num_unique, len(subject.tokenizer), passes)
     _logger.info("the code: %s", variety)
     if variety.warning:
         _logger.warning("the code: %s", variety.warning)
