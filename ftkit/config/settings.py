@@ -19,6 +19,8 @@ _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9
 
 _TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
+_FAST_PASSES = 0.5
+
 Problem = tuple[str, str]
 """A setting's name and what is wrong with it."""
 
@@ -94,6 +96,12 @@ class Settings(BaseModel):
     def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         """What ``--fast`` sets over ``values``, the settings of the file, and under ``flags``."""
         return dict(cls.FAST)
+
+    @classmethod
+    def fast_length(cls, name: str, value: Any) -> Any:
+        """What ``--fast`` leaves of a setting of an arm or a sweep: steps and passes are bounded, all else stays."""
+        limit = {"max_steps": cls.FAST.get("max_steps"), "passes": _FAST_PASSES}.get(name)
+        return min(value, limit) if limit and isinstance(value, int | float) else value
 
 
 class TrainingSettings(Settings):

@@ -70,6 +70,19 @@ def test_what_a_study_writes_down_gives_the_same_points(tmp_path):
     assert study_of(f"--config={again}").points == first.points
 
 
+def test_fast_bounds_the_steps_and_passes_of_arms_and_leaves_all_else(tmp_path):
+    path = tmp_path / "study.yaml"
+    arms = ("long: {max_steps: 476, learning_rate: 1e-5}", "often: {passes: 9.7}", "short: {max_steps: 3}")
+    path.write_text("recipe: finetune\narms:\n" + "".join(f"  {arm}\n" for arm in arms), encoding="utf-8")
+    finetune = main_settings(load_recipe(find_recipe("finetune")).main)
+    fast, whole = (find_study(finetune, "finetune", [f"--config={path}", *more]) for more in (["--fast"], []))
+    settings = {point.title: point.settings for point in fast.points}
+    assert [settings[name].max_steps for name in ("long", "short")] == [20, 3]
+    assert (settings["often"].passes, settings["often"].max_steps) == (0.5, 500)
+    assert settings["long"].learning_rate == 1e-5
+    assert [point.settings.max_steps for point in whole.points] == [476, 500, 3]
+
+
 def test_a_list_of_values_may_hold_commas():
     points = study_of("--corpus", "a.txt", "--sweep", "train=mlp|attention.q,attention.k|none").points
     assert [point.settings.train for point in points] == ["mlp", "attention.q,attention.k", None]
