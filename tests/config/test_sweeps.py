@@ -76,7 +76,7 @@ def test_fast_bounds_the_steps_and_passes_of_arms_and_leaves_all_else(tmp_path):
     path.write_text("recipe: finetune\narms:\n" + "".join(f"  {arm}\n" for arm in arms), encoding="utf-8")
     finetune = main_settings(load_recipe(find_recipe("finetune")).main)
     fast, whole = (find_study(finetune, "finetune", [f"--config={path}", *more]) for more in (["--fast"], []))
-    settings = {point.title: point.settings for point in fast.points}
+    settings = {point.arm: point.settings for point in fast.points}
     assert [settings[name].max_steps for name in ("long", "short")] == [20, 3]
     assert (settings["often"].passes, settings["often"].max_steps) == (0.5, 500)
     assert settings["long"].learning_rate == 1e-5
