@@ -1,4 +1,4 @@
-"""Every configuration, and every recipe that has none, tiny and offline, as a user would start it."""
+"""Every recipe and every configuration, tiny and offline, as a user would start it."""
 
 from pathlib import Path
 
@@ -15,11 +15,7 @@ REFERENCE_RUNS = (
 """Rows of the course's table of runs; each has a configuration with its numbers, and one for two cores."""
 
 
-ENTRIES = list_entries()
-NAMES = [e.name for e in ENTRIES if e.kind == "config" or all(e.name != of.recipe for of in ENTRIES if of != e)]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [entry.name for entry in list_entries()])
 def test_fast_runs_to_its_report(name: str, tmp_path: Path):
     done = python("-m", "ftkit", "run", name, "--fast", "--output_dir", tmp_path / "run", timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
