@@ -18,7 +18,7 @@ STARTS = (
     "hf ",
     "OMP_NUM_",
 )
-FILE_TREE = re.compile(r"(ftkit|scripts|tests|docs|recipes)/\S*\s{2,}")
+FILE_TREE = re.compile(r"(ftkit|scripts|tests|docs|recipes)/\S*\s{2,}[^#\s]")
 """A line of an annotated file tree is no command."""
 
 
@@ -43,7 +43,7 @@ def in_order(page: Path) -> list[Block]:
     """All code blocks of a page."""
     name, text = str(page.relative_to(ROOT)), page.read_text(encoding="utf-8")
     fenced = r"^```(?P<kind>\w*)\n(?P<fenced>.*?)^```"
-    indented = r"(?:^\n|\A)(?P<indented>(?:^    .*\n|^\n(?=    ))+)"
+    indented = r"(?:^\n|\A)(?P<indented>(?:^    [^\n]*\n|^\n(?=    ))+)"
     found = []
     for match in re.finditer(f"{fenced}|{indented}", text, re.MULTILINE | re.DOTALL):
         if match["indented"] is None:

@@ -1,7 +1,9 @@
 """What stands in for the names that the pages use: tiny models, short texts, finished runs, a small Hub."""
 
 import csv
+import json
 import os
+import re
 import shutil
 import subprocess
 import zipfile
@@ -41,6 +43,7 @@ def make(folder: Path) -> None:
     """
     folder.mkdir(parents=True)
     make_texts(folder)
+    make_code(folder)
     make_models(folder)
     (folder / "my_losses.py").write_text(next(block.text for block in blocks() if "focal_sum" in block.text))
     (folder / "my_study.yaml").write_text(
@@ -55,10 +58,14 @@ def make(folder: Path) -> None:
 def make_texts(folder: Path) -> None:
     """Novels, classes and books."""
     novels = {"novel": "keeper", "book": "keeper", "trained_on": "keeper", "other": "letters"}
+    novels |= {"alice": "keeper", "poe": "almanac"}
     for name, voice in novels.items():
         (folder / f"{name}.txt").write_text(voice_text(voice, 4000, seed=len(name)), encoding="utf-8")
-    (folder / "my_texts").mkdir()
-    (folder / "my_texts" / "diary.txt").write_text(voice_text("market", 4000), encoding="utf-8")
+    for name in ("my_texts", "letters"):
+        (folder / name).mkdir()
+        (folder / name / "diary.txt").write_text(voice_text("market", 4000), encoding="utf-8")
+    rows = [json.dumps({"text": paragraph}) for paragraph in voice_text("market", 4000).split("\n\n")]
+    (folder / "web_pages.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (folder / "books").mkdir()
     for number, voice in BOOKS.items():
         (folder / "books" / f"{number}-0.txt").write_text(voice_text(voice, 4000, seed=int(number)), encoding="utf-8")
@@ -75,6 +82,28 @@ def make_texts(folder: Path) -> None:
         csv.writer(file).writerows(
             [("text", "label", "review", "sentiment"), *((text, side, text, side) for text, side in rows)]
         )
+
+
+def make_code(folder: Path) -> None:
+    """A project, and a course of notebooks with the same code."""
+    (folder / "my_project").mkdir()
+    (folder / "calculus-book").mkdir()
+    for path in sorted((ROOT / "ftkit" / "evidence").glob("[a-z]*.py")):
+        shutil.copy(path, folder / "my_project" / path.name)
+        cell = {
+            "cell_type": "code",
+            "source": path.read_text(encoding="utf-8").splitlines(True),
+            "metadata": {},
+            "outputs": [],
+        }
+        notebook = {
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            "metadata": {"language_info": {"name": "python"}},
+            "cells": [cell],
+        }
+        (folder / "calculus-book" / f"{path.stem}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    shutil.make_archive(str(folder / "course"), "zip", folder / "calculus-book")
 
 
 def make_models(folder: Path) -> None:
@@ -94,6 +123,10 @@ def make_models(folder: Path) -> None:
     words = load_tokenizer("train:512", texts=texts, with_mask=True)
     encoder = load_model("new:bert", seed=0, task="masked-lm", vocab_size=len(words), max_positions=128)
     save_model(encoder, words, folder / "encoder")
+    classifier = load_model(
+        "new:bert", seed=0, task="sequence-classification", vocab_size=len(words), max_positions=128
+    )
+    save_model(classifier, words, folder / "classifier")
     small = load_model("new:gpt2,n_layer=12,n_embd=24,n_head=2", seed=0, vocab_size=len(tokenizer), max_positions=128)
     save_model(small, tokenizer, folder / "gpt2")
     old = folder / "models" / "old"
@@ -146,7 +179,7 @@ def started(recipe: str, *arguments: object) -> None:
 
 def copy_named(command: str, source: Path, target: Path) -> None:
     """Copy what a command names, and every single file; recipes and scripts are those of the checkout."""
-    words = command.replace("=", " ").replace("#", " ").replace(",", " ").split()
+    words = re.split(r"[\s=#,:]+", command)
     for entry in [*source.iterdir(), *(source / "runs").iterdir(), *(source / "models").iterdir()]:
         name = str(entry.relative_to(source))
         asked = any(word == name or word.startswith(f"{name}/") or word == f"./{name}" for word in words)

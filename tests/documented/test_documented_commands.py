@@ -90,6 +90,8 @@ def smaller(words: list[str]) -> list[str]:
     fields = main_settings(load_recipe(recipe.path).main).model_fields
     few = {key: FEWER[key] for key in FEWER if key in fields and (recipe.name not in CLASSIFY or key in FEWER_TEXTS)}
     fast = [] if given & {"fast", "resume", "speakers"} else ["--fast"]  # --fast brings texts, which exclude speakers
+    if recipe.name == "code_completion":
+        few = {key: value for key, value in few.items() if key not in ("passage_chars", "window_tokens")}
     few_flags = [item for key, value in few.items() if key not in given for item in (f"--{key}", str(value))]
     out = [] if given & {"output_dir", "resume"} or "plan" in words else ["--output_dir", "out"]
     return [*words, *fast, *([] if "resume" in given else few_flags), *out]
