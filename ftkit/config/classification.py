@@ -18,7 +18,7 @@ class ClassifierSettings(TrainingSettings):
     base:CONFIG; it gets a new head where it has none for these classes."""
     labelled: str | None = None
     """Texts with a class each: FILE.csv, .tsv or .jsonl#TEXT,LABEL (names of columns; without them: text,label),
-    a folder/ with a sub-folder for each class, or hub:NAME[:SPLIT][#TEXT,LABEL]."""
+    a folder/ with a sub-folder for each class, or hub:NAME or hub:NAME:SPLIT, either with #TEXT,LABEL."""
     classes: dict[str, str] = {}
     """Instead of labelled: a source for each class. Of a file each line is a text, of other sources each paragraph."""
     passage_chars: int = Field(default=0, ge=0)

