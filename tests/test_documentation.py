@@ -82,6 +82,8 @@ def recorded_triples(names: set[str]) -> list[tuple[float, float, float]]:
 
     def walk(value: Any) -> Iterator[tuple[float, float, float]]:
         if isinstance(value, dict):
+            if {"mean", "low", "high"} <= set(value) and isinstance(value["low"], int | float):  # of a study
+                yield value["mean"], value["low"], value["high"]
             if {"value", "low", "high"} <= set(value) and isinstance(value["value"], int | float):
                 yield value["value"], value["low"], value["high"]
             for inner in value.values():
@@ -90,7 +92,7 @@ def recorded_triples(names: set[str]) -> list[tuple[float, float, float]]:
             for inner in value:
                 yield from walk(inner)
 
-    files = [DOCS / "evidence" / name / "evidence.json" for name in names]
+    files = [path for name in names for path in sorted((DOCS / "evidence" / name).glob("*.json"))]
     return [triple for file in files for triple in walk(json.loads(file.read_text(encoding="utf-8")))]
 
 
