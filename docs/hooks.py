@@ -1,7 +1,7 @@
 """What mkdocs asks while it builds: recorded runs join the menu by themselves, and no public name may be missing.
 
 A folder ``docs/evidence/NAME`` that scripts/record has written is a page, an entry under "Measured", and a row of the
-overview, where the question comes from the first line of the configuration of that name. A page ``docs/api/NAME.md``
+overview, where the question is the first line of the configuration or recipe of that name. A page ``docs/api/NAME.md``
 shows every name in ``__all__`` of the package ``ftkit.NAME``.
 """
 
@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 DOCS = Path(__file__).parent
-CONFIGS = DOCS.parent / "recipes" / "configs"
+RECIPES = DOCS.parent / "recipes"
 OVERVIEW = "evidence/index.md"
 
 
@@ -25,9 +25,11 @@ def recorded() -> list[str]:
 
 
 def question(name: str) -> str:
-    """What the configuration asks."""
-    config = CONFIGS / f"{name}.yaml"
-    return config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") if config.is_file() else ""
+    """What the configuration, or the recipe, of that name asks."""
+    for path in (RECIPES / "configs" / f"{name}.yaml", RECIPES / f"{name}.py"):
+        if path.is_file():
+            return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").removeprefix('"""')
+    return ""
 
 
 def on_config(config: Any) -> Any:
