@@ -63,7 +63,18 @@ def test_weights_that_do_not_fit_are_not_loaded():
     assert "its weights alone take" in refused.output
 
 
-@pytest.mark.parametrize("recipe", [entry.name for entry in list_entries() if entry.kind == "recipe"])
+TRAINING = [entry.name for entry in list_entries() if entry.kind == "recipe" and entry.name != "numerics"]
+
+
+def test_what_trains_nothing_has_no_plan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = ftkit("plan", "numerics", "--fast")
+    assert done.exit_code == 2
+    assert "numerics trains nothing" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("recipe", TRAINING)
 def test_every_recipe_can_be_planned_and_nothing_stays(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = ftkit("plan", recipe, "--fast", "--use_cpu")
