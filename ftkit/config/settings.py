@@ -288,6 +288,8 @@ class TrainingSettings(Settings):
         if not str(flags.get("model", "new:")).startswith("new:"):
             fast["tokenizer"] = None
         fast.setdefault("model", tiny_of(str(values.get("model", cls.model_fields["model"].default))))
+        if fast.get("optimizer", "muon") != "muon":  # what the file says of Muon would have no effect
+            fast["muon_learning_rate"] = cls.model_fields["muon_learning_rate"].default
         return fast
 
 
