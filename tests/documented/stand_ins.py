@@ -107,7 +107,7 @@ def make_code(folder: Path) -> None:
 
 
 def make_models(folder: Path) -> None:
-    """A base, the same after a little change, an encoder, a GPT-2 of twelve blocks, and an old file of weights."""
+    """A base, the same after a little change, an encoder, a GPT-2 of seven blocks, and an old file of weights."""
     texts = [voice_text(voice, 4000) for voice in ("keeper", "letters", "market")]
     tokenizer = load_tokenizer("train:512", texts=texts)
     spec = "new:ftkit_gpt2,num_hidden_layers=2,hidden_size=48,num_attention_heads=2"
@@ -127,12 +127,12 @@ def make_models(folder: Path) -> None:
         "new:bert", seed=0, task="sequence-classification", vocab_size=len(words), max_positions=128
     )
     save_model(classifier, words, folder / "classifier")
-    small = load_model("new:gpt2,n_layer=12,n_embd=24,n_head=2", seed=0, vocab_size=len(tokenizer), max_positions=128)
+    small = load_model("new:gpt2,n_layer=7,n_embd=16,n_head=2", seed=0, vocab_size=len(tokenizer), max_positions=128)
     save_model(small, tokenizer, folder / "gpt2")
     old = folder / "models" / "old"
-    save_model(small, tokenizer, old)
+    save_model(model := load_model("new:gpt2", seed=0, vocab_size=len(tokenizer), max_positions=128), tokenizer, old)
     (old / "model.safetensors").unlink()
-    torch.save(small.state_dict(), old / "pytorch_model.bin")
+    torch.save(model.state_dict(), old / "pytorch_model.bin")
 
 
 def make_runs(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from blocks import ROOT, commands
 from hub_server import TOKEN, Repository, serving
-from processes import python
+from processes import python, python_code
 from stand_ins import copy_named
 
 from ftkit.config import list_entries
@@ -34,6 +34,19 @@ NOT_RUN = {
     "recipes/pretrain.py --config pretrain_model5 --bf16 --output_dir /shared/runs/five": "two machines",
 }  # fmt: skip
 """Commands that are not run, with the reason."""
+ON_A_HUB = """
+import os, sys
+from huggingface_hub import constants
+
+os.environ["HF_TOKEN"] = "{token}"
+constants.ENDPOINT, constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = "{endpoint}", False, True
+constants.HUGGINGFACE_CO_URL_TEMPLATE = "{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+constants.HF_HUB_CACHE = os.path.abspath("hub-cache")
+sys.argv = ["ftkit", *{words}]
+from ftkit.cli import main
+main()
+"""
+"""The command in a process that has read the real Hub's address already."""
 BY_CONFIGS = [
     command
     for command in COMMANDS
@@ -54,11 +67,12 @@ STAND_INS = (
     (r"\b(FILE|SOURCE)\b(?!\.)", "novel.txt"),
     (r"\[(--[^\]]*)\]", r"\1"),
     (r" \.\.\.$", ""),
-    (r"--base A --tuned B\b", "--base BASE --tuned TUNED"),
     (r"--config RUN/config\.yaml --output_dir RUN\b", "--config PAIR/config.yaml --output_dir PAIR"),
     (r"openai-community/gpt2(-\w+)?", "gpt2"),
     (r"--metrics f1:", "--metrics ./f1:"),
     (r"\[Tt\]ea", "[Tt]he"),
+    (r"generation-32", "generation-8"),
+    (r"--seeds 1,2,3", "--seeds 1"),
 )  # fmt: skip
 """Names of the pages, and what stands in for them."""
 FEWER = {
@@ -119,24 +133,17 @@ def ftkit(words: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def on_a_hub(words: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command with a small Hub on the loopback, in a process that has not read the real one's address."""
-    shared = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    """The command with a small Hub on the loopback in place of the real one."""
     with serving() as hub:
-        for name, source in (
-            ("me/alice", "base"),
-            ("OWNER/NAME", "base"),
-            ("me/strange", "base"),
-            ("someone/old", "models/old"),
+        for name in {"me/alice", "OWNER/NAME", "me/strange", "someone/old"} - (
+            {*words} if words[0] == "push" else set()
         ):
-            if words[0] == "push" and name in words:
-                continue
+            folder = MADE / ("models/old" if name == "someone/old" else "base")
+            files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
             repository = hub.repositories[name] = Repository()
-            names = [*shared, "model.safetensors", "pytorch_model.bin"]
-            folder = MADE / source
-            sha = repository.commit({file: (folder / file).read_bytes() for file in names if (folder / file).is_file()})
+            sha = repository.commit(files)
             repository.branches.update({"v1": sha, "COMMIT": sha, "0123456789abcdef": sha})
-        environment = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        return real([sys.executable, "-m", "ftkit", *words], HF_HOME=str(Path("hub-home").absolute()), **environment)
+        return python_code(ON_A_HUB.format(endpoint=hub.endpoint, token=TOKEN, words=words))
 
 
 def real(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -155,7 +162,7 @@ def run_documented(command: str) -> subprocess.CompletedProcess[str]:
         quick = ["--quick"] if words[0] == "scripts/bench" and "--quick" not in words else []
         return python(*words, *quick)
     if words[0].startswith("OMP_NUM_THREADS="):
-        return python(words[1], words[2], "1")
+        return python(words[1], words[2], "2")
     if words[0] in ("accelerate", "torchrun"):
         return real(smaller(words))
     return real(["bash", "-c", f"PATH={Path(sys.executable).parent}:$PATH; {command}"])
