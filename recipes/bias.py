@@ -22,7 +22,8 @@ class BiasSettings(TrainingSettings):
     FAST = {
         "corpus": "voices:keeper:12000", "tokenizer": "train:512", "rates": [1e-4, 1e-2], "max_steps": 20,
         "learning_rate": 5e-5, "window_tokens": 96, "eval_steps": 10, "eval_windows": 16, "save_steps": 10,
-        "sample_steps": 10, "passage_chars": 120, "num_passages": 16, "watched_passages": 8, "sample_prompt": "The keeper",
+        "sample_steps": 10, "passage_chars": 120, "num_passages": 16, "watched_passages": 8,
+        "sample_prompt": "The keeper",
     }  # fmt: skip
 
     model: str = "base:demo_base"
