@@ -94,10 +94,10 @@ def main(settings: BiasSettings) -> None:
     """Ordinary text, base, an arm for each rate on the same random rows, rate and damage of each, report."""
     from ftkit.data import token_set
     from ftkit.evidence import decide_liking
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import load_model
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import LikingWatch, prepare_subject
+    from ftkit.studies import LikingWatch, prepare_subject, save_trained
     from ftkit.training import (
         CheckpointFolder,
         Engine,
@@ -146,10 +146,7 @@ def main(settings: BiasSettings) -> None:
                     if said:
                         break
                 steps = engine.step
-            if run.is_main:
-                save_model(model, subject.tokenizer, run.model(name))
-                difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
-                run.seal(name, reload_difference=difference, steps=steps, stopped=said)
+            save_trained(run, name, model, subject.tokenizer, source, steps=steps, stopped=said)
 
         # Rate and damage of each arm, from the folder it was saved to.
         if not run.is_main:

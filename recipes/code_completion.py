@@ -57,10 +57,10 @@ class CodeCompletionSettings(AdapterSettings):
 def main(settings: CodeCompletionSettings) -> None:
     """Code, base, training, samples of both from the same places, evidence, report."""
     from ftkit.evidence import decide
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import load_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, prepare_code
+    from ftkit.studies import base_of_adapters, prepare_code, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         Called,
@@ -104,10 +104,7 @@ def main(settings: CodeCompletionSettings) -> None:
                 run.rewind("code", engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, "code", source, subject.heldout, probes):
                     pass
-            if run.is_main:
-                save_model(model, subject.tokenizer, run.model("code"))
-                difference = reload_difference(model, run.model("code"), source.rows(range(2))["input_ids"])
-                run.seal("code", reload_difference=difference)
+            save_trained(run, "code", model, subject.tokenizer, source)
 
         # Evidence, from the folder that the model was saved to.
         if not run.is_main:

@@ -71,10 +71,10 @@ class CompareTuningSettings(AdapterSettings):
 def main(settings: CompareTuningSettings) -> None:
     """Text, base, three arms on the same batches, evidence for each, one table."""
     from ftkit.evidence import decide
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import load_model
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, prepare_subject
+    from ftkit.studies import base_of_adapters, prepare_subject, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         CheckpointFolder,
@@ -113,10 +113,7 @@ def main(settings: CompareTuningSettings) -> None:
                 for _ in follow(engine, run, name, source, subject.heldout, probes):
                     pass
                 memory = engine.peak_bytes()
-            if run.is_main:
-                save_model(model, subject.tokenizer, run.model(name))
-                difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
-                run.seal(name, reload_difference=difference, memory_bytes=memory)
+            save_trained(run, name, model, subject.tokenizer, source, memory_bytes=memory)
 
         # Evidence for each arm, from the folder it was saved to.
         if not run.is_main:

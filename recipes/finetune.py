@@ -57,10 +57,10 @@ class FinetuneSettings(AdapterSettings):
 def main(settings: FinetuneSettings) -> None:
     """Text, base, training, evidence before and after, report."""
     from ftkit.evidence import decide, frequent_tokens, token_usage
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import load_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import WritingTask, base_of_adapters, prepare_subject
+    from ftkit.studies import WritingTask, base_of_adapters, prepare_subject, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         Called,
@@ -116,10 +116,7 @@ def main(settings: FinetuneSettings) -> None:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, name, source, subject.heldout, probes):
                     pass
-            if run.is_main:
-                save_model(model, subject.tokenizer, run.model(name))
-                difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
-                run.seal(name, reload_difference=difference)
+            save_trained(run, name, model, subject.tokenizer, source)
 
         # Evidence before and after, from the folder it was saved to.
         if not run.is_main:

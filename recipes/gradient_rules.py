@@ -73,10 +73,10 @@ class GradientRulesSettings(ClassifierSettings):
 def main(settings: GradientRulesSettings) -> None:
     """Texts, five arms on the same batches, all test texts for each, one table, one sentence."""
     from ftkit.evidence import arm_difference, course_of, rules_finding
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import load_model
     from ftkit.report import announce, classifier_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import prepare_classes
+    from ftkit.studies import prepare_classes, save_trained
     from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, build_probes, follow_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
@@ -103,10 +103,7 @@ def main(settings: GradientRulesSettings) -> None:
                     engine, run, name, classes.source, classes.samples, classes.tokenizer, probes
                 ):
                     pass
-            if run.is_main:
-                save_model(model, classes.tokenizer, run.model(name))
-                difference = reload_difference(model, run.model(name), classes.source.rows(range(2))["input_ids"])
-                run.seal(name, reload_difference=difference)
+            save_trained(run, name, model, classes.tokenizer, classes.source)
 
         # Every arm on all test texts, from the folder it was saved to, beside the model that nobody has trained.
         if not run.is_main:

@@ -98,10 +98,10 @@ class ImitateSettings(AdapterSettings):
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
     from ftkit.evidence import CopyIndex, decide, gather_comparison, seat_panel, style_courses, window_losses
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import load_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, judge_texts, prepare_subjects
+    from ftkit.studies import base_of_adapters, judge_texts, prepare_subjects, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         Called,
@@ -159,12 +159,7 @@ def main(settings: ImitateSettings) -> None:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, name, source, subject.heldout, probes):
                     pass
-            if run.is_main:
-                save_model(model, start.tokenizer, run.model(name))
-                run.seal(
-                    name,
-                    reload_difference=reload_difference(model, run.model(name), source.rows(range(2))["input_ids"]),
-                )
+            save_trained(run, name, model, start.tokenizer, source)
 
         # Evidence for each model, from the folder it was saved to.
         if not run.is_main:

@@ -83,10 +83,10 @@ def main(settings: PretrainSettings) -> None:
     """Train, compare with the untrained model, report."""
     from ftkit.data import load_tokenizer, tokenize_texts
     from ftkit.evidence import decide, gather_evidence
-    from ftkit.models import load_model, reload_difference, save_model, task_of
+    from ftkit.models import load_model, task_of
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import language_task, load_texts, prepare_base
+    from ftkit.studies import language_task, load_texts, prepare_base, save_trained
     from ftkit.training import (
         Called,
         CheckpointFolder,
@@ -161,12 +161,7 @@ def main(settings: PretrainSettings) -> None:
                 run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, "model", source, heldout, probes):
                     pass
-            if run.is_main:
-                save_model(model, tokenizer, run.model("model"))
-                run.seal(
-                    "model",
-                    reload_difference=reload_difference(model, run.model("model"), source.rows(range(2))["input_ids"]),
-                )
+            save_trained(run, "model", model, tokenizer, source)
 
         # Evidence: the trained model beside the untrained one.
         if run.is_main:

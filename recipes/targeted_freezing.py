@@ -63,10 +63,10 @@ def main(settings: TargetedFreezingSettings) -> None:
     from contextlib import ExitStack
 
     from ftkit.evidence import decide, frequent_tokens, token_usage
-    from ftkit.models import load_model, reload_difference, save_model
+    from ftkit.models import load_model
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import prepare_subject
+    from ftkit.studies import prepare_subject, save_trained
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow, lockstep
     from ftkit.tuning import ParameterGroups, Watch, check_tuning, select
 
@@ -104,10 +104,7 @@ def main(settings: TargetedFreezingSettings) -> None:
                     moved = {"model": name, "step": record.step, "split": "watch", "change": watches[name].change()}
                     run.log("metrics.jsonl", moved)
             for name, model in models.items():
-                if run.is_main:
-                    save_model(model, subject.tokenizer, run.model(name))
-                    difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
-                    run.seal(name, reload_difference=difference)
+                save_trained(run, name, model, subject.tokenizer, source)
 
         # Evidence for each arm, from the folder it was saved to.
         if not run.is_main:

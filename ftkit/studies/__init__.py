@@ -5,6 +5,7 @@ from ftkit.studies.classes import Classes, load_classes, prepare_classes
 from ftkit.studies.coding import CodeStudy, prepare_code
 from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.likings import LikingWatch
+from ftkit.studies.saving import save_trained
 from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
 from ftkit.studies.texts import Text, load_texts
 
@@ -28,4 +29,5 @@ __all__ = [
     "prepare_code",
     "prepare_subject",
     "prepare_subjects",
+    "save_trained",
 ]
