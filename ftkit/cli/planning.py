@@ -28,13 +28,13 @@ def find_program(name: str, arguments: Sequence[str]) -> tuple[Path, list[str]]:
     Raises:
         ConfigError: There is no such recipe or configuration.
     """
-    from ftkit.config import find_config, find_recipe, list_entries
-    from ftkit.config.catalogue import recipe_of
+    from ftkit.config import find_config, find_recipe
+    from ftkit.config.catalogue import entry_paths, recipe_of
     from ftkit.errors import ConfigError, nearest_name
 
     is_path = "/" in name or name.endswith((".yaml", ".yml", ".py"))
-    names = {} if is_path else {entry.name: entry for entry in list_entries()}
-    if name.endswith((".yaml", ".yml")) or (name in names and names[name].kind == "config"):
+    names = {} if is_path else entry_paths()
+    if name.endswith((".yaml", ".yml")) or (name in names and names[name].suffix == ".yaml"):
         if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
             raise ConfigError(f"{name!r} is a configuration already; give --config with a recipe's name instead")
         config = find_config(name)

@@ -10,7 +10,16 @@ from types import ModuleType
 from ftkit.config.reading import read_yaml
 from ftkit.errors import ConfigError, nearest_name
 
-__all__ = ["Entry", "find_config", "find_recipe", "list_entries", "load_recipe", "recipe_of", "recipes_folder"]
+__all__ = [
+    "Entry",
+    "entry_paths",
+    "find_config",
+    "find_recipe",
+    "list_entries",
+    "load_recipe",
+    "recipe_of",
+    "recipes_folder",
+]
 
 
 @dataclass(frozen=True)
@@ -42,15 +51,24 @@ def _question_of_config(path: Path) -> str:
     return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ").strip()
 
 
-def list_entries() -> list[Entry]:
-    """All recipes and configurations of the package, recipes first, each sorted by name."""
+def entry_paths() -> dict[str, Path]:
+    """The file of each recipe and configuration of the package by name, unread; recipes first, each sorted."""
     folder = recipes_folder()
-    recipes = [Entry(p.stem, "recipe", _question_of_recipe(p), p, p.stem) for p in sorted(folder.glob("[a-z]*.py"))]
-    configs = [
-        Entry(p.stem, "config", _question_of_config(p), p, str(read_yaml(p).values.get("recipe", "")))
-        for p in sorted((folder / "configs").glob("*.yaml"))
+    return {p.stem: p for p in [*sorted(folder.glob("[a-z]*.py")), *sorted((folder / "configs").glob("*.yaml"))]}
+
+
+def list_entries() -> list[Entry]:
+    """All recipes and configurations of the package with their questions, recipes first, each sorted by name."""
+    return [
+        Entry(name, "recipe", _question_of_recipe(path), path, name)
+        if path.suffix == ".py"
+        else Entry(name, "config", _question_of_config(path), path, str(read_yaml(path).values.get("recipe", "")))
+        for name, path in entry_paths().items()
     ]
-    return recipes + configs
+
+
+def _names(suffix: str) -> list[str]:
+    return [name for name, path in entry_paths().items() if path.suffix == suffix]
 
 
 def _is_path(name: str, suffix: str) -> bool:
@@ -73,9 +91,7 @@ def find_recipe(name: str) -> Path:
         return path
     path = recipes_folder() / f"{name}.py"
     if not path.is_file():
-        raise ConfigError(
-            f"there is no recipe {name!r}{nearest_name(name, (e.name for e in list_entries() if e.kind == 'recipe'))}"
-        )
+        raise ConfigError(f"there is no recipe {name!r}{nearest_name(name, _names('.py'))}")
     return path
 
 
@@ -97,8 +113,7 @@ def find_config(name: str) -> Path:
         return path
     path = recipes_folder() / "configs" / f"{name}.yaml"
     if not path.is_file():
-        choices = [entry.name for entry in list_entries() if entry.kind == "config"]
-        raise ConfigError(f"there is no configuration {name!r}{nearest_name(name, choices)}")
+        raise ConfigError(f"there is no configuration {name!r}{nearest_name(name, _names('.yaml'))}")
     return path
 
 
@@ -110,7 +125,7 @@ def recipe_of(config: Path) -> Path:
     """
     name = read_yaml(config).values.get("recipe")
     if not isinstance(name, str):
-        known = ", ".join(entry.name for entry in list_entries() if entry.kind == "recipe")
+        known = ", ".join(_names(".py"))
         raise ConfigError(f"{config}: does not say which recipe runs it; add a line 'recipe: NAME' with one of {known}")
     return find_recipe(str(config.parent / Path(name).expanduser()) if _is_path(name, ".py") else name)
 
