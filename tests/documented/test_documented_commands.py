@@ -99,6 +99,8 @@ def smaller(words: list[str]) -> list[str]:
     given = {word[2:] for word in words if word.startswith("--")}
     if "help" in given:
         return words
+    if "passes" in given:
+        given.add("max_steps")  # they exclude each other
     name = next(Path(word).stem for word in words if Path(word).stem in ENTRIES or word.endswith((".py", ".yaml")))
     recipe = ENTRIES[ENTRIES[name].recipe if name in ENTRIES else "pretrain"]
     fields = main_settings(load_recipe(recipe.path).main).model_fields
@@ -116,17 +118,8 @@ def ftkit(words: list[str]) -> subprocess.CompletedProcess[str]:
     if words[0] in ("run", "plan"):
         words = smaller(words)
     if words[0] == "verdict":
-        words = [
-            *words,
-            "--num-passages",
-            "30",
-            "--window-tokens",
-            "96",
-            "--passage-chars",
-            "120",
-            "--eval-windows",
-            "15",
-        ]
+        few = "--num-passages 30 --window-tokens 96 --passage-chars 120 --eval-windows 15"
+        words = [*words, *few.split()]
     if words[0] in ("push", "pull") or "me/strange" in words:
         return on_a_hub(words)
     return python("-m", "ftkit", *words, timeout=600)
