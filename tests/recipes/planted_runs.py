@@ -1,6 +1,6 @@
 """Fine-tuning runs whose outcome is known, made with a plain torch loop: what the verdict must say of each.
 
-    python tests/evidence/planted_runs.py --seeds 6 --out planted.json
+    python tests/recipes/planted_runs.py --seeds 6 --out planted.json
 
 judges every case for every seed and counts. Bases, texts and seeds are small, the ways to fail are real.
 """
