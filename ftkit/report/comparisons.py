@@ -147,15 +147,15 @@ def _draw_paired(axes: Any, rows: list[Row], styles: Styles) -> None:
     legend(axes, groups)
 
 
-def _draw_bars(axes: Any, rows: list[Row], styles: Styles, scale: float = 1.0) -> None:
-    """Bars with intervals; a bar of before is open."""
+def _draw_bars(axes: Any, rows: list[Row], styles: Styles, scale: float = 1.0, clear_of: float = 0.0) -> None:
+    """Bars with intervals; a bar of before is open. Numbers stand right of ``clear_of``, too."""
     for place, row in enumerate(rows):
         colour = styles[row["model"]][0]
         middle, low, high = (scale * cell(row, key) for key in ("value", "low", "high"))
         axes.barh(place, middle, height=0.62, color="none" if row.get("when") == "before" else colour, edgecolor=colour)
         axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
         beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-        axes.annotate(f"{middle:.3g}", (max(middle, high, 0.0), place), **beside, fontsize=7)
+        axes.annotate(f"{middle:.3g}", (max(middle, high, clear_of), place), **beside, fontsize=7)
     labels = [
         short(row["model"], 16) + (f", {row['when']}" if row.get("when") in ("before", "after") else "") for row in rows
     ]
@@ -168,9 +168,17 @@ def _draw_bars(axes: Any, rows: list[Row], styles: Styles, scale: float = 1.0) -
 
 
 def _draw_usage(axes: Any, rows: list[Row], styles: Styles) -> None:
-    _draw_bars(axes, rows, styles, scale=100.0)
-    if math.isfinite(real := cell(rows[0], "real")):
-        axes.axvline(100 * real, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    """Bars in percent, and a dashed line with its name where real text lies."""
+    real = 100 * cell(rows[0], "real")
+    known = math.isfinite(real)
+    _draw_bars(axes, rows, styles, scale=100.0, clear_of=real if known else 0.0)
+    if not known:
+        return
+    axes.axvline(real, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set_ylim(len(rows) + 0.3, -0.6)
+    left = real > 0.4 * axes.get_xlim()[1]
+    below = {"xytext": (-4 if left else 4, 0), "textcoords": "offset points", "ha": "right" if left else "left"}
+    axes.annotate(f"real held-out text {real:.3g}", (real, len(rows) - 0.1), **below, va="center", fontsize=7)
 
 
 def _draw_tradeoff(axes: Any, rows: list[Row], styles: Styles) -> None:
@@ -194,7 +202,7 @@ def _bars_height(rows: list[Row]) -> float:
 COMPARISONS = LIKINGS | {
     "paired_loss": Kind("nats per {target}", _draw_paired, panel_height),
     "watched_change": Kind("norm of the change", draw_curves, panel_height),
-    "usage": Kind("share of tokens, %", _draw_usage, _bars_height),
+    "usage": Kind("share of tokens, %", _draw_usage, lambda rows: _bars_height(rows) + 0.24),
     "usage_change": Kind("percentage points", _draw_usage, _bars_height),
     "seconds_spent": Kind("seconds", draw_curves, panel_height),
     "seconds": Kind("seconds for a step", _draw_bars, _bars_height),

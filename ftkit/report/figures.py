@@ -43,6 +43,7 @@ from ftkit.report.measures import MEASURES, measure_tables
 from ftkit.report.numerics import NUMERICS, numerics_tables
 from ftkit.report.probing import PROBED, probe_tables
 from ftkit.report.reading import Results, read_results
+from ftkit.report.talking import TALKS, talk_tables
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_atomically
 
@@ -132,6 +133,7 @@ def _tables(results: Results) -> list[Table]:
     found = [*_curve_tables(results), *_judge_tables(results), *_style_tables(results), *_copying_tables(results)]
     found += [*classifier_tables(results), *_movement_tables(results), *comparison_tables(results)]
     found += [*code_tables(results), *measure_tables(results), *probe_tables(results), *numerics_tables(results)]
+    found += talk_tables(results)
     if results.target == "text":  # classifiers have a panel of their own for it, with the limit
         found = [table for table in found if table.name != "gradient_norm"]
     return [table for table in found if any(_finite(row) for row in table.rows)]
@@ -419,4 +421,5 @@ _KINDS = (
     | MEASURES
     | PROBED
     | NUMERICS
+    | TALKS
 )

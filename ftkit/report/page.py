@@ -26,6 +26,7 @@ from ftkit.report.guessing import blind_test
 from ftkit.report.measures import marked_parts
 from ftkit.report.probing import PROBED
 from ftkit.report.reading import Results, read_results, visible
+from ftkit.report.talking import TALKS
 from ftkit.runs import RunFolder
 
 __all__ = ["write_report"]
@@ -93,6 +94,7 @@ def write_report(run: RunFolder) -> Path:
         distributions=_select(figures, *_WEIGHTS),
         palette=PALETTE,
         dialogue=results.measured.get("dialogue", {}),
+        talk=_select(figures, *TALKS),
         numerics=_experiments(results, figures),
         judges=results.measured.get("judges", {}),
         courses=results.measured.get("courses", {}),
