@@ -128,7 +128,9 @@ def main(settings: CodeCompletionSettings) -> None:
                 "finding": code["finding"],
             },
         )
-        run.write_json("verdict.json", {"code": decide(evidence).as_dict()})
+        verdict = decide(evidence)
+        verdict.reasons.append(study.reason(code))
+        run.write_json("verdict.json", {"code": verdict.as_dict()})
         write_report(run)
         announce(run)
 

@@ -115,6 +115,21 @@ class CodeStudy:
         ]
         return f"Of {samples} samples parse: {'; '.join(parts)}."
 
+    @staticmethod
+    def reason(found: Mapping[str, Any]) -> str:
+        """What stands beside a verdict that rests on prediction: whether it also writes more code that parses.
+
+        Args:
+            found: What ``measure`` gave.
+        """
+        change = found["change"]["parses"]
+        before, after, real = (found["scores"][who]["parses"]["value"] for who in ("base", "tuned", "real"))
+        outcome = "more often than before" if change["low"] > 0 else "less often than before"
+        if change["low"] <= 0 <= change["high"]:
+            outcome = "no more often than before, as far as these samples can tell"
+        points = f"{100 * change['value']:+.1f} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}] points"
+        return f"what it writes parses {outcome}: {before:.1%}, then {after:.1%} ({points}), real code {real:.1%}"
+
 
 def _code_writer(settings: Any, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]) -> CodeWriter:
     sampling = PRESETS[settings.sampling]

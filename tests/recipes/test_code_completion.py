@@ -13,6 +13,7 @@ from ftkit.config.launch import main_settings
 from ftkit.config.resolve import read_flags
 from ftkit.data import load_corpus, load_tokenizer, split_corpus, tokenize_texts
 from ftkit.evidence import code_validity
+from ftkit.studies import CodeStudy
 
 SMALL = {"max_steps": 6, "eval_steps": 3, "sample_steps": 3, "save_steps": 3, "num_passages": 30}
 
@@ -48,6 +49,9 @@ def test_evidence_has_base_tuned_and_real_code_from_the_same_places(ran: Path) -
     assert code["scores"]["real"]["parses"]["value"] > 0.4
     difference = code["scores"]["tuned"]["parses"]["value"] - code["scores"]["base"]["parses"]["value"]
     assert code["change"]["parses"]["value"] == pytest.approx(difference)
+    [said] = [reason for reason in read(ran, "verdict.json")["code"]["reasons"] if "parses" in reason]
+    assert f"{code['scores']['tuned']['parses']['value']:.1%}" in said
+    assert f"{code['scores']['real']['parses']['value']:.1%}" in said
     assert found["metrics"]["code"]["parses"] == code["scores"]["tuned"]["parses"]
     assert all("\n" in sample for sample in real)
     whole = code["by_length"][-1]
@@ -57,6 +61,18 @@ def test_evidence_has_base_tuned_and_real_code_from_the_same_places(ran: Path) -
     assert code["prompted"]["prompt"] == "for i in range(10):"
     assert read(ran, "verdict.json")["code"]["verdict"] in ("unsure", "worked", "nothing")
     assert found["models"]["code"]["copying"]["rate"]["value"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.01, 0.2, "more often than before:"), (-0.1, 0.2, "no more often than before,"), (-0.2, -0.01, "less often")],
+)
+def test_the_verdict_says_whether_more_of_what_it_writes_parses(low: float, high: float, said: str) -> None:
+    scores = {who: {"parses": {"value": 0.25}} for who in ("base", "tuned", "real")}
+    change = {"parses": {"value": (low + high) / 2, "low": low, "high": high}}
+    reason = CodeStudy.reason({"scores": scores, "change": change})
+    assert f"parses {said}" in reason
+    assert f"[{100 * low:+.1f}, {100 * high:+.1f}] points" in reason
 
 
 def test_the_real_samples_are_held_out_and_the_variety_is_counted(ran: Path) -> None:

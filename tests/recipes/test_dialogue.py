@@ -42,7 +42,9 @@ def test_the_figure_has_a_point_for_every_turn_and_is_on_the_page(talk: Path) ->
         rows = [(row["model"], int(row["step"]), float(row["value"])) for row in csv.DictReader(file)]
     assert rows == [(turn["speaker"], number, turn["entropy"]) for number, turn in enumerate(turns_of(talk), 1)]
     assert draw_csv(path, sorted({row[0] for row in rows})[::-1]) != draw_csv(path, sorted({row[0] for row in rows}))
-    assert 'id="talk_entropy-' in (talk / "report.html").read_text(encoding="utf-8")
+    page = (talk / "report.html").read_text(encoding="utf-8")
+    assert 'id="talk_entropy-' in page
+    assert "no verdict yet" not in page
 
 
 def test_speakers_that_are_finished_models_are_told_apart_in_the_figure(talk: Path, tmp_path: Path) -> None:
