@@ -23,9 +23,18 @@ from ftkit.evidence.forgetting import (
 )
 from ftkit.evidence.gates import Gate, gate, mask_names
 from ftkit.evidence.gathering import check_heldout, gather_comparison, gather_evidence
-from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, gain_over, relative_rise
+from ftkit.evidence.intervals import (
+    Interval,
+    bits_per_byte,
+    bootstrap,
+    change_of_share,
+    gain_in_bits,
+    gain_over,
+    relative_rise,
+    wilson,
+)
 from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
-from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate, wilson
+from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate
 from ftkit.evidence.measured import Evidence
 from ftkit.evidence.named_metrics import NamedMetric, load_metrics
 from ftkit.evidence.order import WordOrder, shuffle_words, word_order
@@ -87,6 +96,7 @@ __all__ = [
     "auc_interval",
     "bits_per_byte",
     "bootstrap",
+    "change_of_share",
     "check_heldout",
     "classifier_finding",
     "code_by_length",

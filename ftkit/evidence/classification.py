@@ -5,7 +5,6 @@ another model. Two models are compared on the same texts, pair by pair, because 
 side by side.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, log_loss
 
 from ftkit.errors import DataError
-from ftkit.evidence.intervals import Interval
+from ftkit.evidence.intervals import Interval, wilson
 from ftkit.training import Predictions
 
 __all__ = [
@@ -33,8 +32,6 @@ BINS = 15
 _DRAWS = 1000
 _MOST_CELLS = 1_000_000
 """Texts that are redrawn at once."""
-_Z = 1.959963984540054
-"""97.5 % point of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -155,17 +152,6 @@ def classifier_finding(name: str, scores: Mapping[str, ClassifierScores], said: 
         f"The {name} gets {100 * found.accuracy.value:.1f} % [{right}] of {found.texts:,} test texts right (chance "
         f"{100 * found.chance_accuracy:.1f} %): {' and '.join(parts)}."
     )
-
-
-def wilson(hits: int, n: int) -> Interval:
-    """A share and Wilson's 95 % interval, which is honest near 0 and 1 too.
-
-    Source: Wilson 1927; Brown, Cai and DasGupta 2001, equation 4.
-    """
-    share, spread = hits / n, _Z * _Z / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return Interval(share, middle - half if hits else 0.0, middle + half if hits < n else 1.0)
 
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

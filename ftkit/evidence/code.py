@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from ftkit.errors import DataError
-from ftkit.evidence.classification import wilson
-from ftkit.evidence.intervals import Interval, bootstrap
+from ftkit.evidence.intervals import Interval, bootstrap, change_of_share, wilson
 
 __all__ = [
     "CodeChange",
@@ -33,6 +32,8 @@ MOST_CHARS = 50_000
 """Longer samples are not read: parsing takes time and memory that grow with them."""
 _MOST_TRIES = 200
 """Lines that are taken off the end in search of a well-formed start."""
+_MOST_TRIED_CHARS = 1_000_000
+"""Characters that are parsed in that search, all tries of a sample together."""
 _DRAWS = 1000
 # What Python's parser and compiler say of source that they do not take; RecursionError and MemoryError come from deep
 # nesting, ValueError from null bytes and lone surrogates.
@@ -131,13 +132,19 @@ def well_formed_start(text: str) -> tuple[ast.Module | None, float]:
         text: The code.
 
     Returns:
-        Its tree, ``None`` where nothing parses, and its share of the lines that are not empty.
+        Its tree, ``None`` where nothing parses or it is too long, and its share of the lines that are not empty.
     """
-    lines = text[:MOST_CHARS].split("\n")
+    if len(text) > MOST_CHARS:
+        return None, 0.0
+    lines, tried = text.split("\n"), 0
     whole = sum(bool(line.strip()) for line in lines)
     for left in range(len(lines), max(len(lines) - _MOST_TRIES, 0), -1):
+        start = "\n".join(lines[:left])
+        tried += len(start)
+        if tried > max(_MOST_TRIED_CHARS, len(text)):
+            break
         kept = sum(bool(line.strip()) for line in lines[:left])
-        if kept and (tree := parse_code("\n".join(lines[:left]))) is not None and tree.body:
+        if kept and (tree := parse_code(start)) is not None and tree.body:
             return tree, kept / whole
     return None, 0.0
 
@@ -182,9 +189,14 @@ def code_validity(samples: Sequence[str], reference: Sequence[str] = ()) -> Code
         well_formed=bootstrap(lambda shares: shares.mean(-1), np.array([share for _, share in starts])),
         distinct=len({" ".join(line) for line in tokens}) / n,
         diversity=len(set(runs)) / max(len(runs), 1),
-        imports={module: wilson(count, n) for module, count in counts.most_common()},
+        imports={module: wilson(count, n) for module, count in _most_common(counts)},
     )
     return _beside(scores, trees, counts, reference) if reference else scores
+
+
+def _most_common(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Most frequent first, by name where two are equal: sets have no order that another process would have."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def code_change(before: Sequence[str], after: Sequence[str]) -> CodeChange:
@@ -195,7 +207,7 @@ def code_change(before: Sequence[str], after: Sequence[str]) -> CodeChange:
         after: Samples of the tuned model, in the same order.
 
     Returns:
-        Differences of means with 95 % intervals, by the bootstrap over starts.
+        Differences with 95 % intervals: Newcombe's of paired shares, for well-formed starts the bootstrap over starts.
 
     Raises:
         DataError: No sample, or not as many of both.
@@ -203,11 +215,15 @@ def code_change(before: Sequence[str], after: Sequence[str]) -> CodeChange:
     if not before or len(before) != len(after):
         raise DataError(f"{len(before)} samples before and {len(after)} after cannot be paired; give one of each start")
 
-    def difference(measure: Callable[[str], float]) -> Interval:
-        pairs = np.array([measure(new) - measure(old) for old, new in zip(before, after, strict=True)], dtype=float)
-        return bootstrap(lambda drawn: drawn.mean(-1), pairs)
+    def change(measure: Callable[[str], float]) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([measure(text) for text in before]), np.array([measure(text) for text in after])
 
-    return CodeChange(difference(_parses), difference(_compiles), difference(lambda text: well_formed_start(text)[1]))
+    first, second = change(lambda text: well_formed_start(text)[1])
+    return CodeChange(
+        change_of_share(*change(_parses)),
+        change_of_share(*change(_compiles)),
+        bootstrap(lambda drawn: drawn.mean(-1), second - first),
+    )
 
 
 def _beside(
@@ -226,7 +242,7 @@ def _beside(
         | {
             "node_coverage": coverage,
             "node_overlap": overlap,
-            "reference_imports": {module: count / len(reference) for module, count in theirs.most_common()},
+            "reference_imports": {module: count / len(reference) for module, count in _most_common(theirs)},
             "unknown_imports": unknown,
         }
     )
@@ -243,7 +259,10 @@ def _nodes(tree: ast.Module) -> Counter[tuple[str, str]]:
 
 
 def _overlaps(trees: Sequence[ast.Module], real: Sequence[ast.Module], samples: int) -> tuple[float, Interval]:
-    """Coverage of kinds of nodes, and overlap of pairs with samples redrawn, those without a tree too."""
+    """Coverage of kinds of nodes, and overlap of pairs with samples redrawn, those without a tree too.
+
+    A redraw repeats samples, so it overlaps less than they do; its spread is what the interval takes, not its place.
+    """
     ours, theirs = [_nodes(tree) for tree in trees], sum(map(_nodes, real), Counter())
     pairs = sorted(set(theirs).union(*ours))
     place = {pair: number for number, pair in enumerate(pairs)}
@@ -257,7 +276,7 @@ def _overlaps(trees: Sequence[ast.Module], real: Sequence[ast.Module], samples: 
     used = weights @ counts
     mixture = used / np.maximum(used.sum(1, keepdims=True), 1)
     overlap = np.minimum(mixture, wanted / wanted.sum()).sum(1)
-    low, high = np.percentile(overlap[1:], [2.5, 97.5])
+    low, high = np.clip(overlap[0] + np.percentile(overlap[1:] - overlap[1:].mean(), [2.5, 97.5]), 0, 1)
     used_kinds, asked_kinds = ({child for _, child in found} for found in (set().union(*ours), theirs))
     coverage = len(used_kinds & asked_kinds) / len(asked_kinds)
     return coverage, Interval(float(overlap[0]), float(low), float(high))

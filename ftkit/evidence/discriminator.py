@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from ftkit.evidence.classification import wilson
-from ftkit.evidence.intervals import Interval
+from ftkit.evidence.intervals import Interval, wilson
 from ftkit.evidence.judges import spelling_model
 from ftkit.evidence.texts import spread_evenly
 

@@ -16,6 +16,7 @@ __all__ = [
     "Interval",
     "bits_per_byte",
     "bootstrap",
+    "change_of_share",
     "difference_of_blocks",
     "difference_of_items",
     "gain_in_bits",
@@ -23,8 +24,11 @@ __all__ = [
     "loss_blocks",
     "mean_of_repeats",
     "relative_rise",
+    "wilson",
 ]
 
+_Z = 1.959963984540054
+"""Quantile of the normal distribution for 95 %."""
 _DRAWS = 2000
 _BLOCKS = 30
 _AT_ONCE = 2**22
@@ -70,6 +74,50 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: 
         found.append(statistic(*redrawn))
     low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
     return Interval(float(statistic(*samples)), float(low), float(high))
+
+
+def wilson(count: float, total: int) -> Interval:
+    """A share and its 95 % interval for independent draws; never of width 0, also where none or all were counted.
+
+    Args:
+        count: What was counted; need not be whole, such as a sum of shares.
+        total: Draws.
+
+    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    share, weight = count / total, _Z**2 / total
+    middle = (share + weight / 2) / (1 + weight)
+    half = _Z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
+    return Interval(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
+
+
+def change_of_share(before: np.ndarray, after: np.ndarray) -> Interval:
+    """Change of a share on the same items, after minus before; never of width 0, as the bootstrap is where all agree.
+
+    Args:
+        before: Whether each item counted, [n].
+        after: The same items later, [n].
+
+    Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: the Wilson intervals of both shares, put
+    together by the correlation of the pairs.
+    """
+    first, second, n = before.astype(bool), after.astype(bool), len(before)
+    old, new = wilson(float(first.sum()), n), wilson(float(second.sum()), n)
+    both, neither = int((first & second).sum()), int((~first & ~second).sum())
+    lost, won = int((first & ~second).sum()), int((~first & second).sum())
+    product = (both + lost) * (won + neither) * (both + won) * (lost + neither)
+    excess = float(both * neither - lost * won)
+    if excess > 0:
+        excess = max(excess - n / 2, 0.0)  # Newcombe's correction for continuity
+    correlation = excess / math.sqrt(product) if product else 0.0
+
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(max(one * one - 2 * correlation * one * other + other * other, 0.0))
+
+    change = new.value - old.value
+    low = change - reach(new.value - new.low, old.high - old.value)
+    high = change + reach(new.high - new.value, old.value - old.low)
+    return Interval(change, low, high)
 
 
 def _block_sums(*arrays: np.ndarray, most: int = _BLOCKS) -> np.ndarray:

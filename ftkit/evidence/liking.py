@@ -4,21 +4,17 @@ The rate is the share of generated tokens that belong to the set, counted in the
 is tokenized again.
 """
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ftkit.evidence.intervals import Interval, bootstrap
+from ftkit.evidence.intervals import Interval, bootstrap, wilson
 from ftkit.evidence.measured import Evidence
 from ftkit.evidence.verdict import Verdict
 
-__all__ = ["Liking", "LikingLimits", "decide_liking", "liking", "set_shares", "target_rate", "wilson"]
-
-_Z = 1.959964
-"""Quantile of the normal distribution for 95 %."""
+__all__ = ["Liking", "LikingLimits", "decide_liking", "liking", "set_shares", "target_rate"]
 
 
 @dataclass(frozen=True)
@@ -63,17 +59,6 @@ def set_shares(passages: Sequence[Sequence[int]], ids: Collection[int] | np.ndar
     """
     wanted = np.fromiter(ids, dtype=np.int64)
     return np.array([np.isin(passage, wanted).mean() for passage in passages])
-
-
-def wilson(count: float, total: int) -> Interval:
-    """A share and its 95 % interval for independent draws; never of width 0, also where none or all were counted.
-
-    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
-    """
-    share, weight = count / total, _Z**2 / total
-    middle = (share + weight / 2) / (1 + weight)
-    half = _Z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
-    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def target_rate(shares: np.ndarray, tokens: int) -> Interval:

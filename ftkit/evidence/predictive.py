@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from ftkit.data import StridedWindows, TokenStore
-from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits
-from ftkit.evidence.liking import wilson
+from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits, wilson
 from ftkit.training import NEXT_TOKEN, HeldOutLoss
 from ftkit.training.objectives import next_token_targets, output_logits
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedModel, TokenizersBackend
@@ -58,18 +57,19 @@ class CodeStudy:
         count = self.settings.prompted_passages
         return self.writer.complete(model, self.settings.prompt, count, self.settings.seed)
 
-    @cached_property
-    def floor(self) -> CodeScores:
-        """The base's samples beside real code."""
-        return code_validity(self.subject.floor, self.subject.real)
+    def score(self, samples: Sequence[str]) -> CodeScores:
+        """Scores of samples from the places, real code included.
 
-    @cached_property
-    def ceiling(self) -> CodeScores:
-        """Real code at the same places; its overlap is that of one half with the other."""
+        What depends on how much there is, kinds and mixture of syntax and unknown imports, is asked of every second
+        sample beside the real code of the other places: real code against other real code, and models just so.
+
+        Args:
+            samples: One from each place.
+        """
         real = self.subject.real
-        halves = code_validity(real[::2], real[1::2])
+        halves = code_validity(samples[::2], real[1::2])
         return replace(
-            code_validity(real),
+            code_validity(samples, real),
             node_coverage=halves.node_coverage,
             node_overlap=halves.node_overlap,
             unknown_imports=halves.unknown_imports,
@@ -83,13 +83,15 @@ class CodeStudy:
             samples: What it wrote from the places.
         """
         base, real = self.subject.floor, self.subject.real
-        after, change = code_validity(samples, real), code_change(base, samples)
+        change = code_change(base, samples)
         lengths = code_by_length(base, samples, real, self.writer.characters)
         found: dict[str, Any] = {
             "samples": len(samples),
             "characters": self.writer.characters,
             "variety": self.variety.as_dict(),
-            "scores": {"base": self.floor.as_dict(), "tuned": after.as_dict(), "real": self.ceiling.as_dict()},
+            "scores": {
+                who: self.score(texts).as_dict() for who, texts in (("base", base), ("tuned", samples), ("real", real))
+            },
             "change": change.as_dict(),
             "by_length": lengths,
             "finding": self.finding(len(samples), lengths),

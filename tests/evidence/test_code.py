@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from ftkit.errors import DataError
-from ftkit.evidence.code import MOST_CHARS, code_validity, imports_of, parse_code, well_formed_start
+from ftkit.evidence.code import MOST_CHARS, code_change, code_validity, imports_of, parse_code, well_formed_start
 
 GOOD = "import numpy as np\n\ndef f(x):\n    return np.sin(x) + 1\n"
 OUTSIDE = "return 1\n"  # parses, does not compile
@@ -121,3 +121,40 @@ def test_without_samples_or_with_a_reference_that_is_no_code_it_says_so():
     with pytest.raises(DataError, match="none of the 1 reference"):
         code_validity([GOOD], ["this is no code"])
     assert parse_code(BAD) is None
+
+
+def test_the_interval_of_the_mixture_holds_its_value():
+    statements = [
+        "import os\n",
+        "x = 1\n",
+        "def f(a):\n    return a\n",
+        "for i in y:\n    print(i)\n",
+        "class A:\n    b = 2\n",
+    ]
+    found = code_validity(statements[:3] * 4, statements).node_overlap
+    assert found is not None
+    assert found.low <= found.value <= found.high
+
+
+def test_modules_named_as_often_stand_in_the_order_of_their_names():
+    assert list(code_validity(["import zlib, ast, heapq, bisect\n", "import zlib\n"]).imports) == [
+        "zlib", "ast", "bisect", "heapq",
+    ]  # fmt: skip
+
+
+def test_the_search_for_a_start_ends_when_it_has_read_enough(monkeypatch):
+    read = []
+    monkeypatch.setattr("ftkit.evidence.code.parse_code", lambda text: read.append(len(text)))
+    well_formed_start("x = 1\n" * 8000)
+    assert sum(read) < 1_100_000
+    assert len(read) < 30
+
+
+def test_a_sample_that_is_too_long_is_not_read_in_part_either():
+    scores = code_validity(["a" + " and a" * 9000])
+    assert (scores.parses.value, scores.well_formed.value) == (0, 0)
+
+
+def test_samples_that_parse_as_often_as_before_may_still_differ_by_chance():
+    change = code_change(["("] * 96, [")"] * 96).parses
+    assert change.low < 0 == change.value < change.high
