@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ftkit.config import AdapterSettings, launch
+from ftkit.config.settings import Problem
 
 
 class CodeCompletionSettings(AdapterSettings):
@@ -52,6 +53,16 @@ class CodeCompletionSettings(AdapterSettings):
     """Completions of that beginning by each model."""
     sample_steps: int = Field(default=100, ge=1)
     """Steps between samples that are shown."""
+
+    def problems(self) -> list[Problem]:
+        """Settings without effect."""
+        found = super().problems()
+        if self.temperature and self.sampling == "greedy":
+            found.append(("temperature", "has no effect with sampling: greedy; choose another, or leave it out"))
+        if self.differs("prompted_passages") and (not self.prompt or self.sampling == "greedy"):
+            why = "with sampling: greedy, which always completes it alike" if self.prompt else "without a prompt"
+            found.append(("prompted_passages", f"has no effect {why}; leave it out"))
+        return found
 
 
 def main(settings: CodeCompletionSettings) -> None:

@@ -58,8 +58,9 @@ class NumericsSettings(Settings):
         if not self.drawn_model.startswith("new:ftkit_gpt2"):
             text = f"is {self.drawn_model!r}; weights are drawn for ftkit's own GPT-2 only: new:ftkit_gpt2,..."
             found.append(("drawn_model", text))
-        if min(self.attention_tokens, default=0) < 2:
-            found.append(("attention_tokens", f"are {self.attention_tokens}; give one number or more, each at least 2"))
+        tokens = self.attention_tokens
+        if min(tokens, default=0) < 2 or len(set(tokens)) < len(tokens):
+            found.append(("attention_tokens", f"are {tokens}; give one number or more, each once and at least 2"))
         return found
 
 

@@ -4,6 +4,7 @@ The string under each field is its help text, wherever the setting is shown. A r
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -51,6 +52,15 @@ def tiny_of(model: str) -> str:
     )
 
 
+def _in_two_blocks(value: Any) -> Any:
+    """Selectors for a tiny model, which has two blocks: ``attention.q@6..`` becomes ``attention.q@1..``."""
+    if isinstance(value, str):
+        return re.sub(r"@[-+.\d]+", lambda blocks: re.sub(r"\d+", lambda n: str(min(int(n[0]), 1)), blocks[0]), value)
+    if isinstance(value, list):
+        return [_in_two_blocks(item) for item in value]
+    return {_in_two_blocks(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
 class Settings(BaseModel):
     """What every recipe can be told."""
 
@@ -63,6 +73,8 @@ class Settings(BaseModel):
         protected_namespaces=(),
     )
 
+    SELECTING: ClassVar[tuple[str, ...]] = ()
+    """Settings that name parts of a model."""
     FAST: ClassVar[dict[str, Any]] = {}
     """What ``--fast`` sets: small enough to finish offline within a minute on two cores."""
 
@@ -99,7 +111,9 @@ class Settings(BaseModel):
 
     @classmethod
     def fast_length(cls, name: str, value: Any) -> Any:
-        """What ``--fast`` leaves of a setting of an arm or a sweep: steps and passes are bounded, all else stays."""
+        """What ``--fast`` leaves of a setting of an arm or a sweep: steps and passes are bounded, blocks are two."""
+        if name in cls.SELECTING:
+            return _in_two_blocks(value)
         limit = {"max_steps": cls.FAST.get("max_steps"), "passes": _FAST_PASSES}.get(name)
         return min(value, limit) if limit and isinstance(value, int | float) else value
 
@@ -113,6 +127,10 @@ class TrainingSettings(Settings):
         "watch_gradients", "probes",
     )  # fmt: skip
     """Settings that speak about one model and its run, and mean nothing for another, such as a judge."""
+    SELECTING = (
+        "train", "freeze", "freeze_until", "freeze_from", "learning_rates", "max_group_norms", "watch_gradients",
+        "probes",
+    )  # fmt: skip
 
     model: str = "new:ftkit_gpt2"
     """Model to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights
@@ -212,6 +230,11 @@ class TrainingSettings(Settings):
     save_total_limit: int = Field(default=2, ge=1)
     """Checkpoints kept for each phase; an old one goes only after the new one is sealed."""
 
+    @property
+    def known_steps(self) -> float:
+        """Updates of the run; infinite where they follow from a text that has not been read."""
+        return self.max_steps
+
     def problems(self) -> list[Problem]:
         """Contradictions and settings without effect."""
         found = super().problems()
@@ -234,6 +257,9 @@ class TrainingSettings(Settings):
             )
         if self.schedule_steps and self.lr_scheduler_type == "constant":
             found.append(("schedule_steps", "has no effect with lr_scheduler_type: constant; choose linear or cosine"))
+        if 0 < self.schedule_steps <= self.warmup_steps:
+            text = f"is {self.schedule_steps:,}, and the warm-up takes {self.warmup_steps:g} of it; give more"
+            found.append(("schedule_steps", text))
         if self.clip_after and not (self.max_grad_norm or self.max_grad_value or self.max_group_norms):
             text = "has no effect without max_grad_norm, max_grad_value or max_group_norms; set one of them"
             found.append(("clip_after", text))
@@ -245,7 +271,7 @@ class TrainingSettings(Settings):
             found.append(("probe_steps", "has no effect without probes; name some, e.g. probes: [update_ratio]"))
         if self.optimizer_args and self.optimizer == "muon":
             found.append(("optimizer_args", "has no effect with optimizer: muon; leave it out"))
-        if self.warmup_steps >= 1 and self.warmup_steps > self.max_steps:
+        if self.warmup_steps >= 1 and self.warmup_steps > self.known_steps:
             found.append(
                 ("warmup_steps", f"is {self.warmup_steps:g}, longer than the run (max_steps: {self.max_steps})")
             )
@@ -253,7 +279,7 @@ class TrainingSettings(Settings):
             found.append(("warmup_steps", f"is {self.warmup_steps:g}; give whole steps, or a share of the run below 1"))
         for name in ("freeze_until", "freeze_from"):
             for selector, step in getattr(self, name).items():
-                if not 1 <= step < self.max_steps:
+                if not 1 <= step < self.known_steps:
                     text = f"{selector!r} has step {step}; it must lie from 1 to {self.max_steps - 1}, before max_steps"
                     found.append((name, text))
         for selector, rate in self.learning_rates.items():
@@ -288,6 +314,15 @@ class TrainingSettings(Settings):
         if not str(flags.get("model", "new:")).startswith("new:"):
             fast["tokenizer"] = None
         fast.setdefault("model", tiny_of(str(values.get("model", cls.model_fields["model"].default))))
+        if "model" not in flags:  # the tiny one has fewer blocks and fewer steps than the file speaks of
+            fast = {name: _in_two_blocks(values[name]) for name in cls.SELECTING if name in values} | fast
+        for name in ("freeze_until", "freeze_from"):
+            if isinstance(fast.get(name), dict) and "max_steps" in fast:
+                last = max(fast["max_steps"] - 1, 1)
+                fast[name] = {
+                    selector: min(step, last) if isinstance(step, int) else step
+                    for selector, step in fast[name].items()
+                }
         if fast.get("optimizer", "muon") != "muon":  # what the file says of Muon would have no effect
             fast["muon_learning_rate"] = cls.model_fields["muon_learning_rate"].default
         return fast
@@ -315,6 +350,11 @@ class AdapterSettings(TrainingSettings):
     """Passes over the text instead of max_steps, so that texts of any length are learnt equally long; 0: max_steps."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout at every place that the model has for it while it is tuned. Without it: what its configuration says."""
+
+    @property
+    def known_steps(self) -> float:
+        """Updates of the run; infinite beside ``passes``, until the text is read."""
+        return math.inf if self.passes else self.max_steps
 
     @property
     def extra_positions(self) -> int:

@@ -54,7 +54,7 @@ class CodeStudy:
         """What a model makes of the fixed beginning; nothing where there is none."""
         if not self.settings.prompt:
             return []
-        count = self.settings.prompted_passages
+        count = 1 if self.settings.sampling == "greedy" else self.settings.prompted_passages  # which draws nothing
         return self.writer.complete(model, self.settings.prompt, count, self.settings.seed)
 
     def score(self, samples: Sequence[str]) -> CodeScores:
