@@ -71,6 +71,7 @@ def main(settings: NumericsSettings) -> None:
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run, progress
     from ftkit.runs.planning import planner
+    from ftkit.studies import prepare_base
 
     if planner():
         raise ConfigError("numerics trains nothing, so there is nothing to plan; run it: it takes a minute or two")
@@ -86,7 +87,9 @@ def main(settings: NumericsSettings) -> None:
         experiments: dict[str, Callable[[], numerics.Outcome]] = {
             "norm_drift": partial(numerics.measure_norm_drift, seed=seed),
             "layer_norm": partial(numerics.measure_layer_norm, seed=seed),
-            "attention_scale": partial(numerics.measure_attention_scale, seed=seed, model=settings.model),
+            "attention_scale": lambda: numerics.measure_attention_scale(
+                seed=seed, model=prepare_base(settings.model).model
+            ),
             "initialisation": partial(numerics.measure_initialisation, settings.drawn_model, seed=seed),
             "softmax": partial(numerics.measure_softmax, draws=settings.draws, seed=seed),
             "gelu": partial(numerics.measure_gelu, repeats=repeats, seed=seed, device=device),

@@ -40,7 +40,19 @@ _ADVICE: dict[str, tuple[str, ...]] = {
         "Mix some general text into the corpus, so that the old knowledge is exercised too.",
     ),
     "gain unsure": ("The gain on held-out text is uncertain: train longer, or hold out more text (heldout_share).",),
-    "no gain": ("It did not get better on held-out text: fewer steps or a lower learning_rate.",),
+    "little gain": (
+        "It did get better on held-out text, by {gain} bits per byte: too little. Raise max_steps or learning_rate (it "
+        "was {rate}); random weights take 100 times the rate of a pretrained model.",
+    ),
+    "no gain": ("It did not get better on held-out text: fewer steps or a lower learning_rate (it was {rate}).",),
+    "seen": (
+        "{share:.0%} of the held-out text's 12-grams stand in text that the model or its base has learnt: nothing can "
+        "be concluded from it. Take a text that the base does not know, or take out of the corpus what stands twice.",
+    ),
+    "short passages": (
+        "Its passages have {ngrams:.1f} 12-grams on average, and {least:g} are needed to see copying: raise "
+        "passage_chars (it was {chars}).",
+    ),
     "no general": ("Name a text in general, so that forgetting and a style of its own can be told.",),
     "no style": ("It gains as much on other text: it learnt language, not yet a style. Start from a stronger base.",),
     "liking weak": ("The liking is weak: a higher learning_rate or max_steps plants more, and damages more.",),
@@ -134,8 +146,17 @@ def _undecided(
 ) -> Iterator[Situation]:
     """Every criterion that does not hold."""
     gain, over, least = evidence["gain"], evidence["gain_over_general"], limits.get("worked_gain", 0.0)
-    if not _above(gain["low"], least):
-        yield "gain unsure" if _above(gain["high"], least) else "no gain", {}
+    copying, rate = evidence.get("copying"), number(settings.get("learning_rate"))
+    if copying and _above(copying["heldout_rate"]["value"], limits.get("seen_heldout", math.inf)):
+        yield "seen", {"share": copying["heldout_rate"]["value"]}
+        return
+    if copying and copying["ngrams_per_passage"] < limits.get("min_ngrams", 0.0):
+        values = {"ngrams": copying["ngrams_per_passage"], "least": limits["min_ngrams"]}
+        yield "short passages", values | {"chars": number(settings.get("passage_chars"))}
+    if _above(gain["high"], least) and not _above(gain["low"], least):
+        yield "gain unsure", {}
+    elif not _above(gain["low"], least):
+        yield "little gain" if _above(gain["low"], 0.0) else "no gain", {"gain": number(gain["value"]), "rate": rate}
     if over is None and "general" in settings:
         yield "no general", {}
     if over is not None and not _above(over["low"], 0.0):

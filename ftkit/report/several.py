@@ -1,5 +1,6 @@
 """Runs that were made one by one, side by side: the table and figures of a study, from their folders."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from ftkit.runs import RunFolder
 
 __all__ = ["compare_runs"]
 
+_logger = logging.getLogger("ftkit.report")
+
 _NOT_COMPARED = {"output_dir", "resume", "recipe"}
+_TEXTS = {"corpus", "corpora", "labelled", "classes"}
 _MOST_DIFFERENCES = 3
 """Settings that stand beside a run's name at most."""
 
@@ -38,8 +42,11 @@ def compare_runs(runs: Sequence[RunFolder], folder: Path) -> Path:
         raise ConfigError(f"{folder} holds a run; name another folder with --out")
     settings = [{k: v for k, v in read_results(run).settings.items() if k not in _NOT_COMPARED} for run in runs]
     common = {key: value for key, value in settings[0].items() if all(value == own.get(key) for own in settings)}
+    asked = set.intersection(*map(set, settings))  # of runs of two recipes, what both can be told
+    if texts := sorted(_TEXTS & asked - common.keys()):
+        _logger.warning("the runs differ in %s: loss on different texts does not compare", " and ".join(texts))
     points = tuple(
-        _point(run, _name(path, paths), {key: value for key, value in own.items() if key not in common})
+        _point(run, _name(path, paths), {key: own[key] for key in own if key in asked and key not in common})
         for run, path, own in zip(runs, paths, settings, strict=True)
     )
     recipes = " and ".join(dict.fromkeys(run.recipe for run in runs))

@@ -164,6 +164,13 @@ def _notes(result: StudyResult) -> list[str]:
         "none": "Arms with one run and no interval of their own show the bare number.",
     }
     said = [meant[kind] for kind in kinds]
+    bare = [
+        point.name
+        for point in result.points
+        if point.status == "done" and not any(result.headline in model.values for model in point.models.values())
+    ]
+    if bare:
+        said.append(f"Without {metric_name(result.headline)}, and so not in the table: {', '.join(bare)}.")
     if any(pair.tie is not None for pair in result.pairs):
         said.append(
             "Differences are paired; a tie is a pair whose interval holds 0. Of 20 pairs of equals one is no tie."

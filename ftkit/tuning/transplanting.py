@@ -90,8 +90,9 @@ def _pairs(source: dict[_Key, _Part], target: dict[_Key, _Part]) -> list[tuple[_
         shape, wanted = _shape(other, chosen, other_dim), _shape(parameter, indices, dim)
         if shape != wanted:
             raise ModelError(
-                f"{theirs.name} has shape {shape} and {piece.name} {wanted} (outputs first): they do not fit. Give "
-                "models of equal width and vocabulary"
+                f"{theirs.name} of the source has shape {shape} and {piece.name} of the target {wanted} (outputs "
+                "first): they do not fit. Give models of equal width and vocabulary; of new:FAMILY,hidden_size=NUMBER "
+                "the width can be chosen"
             )
         if other.untyped_storage().data_ptr() == parameter.untyped_storage().data_ptr():
             raise ModelError(f"{theirs.name} and {piece.name} share their storage, so there is nothing to copy")

@@ -100,7 +100,7 @@ def test_a_page_is_drawn_again_and_names_what_is_against_theory(ran, tmp_path):
     [
         (["run", "numerics", "--experiments", "sofmax"], "did you mean 'softmax'?"),
         (["run", "numerics", "--drawn_model", "new:gpt2"], "new:ftkit_gpt2"),
-        (["run", "numerics", "--attention_tokens", "1"], "each at least 2"),
+        (["run", "numerics", "--attention_tokens", "1"], "at least 2"),
         (["plan", "numerics"], "nothing to plan"),
     ],
 )

@@ -54,3 +54,15 @@ def test_a_donor_of_another_width_and_settings_without_effect_are_refused(donor,
         settings_of("pretrain", transplant="position")
     with pytest.raises(ConfigError, match="tokenizer: has no effect beside donor"):
         settings_of("pretrain", donor=donor, tokenizer="byte")
+
+
+def test_a_first_loss_of_copied_weights_is_not_held_against_that_of_random_ones(tmp_path, caplog):
+    loud = load_model("new:gpt2", seed=7, vocab_size=257)
+    with torch.no_grad():
+        loud.transformer.wte.weight *= 50
+    save_model(loud, load_tokenizer("byte"), tmp_path / "donor")
+    caplog.set_level("INFO", "ftkit")
+    pretrained(tmp_path / "run", donor=tmp_path / "donor", model="new:ftkit_gpt2,hidden_size=64", window_tokens=64)
+    [start] = [record.getMessage() for record in caplog.records if "starts at" in record.getMessage()]
+    assert float(start.split("starts at ")[1].split()[0]) > 8  # far above ln 257 = 5.549
+    assert "random weights should" not in caplog.text

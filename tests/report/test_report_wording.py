@@ -1,7 +1,7 @@
 """Numbers are written for people, sentences hold the deciding numbers, and advice follows the evidence."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -109,6 +109,21 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
     "forgot": (evidence_of(general_rise=around(0.2, 0.01)), []),
     "gain unsure": (evidence_of(gain=around(0.02, 0.03)), []),
     "no gain": (evidence_of(gain=around(-0.3, 0.03)), []),
+    "little gain": (
+        evidence_of(
+            gain=around(0.006, 0.002),
+            copying=Copying(12, 7.8, around(0.0, 0.0), around(0.0, 0.0), around(0.0, 0.0), 0, "", 12),
+        ),
+        [],
+    ),
+    "seen": (
+        evidence_of(copying=Copying(12, 60.0, around(0.0, 0.0), around(1.0, 0.0), around(0.0, 0.0), 0, "", 12)),
+        [],
+    ),
+    "short passages": (
+        evidence_of(copying=Copying(12, 7.8, around(0.0, 0.0), around(0.0, 0.0), around(0.0, 0.0), 0, "", 12)),
+        [],
+    ),
     "no general": (evidence_of(0.4, general_rise=None, gain_over_general=None), []),
     "no style": (evidence_of(gain_over_general=around(0.0, 0.05)), []),
     "judge silent": (evidence_of(styles=(style_score("ngrams", 0.8, speaks=False),), gain=around(0.0, 0.2)), []),
@@ -133,6 +148,14 @@ def test_every_planted_situation_gets_its_advice(key: str) -> None:
         beginning = sentence.partition("{")[0]
         assert any(line.startswith(beginning) for line in said), said
     assert all("{" not in line for line in said)
+
+
+def test_where_the_held_out_text_was_learnt_nothing_else_is_advised() -> None:
+    evidence, _ = SITUATIONS["seen"]
+    worse = replace(evidence, gain=around(-0.3, 0.03))
+    said = next_steps(decide(worse).as_dict(), worse.as_dict(), {"learning_rate": 5e-5, "general": {}}, [])
+    assert len(said) == 1
+    assert said[0].startswith("100% of the held-out text's 12-grams")
 
 
 def test_a_weak_liking_gets_its_advice() -> None:

@@ -45,6 +45,22 @@ def test_runs_stand_side_by_side_with_what_differs_in_their_names(runs: list[Pat
     assert "same batches" not in page
 
 
+def test_a_run_of_another_text_and_one_without_numbers_are_named(runs: list[Path], tmp_path: Path) -> None:
+    other = write_run(
+        tmp_path / "other", {"alice": evidence_of()}, settings={"corpora": {"alice": "b.txt"}, "learning_rate": 1e-4}
+    )
+    other.note(status="done")
+    bare = write_run(tmp_path / "bare", {"alice": evidence_of()}, settings={"experiments": ["softmax"]})
+    bare.note(status="done")
+    (bare.path / "evidence.json").unlink()
+    (bare.path / "metrics.jsonl").write_text("")
+    code, said = report(*runs, other.path, bare.path, "--out", tmp_path / "out")
+    assert code == 0
+    assert "Without held-out bits per byte, and so not in the table: bare" in said
+    assert "the runs differ in corpora: loss on different texts does not compare" in said
+    assert "experiments" not in said
+
+
 def test_one_run_is_drawn_again(runs: list[Path]) -> None:
     code, said = report(runs[0])
     assert code == 0
