@@ -7,6 +7,7 @@ that a run can be resumed without a network; files are read here, because ``data
 import hashlib
 import itertools
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from ftkit.errors import DataError, NetworkError, nearest_name
 from ftkit.runs.files import write_atomically
 
 __all__ = ["HubPlace", "hub_documents", "load_rows", "read_hub_place"]
+
+logger = logging.getLogger(__name__)
 
 BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
 STREAMED = (".jsonl", ".parquet")
@@ -82,6 +85,8 @@ def hub_documents(source: str, rest: str, kept: Path) -> tuple[str, list[tuple[s
         values: Iterable[Any] = rows[_column(source, place, list(rows.column_names))]
     else:
         values = _first_values(source, place, limit, kept)
+        if len(values) < limit:
+            logger.warning("%s: there are only %s rows", source, f"{len(values):,}")
     documents: list[tuple[str, str]] = []
     for number, value in enumerate(values):
         if value is not None and not isinstance(value, str):

@@ -33,7 +33,14 @@ SPOILT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtime
 # Magics of a whole cell under which the cell is still Python.
 PYTHON_CELLS = {"%%capture", "%%time", "%%timeit"}
 # What only IPython understands: %magic, !shell, ?help, help?, and either of the first two as the value of a name.
-MAGIC = re.compile(r"[ \t]*(?:[%!?]|[\w.*%]+\?{1,2}[ \t]*\Z|[\w.,* \t]+=[ \t]*[%!])")
+MAGIC = re.compile(r"[ \t]*(?:[%!?]|[^#'\"]+\?{1,2}[ \t]*\Z|[\w.,*: \t\[\]]+=[ \t]*[%!])")
+# Magic as the body of a statement on one line, such as ``for x in y: %time f(x)``.
+MAGIC_BODY = re.compile(r"([^#'\"]*:)[ \t]*[%!]")
+# Kernels that say their name and no language, which format 4 allows.
+FOREIGN_KERNELS = re.compile(
+    r"(ir|julia|i?ruby|scala|almond|spylon|java|ijava|javascript|ijavascript|deno|typescript|tslab|bash|octave|matlab|sas"
+    r"|stata|rust|evcxr|gophernotes|i?haskell|xcpp|i?clojure|kotlin|ocaml|i?perl|php|sparkr|sql|wolfram|\.net|go)(\W|\d|$)"
+)
 
 
 @dataclass
@@ -120,7 +127,7 @@ def _zipped(source: str, path: Path) -> Iterator[tuple[str, bytes]]:
                     f"ending in .ipynb."
                 )
             for name in sorted(wanted):
-                if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or ":" in name:
+                if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"\w:[/\\]", name):
                     raise DataError(
                         f"Corpus {source!r}: the archive names a place outside itself, {name!r}. Nothing was unpacked; "
                         f"make the archive again."
@@ -161,7 +168,7 @@ def _bounded(source: str, name: str, file: Any) -> bytes:
 def _notebook(source: str, name: str, data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of thousands of digits
         raise DataError(
             f"Corpus {source!r}, {name}: no notebook, because it is no JSON ({' '.join(str(error).split())[:120]}). "
             f"Save it again, or take it out."
@@ -179,16 +186,22 @@ def _is_python(notebook: dict[str, Any]) -> bool:
         described = about.get(part) if isinstance(about, dict) else None
         if isinstance(described, dict) and described.get(key):
             said.append(str(described[key]).lower())
+    kernel = about.get("kernelspec") if isinstance(about, dict) else None
+    if not said and isinstance(kernel, dict):
+        return not FOREIGN_KERNELS.match(str(kernel.get("name", "")).lower())
     return not said or any("python" in language for language in said)
 
 
 def _code_cells(source: str, name: str, notebook: dict[str, Any]) -> list[str]:
     """The text of every code cell, from format 4 or, with work sheets and other names, 3."""
     sheets: list[Any] = [notebook] if isinstance(notebook.get("cells"), list) else notebook["worksheets"]
-    cells = [cell for sheet in sheets if isinstance(sheet, dict) for cell in sheet.get("cells") or []]
+    parts = [sheet.get("cells") for sheet in sheets if isinstance(sheet, dict)]
+    cells = [cell for part in parts if isinstance(part, list) for cell in part]
     found: list[str] = []
     for cell in cells:
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
+            continue
+        if "python" not in str(cell.get("language") or "python").lower():  # format 3 says it cell by cell
             continue
         text = cell.get("source", cell.get("input", ""))
         lines: list[Any] = text if isinstance(text, list) else [text]
@@ -200,23 +213,32 @@ def _code_cells(source: str, name: str, notebook: dict[str, Any]) -> list[str]:
 
 def _plain_code(cell: str, taken: _Taken) -> str:
     """A cell without what only IPython understands; nothing is left of a cell in another language."""
-    cell = cell.replace("\r\n", "\n").replace("\r", "\n")
-    start = cell.lstrip()
-    if start.startswith("%%"):
+    code = cell.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+    while (start := code.lstrip()).startswith("%%"):
         magic, _, code = start.partition("\n")
         if magic.split()[0] not in PYTHON_CELLS:
             taken.cells.append(cell)
             return ""
         taken.lines.append(magic)
-        return _plain_code(code, taken)
     kept: list[str] = []
-    for line in cell.split("\n"):
-        if MAGIC.match(line) and _begins_a_statement(kept):
+    complete = 0  # kept lines before this one belong to statements that are over
+    goes_on = False  # a line that was taken out ended in a backslash
+    for line in code.split("\n"):
+        if goes_on:
             taken.lines.append(line)
-            if line[0] in " \t":  # a block keeps its body
-                kept.append(line[: len(line) - len(line.lstrip())] + "pass")
-        else:
+            goes_on = line.endswith("\\")
+            continue
+        body = MAGIC_BODY.match(line)
+        if not (body or MAGIC.match(line)) or not _begins_a_statement(kept[complete:]):
             kept.append(line)
+            continue
+        complete = len(kept)
+        taken.lines.append(line)
+        goes_on = line.endswith("\\")
+        if body:
+            kept.append(f"{body[1]} pass")
+        elif line[0] in " \t":  # a block keeps its body
+            kept.append(line[: len(line) - len(line.lstrip())] + "pass")
     return "\n".join(kept).strip("\n")
 
 
@@ -224,8 +246,9 @@ def _begins_a_statement(before: list[str]) -> bool:
     """Whether a line after these is no continuation: inside brackets and strings, % and ! are ordinary Python."""
     if before and before[-1].endswith("\\"):
         return False
+    code = "\n".join(line.lstrip() for line in before)  # indentation says nothing here
     try:
-        for _ in tokenize.generate_tokens(io.StringIO("\n".join(before) + "\n").readline):
+        for _ in tokenize.generate_tokens(io.StringIO(f"{code}\n").readline):
             pass
     except (tokenize.TokenError, SyntaxError) as error:
         return not re.search("multi-line|unexpected EOF|triple-quoted", str(error))

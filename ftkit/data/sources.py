@@ -20,7 +20,7 @@ from ftkit.data.code_files import code_documents
 from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download
 from ftkit.data.hub_rows import hub_documents
 from ftkit.data.notebooks import notebook_documents
-from ftkit.data.text_files import check_codec, decode_file, exists, local_files, sentence
+from ftkit.data.text_files import BETTER_SOURCES, check_codec, decode_file, exists, local_files, sentence
 from ftkit.data.voices import VOICES, voice_text
 from ftkit.errors import DataError, NetworkError, nearest_name
 
@@ -160,6 +160,10 @@ def load_corpus(
             label, files = _downloaded_files(source, download)
         else:
             label, files = local_files(source)
+            if better := BETTER_SOURCES.get(Path(source).suffix.lower()):
+                logger.warning(
+                    "%s: read as plain text, marks and all; perhaps %s is meant", source, better.format(source)
+                )
         documents = [(document, decode_file(path, encoding)) for document, path in files]
     cleaned = clean_code if scheme in ("code", "notebooks") else clean_text
     corpus = _corpus(name or label, source, documents, cleaned if clean else None, removed)

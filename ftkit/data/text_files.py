@@ -17,6 +17,10 @@ NOT_TEXT = {
     b"PAR1": "a parquet file: give its folder as hub:FOLDER#COLUMN",
     b"SQLite format 3": "a database: export the text first",
 }
+# Sources that read what is no plain text, by the ending of a file.
+BETTER_SOURCES = {".py": "code:{}", ".ipynb": "notebooks:{}"} | dict.fromkeys(
+    (".csv", ".tsv", ".jsonl", ".json", ".parquet"), "hub:{}#COLUMN"
+)
 
 
 def sentence(text: str) -> str:
@@ -99,9 +103,11 @@ def _folder_files(source: str, folder: Path, endings: tuple[str, ...]) -> list[t
     if not found:
         there = ", ".join(f"{count:,} with ending {ending}" for ending, count in sorted(others.items()))
         read = " and ".join(reversed(endings))
+        meant = next((BETTER_SOURCES[ending] for ending in sorted(others) if ending in BETTER_SOURCES), "")
+        hint = f"Perhaps {meant.format(folder)} is meant" if meant else "Rename them"
         raise DataError(
-            f"Corpus {source!r}: no text file in this folder. Files ending in {read} are read; found: "
-            f"{there or 'no file at all'}. Rename them, or give one file by its full name."
+            f"Corpus {source!r}: nothing to read in this folder. Files ending in {read} are read; found: "
+            f"{there or 'no file at all'}. {hint}, or give one file by its full name."
         )
     named = [(path.relative_to(folder).as_posix(), path) for path in found]
     return sorted(named)

@@ -94,10 +94,12 @@ def code_starts(
     """
     places = [(text, place) for text in texts for place in _places(text, characters)]
     if len(places) < min(most, _FEW):
+        unread = sum(_parsed(text)[1] is None for text in texts)
+        mistaken = f", {unread} of which Python cannot parse" if unread else ""
         raise DataError(
             f"The held-out code has {len(places)} places where a statement begins and {characters} characters follow, "
-            f"in {len(texts)} pieces; needed are {min(most, _FEW)}. Give more code that Python can parse, a larger "
-            f"heldout_share, or smaller passage_chars."
+            f"in {len(texts)} pieces{mistaken}; needed are {min(most, _FEW)}. Give more code that Python can parse, a "
+            f"larger heldout_share, or smaller passage_chars."
         )
     chosen = np.sort(np.random.default_rng(seed).permutation(len(places))[:most])
     wanted = [places[number] for number in chosen]

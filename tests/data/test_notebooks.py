@@ -81,6 +81,48 @@ def test_a_cell_in_another_language_goes_whole_and_a_timed_one_stays(tmp_path: P
     assert found["IPython magics"].sample.startswith("3,")
 
 
+def test_what_only_ipython_reads_goes_with_the_lines_that_it_goes_on_in(tmp_path: Path) -> None:
+    lines = (
+        ("!pip install numpy \\\n    scipy\nimport numpy", "import numpy"),
+        ("rows = %sql select \\\n  * from t\nx = 1", "x = 1"),
+        ("df.head()?\nprint(f(x))??\na = 1  # why?", "a = 1  # why?"),
+        ("for i in y: %time f(i)\nz = {'a': 'b:%c'}", "for i in y: pass\nz = {'a': 'b:%c'}"),
+        ("a: int = !ls\nb = 2", "b = 2"),
+        ("%%time\n" * 3000 + "c = 3", "c = 3"),
+    )
+    for number, (cell, code) in enumerate(lines):
+        assert code_of(tmp_path / str(number), cell) == code
+        ast.parse(code)
+
+
+def test_a_cell_of_many_magics_is_read_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    begins = notebooks_module._begins_a_statement
+    monkeypatch.setattr(
+        notebooks_module, "_begins_a_statement", lambda before: read.append(len(before)) or begins(before)
+    )
+    assert code_of(tmp_path, "x=1\n!pip\n" * 300).count("x=1") == 300
+    assert sum(read) == 300
+
+
+@pytest.mark.parametrize("name", ["ir", "julia-1.9", "iruby", "bash"])
+def test_a_kernel_that_says_only_its_name_is_known_by_it(tmp_path: Path, name: str) -> None:
+    unsaid = notebook("x<-1") | {"metadata": {"kernelspec": {"name": name, "display_name": name}}}
+    saved(tmp_path / "odd.ipynb", unsaid)
+    with pytest.raises(DataError, match="no notebook in Python; 1 in another"):
+        load_corpus(f"notebooks:{tmp_path}")
+    for kernel in ("python3", "my-env", "irisenv"):
+        ours = notebook("x = 1") | {"metadata": {"kernelspec": {"name": kernel}}}
+        saved(tmp_path / "odd.ipynb", ours)
+        assert load_corpus(f"notebooks:{tmp_path}", warn_short=False).text == "x = 1"
+
+
+def test_format_3_says_the_language_cell_by_cell(tmp_path: Path) -> None:
+    cells = [{"cell_type": "code", "language": name, "input": f"from {name}"} for name in ("ruby", "python")]
+    saved(tmp_path / "old.ipynb", {"nbformat": 3, "worksheets": [{"cells": cells}]})
+    assert load_corpus(f"notebooks:{tmp_path}", warn_short=False).text == "from python"
+
+
 def test_notebooks_of_other_languages_are_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,6 +145,8 @@ def test_notebooks_of_other_languages_are_left_out_with_a_warning(
         ('{"cells": [{"cell_type": "code", "source": "x\\u0000"}]}', "NUL character"),
         ('{"cells": [{"cell_type": "code", "source": "\\ud800"}]}', "surrogate"),
         ('{"cells": []}', "no text"),
+        ('{"worksheets": [{"cells": 5}]}', "no text"),
+        ('{"cells": [], "a": ' + "9" * 5000 + "}", "no JSON"),
     ],
 )
 def test_what_is_no_notebook_is_refused_by_name(tmp_path: Path, content: str, said: str) -> None:
@@ -126,6 +170,11 @@ def test_an_archive_is_read_like_its_folder_and_nothing_lands_on_the_disk(tmp_pa
     corpus = load_corpus(f"notebooks:{path}", warn_short=False)
     assert [(d.name, d.text) for d in corpus.documents] == [("book/a.ipynb", "a = 1"), ("book/b.ipynb", "b = 1")]
     assert [entry.name for entry in tmp_path.iterdir()] == ["book.zip"]
+
+
+def test_a_colon_in_a_name_of_an_archive_is_no_trick(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "book.zip", **{"week 1: limits.ipynb": notebook("x = 1")})
+    assert load_corpus(f"notebooks:{path}", warn_short=False).text == "x = 1"
 
 
 @pytest.mark.parametrize(

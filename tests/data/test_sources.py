@@ -181,6 +181,23 @@ def test_a_folder_without_text_says_what_is_read_and_what_is_there(tmp_path: Pat
         load_corpus(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("a.py", "code:{}"), ("n.ipynb", "notebooks:{}"), ("rows.csv", "hub:{}#COLUMN")]
+)
+def test_what_is_no_plain_text_names_the_source_that_reads_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, meant: str
+) -> None:
+    path = tmp_path / "mine" / name
+    path.parent.mkdir()
+    path.write_text("x = 1\n")
+    with pytest.raises(DataError, match="Perhaps") as caught:
+        load_corpus(str(path.parent))
+    assert meant.format(path.parent) in str(caught.value)
+    with caplog.at_level(logging.WARNING, "ftkit"):
+        load_corpus(str(path))
+    assert f"perhaps {meant.format(path)} is meant" in caplog.text
+
+
 def test_unreadable_files_and_folders_are_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "locked" / "a.txt", PROSE).parent
     file = written(tmp_path / "b.txt", PROSE)

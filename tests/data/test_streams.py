@@ -66,6 +66,16 @@ def test_a_stream_reads_no_more_lines_than_documents(tmp_path: Path) -> None:
         load_corpus(f"hub:{path}@51")
 
 
+def test_fewer_rows_than_were_asked_for_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "few.jsonl"
+    path.write_text('{"text": "a row"}\n' * 3)
+    with caplog.at_level("WARNING", "ftkit"):
+        assert len(texts(f"hub:{path}@3")) == 3
+        assert "only" not in caplog.text
+        assert len(texts(f"hub:{path}@4")) == 3
+    assert "there are only 3 rows" in caplog.text
+
+
 def test_splits_columns_and_files_are_named_as_without_a_limit(lines: Path, parquet: Path) -> None:
     assert texts(f"hub:{lines}:test@5") == ["held out"]
     for folder in (lines, parquet):
