@@ -156,13 +156,18 @@ def token_usage(
         tokens: The list.
     """
     before, after, ceiling = (token_shares(passages, tokenizer, tokens) for passages in (base, tuned, real))
-
-    def mean(shares: np.ndarray) -> np.ndarray:
-        return np.asarray(np.nanmean(shares, axis=-1))
-
     return Usage(
-        bootstrap(mean, before), bootstrap(mean, after), bootstrap(mean, after - before), bootstrap(mean, ceiling)
+        bootstrap(_mean_of_written, before),
+        bootstrap(_mean_of_written, after),
+        bootstrap(_mean_of_written, after - before),
+        bootstrap(_mean_of_written, ceiling),
     )
+
+
+def _mean_of_written(shares: np.ndarray) -> np.ndarray:
+    """Mean over the passages that are not empty; 0 where all are."""
+    written = np.isfinite(shares)
+    return np.asarray(np.where(written, shares, 0.0).sum(-1) / np.maximum(written.sum(-1), 1))
 
 
 @dataclass(frozen=True)
@@ -215,21 +220,17 @@ def usage_matrix(
     names = list(lists)
 
     def shares(passages: Sequence[str]) -> np.ndarray:
-        """[lists, passages], without empty passages' NaN."""
-        rows = np.array([token_shares(passages, tokenizer, lists[name]) for name in names])
-        return np.asarray(np.nan_to_num(rows))
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.asarray(values.mean(-1))
+        """[lists, passages]"""
+        return np.array([token_shares(passages, tokenizer, lists[name]) for name in names])
 
     def by_list(rows: np.ndarray) -> dict[str, Interval]:
-        return {name: bootstrap(mean, row) for name, row in zip(names, rows, strict=True)}
+        return {name: bootstrap(_mean_of_written, row) for name, row in zip(names, rows, strict=True)}
 
     def interaction(found: Mapping[str, np.ndarray]) -> Interval:
         lead = [
             found[name][own] - np.delete(found[name], own, axis=0).mean(0) for own, name in enumerate(names)
         ]  # of each passage
-        return bootstrap(lambda *rows: np.sum([row.mean(-1) for row in rows], axis=0), *lead)
+        return bootstrap(lambda *rows: np.sum([_mean_of_written(row) for row in rows], axis=0), *lead)
 
     before = shares(base)
     after, ceiling = ({name: shares(side[name]) for name in names} for side in (tuned, real))

@@ -11,6 +11,8 @@ __all__ = ["set_dropout"]
 
 _OF_BODY = re.compile(r"(?<!classifier_)(?<!classif_)(?<!qa_)(?:dropout|pdrop|dropout_prob)$")
 """Fields of a configuration that are a dropout of the body; heads have their own."""
+_OF_MODULE = re.compile(r"(?:hidden_|activation_|attention_)?dropout$")
+"""Numbers that modules of some architectures keep and drop by themselves, such as OPT and Bloom."""
 
 
 def set_dropout(model: PreTrainedModel, share: float) -> int:
@@ -37,11 +39,12 @@ def set_dropout(model: PreTrainedModel, share: float) -> int:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        elif isinstance(getattr(module, "attention_dropout", None), float | int):
-            module.attention_dropout = share  # type: ignore[assignment]
-        else:
+            places += 1
             continue
-        places += 1
+        for name, value in vars(module).items():
+            if _OF_MODULE.match(name) and isinstance(value, float | int):
+                setattr(module, name, share)
+                places += 1
     if not places:
         raise ModelError(f"dropout: {type(model).__name__} has no place for it; leave dropout out")
     return places

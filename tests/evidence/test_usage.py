@@ -108,3 +108,15 @@ def test_models_that_only_repeat_their_base_have_no_interaction(tokenizer):
     assert found.interaction.value == pytest.approx(0, abs=1e-12)
     assert found.interaction.low < 0 < found.interaction.high
     assert found.change["a"]["e"].value == 0
+
+
+def test_empty_passages_are_left_out_alike_and_all_empty_is_nothing(tokenizer):
+    lists = {name: tokenizer(name)["input_ids"] for name in "ae"}
+    tuned = {"a": ["aaax", ""] * 15, "e": ["aexx"] * 30}
+    real = {"a": ["aaaa"] * 30, "e": ["eeea"] * 30}
+    matrix = usage_matrix(["axxx", "xxex"] * 15, tuned, real, tokenizer, lists)
+    alone = token_usage(["axxx", "xxex"] * 15, tuned["a"], real["a"], tokenizer, lists["a"])
+    assert matrix.after["a"]["a"] == alone.after
+    assert alone.after.value == 0.75
+    silent = token_usage(["a"] * 30, [""] * 30, ["a"] * 30, tokenizer, lists["a"])
+    assert (silent.after.value, silent.after.high) == (0, 0)

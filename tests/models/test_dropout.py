@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from ftkit.errors import ModelError
 from ftkit.models import load_model, set_dropout
@@ -50,3 +51,23 @@ def test_attention_weights_of_the_own_model_are_dropped_too():
 def test_a_model_without_a_place_for_it_says_so():
     with pytest.raises(ModelError, match="has no place for it"):
         set_dropout(load_model("new:ftkit_ladder,rung=1", seed=0), 0.1)
+
+
+def foreign(family: str) -> PreTrainedModel:
+    common = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if family == "opt":
+        config = {"ffn_dim": 64, "max_position_embeddings": 32, "word_embed_proj_dim": 32, "dropout": 0.1}
+        return OPTForCausalLM(OPTConfig(**common, **config))
+    return BloomForCausalLM(
+        BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=2, hidden_dropout=0.1, attention_dropout=0.1)
+    )
+
+
+@pytest.mark.parametrize("family", ["opt", "bloom"])
+def test_families_that_keep_their_dropout_as_a_number_drop_as_much_as_they_are_told(family):
+    model, ids = foreign(family).eval(), torch.arange(24).reshape(2, 12)
+    quiet = model(ids).logits
+    set_dropout(model, 0.0)
+    assert torch.equal(model.train()(ids).logits, quiet)
+    set_dropout(model, 0.5)
+    assert not torch.allclose(model(ids).logits, quiet)
