@@ -59,9 +59,6 @@ class CodeCompletionSettings(AdapterSettings):
         found = super().problems()
         if self.temperature and self.sampling == "greedy":
             found.append(("temperature", "has no effect with sampling: greedy; choose another, or leave it out"))
-        if self.differs("prompted_passages") and (not self.prompt or self.sampling == "greedy"):
-            why = "with sampling: greedy, which always completes it alike" if self.prompt else "without a prompt"
-            found.append(("prompted_passages", f"has no effect {why}; leave it out"))
         return found
 
 

@@ -26,7 +26,7 @@ def code_tables(results: Results) -> Iterator[Table]:
     ]
     caption = (
         f"{found['samples']} samples of each, from the same places in code that nobody trained on. Open: the base. "
-        "Filled: the tuned model. Grey: real code, cut alike. Bars are 95 % intervals."
+        "Filled: the tuned model. Below them: real code, cut alike. Lines are 95 % intervals."
     )
     yield Table("code_validity", "How well formed the code is", caption, rows)
 

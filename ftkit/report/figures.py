@@ -152,7 +152,7 @@ _CURVES = (
         "train",
         "loss",
         "Training loss",
-        "Thin: every step. Strong: centred mean over {} steps. Dashed: everything equally likely.",
+        "Thin: every step. Strong: centred mean over {} steps. Dashed, where in view: everything equally likely.",
     ),
     ("learning_rate", "train", "learning_rate", "Learning rate", "What the schedule gave each step."),
     ("gradient_norm", "train", "grad_norm", "Gradient norm", "Before clipping. Strong: centred mean over {} steps."),

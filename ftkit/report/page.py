@@ -184,7 +184,7 @@ def _outcome(results: Results) -> str:
 def _headline(results: Results, name: str) -> str:
     """The verdict on a model, the test of a classifier, or that there is nothing yet."""
     if verdict := results.verdicts.get(name):
-        named_after_text = name in results.measured.get("real", {}) and "request" not in results.manifest
+        named_after_text = name in (results.settings.get("corpora") or {})
         return wording.headline(name, verdict, results.evidence(name), named_after_text)
     if scores := results.measured.get("classifiers", {}).get(name):
         return classifier_headline(name, scores)

@@ -56,7 +56,6 @@ def test_beside_passes_the_steps_of_a_file_are_checked_when_they_are_known(tmp_p
         ("finetune", "lr_scheduler_type: linear\nwarmup_steps: 10\nschedule_steps: 10", "the warm-up takes 10 of it"),
         ("bias", "rates: [1e-4, 1.0000001e-4]", "tell them apart"),
         ("code_completion", "sampling: greedy\ntemperature: 1.4", "no effect with sampling: greedy"),
-        ("code_completion", "prompt: ''\nprompted_passages: 8", "no effect without a prompt"),
         ("numerics", "attention_tokens: [8, 8]", "each once"),
     ],
 )
