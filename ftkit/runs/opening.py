@@ -48,6 +48,8 @@ from ftkit.runs.tracking import check_trackers, tracking
 __all__ = ["open_run", "read_run"]
 
 _logger = logging.getLogger("ftkit.runs")
+_OPEN: list[Path] = []
+"""Runs at work in this process: one, and while it makes its base, two."""
 _OURS = {"config.yaml", "manifest.json"}  # what a run that ended before it made anything leaves behind
 _NAMED_PACKAGES = (
     "torch",
@@ -238,6 +240,8 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         with failing_together():
             if not is_main_process():
                 run = RunFolder(path, recipe, _follow(path), is_main=False)
+        if run.is_main and run.finished:
+            _logger.info("%s: done already; this is its result", path)
         with _recorded(run, settings) if run.is_main and not run.finished else nullcontext(), losing_a_peer():
             yield run
         wait_for_everyone()  # what the others do next may need what this run has made
@@ -272,6 +276,7 @@ def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: Fil
 def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
     """Write into the manifest that the run goes on, and how it ends, also when a signal comes while it starts."""
     shown = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
+    _OPEN.append(run.path)
     try:
         run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
         run.note(
@@ -298,6 +303,8 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
         if known is error:
             raise
         raise known from error
+    finally:
+        _OPEN.pop()
 
 
 def _record_failure(run: RunFolder, error: BaseException) -> None:
@@ -311,7 +318,7 @@ def _record_failure(run: RunFolder, error: BaseException) -> None:
         run.note(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))
     except (OSError, CheckpointError) as problem:
         _logger.warning("%s: could not record the end of the run: %s", run.path, problem)
-    if status == "interrupted":
+    if status == "interrupted" and len(_OPEN) == 1:  # a base goes on with the run that it is made for
         _logger.info("continue with: ftkit resume %s", run.path)
 
 

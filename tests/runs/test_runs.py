@@ -181,3 +181,24 @@ def test_a_run_that_is_older_than_a_setting_is_resumed_while_the_setting_is_at_i
         pass
     with open_run(Newer(output_dir=str(tmp_path / "r"), resume=True, seed=7), "job.py") as run:
         assert not run.finished
+
+
+def test_who_is_interrupted_while_a_base_is_made_is_told_of_the_run_alone(tmp_path, caplog):
+    caplog.set_level("INFO", "ftkit")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_run(Settings(output_dir=str(tmp_path / "run")), __file__),
+        open_run(Settings(output_dir=str(tmp_path / "base")), __file__),
+    ):
+        raise KeyboardInterrupt
+    said = [record.getMessage() for record in caplog.records if "continue with" in record.getMessage()]
+    assert said == [f"continue with: ftkit resume {tmp_path / 'run'}"]
+
+
+def test_a_run_that_is_done_says_so_when_it_is_resumed(tmp_path, caplog):
+    with open_run(Settings(output_dir=str(tmp_path / "run")), __file__):
+        pass
+    caplog.set_level("INFO", "ftkit")
+    with open_run(Settings(output_dir=str(tmp_path / "run"), resume=True), __file__) as run:
+        assert run.finished
+    assert "done already" in caplog.text
