@@ -146,7 +146,13 @@ def _finite(row: Mapping[str, Any]) -> bool:
 
 _CURVES = (
     # name, split, key of the record, title, caption
-    ("heldout_bits", "heldout", "bits_per_byte", "Held-out loss", "Text that was never trained on."),
+    (
+        "heldout_bits",
+        "heldout",
+        "bits_per_byte",
+        "Held-out loss",
+        "Text that was never trained on: at every evaluation the same sample of it, so tables of all of it may differ.",
+    ),
     (
         "train_loss",
         "train",
