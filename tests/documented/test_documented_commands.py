@@ -165,7 +165,7 @@ MADE = Path()
 
 
 @pytest.fixture
-def workplace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def reader(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as the reader of a page would have it."""
     global MADE
     MADE = made
@@ -176,9 +176,9 @@ def workplace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(NOT_RUN) - set(BY_CONFIGS)))
-def test_it_runs(command: str, workplace: Path, made: Path) -> None:
+def test_it_runs(command: str, reader: Path, made: Path) -> None:
     replaced = stand_in(command)
-    copy_named(replaced, made, workplace)
+    copy_named(replaced, made, reader)
     done = run_documented(replaced)
     assert done.returncode == 0, f"{replaced}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert done.stdout.strip() or command.startswith(QUIET), "it says nothing"
