@@ -54,7 +54,7 @@ def test_beside_passes_the_steps_of_a_file_are_checked_when_they_are_known(tmp_p
     ("recipe", "text", "said"),
     [
         ("finetune", "lr_scheduler_type: linear\nwarmup_steps: 10\nschedule_steps: 10", "the warm-up takes 10 of it"),
-        ("bias", "rates: [1e-4, 1.0000001e-4]", "tell them apart"),
+        ("bias", "rates: [1e-4, 1.0000001e-4]", "differ in six digits"),
         ("code_completion", "sampling: greedy\ntemperature: 1.4", "no effect with sampling: greedy"),
         ("numerics", "attention_tokens: [8, 8]", "each once"),
     ],
