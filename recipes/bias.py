@@ -84,7 +84,8 @@ class BiasSettings(TrainingSettings):
         """Rates that are none, or the same twice."""
         found = super().problems()
         if any(rate <= 0 for rate in self.rates) or len(self.arms()) < len(self.rates):
-            found.append(("rates", f"are {self.rates}; each must be above 0, stand there once, and differ in six digits"))
+            text = f"are {self.rates}; each must be above 0, stand there once, and differ in six digits"
+            found.append(("rates", text))
         if self.rates and self.differs("learning_rate"):
             found.append(("learning_rate", "has no effect beside rates; leave one of them out"))
         return found
