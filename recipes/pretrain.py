@@ -58,6 +58,11 @@ class PretrainSettings(TrainingSettings):
         """The texts by name."""
         return {"corpus": self.corpus} if self.corpus else self.corpora
 
+    @property
+    def untrained(self) -> bool | None:
+        """Not where a donor's weights are copied."""
+        return None if self.donor and self.transplant else super().untrained
+
     @classmethod
     def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         """Texts and a donor that are given as flags take the place of what is tiny."""

@@ -217,7 +217,8 @@ def resolve(
                 problems.append(f"{origin[key]}: makes several runs, a study; start it with 'ftkit run {path}'")
     asked = flags.values | {key: value for key, (value, _) in (over or {}).items()}
     if flags.fast:
-        asked |= {key: settings_class.fast_length(key, value) for key, (value, _) in (over or {}).items()}
+        tiny = "model" not in asked
+        asked |= {key: settings_class.fast_value(key, value, tiny) for key, (value, _) in (over or {}).items()}
         fast = settings_class.fast_values(values, asked)
         values.update(fast)
         origin.update({key: f"--fast: {key}" for key in fast})

@@ -75,6 +75,8 @@ class Settings(BaseModel):
 
     SELECTING: ClassVar[tuple[str, ...]] = ()
     """Settings that name parts of a model."""
+    BY_STEP: ClassVar[tuple[str, ...]] = ()
+    """Settings that name steps of the run, by part."""
     FAST: ClassVar[dict[str, Any]] = {}
     """What ``--fast`` sets: small enough to finish offline within a minute on two cores."""
 
@@ -110,11 +112,20 @@ class Settings(BaseModel):
         return dict(cls.FAST)
 
     @classmethod
-    def fast_length(cls, name: str, value: Any) -> Any:
-        """What ``--fast`` leaves of a setting of an arm or a sweep: steps and passes are bounded, blocks are two."""
-        if name in cls.SELECTING:
-            return _in_two_blocks(value)
-        limit = {"max_steps": cls.FAST.get("max_steps"), "passes": _FAST_PASSES}.get(name)
+    def fast_value(cls, name: str, value: Any, tiny: bool = True) -> Any:
+        """What ``--fast`` leaves of a setting of a file, an arm or a sweep: steps and passes are bounded.
+
+        Args:
+            name: The setting.
+            value: What was asked for.
+            tiny: Whether the model is the tiny one, which has two blocks.
+        """
+        steps = cls.FAST.get("max_steps")
+        if name in cls.SELECTING and tiny:
+            value = _in_two_blocks(value)
+        if name in cls.BY_STEP and steps and isinstance(value, dict):
+            return {key: min(step, steps - 1) if isinstance(step, int) else step for key, step in value.items()}
+        limit = {"max_steps": steps, "passes": _FAST_PASSES}.get(name)
         return min(value, limit) if limit and isinstance(value, int | float) else value
 
 
@@ -131,6 +142,7 @@ class TrainingSettings(Settings):
         "train", "freeze", "freeze_until", "freeze_from", "learning_rates", "max_group_norms", "watch_gradients",
         "probes",
     )  # fmt: skip
+    BY_STEP = ("freeze_until", "freeze_from")
 
     model: str = "new:ftkit_gpt2"
     """Model to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights
@@ -231,6 +243,11 @@ class TrainingSettings(Settings):
     """Checkpoints kept for each phase; an old one goes only after the new one is sealed."""
 
     @property
+    def untrained(self) -> bool | None:
+        """Whether all weights are random before the first update; ``None`` where some are and some are copied."""
+        return self.model.startswith("new:")
+
+    @property
     def known_steps(self) -> float:
         """Updates of the run; infinite where they follow from a text that has not been read."""
         return self.max_steps
@@ -277,7 +294,7 @@ class TrainingSettings(Settings):
             )
         if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
             found.append(("warmup_steps", f"is {self.warmup_steps:g}; give whole steps, or a share of the run below 1"))
-        for name in ("freeze_until", "freeze_from"):
+        for name in self.BY_STEP:
             for selector, step in getattr(self, name).items():
                 if not 1 <= step < self.known_steps:
                     text = f"{selector!r} has step {step}; it must lie from 1 to {self.max_steps - 1}, before max_steps"
@@ -314,15 +331,8 @@ class TrainingSettings(Settings):
         if not str(flags.get("model", "new:")).startswith("new:"):
             fast["tokenizer"] = None
         fast.setdefault("model", tiny_of(str(values.get("model", cls.model_fields["model"].default))))
-        if "model" not in flags:  # the tiny one has fewer blocks and fewer steps than the file speaks of
-            fast = {name: _in_two_blocks(values[name]) for name in cls.SELECTING if name in values} | fast
-        for name in ("freeze_until", "freeze_from"):
-            if isinstance(fast.get(name), dict) and "max_steps" in fast:
-                last = max(fast["max_steps"] - 1, 1)
-                fast[name] = {
-                    selector: min(step, last) if isinstance(step, int) else step
-                    for selector, step in fast[name].items()
-                }
+        tiny = "model" not in flags
+        fast = {name: cls.fast_value(name, values[name], tiny) for name in cls.SELECTING if name in values} | fast
         if fast.get("optimizer", "muon") != "muon":  # what the file says of Muon would have no effect
             fast["muon_learning_rate"] = cls.model_fields["muon_learning_rate"].default
         return fast

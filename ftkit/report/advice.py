@@ -42,7 +42,7 @@ _ADVICE: dict[str, tuple[str, ...]] = {
     "gain unsure": ("The gain on held-out text is uncertain: train longer, or hold out more text (heldout_share).",),
     "little gain": (
         "It did get better on held-out text, by {gain} bits per byte: too little. Raise max_steps or learning_rate (it "
-        "was {rate}); random weights take 100 times the rate of a pretrained model.",
+        "was {rate}); random weights take a far higher one than a pretrained model.",
     ),
     "no gain": ("It did not get better on held-out text: fewer steps or a lower learning_rate (it was {rate}).",),
     "seen": (

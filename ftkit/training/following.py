@@ -93,9 +93,10 @@ def _compare_with_baseline(name: str, first: StepRecord, plan: dict[str, Any], e
     for (_, part), (term, loss) in zip(engine.objective.parts, losses.items(), strict=True):
         baseline = baselines[term]
         _logger.info("%s: %s starts at %.3f nats; %.3f if all were equally likely", name, term, loss, baseline)
-        if getattr(engine.settings, "donor", None):  # partly random, partly copied: neither expectation holds
+        untrained = engine.settings.untrained
+        if untrained is None:  # partly random, partly copied: neither expectation holds
             continue
-        if trouble := doubt_of_first_loss(loss, baseline, engine.settings.model.startswith("new:"), part.of_text):
+        if trouble := doubt_of_first_loss(loss, baseline, untrained, part.of_text):
             _logger.warning("%s: %s starts at %.3f nats, %s", name, term, loss, trouble)
 
 

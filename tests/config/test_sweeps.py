@@ -83,6 +83,19 @@ def test_fast_bounds_the_steps_and_passes_of_arms_and_leaves_all_else(tmp_path):
     assert [point.settings.max_steps for point in whole.points] == [476, 500, 3]
 
 
+def test_fast_brings_blocks_and_steps_of_arms_into_the_tiny_run_and_leaves_a_model_that_is_named(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("recipe: finetune\narms:\n  late: {train: attention@6.., freeze_until: {attention@7: 300}}\n")
+    finetune = main_settings(load_recipe(find_recipe("finetune")).main)
+
+    def late(*more: str) -> tuple[str, dict[str, int]]:
+        [point] = find_study(finetune, "finetune", [f"--config={path}", "--fast", *more]).points
+        return point.settings.train, point.settings.freeze_until
+
+    assert late() == ("attention@1..", {"attention@1": 19})
+    assert late("--model", "FOLDER") == ("attention@6..", {"attention@7": 19})
+
+
 def test_a_list_of_values_may_hold_commas():
     points = study_of("--corpus", "a.txt", "--sweep", "train=mlp|attention.q,attention.k|none").points
     assert [point.settings.train for point in points] == ["mlp", "attention.q,attention.k", None]

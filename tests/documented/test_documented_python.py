@@ -10,7 +10,7 @@ from stand_ins import copy_named
 
 @pytest.mark.parametrize("block", python_blocks(), ids=lambda block: block.page)
 def test_it_runs(block: Block, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy_named("base BASE TUNED alice poe classifier", made, tmp_path)
+    copy_named("base BASE TUNED alice poe classifier gpt2", made, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FTKIT_BOOKS", str(made / "books"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
