@@ -119,8 +119,8 @@ def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow
     from ftkit.tuning import check_tuning
 
-    base = prepare_base(settings.model)
     texts = load_texts(settings.corpora, settings, run)
+    base = prepare_base(settings.model)
     run.keep(base=base.model)
     tokenizer = load_tokenizer(
         settings.tokenizer or base.model, texts=[piece for text in texts.values() for piece in text.train]

@@ -204,10 +204,11 @@ def _extra_positions(settings: Any) -> int:
 
 def _texts_of(settings: Any, corpora: dict[str, str], run: RunFolder) -> tuple[Base, dict[str, Text], dict[str, Text]]:
     """Base, texts and other text, which is the base's own where none is given."""
+    texts = load_texts(corpora, settings, run)  # before the base, which may take an hour to make
+    general = load_texts(settings.general, settings, run) if settings.general else {}
     origin = prepare_base(settings.model)
     run.keep(base=origin.model)
-    texts = load_texts(corpora, settings, run)
-    return origin, texts, load_texts(settings.general, settings, run) if settings.general else origin.texts
+    return origin, texts, general or origin.texts
 
 
 def prose_writer(

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.errors import ConfigError
+from ftkit.config import find_recipe
+from ftkit.config.catalogue import load_recipe
+from ftkit.config.launch import main_settings
+from ftkit.errors import ConfigError, DataError
 from ftkit.studies import prepare_base
 from ftkit.training.checkpoints import CheckpointFolder
 
@@ -60,3 +63,16 @@ def test_a_base_that_is_no_config_is_named():
     with pytest.raises(ConfigError, match="did you mean 'demo_base'"):
         prepare_base("base:demo_bass")
     assert prepare_base("some/folder").model == "some/folder"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "missing"),
+    [("finetune", {"corpus": "nove.txt"}), ("imitate", {"corpora": {"a": "nove.txt", "b": "voices:keeper"}})],
+)
+def test_a_text_that_is_missing_is_told_before_a_base_is_made(recipe, missing, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    module = load_recipe(find_recipe(recipe))
+    settings = main_settings(module.main)(model="base:demo_base", output_dir=str(tmp_path / "run"), **missing)
+    with pytest.raises(DataError, match=r"nove\.txt.*no such file"):
+        module.main(settings)
+    assert not (tmp_path / "cache" / "bases").exists()
