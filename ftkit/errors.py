@@ -5,7 +5,8 @@ A message says what was asked, what was found, what is allowed, and what to do n
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 __all__ = [
     "CheckpointError",
@@ -17,9 +18,11 @@ __all__ = [
     "InterruptedRun",
     "ModelError",
     "NetworkError",
+    "OutOfMemory",
     "PeerError",
     "Terminated",
     "nearest_name",
+    "size",
 ]
 
 
@@ -39,6 +42,43 @@ class DeviceError(FtkitError):
     """The environment cannot do what was asked: no such device, precision or number of processes."""
 
     exit_code = 3
+
+
+class OutOfMemory(DeviceError):
+    """An allocation failed; see ``ftkit.memory.memory_phase``.
+
+    Args:
+        phase: What was being done: a key of ``PHASES``, or empty where nobody knows.
+        asked: Bytes of the allocation; ``None`` where the error does not say it.
+        free: Bytes that were free; ``None`` where nobody knows.
+        remedies: What to change, with names and values of settings.
+        resume: How to go on, where something can be gone on with.
+    """
+
+    PHASES: ClassVar[dict[str, str]] = {
+        "load": "while loading a model",
+        "train": "while training",
+        "evaluate": "while evaluating",
+        "generate": "while generating text",
+        "judge": "while judging",
+    }
+
+    def __init__(
+        self, phase: str, asked: int | None, free: int | None, remedies: Sequence[str] = (), resume: str = ""
+    ) -> None:
+        self.phase, self.asked, self.free, self.remedies = phase, asked, free, tuple(remedies)
+        amounts = [
+            f"{size(number)} {word}" for number, word in ((asked, "asked"), (free, "free")) if number is not None
+        ]
+        said = f"out of memory{' ' if phase else ''}{self.PHASES.get(phase, phase)}"
+        said += f": {', '.join(amounts)}" if amounts else ""
+        said += f". Try {'; or '.join(remedies)}. 'ftkit plan' predicts what a run needs" if remedies else ""
+        super().__init__(f"{said}. {resume}" if resume else said)
+
+
+def size(num_bytes: float) -> str:
+    """Bytes for people: MB below one GB."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.3g} MB"
 
 
 class DataError(FtkitError):

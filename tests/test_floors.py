@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 # Packages from the bottom to the top; those on one line stand side by side and know nothing of each other.
 FLOORS = [
     {"errors"},
+    {"memory"},
     {"config"},
     {"runs"},
     {"models", "data"},

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from ftkit.config.resolve import read_flags, resolve
 from ftkit.config.settings import Settings
 from ftkit.errors import CheckpointError, ConfigError, FtkitError, InterruptedRun, PeerError, Terminated
+from ftkit.memory import memory_phase
 
 _DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EEXIST, errno.ENOTDIR,
@@ -81,8 +82,8 @@ def report_errors(action: Callable[[], None]) -> int:
         action: What to do.
 
     Returns:
-        The exit code: 0, the error's own code, 6 for a disk that is full or cannot be written, 130 or 143 when
-        interrupted. Anything else is a bug and raises.
+        The exit code: 0, the error's own code, 3 where memory ran out, 6 for a disk that is full or cannot be written,
+        130 or 143 when interrupted. Anything else is a bug and raises.
     """
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
@@ -90,7 +91,8 @@ def report_errors(action: Callable[[], None]) -> int:
 
     previous = signal.signal(signal.SIGTERM, on_terminate)
     try:
-        action()
+        with memory_phase():
+            action()
     except PeerError as error:
         return error.exit_code
     except FtkitError as error:

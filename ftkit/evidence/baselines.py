@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import LabelledTexts
+from ftkit.memory import memory_phase
 from ftkit.training import Predictions
 from ftkit.training.batches import pad_rows
 
@@ -67,6 +68,7 @@ def feature_baseline(
     return Predictions(linear.predict_log_proba(asked), np.array(test.labels))
 
 
+@memory_phase("evaluate")
 @torch.inference_mode()
 def text_features(
     model: PreTrainedModel,

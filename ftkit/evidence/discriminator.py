@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from ftkit.evidence.intervals import Interval, wilson
 from ftkit.evidence.judges import spelling_model
 from ftkit.evidence.texts import spread_evenly
+from ftkit.memory import memory_phase
 
 __all__ = ["Discriminator", "auc_interval", "discriminate"]
 
@@ -41,6 +42,7 @@ class Discriminator:
         return asdict(self)
 
 
+@memory_phase("judge")
 def discriminate(real: Sequence[str], tuned: Sequence[str], base: Sequence[str], seed: int = 0) -> Discriminator | None:
     """Learn to tell real passages from generated ones.
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ftkit.data import StridedWindows, TokenStore
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, relative_rise
+from ftkit.memory import memory_phase
 from ftkit.models import is_adapter, virtual_tokens
 from ftkit.training import NEXT_TOKEN, HeldOutLoss, held_out_loss
 from ftkit.training.objectives import output_logits
@@ -66,6 +67,7 @@ class Forgetting:
     """The change scaled from nothing to beyond; empty where it was not asked for."""
 
 
+@memory_phase("evaluate")
 @torch.inference_mode()
 def divergence_from_base(
     base: PreTrainedModel,

@@ -22,6 +22,7 @@ from ftkit.evidence.order import word_order
 from ftkit.evidence.predictive import WindowLosses, predictive_comparison
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.usage import distinctive_tokens, frequent_tokens, token_shares, usage_matrix
+from ftkit.memory import memory_phase
 from ftkit.training import HeldOutLoss, held_out_loss
 from ftkit.tuning import Selection, idle_matrices, movement, snapshot
 
@@ -52,6 +53,7 @@ def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequ
         _logger.warning("%s: only %d held-out passages; a judge needs %d to speak", name, len(real), MIN_PASSAGES)
 
 
+@memory_phase("evaluate")
 def gather_evidence(
     base: PreTrainedModel,
     tuned: PreTrainedModel,
@@ -186,6 +188,7 @@ class _UnusedTokens:
         return float(np.nanmean(shares)) if np.isfinite(shares).any() else 0.0
 
 
+@memory_phase("evaluate")
 def gather_comparison(
     base: Mapping[str, WindowLosses],
     tuned: Mapping[str, Mapping[str, WindowLosses]],

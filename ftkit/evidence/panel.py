@@ -12,6 +12,7 @@ from ftkit.data import load_tokenizer, train_wordpiece
 from ftkit.evidence.gates import Gate, gate
 from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge
 from ftkit.evidence.style import StyleScore, score_style
+from ftkit.memory import memory_phase
 from ftkit.models import check_positions, check_vocabulary, load_model
 from ftkit.runs import RunFolder
 from ftkit.runs.planning import planner
@@ -30,12 +31,14 @@ class Panel:
     judges: list[Judge]
     gates: dict[str, Gate]
 
+    @memory_phase("judge")
     def score(
         self, target: str, base: Sequence[str], tuned: Sequence[str], real: Sequence[str]
     ) -> tuple[StyleScore, ...]:
         """What every judge says of a model's passages; see ``score_style``."""
         return tuple(score_style(judge, target, base, tuned, real, self.gates[judge.name]) for judge in self.judges)
 
+    @memory_phase("judge")
     def glance(self, target: str, passages: Sequence[str]) -> dict[str, float]:
         """Mean probability of the target and share of passages given to it, by judge: one point of a curve."""
         found = {}
@@ -50,6 +53,7 @@ class Panel:
         return {name: asdict(passed) for name, passed in self.gates.items()}
 
 
+@memory_phase("judge")
 def seat_panel(texts: JudgeTexts, targets: Sequence[str], settings: Any, run: RunFolder) -> Panel:
     """Train both judges, or find the encoder that an interrupted run has finished, and test them at their gates.
 
@@ -103,6 +107,7 @@ def _seat_encoder(
     return encoder
 
 
+@memory_phase("judge")
 def seat_ngrams(texts: JudgeTexts, targets: Sequence[str], seed: int) -> Panel:
     """The simple judge alone, for comparisons that need a quick one.
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from ftkit.data import StridedWindows, TokenStore
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits, wilson
+from ftkit.memory import memory_phase
 from ftkit.training import NEXT_TOKEN, HeldOutLoss
 from ftkit.training.objectives import next_token_targets, output_logits
 
@@ -84,6 +85,7 @@ class Predictive:
         return asdict(self) | {"accuracy": self.accuracy.as_dict()}
 
 
+@memory_phase("evaluate")
 @torch.inference_mode()
 def window_losses(
     model: PreTrainedModel,

@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import Masking
+from ftkit.memory import memory_phase
 
 __all__ = ["FillIn", "fill_in"]
 
@@ -26,6 +27,7 @@ class FillIn:
     """Masks whose very token was found."""
 
 
+@memory_phase("generate")
 @torch.inference_mode()
 def fill_in(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, masking: Masking, ids: np.ndarray, seed: int = 0

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from ftkit.errors import ModelError
 from ftkit.generation.decoding import can_decode, decode
 from ftkit.generation.sampling import PRESETS, Sampling
+from ftkit.memory import memory_phase
 from ftkit.models import virtual_tokens
 
 __all__ = ["Passage", "generate_passages", "random_starts"]
@@ -103,6 +104,7 @@ def _generation_config(
     )
 
 
+@memory_phase("generate")
 @torch.inference_mode()
 def generate_passages(
     model: PreTrainedModel,

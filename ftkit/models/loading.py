@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ftkit.errors import CheckpointError, ModelError, nearest_name
+from ftkit.memory import memory_phase
 from ftkit.models.accounting import check_weights, head_keys, weight_problems
 from ftkit.models.adapter_files import (
     is_adapter,
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 
+@memory_phase("load")
 def load_model(
     spec: str,
     *,

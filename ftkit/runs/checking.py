@@ -16,10 +16,21 @@ from ftkit.runs.files import file_sha256
 
 __all__ = ["Check", "Item", "check_folder", "folder_record", "record_problem"]
 
-SAFE_SETTINGS = frozenset({"output_dir", "resume", "require_processes", "report_to", "save_steps", "save_total_limit"})
-"""Settings that a resumed run may have otherwise: where it lies, who looks on, and which checkpoints are kept."""
+SAFE_SETTINGS = frozenset(
+    {
+        "output_dir",
+        "resume",
+        "require_processes",
+        "report_to",
+        "save_steps",
+        "save_total_limit",
+        "activation_checkpointing",
+    }
+)
+"""Settings that a resumed run may have otherwise: where it lies, who looks on, which checkpoints are kept, and whether
+activations are kept or computed again."""
 BATCH_SHARES = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
-"""Settings by which several processes share a batch; a run that is resumed on more or fewer of them has others."""
+"""Settings by which processes and micro-batches share a batch; a resumed run may have others with the same product."""
 LOGS = ("metrics.jsonl", "samples.jsonl")
 """What grows while a run is at work; recorded when it is done."""
 

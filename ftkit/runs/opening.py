@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 from ftkit import __version__
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
-from ftkit.errors import CheckpointError, ConfigError, FtkitError, Terminated
+from ftkit.errors import CheckpointError, ConfigError, FtkitError, OutOfMemory, Terminated
+from ftkit.memory import memory_phase
 from ftkit.runs.checking import (
     BATCH_SHARES,
     LOGS,
@@ -82,17 +83,16 @@ def _default_folder(recipe: str) -> Path:
 def _differences(settings: Settings, stored: dict[str, Any], num_before: int) -> list[str]:
     """Settings that are others than the run was started with; one that is newer than the run had its default then.
 
-    More or fewer processes may share the rows of an update, if these are as many as before.
+    The rows of an update may be shared by more or fewer processes and micro-batches, if they are as many as before.
     """
     now = settings.model_dump(mode="json")
     defaults = type(settings).model_construct().model_dump(mode="json", warnings=False)
     before = {key: stored.get(key, defaults.get(key)) for key in {**stored, **now}}
     safe = SAFE_SETTINGS
-    if num_before != num_processes():
-        if _rows(before, num_before) == _rows(now, num_processes()):
-            safe |= BATCH_SHARES
-        else:
-            before, now = before | {"processes": num_before}, now | {"processes": num_processes()}
+    if _rows(before, num_before) == _rows(now, num_processes()):
+        safe |= BATCH_SHARES
+    elif num_before != num_processes():
+        before, now = before | {"processes": num_before}, now | {"processes": num_processes()}
     keys = [key for key in before if key not in safe and before[key] != now.get(key)]
     return [setting_difference(key, before[key], now.get(key)) for key in keys]
 
@@ -291,11 +291,12 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
         _logger.info("run folder: %s%s", run.path, also)
         with tracking(settings.trackers, run.path, shown, getattr(settings, "use_cpu", False)) as listener:
             run.listeners.append(listener)
-            yield
+            with memory_phase():
+                yield
         run._record(*LOGS)
         run.note(status="done", exit_code=0, ended=_now())
     except BaseException as error:
-        known = error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
+        known = _known(run, settings, error)
         _record_failure(run, known)
         if settings.output_dir is None and isinstance(known, FtkitError) and _empty_handed(run.path):
             # Nobody has named it and nothing is in it, so nobody will look for it.
@@ -305,6 +306,17 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
         raise known from error
     finally:
         _OPEN.pop()
+
+
+def _known(run: RunFolder, settings: Settings, error: BaseException) -> BaseException:
+    """The error with what the folder adds to it: the disk that is full, or how to go on after memory ran out."""
+    if isinstance(error, OutOfMemory) and len(_OPEN) == 1 and (settings.output_dir or not _empty_handed(run.path)):
+        resume = (
+            f"Continue with 'ftkit resume {run.path}'; before that, per_device_train_batch_size with "
+            "gradient_accumulation_steps, and activation_checkpointing, may be changed in its config.yaml"
+        )
+        return OutOfMemory(error.phase, error.asked, error.free, error.remedies, resume)
+    return error if isinstance(error, FtkitError) or not disk_is_full(error) else disk_full(run.path, error)
 
 
 def _record_failure(run: RunFolder, error: BaseException) -> None:

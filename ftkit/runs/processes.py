@@ -16,6 +16,7 @@ from functools import cache
 from typing import TypeVar
 
 from ftkit.errors import DeviceError, FtkitError, PeerError
+from ftkit.memory import memory_phase
 
 __all__ = [
     "check_processes",
@@ -162,7 +163,8 @@ def failing_together() -> Iterator[None]:
     """
     problem: Exception | None = None
     try:
-        yield
+        with memory_phase():
+            yield
     except Exception as error:
         problem = error
     if isinstance(problem, PeerError):  # whoever failed has left, and does not come here

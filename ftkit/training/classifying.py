@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import LabelledTexts
+from ftkit.memory import memory_phase
 from ftkit.runs import RunFolder, progress
 from ftkit.training.batches import ClassifiedTexts, pad_rows
 from ftkit.training.engine import Engine, StepRecord
@@ -51,6 +52,7 @@ class Predictions:
         return found
 
 
+@memory_phase("evaluate")
 @torch.inference_mode()
 def predict_classes(
     model: PreTrainedModel,

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
+from ftkit.memory import memory_phase
 from ftkit.models import is_adapter
 from ftkit.runs.planning import planner
 from ftkit.runs.processes import failing_together, of_process_0
@@ -29,7 +30,7 @@ from ftkit.training.activations import fuse_activations
 from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.diagnosing import diagnosis
-from ftkit.training.memory import peak_memory
+from ftkit.training.memory import memory_remedies, peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective, WeightedSum
 from ftkit.training.processes import make_accelerator
 from ftkit.training.whole_model import WholeModel
@@ -272,7 +273,8 @@ class Engine:
             planned.training(self)
             return
         while self.step < settings.max_steps:
-            record = self._update()
+            with memory_phase("train", lambda: memory_remedies(settings)):
+                record = self._update()
             if self.step == self._adapter_checked_at:
                 check_adapter_gradients(self.model, [getattr(o, "optimizer", o) for o in self.optimizers])
             if self.step == settings.max_steps or self.step % settings.eval_steps == 0:

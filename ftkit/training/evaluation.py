@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from ftkit.data import Masking, StridedWindows, TokenStore
+from ftkit.memory import memory_phase
 from ftkit.training.objectives import IGNORED, next_token_targets
 
 __all__ = ["HeldOutLoss", "held_out_loss", "questions"]
@@ -35,6 +36,7 @@ class HeldOutLoss:
         return float(self.nats.sum() / math.log(2) / self.bytes.sum())
 
 
+@memory_phase("evaluate")
 @torch.inference_mode()
 def held_out_loss(
     model: PreTrainedModel,

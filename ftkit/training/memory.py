@@ -1,18 +1,16 @@
 """How much memory a step needs at its peak."""
 
-import os
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["PeakMemory", "available_memory", "peak_memory"]
+__all__ = ["PeakMemory", "memory_remedies", "peak_memory"]
 
 
 @dataclass
@@ -82,36 +80,25 @@ class _LiveBytes(TorchDispatchMode):
         return result
 
 
-def available_memory(device: torch.device) -> int:
-    """Bytes that this process may still take on a device.
+def memory_remedies(settings: Any) -> list[str]:
+    """What makes a training step smaller and is not set yet, the mildest change first.
 
-    On the CPU the least of what the system has, what a control group allows (containers), and the process's own limit
-    on its address space.
+    Args:
+        settings: The training's.
     """
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil  # type: ignore[import-untyped]  # accelerate depends on it
-
-    found = [int(psutil.virtual_memory().available), *_control_group_room(Path("/sys/fs/cgroup"))]
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return min(found)
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        found.append(limit - int(psutil.Process(os.getpid()).memory_info().vms))
-    return max(min(found), 0)
-
-
-def _control_group_room(root: Path) -> Iterator[int]:
-    """What the process's control group (version 2) may still take; nothing where there is no limit."""
-    try:
-        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").rpartition("::")[2].strip().lstrip("/")
-        for folder in (root / own, *(root / own).parents):
-            if not folder.is_relative_to(root) or not (folder / "memory.max").exists():
-                continue
-            most = (folder / "memory.max").read_text(encoding="utf-8").strip()
-            if most != "max":
-                yield int(most) - int((folder / "memory.current").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
+    rows, parts = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    found = []
+    if rows > 1:
+        fewer = next(number for number in range(rows // 2, 0, -1) if rows % number == 0)
+        found.append(
+            f"per_device_train_batch_size: {fewer} with gradient_accumulation_steps: {parts * rows // fewer} "
+            "(the same rows in smaller parts)"
+        )
+    if not settings.activation_checkpointing:
+        found.append("activation_checkpointing: true")
+    found.append(f"a window_tokens below {settings.window_tokens}")
+    if getattr(settings, "peft", "") == "none":
+        found.append("peft: lora")
+    if not (settings.bf16 or settings.fp16):
+        found.append("bf16: true")
+    return found

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ftkit.memory import available_memory
 from ftkit.models import save_model
 from ftkit.training.engine import Engine
 from ftkit.training.evaluation import held_out_loss
-from ftkit.training.memory import available_memory, peak_memory
+from ftkit.training.memory import peak_memory
 from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
 
 __all__ = ["PlannedTraining", "Planner", "WillNotFit", "memory_advice"]

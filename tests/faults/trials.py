@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 from processes import CONTEXT
 
 JOB = Path(__file__).with_name("job.py")
@@ -31,6 +32,7 @@ class Trial:
         log: File that takes what it prints.
         slow_sync: Seconds that each ``fsync`` takes longer: a slow disk, whose writes can be hit.
         largest_file: Bytes that no file may exceed; ``None`` sets no limit.
+        room: Bytes by which its address space may grow; ``None`` sets no limit.
         environment: Variables to set.
         folder: Where it starts; ``None`` means here.
     """
@@ -41,13 +43,22 @@ class Trial:
         log: Path,
         slow_sync: float = 0.0,
         largest_file: int | None = None,
+        room: int | None = None,
         environment: dict[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
         self.log = log
         self.process: ForkServerProcess = CONTEXT.Process(
             target=_run,
-            args=(arguments, log, slow_sync, largest_file, {**os.environ, **(environment or {})}, folder or Path()),
+            args=(
+                arguments,
+                log,
+                slow_sync,
+                largest_file,
+                room,
+                {**os.environ, **(environment or {})},
+                folder or Path(),
+            ),
         )
         self.process.start()
 
@@ -76,6 +87,7 @@ def _run(
     log: Path,
     slow_sync: float,
     largest_file: int | None,
+    room: int | None,
     environment: dict[str, str],
     folder: Path,
 ) -> None:
@@ -105,7 +117,15 @@ def _run(
     from ftkit.cli import main
 
     torch.set_num_threads(1)
+    if room is not None:
+        starve(room)
     main()
+
+
+def starve(room: int) -> None:
+    """Let this process's address space grow by so many bytes and no more."""
+    limit = psutil.Process().memory_info().vms + room
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def run(*arguments: str, log: Path, **options: Any) -> tuple[int, str]:

@@ -7,7 +7,7 @@ import psutil
 import pytest
 import torch
 
-from ftkit.training.memory import _control_group_room, available_memory
+from ftkit.memory import _control_group_room, available_memory
 
 CPU = torch.device("cpu")
 
