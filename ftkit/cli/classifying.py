@@ -72,13 +72,13 @@ def _predicted(model: str, texts: list[str], max_tokens: int) -> "tuple[list[str
 
     from ftkit.data import load_tokenizer
     from ftkit.errors import ModelError
-    from ftkit.models import check_positions, load_model
+    from ftkit.models import check_positions, load_model, usable_positions
     from ftkit.training import predict_classes
 
     classifier, tokenizer = load_model(model, task="sequence-classification"), load_tokenizer(model)
     if not any("SequenceClassification" in name for name in classifier.config.architectures or []):
         raise ModelError(f"{model}: holds no classifier; make one with 'ftkit run classify --model {model} ...'")
-    limit = getattr(classifier.config, "max_position_embeddings", None) or 512
+    limit = usable_positions(classifier) or 512
     most = max_tokens or min(tokenizer.model_max_length, limit)
     check_positions(classifier, most, "max_tokens")
     labels = [str(name) for _, name in sorted((classifier.config.id2label or {}).items())]

@@ -21,6 +21,7 @@ from ftkit.errors import ConfigError, DataError
 from ftkit.evidence.code import code_change, code_validity, parse_code
 from ftkit.evidence.passages import PassageWriter
 from ftkit.generation import Sampling, generate_passages
+from ftkit.models import usable_positions
 
 __all__ = ["CodeStart", "CodeWriter", "code_by_length", "code_starts", "fit_code"]
 
@@ -164,7 +165,7 @@ class CodeWriter(PassageWriter):
 
     def check(self, model: PreTrainedModel, taken: int = 0) -> None:
         """Refuse samples that do not fit, with their prompts, into a model's positions."""
-        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        limit = usable_positions(model)
         longest = max(len(place.prompt) for place in self.places)
         if limit and longest + self.new_tokens > limit - taken:
             raise ConfigError(

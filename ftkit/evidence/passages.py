@@ -13,6 +13,7 @@ from ftkit.data import TokenStore
 from ftkit.errors import ConfigError
 from ftkit.evidence.texts import cut_passages, fit_passage
 from ftkit.generation import Sampling, generate_passages, random_starts
+from ftkit.models import usable_positions
 from ftkit.runs.planning import planner
 
 __all__ = ["PassageWriter"]
@@ -54,7 +55,7 @@ class PassageWriter:
         Raises:
             ConfigError: With both numbers and the longest passage that fits.
         """
-        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        limit = usable_positions(model)
         limit = limit and limit - taken
         if limit and self.new_tokens + 1 > limit:
             fits = int((limit - 5) / self.new_tokens * self.characters)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ftkit.errors import ModelError
 from ftkit.generation.passages import generate_passages
 from ftkit.generation.sampling import PRESETS, Sampling
-from ftkit.models import virtual_tokens
+from ftkit.models import usable_positions
 
 __all__ = ["Conversation", "Speaker", "Turn", "converse"]
 
@@ -100,10 +100,10 @@ class Conversation:
 
     def _room(self, speaker: Speaker) -> int | None:
         """Tokens of context that fit before a turn; ``None`` where nothing limits them."""
-        limit = getattr(speaker.model.config.get_text_config(), "max_position_embeddings", None)
-        if not limit:
+        limit = usable_positions(speaker.model)
+        if limit is None:
             return None
-        room = int(limit) - virtual_tokens(speaker.model) - self.new_tokens
+        room = limit - self.new_tokens
         if room < 1:
             raise ModelError(
                 f"{speaker.name}: a turn of {self.new_tokens} tokens leaves no room for what was said; the model "

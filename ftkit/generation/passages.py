@@ -2,8 +2,10 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from ftkit.errors import ModelError
 from ftkit.generation.decoding import can_decode, decode
 from ftkit.generation.sampling import PRESETS, Sampling
 from ftkit.memory import memory_phase
-from ftkit.models import virtual_tokens
+from ftkit.models import is_adapter, usable_positions, virtual_tokens
 
 __all__ = ["Passage", "generate_passages", "random_starts"]
 
@@ -77,9 +79,8 @@ def _prompt_rows(
 
 
 def _check_length(model: PreTrainedModel, longest: int, new_tokens: int) -> None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    limit = limit and limit - virtual_tokens(model)
-    if limit and longest + new_tokens > limit:
+    limit = usable_positions(model)
+    if limit is not None and longest + new_tokens > limit:
         raise ModelError(
             f"a prompt of {longest} tokens and {new_tokens} new ones need {longest + new_tokens} positions; "
             f"the model has {limit}"
@@ -102,6 +103,26 @@ def _generation_config(
         eos_token_id=stop_id,
         bos_token_id=None,
     )
+
+
+@contextmanager
+def _no_stored_settings(model: PreTrainedModel) -> Iterator[None]:
+    """Hide the model's own ``generation_config`` inside the block.
+
+    ``generate`` takes every setting that the caller leaves open from there: min_p, num_beams, suppressed and forced
+    tokens, ... A folder's generation_config.json would so change what is measured.
+    """
+    wrapper: Any = model
+    layers = [wrapper, wrapper.base_model, wrapper.get_base_model()] if is_adapter(model) else [wrapper]
+    holders = [layer for layer in layers if "generation_config" in vars(layer)]
+    stored = [layer.generation_config for layer in holders]
+    for layer in holders:
+        layer.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for layer, config in zip(holders, stored, strict=True):
+            layer.generation_config = config
 
 
 @memory_phase("generate")
@@ -159,9 +180,10 @@ def generate_passages(
             if own_loop:
                 new_ids = decode(model, input_ids, mask, new_tokens, sampling, forbidden, stop_id, pad_id)
             else:
-                output = model.generate(  # type: ignore[operator]
-                    input_ids=input_ids, attention_mask=mask, generation_config=config
-                )
+                with _no_stored_settings(model):
+                    output = model.generate(  # type: ignore[operator]
+                        input_ids=input_ids, attention_mask=mask, generation_config=config
+                    )
                 new_ids = output[:, width:]
             for row, new in zip(part, new_ids.tolist(), strict=True):
                 stopped = stop_id is not None and stop_id in new

@@ -23,6 +23,7 @@ from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2PreTrainedModel,
 )
 from ftkit.models.modeling_ftkit_ladder import FtkitLadderForCausalLM, FtkitLadderHead, FtkitLadderModel
+from ftkit.models.positions import usable_positions
 from ftkit.models.state_dicts import load_state_dict, save_state_dict
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "set_dropout",
     "task_of",
     "to_hf_gpt2",
+    "usable_positions",
     "virtual_tokens",
 ]
 

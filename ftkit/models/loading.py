@@ -29,8 +29,9 @@ from ftkit.models.adapter_files import (
     virtual_tokens,
 )
 from ftkit.models.calling import build_with_attention, call_loader, load_from_hub, quiet, seeded
-from ftkit.models.families import new_config
-from ftkit.models.tasks import TASKS, check_direction, reads_both_ways
+from ftkit.models.families import FAMILIES, new_config
+from ftkit.models.positions import usable_positions
+from ftkit.models.tasks import TASKS, check_direction, check_next_token, reads_both_ways
 from ftkit.models.trust import checked_folder, drop_foreign_settings, is_local
 from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole
 
@@ -171,12 +172,16 @@ def check_positions(model: PreTrainedModel, tokens: int, setting: str) -> None:
     Raises:
         ModelError: With both numbers.
     """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    before = virtual_tokens(model)
-    if limit and tokens + before > limit:
-        taken = f", {before} of them virtual tokens" if before else ""
+    limit = usable_positions(model)
+    if limit is not None and tokens > limit:
+        text: Any = model.config.get_text_config()
+        kept = int(getattr(text, "max_position_embeddings", limit)) - limit
+        before = virtual_tokens(model)
+        needed = [f"{before} for virtual tokens"] if before else []
+        needed += [f"{kept - before} before the first token"] if kept > before else []
+        taken = f" ({limit + kept} without those that it needs itself: {', '.join(needed)})" if needed else ""
         raise ModelError(
-            f"{setting} is {tokens}, but the model has {limit} positions{taken}; set {setting} to {limit - before} or"
+            f"{setting} is {tokens}, but the model has {limit} usable positions{taken}; set {setting} to {limit} or"
             " less"
         )
 
@@ -368,6 +373,8 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     if labels is not None and not head_keys(model, info["missing_keys"]):
         _check_label_names(stored_labels, labels, where)
     model.eval()
+    if task == "causal-lm" and config.model_type not in FAMILIES:  # tests hold the declared ones to it
+        check_next_token(model, where)
     return model
 
 

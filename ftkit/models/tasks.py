@@ -2,17 +2,18 @@
 
 from typing import Any
 
+import torch
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    PreTrainedModel,
 )
 
 from ftkit.errors import ModelError
+from ftkit.models.positions import usable_positions
 
-__all__ = ["TASKS", "check_direction", "reads_both_ways"]
+__all__ = ["TASKS", "check_direction", "check_next_token", "reads_both_ways"]
 
 TASKS: dict[str, Any] = {
     "causal-lm": AutoModelForCausalLM,
@@ -20,21 +21,36 @@ TASKS: dict[str, Any] = {
     "sequence-classification": AutoModelForSequenceClassification,
 }
 
+_PROBE_IDS = (5, 3, 4, 2, 6, 5, 3)
+"""Token ids of the causality check: below every vocabulary's end, and without 0 and 1, which often mean padding."""
+_LEAK = 1e-3
+"""Largest change of earlier logits, relative to all logits, that is rounding. Experts and scans add in another order
+for another text: measured up to 2e-6 in float32; a model that sees the future changes by more than 0.01."""
+
 
 def reads_both_ways(config: Any) -> bool:
-    """Whether a configuration is that of an encoder, whose tokens see their past and their future.
+    """Return whether a configuration is that of an encoder, whose tokens see their past and their future.
 
-    Some encoders say so (``is_decoder`` is false); the others are known by having a masked head and no causal one.
+    transformers' own lists of classes decide. Architectures in both lists (BERT, RoBERTa, ELECTRA, XLM, ...) are
+    encoders unless their configuration says ``is_decoder`` or, for XLM, ``causal``. In all others these fields mean
+    nothing: GPT-NeoX is a decoder and says ``is_decoder: false``.
     """
     if config.is_encoder_decoder:
         return False
-    if (is_decoder := getattr(config, "is_decoder", None)) is not None:
-        return not is_decoder
-    return type(config) in MODEL_FOR_MASKED_LM_MAPPING and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING
+    causal, masked = _has_class(config, "causal-lm"), _has_class(config, "masked-lm")
+    if causal and masked:
+        return not (getattr(config, "is_decoder", False) or getattr(config, "causal", False))
+    return masked
+
+
+def _has_class(config: Any, task: str) -> bool:
+    """Whether transformers, or the code that a folder brings along, has a class for a task."""
+    brought = getattr(config, "auto_map", None) or {}
+    return type(config) in TASKS[task]._model_mapping or TASKS[task].__name__ in brought
 
 
 def check_direction(config: Any, task: str, where: str) -> None:
-    """Refuse an encoder as a causal model, whose class would let each token see its future, and the reverse.
+    """Refuse an architecture that cannot do a task, with what to use instead.
 
     Args:
         config: The model's configuration.
@@ -42,16 +58,69 @@ def check_direction(config: Any, task: str, where: str) -> None:
         where: What to call the model.
 
     Raises:
-        ModelError: With the task that fits.
+        ModelError: With the task or the tool that fits.
     """
+    kind = config.model_type
+    if task != "sequence-classification" and config.is_encoder_decoder:
+        raise ModelError(
+            f"{where}: {kind} is an encoder-decoder model. ftkit trains causal models, masked models and text"
+            " classifiers. Use transformers.Seq2SeqTrainer for it, or take a GPT-like model."
+        )
+    if not any(_has_class(config, known) for known in TASKS):
+        raise ModelError(
+            f"{where}: the architecture {kind} is no model of text alone: transformers has no class for causal-lm,"
+            " masked-lm or sequence-classification. Use transformers.Trainer or TRL for it, or take a language model."
+        )
     encoder = reads_both_ways(config)
     if task == "causal-lm" and encoder:
         raise ModelError(
-            f"{where}: the architecture {config.model_type} reads in both directions, so it cannot predict the next"
+            f"{where}: the architecture {kind} reads in both directions, so it cannot predict the next"
             " token. Use it for masked-lm or sequence-classification, or take a GPT-like model."
         )
     if task == "masked-lm" and not encoder:
         raise ModelError(
-            f"{where}: the architecture {config.model_type} does not read in both directions, so it cannot fill in"
+            f"{where}: the architecture {kind} does not read in both directions, so it cannot fill in"
             " masked tokens. Use it for causal-lm, or take a BERT-like model."
+        )
+
+
+@torch.no_grad()
+def check_next_token(model: PreTrainedModel, where: str) -> None:
+    """Refuse a causal model that cannot read text alone, or in which a token sees the tokens after it.
+
+    The model reads two short rows that differ in their last token only. The class does not say it for every
+    architecture: XLNet and BertGeneration are in transformers' causal list and see the future by default.
+
+    Args:
+        model: What was built or loaded, in eval mode.
+        where: What to call the model.
+
+    Raises:
+        ModelError: With the reason.
+    """
+    kind = model.config.model_type
+    text: Any = model.config.get_text_config()
+    rows = int(getattr(text, "vocab_size", 0) or 8)
+    before = _PROBE_IDS[: (usable_positions(model) or len(_PROBE_IDS) + 1) - 1]
+    ids = torch.tensor([[*before, 7], [*before, 2]], device=model.device) % rows
+    if not model.can_generate():
+        raise ModelError(
+            f"{where}: the class {type(model).__name__} has no generate, so it writes no text; take another model"
+        )
+    try:
+        first, second = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.double()
+    except Exception as error:  # what an architecture raises without its images, sounds or packages is its own affair
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"{where}: {kind} cannot compute the logits of a short text ({type(error).__name__}: {reason}). ftkit"
+            " trains models of text alone; use transformers.Trainer or TRL for this one, or take another model."
+        ) from error
+    if len(first) != ids.shape[1]:
+        raise ModelError(f"{where}: {kind} gives logits for {len(first)} of {ids.shape[1]} tokens; take another model")
+    change = float((first[:-1] - second[:-1]).abs().max())
+    if change > _LEAK * max(float(first.abs().max()), 1e-6):
+        raise ModelError(
+            f"{where}: the architecture {kind} as configured lets a token see the tokens after it (earlier logits"
+            f" change by {change:.2g} with the last token), so it cannot predict the next token. Set is_decoder or"
+            " causal in its config.json where it has that field, or take a GPT-like model."
         )

@@ -41,7 +41,7 @@ from ftkit.evidence import (
     spread_evenly,
 )
 from ftkit.generation import PRESETS
-from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, virtual_tokens
+from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usable_positions
 from ftkit.models.architectures import architecture_of, differing
 from ftkit.runs import RunFolder
 from ftkit.studies.keeping import kept_passages, kept_run
@@ -176,8 +176,7 @@ class _Side:
     @property
     def positions(self) -> int | None:
         """Longest context, without what an adapter takes."""
-        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return int(found) - virtual_tokens(self.model) if found else None
+        return usable_positions(self.model)
 
 
 def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[str]]:
@@ -240,7 +239,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
             for name, side in (("base", base), ("tuned", tuned))
         }  # fmt: skip
         for name, side in (("base", base), ("tuned", tuned)):
-            writers[name].check(side.model, virtual_tokens(side.model))
+            writers[name].check(side.model)
         n = request.num_passages
         passages["base model"] = kept_passages(writers["base"], base.model, base.tokenizer, n, request.seed)
         passages["tuned"] = writers["tuned"].write(tuned.model, n, request.seed)

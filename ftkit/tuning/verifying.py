@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ftkit.models import load_model
+from ftkit.models import load_model, usable_positions
 from ftkit.models.architectures import architecture_of, differing
 from ftkit.models.outlines import Outline, outline
 from ftkit.runs.files import json_value
@@ -155,7 +155,7 @@ def _logits_difference(
 ) -> tuple[float, tuple[bool | None, bool | None]]:
     """Largest difference of the logits on random ids that both know, and the ties."""
     configs: list[Any] = [one.config.get_text_config() for one in described]
-    tokens = min(_PROBE_TOKENS, *(getattr(config, "max_position_embeddings", _PROBE_TOKENS) for config in configs))
+    tokens = min(_PROBE_TOKENS, *(usable_positions(one.model) or _PROBE_TOKENS for one in described))
     input_ids = torch.randint(
         min(config.vocab_size for config in configs),
         (_PROBE_ROWS, tokens),

@@ -1,13 +1,18 @@
 """Passages: the same as without a batch, never a forbidden id, new tokens only."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
 from ftkit.errors import ModelError
 from ftkit.generation import PRESETS, Sampling, generate_passages, random_starts
 from ftkit.models import load_model
+from ftkit.tuning import attach_adapter
 
 GREEDY = PRESETS["greedy"]
 
@@ -100,3 +105,44 @@ def test_random_starts_follow_the_text():
     starts = [row[0] for row in random_starts(ids, 4000, seed=0)]
     assert set(starts) == {7, 9}
     assert starts.count(9) / 4000 == pytest.approx(0.1, abs=0.02)
+
+
+STORED = {
+    "min_p": 0.9, "num_beams": 3, "repetition_penalty": 3.0, "suppress_tokens": list(range(97, 123)), "max_length": 5,
+    "no_repeat_ngram_size": 1, "begin_suppress_tokens": list(range(256)), "forced_eos_token_id": 7, "max_new_tokens": 2,
+    "min_new_tokens": 3, "temperature": 0.1, "top_k": 1, "top_p": 0.1, "typical_p": 0.1, "epsilon_cutoff": 0.2,
+    "eos_token_id": list(range(256)), "do_sample": True, "bad_words_ids": [[115]], "num_return_sequences": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
+@pytest.mark.parametrize("family", ["opt", "gpt2"], ids=["by generate", "by the own loop"])
+def test_nothing_in_generation_config_json_changes_a_passage(tokenizer, tmp_path, family, lora):
+    shape = {"vocab_size": 300, "max_position_embeddings": 64, "init_std": 0.4, "initializer_range": 0.4}
+    small = {
+        "hidden_size": 16,
+        "ffn_dim": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "word_embed_proj_dim": 16,
+    }
+    config = AutoConfig.for_model(
+        family, **shape, **(small if family == "opt" else {"n_embd": 16, "n_layer": 1, "n_head": 2})
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+
+    def passages():
+        model = load_model(str(tmp_path))
+        if lora:
+            model = attach_adapter(model, AdapterSettings(model="m", tokenizer="byte", peft="lora")).eval()
+        drawn = [
+            generate_passages(model, tokenizer, ["the sea", "a"], new_tokens=12, sampling=sampling)
+            for sampling in (PRESETS["plain"], GREEDY, PRESETS["judged"])
+        ]
+        return drawn, model.generation_config.num_beams
+
+    expected, _ = passages()
+    (tmp_path / "generation_config.json").write_text(json.dumps(STORED))
+    assert passages() == (expected, 3), "the file was read, and nothing of it was used"
