@@ -18,6 +18,7 @@ import numpy as np
 
 from ftkit.data.labelled_rows import Row, Rows, read_rows
 from ftkit.data.text_files import check_codec
+from ftkit.data.words import count_words
 from ftkit.errors import DataError, nearest_name
 
 __all__ = ["LabelledTexts", "load_labelled"]
@@ -92,8 +93,8 @@ class LabelledTexts:
 
     @cached_property
     def num_words(self) -> int:
-        """Number of pieces between white space."""
-        return sum(len(text.split()) for text in self.texts)
+        """Number of pieces between white space; where a script puts none, of characters."""
+        return sum(map(count_words, self.texts))
 
     @cached_property
     def num_bytes(self) -> int:

@@ -22,6 +22,7 @@ from ftkit.data.hub_rows import hub_documents
 from ftkit.data.notebooks import notebook_documents
 from ftkit.data.text_files import BETTER_SOURCES, check_codec, decode_file, exists, local_files, sentence
 from ftkit.data.voices import VOICES, voice_text
+from ftkit.data.words import count_words
 from ftkit.errors import DataError, NetworkError, nearest_name
 
 __all__ = ["Corpus", "Document", "cache_dir", "load_corpus"]
@@ -78,8 +79,8 @@ class Corpus:
 
     @cached_property
     def num_words(self) -> int:
-        """Number of pieces between white space."""
-        return sum(len(document.text.split()) for document in self.documents)
+        """Number of pieces between white space; where a script puts none, of characters."""
+        return sum(count_words(document.text) for document in self.documents)
 
     @cached_property
     def sha256(self) -> str:

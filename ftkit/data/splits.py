@@ -19,7 +19,9 @@ POLICIES = ("blocks", "head", "tail")
 BOUNDARIES = (
     re.compile(r"\n[ \t]*\n\s*"),
     re.compile(r"\n"),
-    re.compile(r"[.!?][\"')\]\u2019\u201d]*\s+"),
+    re.compile(
+        r"[.!?][\"')\]\u2019\u201d]*\s+|[\u3002\uff01\uff1f\uff61\u0964\u104b\u17d4][\u300d\u300f\u2019\u201d\uff09]*\s*"
+    ),
     re.compile(r"\s+"),
 )
 TOLERANCE = 0.1  # a cut moves at most this share of the held-out piece to reach a better boundary

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import LabelledTexts
+from ftkit.data.words import plain_words
 from ftkit.memory import memory_phase
 from ftkit.training import Predictions
 from ftkit.training.batches import pad_rows
@@ -34,7 +35,7 @@ def word_baseline(train: LabelledTexts, test: LabelledTexts, seed: int = 0) -> P
         test: Texts to be tested on.
         seed: Seed of the solver.
     """
-    counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=plain_words, token_pattern=None)
     model = make_pipeline(
         counts, LogisticRegression(C=10.0, class_weight="balanced", max_iter=_STEPS, random_state=seed)
     )

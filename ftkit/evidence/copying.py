@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ftkit.data.words import join_words, word_spans, words_of
 from ftkit.evidence.intervals import Interval, bootstrap
-from ftkit.evidence.texts import word_spans, words_of
 
 __all__ = ["CopiedNgrams", "CopyIndex", "Copying", "copying"]
 
@@ -128,7 +128,7 @@ class CopyIndex:
         words = [words_of(passage) for passage in passages]
         asked = _Passages([self._numbered(row) for row in words])
         place, first, length = self._longest(asked, self._found(asked, self.short), self.short)
-        return length, " ".join(words[place][first : first + length]) if length else ""
+        return length, join_words(words[place][first : first + length]) if length else ""
 
     def _numbered(self, words: Sequence[str]) -> Words:
         return np.array([self._numbers.get(word, -1) for word in words], dtype=np.int64)

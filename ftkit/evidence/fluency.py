@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ftkit.evidence.texts import words_of
+from ftkit.data.words import words_of
 
 __all__ = ["Fluency", "fluency", "out_of_range"]
 

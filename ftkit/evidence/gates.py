@@ -6,11 +6,11 @@ a control that learnt the wrong labels fail, so that passing means something?
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ftkit.evidence.classification import calibration_error
@@ -59,12 +59,13 @@ class Gate:
     unit: str = ""
 
 
-_NAME = re.compile(r"(?<=[a-z,;:] )(?:[A-Z][\w’']+)(?: [A-Z][\w’']+)*")
+_NAME = regex.compile(r"(?<=[\p{Ll}\p{M},;:] )(?:\p{Lu}[\w\p{M}’']+)(?: \p{Lu}[\w\p{M}’']+)*")
 
 
 def mask_names(passage: str) -> str:
-    """Replace capitalised words inside sentences, which are names or titles, by one placeholder."""
-    return _NAME.sub("Someone", passage)
+    """Replace capitalised words inside sentences, which are names or titles, by one placeholder; a script without
+    capitals has none."""
+    return str(_NAME.sub("Someone", passage))
 
 
 def gate(

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.data import Masking, TokenStore, tokenize_texts
+from ftkit.data.words import character_share
 from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
 from ftkit.evidence.discriminator import discriminate
@@ -29,6 +30,8 @@ from ftkit.tuning import Selection, idle_matrices, movement, snapshot
 __all__ = ["check_heldout", "gather_comparison", "gather_evidence"]
 
 _logger = logging.getLogger("ftkit.evidence")
+_MANY_CHARACTERS = 0.1
+"""Share of words that are single characters from which on a verdict says so."""
 
 
 def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequence[str] | None) -> None:
@@ -153,7 +156,7 @@ def gather_evidence(
         finite=finite,
         heldout_blocks=loss_blocks(before, after),
         tokenizer_misfit=misfit,
-        assumptions=tuple(assumptions),
+        assumptions=(*assumptions, *_of_script(real_passages)),
         train_base=bits_per_byte(seen[0]) if seen else None,
         train_tuned=bits_per_byte(seen[1]) if seen else None,
         train_gap=gain_over(seen, (before, after)) if seen else None,
@@ -164,6 +167,14 @@ def gather_evidence(
         else None,
         discriminator=discriminate(real_passages, tuned_passages, base_passages),
     )
+
+
+def _of_script(passages: Sequence[str]) -> list[str]:
+    """What a reader must know of the script that words were counted in."""
+    share = character_share("\n".join(passages))
+    if share < _MANY_CHARACTERS:
+        return []
+    return [f"words are characters: {share:.0%} of the text's words are of a script that puts no space between words"]
 
 
 def _spread(

@@ -20,9 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config import TrainingSettings
+from ftkit.data.words import plain_words, words_of
 from ftkit.errors import ModelError
 from ftkit.evidence.baselines import text_features
-from ftkit.evidence.texts import words_of
 from ftkit.models import load_model, save_model
 from ftkit.runs import progress
 from ftkit.training import CLASSIFICATION, CheckpointFolder, ClassifiedTexts, Engine, predict_classes
@@ -76,7 +76,7 @@ def spelling_model(seed: int = 0) -> Pipeline:
     characters = TfidfVectorizer(
         analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
     )
-    words = TfidfVectorizer(max_features=_FUNCTION_WORDS, token_pattern=r"(?u)\b\w+\b", use_idf=False)
+    words = TfidfVectorizer(max_features=_FUNCTION_WORDS, tokenizer=plain_words, token_pattern=None, use_idf=False)
     model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
     return make_pipeline(FeatureUnion([("characters", characters), ("words", words)]), model)
 

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ftkit.data import TokenStore, tokenize_texts
+from ftkit.data.words import shuffled_words
 from ftkit.evidence.intervals import Interval, bootstrap, loss_blocks
 from ftkit.training import HeldOutLoss, held_out_loss
 
@@ -32,12 +33,9 @@ class WordOrder:
 
 
 def shuffle_words(text: str, seed: int = 0) -> str:
-    """The same words in random order within each paragraph, one space between them."""
+    """The same words in random order within each paragraph, white space folded."""
     draw = random.Random(seed)
-    paragraphs = [paragraph.split() for paragraph in text.split("\n\n")]
-    for words in paragraphs:
-        draw.shuffle(words)
-    return "\n\n".join(" ".join(words) for words in paragraphs)
+    return "\n\n".join(shuffled_words(paragraph, draw) for paragraph in text.split("\n\n"))
 
 
 def word_order(

@@ -4,15 +4,15 @@ Characters, not tokens: the same rule then holds for a generator and a judge wit
 runs of spaces become single spaces, so that nobody is recognised by the width of a page.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+
+from ftkit.data.words import begins_inside_word, whole_characters, word_spans, words_of, written_pieces
 
 __all__ = ["cut_passages", "fit_passage", "spread_evenly", "word_spans", "words_of"]
 
 _LONGEST_WORD = 40  # characters; beyond it a "word" is writing without spaces
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
 
 
 def spread_evenly(passages: Sequence[str], most: int) -> list[str]:
@@ -21,35 +21,18 @@ def spread_evenly(passages: Sequence[str], most: int) -> list[str]:
     return [passages[place] for place in places]
 
 
-def words_of(text: str) -> list[str]:
-    """Lower-case words and numbers; punctuation is left out."""
-    return [word.lower() for word in _WORD.findall(text.replace("’", "'"))]
-
-
-def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where each of ``words_of`` begins and ends in the text, in characters."""
-    return [match.span() for match in _WORD.finditer(text)]
-
-
 def fit_passage(text: str, characters: int) -> str:
     """Cut a text to at most ``characters``, at spaces on both sides, white space folded.
 
     The first word is dropped where the text begins inside it, which a leading letter shows.
     """
     folded = " ".join(text.split())
-    if text[:1].isalpha() and " " in folded[:_LONGEST_WORD]:
+    if begins_inside_word(text) and " " in folded[:_LONGEST_WORD]:
         folded = folded.partition(" ")[2]
     if len(folded) <= characters:
         return folded
     cut = folded[: characters + 1].rpartition(" ")[0]
-    return cut if len(cut) > characters - _LONGEST_WORD else folded[:characters]
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Words; a longer one, or writing without spaces, in pieces of a word's length."""
-    for word in text.split():
-        for first in range(0, len(word), _LONGEST_WORD):
-            yield word[first : first + _LONGEST_WORD]
+    return cut if len(cut) > characters - _LONGEST_WORD else folded[: whole_characters(folded, characters)]
 
 
 def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
@@ -68,14 +51,15 @@ def cut_passages(texts: Sequence[str], characters: int) -> list[str]:
     length = 0
     for text in texts:
         before = len(passages)
-        for word in _pieces(text):
-            if length + len(word) + bool(current) > characters:
-                passages.append(" ".join(current))
+        for piece, spaced in written_pieces(text, _LONGEST_WORD):
+            if length + len(piece) + (spaced and bool(current)) > characters:
+                passages.append("".join(current))
                 current, length = [], 0
-            length += len(word) + bool(current)
-            current.append(word)
+            written = f" {piece}" if spaced and current else piece
+            length += len(written)
+            current.append(written)
         if length >= 0.9 * characters:
-            passages.append(" ".join(current))
+            passages.append("".join(current))
         if len(passages) > before:  # of what remains of a longer text nothing is left for the next
             current, length = [], 0
     return [passage for passage in passages if passage]

@@ -97,3 +97,23 @@ def test_a_large_sample_is_redrawn_in_parts_and_a_small_one_as_before():
     small = sample[:50]
     drawn = small[np.random.default_rng(0).integers(0, 50, size=(2000, 50))].mean(-1)
     assert (bootstrap(lambda x: x.mean(-1), small).low) == np.percentile(drawn, 2.5)
+
+
+@pytest.mark.parametrize(
+    "alphabet", [[chr(code) for code in range(0x4E00, 0x4E00 + 900)], [chr(code) for code in range(0x0E01, 0x0E2F)]]
+)
+def test_text_without_spaces_that_was_copied_is_seen_as_copied(alphabet):
+    draw = np.random.default_rng(0)
+
+    def written(length: int) -> str:
+        return "".join(draw.choice(alphabet, size=length))
+
+    train = "。".join(written(11) for _ in range(400))
+    copied = [train[first : first + 100] + written(100) for first in range(0, 3000, 100)]
+    fresh = [written(200) for _ in range(30)]
+    found = copying(copied, fresh, CopyIndex([train]))
+    assert found.longest_run >= 90
+    assert found.longest_run_text in train.replace("。", "")
+    assert found.rate.value == pytest.approx(0.45, abs=0.05)
+    assert found.heldout_rate.value == 0
+    assert copying(fresh, fresh, CopyIndex([train])).rate.value == 0
