@@ -6,7 +6,6 @@
 and what to do.
 """
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from ftkit.models.adapter_files import (
 from ftkit.models.calling import build_with_attention, call_loader, load_from_hub, quiet, seeded
 from ftkit.models.families import FAMILIES, new_config
 from ftkit.models.positions import usable_positions
+from ftkit.models.rounding import relative_difference
 from ftkit.models.tasks import TASKS, check_direction, check_next_token, reads_both_ways
 from ftkit.models.trust import checked_folder, drop_foreign_settings, is_local
 from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole
@@ -218,7 +218,8 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
         input_ids: Token ids, (B, T), to compare on.
 
     Returns:
-        The largest absolute difference of the logits, infinity where either is not finite.
+        The largest difference of the logits, relative to the largest logit where that is above 1; infinity where
+        either is not finite. Rounding alone stays below ``ftkit.models.rounding.ROUNDING``.
 
     Raises:
         ModelError: A folder that cannot be loaded whole.
@@ -249,7 +250,7 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
 
 
 def _logit_difference(model: PreTrainedModel, reloaded: Any, input_ids: Tensor) -> float:
-    """The largest absolute difference, infinity where a logit is not finite."""
+    """Return ``relative_difference`` of the logits of two models."""
     was_training = model.training
     model.eval()
     try:
@@ -261,8 +262,7 @@ def _logit_difference(model: PreTrainedModel, reloaded: Any, input_ids: Tensor) 
             logits_again = reloaded.to(model.device)(**inputs).logits
     finally:
         model.train(was_training)
-    difference = float((logits - logits_again).abs().max())
-    return difference if math.isfinite(difference) else math.inf
+    return relative_difference(logits_again, logits)
 
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: str | os.PathLike[str]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ftkit.models import load_model, usable_positions
 from ftkit.models.architectures import architecture_of, differing
 from ftkit.models.outlines import Outline, outline
+from ftkit.models.rounding import ROUNDING, relative_difference
 from ftkit.runs.files import json_value
 from ftkit.tuning.comparing import FolderDifference, diff_folders
 
@@ -64,7 +65,8 @@ def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 
         first: A folder with safetensors weights, in one file or several. Of adapters and of models without a head
             only the tensors are compared.
         second: Another.
-        tolerance: Largest absolute difference, of elements and of logits, that is no difference.
+        tolerance: Largest absolute difference of elements and of logits that counts as equal. Logits may always
+            differ by rounding (``ftkit.models.rounding``); elements are compared bit by bit where this is 0.
         seed: Draws the token ids of the probe.
 
     Returns:
@@ -83,8 +85,8 @@ def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 
         notes = ["adapters and models without a head have no logits of their own, so the tensors decide"]
         reasons += [] if difference.changes else ["no tensor in common"]
     else:
-        logits, ties = _logits_difference((first, second), described, seed)
-        if logits > tolerance:
+        logits, relative, ties = _logits_difference((first, second), described, seed)
+        if logits > tolerance and relative > ROUNDING:
             by = f"by up to {logits:.3g}" if math.isfinite(logits) else "in shape, or they are not finite"
             reasons.append(f"logits on the probe differ {by}")
         if ties[0] != ties[1]:
@@ -152,8 +154,8 @@ def _listed(names: list[str] | tuple[str, ...]) -> str:
 
 def _logits_difference(
     folders: tuple[str | Path, str | Path], described: tuple[Outline, Outline], seed: int
-) -> tuple[float, tuple[bool | None, bool | None]]:
-    """Largest difference of the logits on random ids that both know, and the ties."""
+) -> tuple[float, float, tuple[bool | None, bool | None]]:
+    """Largest difference of the logits on random ids that both know, absolute and relative, and the ties."""
     configs: list[Any] = [one.config.get_text_config() for one in described]
     tokens = min(_PROBE_TOKENS, *(usable_positions(one.model) or _PROBE_TOKENS for one in described))
     input_ids = torch.randint(
@@ -164,8 +166,9 @@ def _logits_difference(
     (logits, tie), (others, other_tie) = (
         _logits(folder, one.task, input_ids) for folder, one in zip(folders, described, strict=True)
     )
-    difference = float((logits - others).abs().max()) if logits.shape == others.shape else math.inf
-    return difference if math.isfinite(difference) else math.inf, (tie, other_tie)
+    relative = relative_difference(others, logits)
+    absolute = float((logits - others).abs().max()) if math.isfinite(relative) else math.inf
+    return absolute, relative, (tie, other_tie)
 
 
 @torch.inference_mode()

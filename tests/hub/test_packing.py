@@ -17,6 +17,7 @@ from filelock import FileLock
 from ftkit.errors import CheckpointError, DataError
 from ftkit.hub.packing import Limits, pack, unpack
 from ftkit.models import load_model, reload_difference, save_model
+from ftkit.models.rounding import ROUNDING
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_packed_model_computes_the_same(tmp_path):
     save_model(model, None, tmp_path / "model")
     packed = pack(tmp_path / "model", tmp_path / "model.zip")
     unpack(packed.path, tmp_path / "there")
-    assert reload_difference(model, tmp_path / "there", load_model("new:gpt2").dummy_inputs["input_ids"]) == 0.0
+    assert reload_difference(model, tmp_path / "there", load_model("new:gpt2").dummy_inputs["input_ids"]) < ROUNDING
     assert 0.8 < packed.ratio < 0.95  # lesson 07/020: weights hardly shrink
 
 

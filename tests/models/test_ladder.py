@@ -27,6 +27,7 @@ from ftkit.models import (
     to_hf_gpt2,
 )
 from ftkit.models.families import new_config
+from ftkit.models.rounding import ROUNDING
 
 RUNGS = [1, 2, 3, 4]
 V, C, T = 97, 32, 16
@@ -184,13 +185,13 @@ def test_what_a_rung_cannot_be_is_refused_with_its_value(spec, message):
 def test_a_rung_saves_and_loads_by_the_auto_classes(number, tmp_path):
     model = load_model(f"new:ftkit_ladder,rung={number}")
     save_model(model, None, tmp_path / "saved")
-    assert reload_difference(model, tmp_path / "saved", ids()) == 0.0
+    assert reload_difference(model, tmp_path / "saved", ids()) < ROUNDING
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()
     assert type(again) is FtkitLadderForCausalLM
     assert again.config.to_diff_dict() == model.config.to_diff_dict()
-    assert torch.equal(again(ids()).logits, model(ids()).logits)
+    torch.testing.assert_close(again(ids()).logits, model(ids()).logits)
     body = AutoModel.from_pretrained(tmp_path / "saved").eval()
-    assert torch.equal(body(ids()).last_hidden_state @ model.lm_head.weight.T, model(ids()).logits)
+    torch.testing.assert_close(body(ids()).last_hidden_state @ model.lm_head.weight.T, model(ids()).logits)
 
 
 # ------------------------------------------------------------------------------------------------------- the parts

@@ -23,6 +23,7 @@ from transformers import (
 
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError
 from ftkit.models import check_vocabulary, load_model, reload_difference, save_model, task_of
+from ftkit.models.rounding import ROUNDING
 
 FAMILIES = ["bert", "codegen", "ftkit_gpt2", "gpt2", "gpt_neo"]
 DECODERS = [family for family in FAMILIES if family != "bert"]
@@ -88,9 +89,9 @@ def test_every_family_is_tiny_trains_and_reloads_exactly(family, task, tmp_path)
     labels = IDS if task == "causal-lm" else torch.tensor([1])
     model(IDS, labels=labels).loss.backward()
     save_model(model, None, tmp_path / "saved")
-    assert reload_difference(model, tmp_path / "saved", IDS) == 0.0
+    assert reload_difference(model, tmp_path / "saved", IDS) < ROUNDING
     again = load_model(str(tmp_path / "saved"), task=task)
-    assert torch.equal(again(IDS).logits, model(IDS).logits)
+    torch.testing.assert_close(again(IDS).logits, model(IDS).logits)
 
 
 def test_a_seed_decides_the_weights_and_leaves_the_callers_random_state_alone():
@@ -450,7 +451,7 @@ def test_an_id_beyond_the_rows_is_refused_with_both_numbers():
 def test_a_changed_weight_shows_in_the_reload_difference(tmp_path):
     model = load_model("new:ftkit_gpt2").train()
     save_model(model, None, tmp_path / "saved")
-    assert reload_difference(model, tmp_path / "saved", IDS) == 0.0
+    assert reload_difference(model, tmp_path / "saved", IDS) < ROUNDING
     assert model.training
     with torch.no_grad():
         model.model.norm.bias[3] += 0.5
@@ -463,10 +464,10 @@ def test_a_changed_weight_shows_in_the_reload_difference(tmp_path):
         reload_difference(model, tmp_path / "saved", IDS)
 
 
-def test_half_precision_reloads_exactly(tmp_path):
+def test_half_precision_reloads_within_what_it_rounds(tmp_path):
     model = load_model("new:ftkit_gpt2").to(torch.bfloat16)
     save_model(model, None, tmp_path / "saved")
-    assert reload_difference(model, tmp_path / "saved", IDS) == 0.0
+    assert reload_difference(model, tmp_path / "saved", IDS) < 4 * torch.finfo(torch.bfloat16).eps
 
 
 def test_saving_writes_model_and_tokenizer_and_nothing_beside(tmp_path):
@@ -485,7 +486,7 @@ def test_saving_replaces_a_model_wholly(tmp_path):
     newer = load_model("new:gpt2", seed=7)
     save_model(newer, None, tmp_path / "model")
     assert not (tmp_path / "model" / "words.json").exists()
-    assert reload_difference(newer, tmp_path / "model", IDS) == 0.0
+    assert reload_difference(newer, tmp_path / "model", IDS) < ROUNDING
 
 
 def test_a_failed_save_leaves_the_old_model_and_no_rest(tmp_path):
@@ -501,7 +502,7 @@ def test_a_failed_save_leaves_the_old_model_and_no_rest(tmp_path):
     with pytest.raises(CheckpointError, match=r"the disk is full: .* MB needed, .* MB free"):
         save_model(old, Failing(), tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert reload_difference(old, tmp_path / "model", IDS) == 0.0
+    assert reload_difference(old, tmp_path / "model", IDS) < ROUNDING
 
 
 def test_a_folder_that_is_no_model_is_not_replaced(tmp_path):
@@ -555,7 +556,7 @@ def test_a_masked_head_is_loaded_whole_and_what_stood_beside_it_is_left_aside(tm
     pretrained = BertForPreTraining(BertConfig(**BERT)).eval()
     pretrained.save_pretrained(tmp_path / "pretrained")
     model = load_model(str(tmp_path / "pretrained"), task="masked-lm")
-    assert torch.equal(model(IDS).logits, pretrained(IDS).prediction_logits)
+    torch.testing.assert_close(model(IDS).logits, pretrained(IDS).prediction_logits)
     with pytest.raises(ModelError, match=r"missing: cls\.predictions"):
         load_model(str(bert_folder), task="masked-lm")
 
@@ -564,6 +565,6 @@ def test_a_new_encoder_reloads_exactly(tmp_path):
     model = load_model("new:bert", task="masked-lm")
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     save_model(model, None, tmp_path / "saved")
-    assert reload_difference(model, tmp_path / "saved", IDS) == 0.0
+    assert reload_difference(model, tmp_path / "saved", IDS) < ROUNDING
     edited(tmp_path / "saved", lambda tensors: tensors["cls.predictions.bias"][3].add_(0.1))
     assert reload_difference(model, tmp_path / "saved", IDS) > 1e-4

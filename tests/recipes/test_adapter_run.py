@@ -7,6 +7,7 @@ import torch
 from processes import python
 
 from ftkit.models import load_model
+from ftkit.models.rounding import ROUNDING
 
 SMALL = {
     "max_steps": 6, "window_tokens": 64, "eval_steps": 6, "judge_steps": 6, "save_steps": 6, "eval_windows": 4,
@@ -34,7 +35,7 @@ def test_imitate_with_lora_keeps_base_and_adapters_together(tmp_path):
         moved = evidence[name]["movement"]
         assert moved["changed"] == 2 * 5  # the weights of q, k, v, out and mlp.in in two blocks
         assert (moved["leaks"], moved["frozen"]) == ([], records[0]["parameters"])
-        assert evidence[name]["reload_difference"] == 0.0
+        assert evidence[name]["reload_difference"] < ROUNDING
         assert {p.suffix for p in (folder / "checkpoints" / name / "step-000006").iterdir()} == {
             ".json", ".safetensors"
         }  # fmt: skip

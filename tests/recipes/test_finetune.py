@@ -13,6 +13,7 @@ from ftkit.config import find_recipe
 from ftkit.config.catalogue import load_recipe
 from ftkit.errors import ConfigError
 from ftkit.models import load_model
+from ftkit.models.rounding import ROUNDING
 
 SMALL = {
     "model": "new:gpt2", "max_steps": 6, "window_tokens": 64, "eval_steps": 3, "save_steps": 3, "sample_steps": 3,
@@ -104,4 +105,4 @@ def test_an_adapter_and_another_objective_go_through_the_same_program(tmp_path):
     assert (run / "models" / "tuned" / "adapter_model.safetensors").exists()
     first = next(record for record in lines(run, "metrics.jsonl") if record["split"] == "train")
     assert first["losses"].keys() == {"next_token", "kl_to_base"}
-    assert read(run, "evidence.json")["models"]["tuned"]["reload_difference"] == 0
+    assert read(run, "evidence.json")["models"]["tuned"]["reload_difference"] < ROUNDING

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from processes import Running, python
 
+from ftkit.models.rounding import ROUNDING
+
 PRETRAIN = str(Path(__file__).parents[2] / "recipes" / "pretrain.py")
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "COLUMNS": "200"}
 SMALL = [
@@ -162,7 +164,7 @@ def test_imitate_goes_from_texts_to_verdicts(tmp_path):
     verdicts, evidence = (json.loads((run / f"{name}.json").read_text()) for name in ("verdict", "evidence"))
     assert verdicts.keys() == evidence["models"].keys() == {"keeper", "almanac"}
     assert {style["judge"] for style in evidence["models"]["keeper"]["styles"]} == {"encoder", "ngrams"}
-    assert evidence["models"]["keeper"]["reload_difference"] == 0.0
+    assert evidence["models"]["keeper"]["reload_difference"] < ROUNDING
     assert {p.name for p in (run / "models").iterdir()} == {"keeper", "almanac", "judge"}
     judged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in judged if r["split"] == "judge" and r["model"] == "keeper"] == [0, 3, 6]

@@ -3,6 +3,7 @@
 from ftkit.config import Settings
 from ftkit.data import load_corpus, load_tokenizer, split_corpus, tokenize_texts
 from ftkit.models import load_model
+from ftkit.models.rounding import ROUNDING
 from ftkit.runs import open_run, read_run
 from ftkit.studies import save_trained
 from ftkit.training import TokenWindows
@@ -22,7 +23,9 @@ def trained(tmp_path, **run_attributes):
 
 def test_the_folder_loads_with_the_same_weights_and_the_phase_is_sealed(tmp_path):
     model, run = trained(tmp_path)
-    assert run.result("arm") == {"reload_difference": 0.0, "steps": 7}
+    sealed = run.result("arm")
+    assert sealed["steps"] == 7
+    assert sealed["reload_difference"] < ROUNDING
     again = load_model(str(run.model("arm"))).state_dict()
     assert all(tensor.equal(again[key]) for key, tensor in model.state_dict().items())
     run.check_models()
