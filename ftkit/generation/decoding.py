@@ -23,6 +23,7 @@ from transformers.generation.logits_process import (
 
 from ftkit.generation.sampling import Sampling
 from ftkit.models import is_adapter, virtual_tokens
+from ftkit.models.cache_ftkit_gpt2 import cache_argument
 
 __all__ = ["can_decode", "decode"]
 
@@ -106,7 +107,7 @@ def decode(
     for end in range(width, width + new_tokens):
         if mask is not None:
             options |= {"attention_mask": mask[:, :end], "position_ids": positions[:, seen:end]}
-        output = model(input_ids=ids[:, seen:end], past_key_values=cache, use_cache=True, **options)
+        output = model(input_ids=ids[:, seen:end], use_cache=True, **cache_argument(cache), **options)
         allowed_BV = output.logits[:, -1].float() + barred_V
         scores_BV = rules(ids[:, :end], allowed_BV)  # type: ignore[arg-type]
         chosen_B = _drawn(scores_BV) if sampling.do_sample else scores_BV.argmax(1)

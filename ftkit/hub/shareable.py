@@ -31,11 +31,10 @@ _SHAREABLE = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
+_GPT2_CODE = ("cache_ftkit_gpt2.py", "configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py")
 OWN_CODE = {
-    "ftkit_gpt2": ("configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py"),
-    "ftkit_ladder": tuple(
-        f"{part}_ftkit_{name}.py" for name in ("gpt2", "ladder") for part in ("configuration", "modeling")
-    ),
+    "ftkit_gpt2": _GPT2_CODE,
+    "ftkit_ladder": (*_GPT2_CODE, "configuration_ftkit_ladder.py", "modeling_ftkit_ladder.py"),
 }
 """Python files that ftkit's own architectures bring along, by ``model_type``."""
 _CODE = re.compile(r"[\w-]+\.py", re.ASCII)

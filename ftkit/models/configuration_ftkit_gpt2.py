@@ -59,7 +59,7 @@ class FtkitGPT2Config(PreTrainedConfig):
 
     model_type = "ftkit_gpt2"
     _auto_class = "AutoConfig"  # save_pretrained then copies this file beside the weights
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]  # two names: see cache_ftkit_gpt2.py
     attribute_map = {
         "n_embd": "hidden_size",
         "n_layer": "num_hidden_layers",

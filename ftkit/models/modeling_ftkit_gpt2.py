@@ -1,6 +1,6 @@
 # mypy: allow-subclassing-any, allow-untyped-calls, allow-untyped-decorators
 # (transformers is typed in part only, and reads plain class attributes.)
-# This file travels to the Hub beside saved weights: of ftkit it may import the configuration, relatively, and no more.
+# This file travels to the Hub beside saved weights: of ftkit it may import the files that travel too, relatively.
 """ftkit's own GPT-2: pre-norm blocks, learned positions, raw logits, in the layout that the ecosystem's tools know.
 
 Shapes: B rows, T tokens, H heads, D = C / H, C ``hidden_size``, V ``vocab_size``, L ``num_labels``.
@@ -27,6 +27,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .cache_ftkit_gpt2 import cache_argument, cache_of, given_cache
 from .configuration_ftkit_gpt2 import FtkitGPT2Config
 
 __all__ = [
@@ -105,6 +106,7 @@ class FtkitGPT2Attention(nn.Module):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
@@ -113,7 +115,8 @@ class FtkitGPT2Attention(nn.Module):
         Args:
             hidden_states: Normalised residual stream, (B, T, C).
             attention_mask: In the form that the attention implementation wants; ``None`` is plain causal.
-            past_key_values: Cache that is read and extended.
+            cache: Keys and values of earlier tokens, which are read and extended.
+            past_key_values: The name of ``cache`` before transformers 5.24.
             **kwargs: Passed to the attention implementation.
 
         Returns:
@@ -123,8 +126,8 @@ class FtkitGPT2Attention(nn.Module):
         query = self.q_proj(hidden_states).view(heads_shape).transpose(1, 2)
         key = self.k_proj(hidden_states).view(heads_shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(heads_shape).transpose(1, 2)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if (cache := given_cache(cache, past_key_values)) is not None:
+            key, value = cache.update(key, value, self.layer_idx)
         attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -192,7 +195,6 @@ class FtkitGPT2Block(GradientCheckpointingLayer):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Update the residual stream.
@@ -200,18 +202,12 @@ class FtkitGPT2Block(GradientCheckpointingLayer):
         Args:
             hidden_states: Residual stream, (B, T, C); positional, because reentrant checkpointing needs it so.
             attention_mask: See ``FtkitGPT2Attention``.
-            past_key_values: Cache that is read and extended.
-            **kwargs: Passed to the attention implementation.
+            **kwargs: Passed to ``FtkitGPT2Attention``, the cache included.
 
         Returns:
             The residual stream after this block, (B, T, C).
         """
-        attended, _ = self.self_attn(
-            self.input_layernorm(hidden_states),
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            **kwargs,
-        )
+        attended, _ = self.self_attn(self.input_layernorm(hidden_states), attention_mask=attention_mask, **kwargs)
         hidden_states = attended + hidden_states
         transformed: Tensor = self.mlp(self.post_attention_layernorm(hidden_states))
         return transformed + hidden_states
@@ -224,7 +220,7 @@ class FtkitGPT2PreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["FtkitGPT2Block"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["cache", "past_key_values"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -271,9 +267,10 @@ class FtkitGPT2Model(FtkitGPT2PreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Turn tokens into their last hidden states.
@@ -283,9 +280,10 @@ class FtkitGPT2Model(FtkitGPT2PreTrainedModel):
             attention_mask: 1 for tokens, 0 for padding, (B, S), S counting cached tokens; or prepared, (B, 1, T, S).
             position_ids: Positions, (B, T), below ``max_position_embeddings``. Without a mask and a cache a position
                 that does not follow the one before it starts a new text, which cannot see the texts packed before it.
-            past_key_values: Keys and values of the tokens before these.
+            cache: Keys and values of the tokens before these.
             inputs_embeds: Token embeddings in place of ``input_ids``, (B, T, C).
             use_cache: Whether to return a cache; in training none is started, since it would only hold memory.
+            past_key_values: The name of ``cache`` before transformers 5.24, which stays valid here.
             **kwargs: ``output_hidden_states``, ``output_attentions`` and what attention implementations take.
 
         Returns:
@@ -298,43 +296,42 @@ class FtkitGPT2Model(FtkitGPT2PreTrainedModel):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
+        cache = given_cache(cache, past_key_values)
         # The mask is made before a cache is started: with a cache transformers no longer looks for packed texts.
         # Positions counted here are never packed, so the search, which waits for the device, is spared.
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             position_ids=position_ids,
+            **cache_argument(cache),
         )
-        position_ids = self._checked_positions(inputs_embeds, position_ids, past_key_values)
-        if use_cache and past_key_values is None and not self.training:
-            past_key_values = DynamicCache(config=self.config)
+        position_ids = self._checked_positions(inputs_embeds, position_ids, cache)
+        if use_cache and cache is None and not self.training:
+            cache = DynamicCache(config=self.config)
 
         hidden_states = self.dropout(inputs_embeds + self.embed_positions(position_ids))
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
                 attention_mask=causal_mask,
-                past_key_values=past_key_values,
                 position_ids=position_ids,  # flash attention finds packed texts by them
+                **cache_argument(cache),  # by the name that checkpointing of layers looks for
                 **kwargs,
             )
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), **cache_argument(cache))
 
-    def _checked_positions(
-        self, inputs_embeds: Tensor, position_ids: Tensor | None, past_key_values: Cache | None
-    ) -> Tensor:
+    def _checked_positions(self, inputs_embeds: Tensor, position_ids: Tensor | None, cache: Cache | None) -> Tensor:
         """Count positions on from the cache, or take the given ones; refuse what the position table does not hold."""
         device = inputs_embeds.device
         num_needed: int | None = None  # None: only the device knows
         if position_ids is None:
-            num_past: Any = past_key_values.get_seq_length() if past_key_values is not None else 0
+            num_past: Any = cache.get_seq_length() if cache is not None else 0
             position_ids = torch.arange(inputs_embeds.shape[1], device=device).unsqueeze(0) + num_past
             if not isinstance(num_past, Tensor):  # a static cache counts in a tensor
                 num_needed = num_past + inputs_embeds.shape[1]
         # Reading values costs nothing on a CPU, and generation waits for the device at each token anyway.
-        looks = device.type == "cpu" or (past_key_values is not None and device.type != "meta")
+        looks = device.type == "cpu" or (cache is not None and device.type != "meta")
         if num_needed is None and looks and not torch.compiler.is_compiling():
             num_needed = int(position_ids.max()) + 1
         if num_needed is not None and num_needed > self.config.max_position_embeddings:
@@ -370,11 +367,12 @@ class FtkitGPT2ForCausalLM(FtkitGPT2PreTrainedModel, GenerationMixin):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Predict the next token at each position; what is not listed is as in ``FtkitGPT2Model.forward``.
@@ -393,7 +391,7 @@ class FtkitGPT2ForCausalLM(FtkitGPT2PreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=given_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -409,9 +407,9 @@ class FtkitGPT2ForCausalLM(FtkitGPT2PreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **cache_argument(cache_of(outputs)),
         )
 
 
@@ -440,10 +438,11 @@ class FtkitGPT2ForSequenceClassification(FtkitGPT2PreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast:
         """Score each row; what is not listed is as in ``FtkitGPT2Model.forward``.
@@ -463,7 +462,7 @@ class FtkitGPT2ForSequenceClassification(FtkitGPT2PreTrainedModel):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=given_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -478,9 +477,9 @@ class FtkitGPT2ForSequenceClassification(FtkitGPT2PreTrainedModel):
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **cache_argument(cache_of(outputs)),
         )
 
     def _last_token(

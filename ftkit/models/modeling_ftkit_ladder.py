@@ -1,6 +1,6 @@
 # mypy: allow-subclassing-any, allow-untyped-calls, allow-untyped-decorators
 # (transformers is typed in part only, and reads plain class attributes.)
-# This file travels to the Hub beside saved weights: of ftkit it may import the GPT-2 and configurations, relatively.
+# This file travels to the Hub beside saved weights: of ftkit it may import the files that travel too, relatively.
 """The ladder: four small models, each with one part more, that lead to ftkit's own GPT-2.
 
     1  embedding                    -> GELU -> head
@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.generic import TransformersKwargs, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .cache_ftkit_gpt2 import cache_argument
 from .configuration_ftkit_ladder import FtkitLadderConfig
 from .modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
@@ -86,9 +87,10 @@ class FtkitLadderModel(FtkitGPT2PreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: None = None,
+        cache: None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Turn tokens into what the head reads.
@@ -97,9 +99,10 @@ class FtkitLadderModel(FtkitGPT2PreTrainedModel):
             input_ids: Token ids, (B, T).
             attention_mask: 1 for tokens, 0 for padding, (B, T); ``None`` for no padding.
             position_ids: Positions, (B, T); ``None`` counts the tokens of each row that are not padding.
-            past_key_values: Left alone, like ``use_cache``: no rung keeps keys and values.
+            cache: Left alone, like ``use_cache`` and ``past_key_values``: no rung keeps keys and values.
             inputs_embeds: Token embeddings in place of ``input_ids``, (B, T, C).
             use_cache: Left alone.
+            past_key_values: Left alone.
             **kwargs: ``output_hidden_states``, ``output_attentions`` and what attention implementations take.
 
         Returns:
@@ -120,8 +123,8 @@ class FtkitLadderModel(FtkitGPT2PreTrainedModel):
                 config=self.config,
                 inputs_embeds=tokens,
                 attention_mask=attention_mask,
-                past_key_values=None,
                 position_ids=position_ids,
+                **cache_argument(None),
             )
         for layer in self.layers:
             hidden_states = layer(hidden_states, attention_mask=causal_mask, **kwargs)

@@ -23,7 +23,7 @@ from ftkit.models.rounding import ROUNDING
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # huggingface_hub 2.4 sends files in an old way
 
-CODE = ("configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py")
+CODE = ("cache_ftkit_gpt2.py", "configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py")
 SENT = {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
 SENT |= {"tokenizer_config.json", *CODE}
 SECRETS = [

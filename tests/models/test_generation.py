@@ -3,11 +3,14 @@
 transformers' generation mixin is in no distribution of it, so this file stands in for it.
 """
 
+import logging
+
 import pytest
 import torch
 from transformers import StaticCache
 
-from ftkit.models import FtkitGPT2Config, FtkitGPT2ForCausalLM, to_hf_gpt2
+from ftkit.models import FtkitGPT2Config, FtkitGPT2ForCausalLM, load_model, to_hf_gpt2
+from ftkit.models.cache_ftkit_gpt2 import cache_of
 
 NUM_NEW = 12
 MODES = {
@@ -81,6 +84,21 @@ def test_left_padding_does_not_change_what_a_row_becomes(pair):
     assert torch.equal(together[1], generated(pair[0], MODES["greedy"], inputs[1:])[0])
 
 
+@pytest.mark.parametrize("model", ["new:ftkit_gpt2", "new:ftkit_ladder,rung=4"])
+def test_transformers_has_nothing_to_warn_of(model, monkeypatch):
+    said: list[str] = []
+    logger = type(logging.getLogger("transformers"))
+    for name in ("warning", "warning_once"):
+        monkeypatch.setattr(logger, name, lambda self, message, *args, **_: said.append(message), raising=False)
+    own, ids = load_model(model, vocab_size=61, max_positions=32), prompt()
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    generated(own.eval(), MODES["greedy"], ids, attention_mask=mask)
+    own.train()(ids, labels=ids).loss.backward()
+    logging.getLogger("transformers.test").warning("heard")
+    assert said == ["heard"]
+
+
 def test_an_assistant_changes_no_greedy_choice(pair):
     torch.manual_seed(1)
     assistant = FtkitGPT2ForCausalLM(pair[0].config).eval()
@@ -94,10 +112,10 @@ def test_caches_change_no_logit(pair):
     with torch.no_grad():
         whole = own(ids).logits
         for cache in (None, StaticCache(config=own.config, max_cache_len=16)):
-            first = own(ids[:, :4], past_key_values=cache, use_cache=True)
+            first = own(ids[:, :4], cache=cache, use_cache=True)
             steps = [first.logits]
             for position in range(4, 10):
-                steps.append(own(ids[:, position : position + 1], past_key_values=first.past_key_values).logits)
+                steps.append(own(ids[:, position : position + 1], cache=cache_of(first)).logits)
             torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=1e-5, rtol=0)
 
 

@@ -6,6 +6,7 @@ installation; test_transformers_common.py runs the originals where they are at h
 
 import ast
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import ftkit.models
+from ftkit.hub.shareable import OWN_CODE
 from ftkit.models import (
     FtkitGPT2Attention,
     FtkitGPT2Block,
@@ -24,6 +26,7 @@ from ftkit.models import (
     FtkitGPT2Model,
     to_hf_gpt2,
 )
+from ftkit.models.cache_ftkit_gpt2 import cache_of
 
 TINY = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "n_positions": 48}
 NO_DROPOUT = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
@@ -93,15 +96,16 @@ def test_an_impossible_configuration_is_refused_with_its_value(settings, message
 
 def test_the_files_that_travel_import_torch_transformers_and_each_other_only():
     folder = Path(ftkit.models.__file__).parent
-    allowed = {"torch", "transformers", "huggingface_hub", "math", "collections", "typing", ".configuration_ftkit_gpt2"}
+    own = {".cache_ftkit_gpt2", ".configuration_ftkit_gpt2", ".configuration_ftkit_ladder", ".modeling_ftkit_gpt2"}
+    allowed = {"torch", "transformers", "huggingface_hub", "math", "collections", "dataclasses", "typing", *own}
     seen = set()
-    for name in ("configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py"):
+    for name in OWN_CODE["ftkit_ladder"]:
         for node in ast.walk(ast.parse((folder / name).read_text())):
             if isinstance(node, ast.ImportFrom):
                 seen.add("." * node.level + (node.module or "") if node.level else (node.module or "").split(".")[0])
             elif isinstance(node, ast.Import):
                 seen |= {alias.name.split(".")[0] for alias in node.names}
-    assert {"torch", "transformers", ".configuration_ftkit_gpt2"} <= seen <= allowed
+    assert {"torch", "transformers", *own} <= seen <= allowed
 
 
 def test_module_names_are_those_the_ecosystem_knows():
@@ -266,9 +270,9 @@ def test_the_context_holds_exactly_its_positions():
         model(ids(1, 49))
     with pytest.raises(ValueError, match=r"needs 49 positions.*max_position_embeddings=48"):
         model(ids(1, 2), position_ids=torch.tensor([[47, 48]]))
-    cache = model(ids(1, 48)).past_key_values
+    cache = cache_of(model(ids(1, 48)))
     with pytest.raises(ValueError, match="needs 49 positions"):
-        model(ids(1, 1), past_key_values=cache)
+        model(ids(1, 1), cache=cache)
 
 
 # --------------------------------------------------------------------------------------------- outputs and loss
@@ -399,8 +403,22 @@ def test_checkpointed_gradients_are_bit_identical(reentrant):
 
 
 def test_training_starts_no_cache():
-    assert tiny().train()(ids()).past_key_values is None
-    assert tiny()(ids()).past_key_values.get_seq_length() == 12
+    assert cache_of(tiny().train()(ids())) is None
+    assert cache_of(tiny()(ids())).get_seq_length() == 12
+
+
+@pytest.mark.parametrize(
+    "build", [tiny, lambda: classifier(pad_token_id=0), lambda: tiny().model], ids=["head", "classifier", "body"]
+)
+def test_the_cache_is_taken_by_either_of_its_names_but_not_by_both(build):
+    model = build()
+    with torch.no_grad():
+        cache = cache_of(tiny()(ids()))
+        by_new, by_old = (model(ids(2, 3), **{name: deepcopy(cache)})[0] for name in ("cache", "past_key_values"))
+        assert torch.equal(by_new, by_old)
+        assert not torch.equal(by_new, model(ids(2, 3))[0])
+        with pytest.raises(ValueError, match="not both"):
+            model(ids(2, 3), cache=cache, past_key_values=cache)
 
 
 def test_the_model_compiles_to_one_graph():

@@ -2,16 +2,17 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from ftkit.models import load_model, save_model
+from ftkit.models import load_model, reload_difference, save_model
 
 AUTO_CLASSES = {"AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"}
-CODE = {"configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py"}
+CODE = {"cache_ftkit_gpt2.py", "configuration_ftkit_gpt2.py", "modeling_ftkit_gpt2.py"}
 
 # Runs where importing ftkit fails. Arguments: language model, classifier, rung, ids and logits, where to save again.
 PROGRAM = """
@@ -101,6 +102,14 @@ def test_saved_folders_load_and_save_again_where_ftkit_is_not_installed(saved, t
     assert "all loaded" in run.stdout
     assert {path.name for path in (tmp_path / "again").iterdir()} >= CODE
     assert set(json.loads((tmp_path / "again" / "config.json").read_text())["auto_map"]) == AUTO_CLASSES
+
+
+def test_a_folder_of_ftkit_0_1_which_has_two_files_of_code_loads(saved, tmp_path):
+    ids, folder = torch.arange(20)[None], shutil.copytree(saved / "lm", tmp_path / "lm")
+    (folder / "cache_ftkit_gpt2.py").unlink()
+    for name in CODE - {"cache_ftkit_gpt2.py"}:
+        (folder / name).write_text("raise ImportError('the code beside the weights is not needed here')\n")
+    assert reload_difference(load_model(str(saved / "lm")), folder, ids) == 0.0
 
 
 def test_where_ftkit_is_imported_its_own_class_wins_over_the_folders_code(saved):
