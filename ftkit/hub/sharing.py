@@ -44,6 +44,7 @@ from ftkit.hub.shareable import (
     readable_part,
     redacted,
 )
+from ftkit.models.trust import is_adapter_folder
 from ftkit.runs.files import file_sha256, folder_written_whole, write_atomically, write_json
 
 __all__ = ["Pulled", "Pushed", "pull", "push"]
@@ -150,6 +151,7 @@ def _chosen(folder: Path) -> tuple[list[str], list[str]]:
         models = sorted(path.name for path in (folder / "models").glob("*") if path.is_dir())
         hint = f"; it holds the models {', '.join(f'models/{name}' for name in models)}" if models else ""
         raise ModelError(f"{folder}: is no model folder, it has no config.json or adapter_config.json{hint}")
+    is_adapter_folder(folder)  # refuses whole weights with an adapter beside them
     files, left_out = [], []
     for path in sorted([*folder.iterdir(), *(folder / "figures").glob("*")]):
         name = path.relative_to(folder).as_posix()

@@ -8,7 +8,6 @@ and the SHA-256 of every base tensor that the adapter does not replace. peft is 
 import hashlib
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,13 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ftkit.errors import ModelError
+from ftkit.errors import ModelError, NetworkError
+from ftkit.models.adapter_embeddings import read_embeddings, resize_for
+from ftkit.models.adapter_fields import known_fields
 from ftkit.models.architectures import architecture_of, differing
+from ftkit.models.trust import is_adapter_folder
+from ftkit.runs.adapter_base import base_of_adapter
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -32,11 +35,11 @@ __all__ = [
     "BaseRecord",
     "adapter_tensors",
     "is_adapter",
-    "is_adapter_folder",
     "load_adapter",
     "read_adapter",
     "save_adapter",
     "task_of_adapter",
+    "tensor_shapes",
     "virtual_tokens",
     "wrap",
 ]
@@ -44,24 +47,7 @@ __all__ = [
 _logger = logging.getLogger("ftkit.models")
 _CONFIG, _WEIGHTS, _BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _TASKS = {"CAUSAL_LM": "causal-lm", "SEQ_CLS": "sequence-classification"}
-_FIELDS = {
-    "LORA": {
-        "r", "lora_alpha", "lora_dropout", "use_dora", "use_rslora", "bias", "target_modules", "fan_in_fan_out",
-        "modules_to_save", "trainable_token_indices",
-    },
-    "IA3": {"target_modules", "feedforward_modules", "fan_in_fan_out", "modules_to_save"},
-    "PREFIX_TUNING": {
-        "num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules",
-        "encoder_hidden_size", "modules_to_save",
-    },
-    "PROMPT_TUNING": {
-        "num_virtual_tokens", "token_dim", "num_layers", "num_attention_heads", "num_transformer_submodules",
-        "modules_to_save",
-    },
-}  # fmt: skip
-_SAID_ELSEWHERE = {
-    "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"
-}  # fmt: skip
+_TASK_OF_CLASS = {"ForMaskedLM": "masked-lm", "ForSequenceClassification": "sequence-classification"}
 
 
 @dataclass(frozen=True)
@@ -88,12 +74,6 @@ def is_adapter(model: nn.Module) -> bool:
     return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
 
 
-def is_adapter_folder(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds an adapter and no whole model."""
-    path = Path(folder).expanduser()
-    return (path / _CONFIG).is_file() and not (path / "config.json").exists()
-
-
 def virtual_tokens(model: nn.Module) -> int:
     """Positions that prefix or prompt tuning takes before the first token; 0 for every other model."""
     configs = getattr(model, "peft_config", {}).values() if is_adapter(model) else ()
@@ -101,8 +81,11 @@ def virtual_tokens(model: nn.Module) -> int:
 
 
 def task_of_adapter(model: Any) -> str:
-    """What an adapter was made for, as ``load_model`` names it."""
-    return _TASKS[model.peft_config["default"].task_type]
+    """What an adapter was made for, as ``load_model`` names it; where peft was not told, what its base does."""
+    if named := _TASKS.get(str(model.peft_config["default"].task_type)):
+        return named
+    kind = type(model.get_base_model()).__name__
+    return next((task for ending, task in _TASK_OF_CLASS.items() if kind.endswith(ending)), "causal-lm")
 
 
 @contextmanager
@@ -170,6 +153,12 @@ def adapter_tensors(model: "PeftModel") -> dict[str, Tensor]:
     return {name: tensor for name, tensor in found.items() if not any(part in name for part in inner)}
 
 
+def _stored_embeddings(model: "PeftModel") -> dict[str, Tensor]:
+    """Whole embeddings that the adapter's file held when it was loaded: without them it would not be this model."""
+    found: dict[str, Tensor] = getattr(model, "stored_embeddings", {})
+    return found
+
+
 def save_adapter(model: "PeftModel", folder: Path, target: Path) -> None:
     """Write an adapter.
 
@@ -197,7 +186,8 @@ def save_adapter(model: "PeftModel", folder: Path, target: Path) -> None:
     config |= {key: sorted(set(config[key])) for key in names if isinstance(config.get(key), set | list)}
     _write(folder / _CONFIG, {**config, "base_model_name_or_path": record.base, "revision": record.revision})
     _write(folder / _BASE, asdict(record))
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors |= _stored_embeddings(model)
+    contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
 
 
@@ -234,17 +224,32 @@ def load_adapter(
     """
     path = Path(folder).expanduser()
     record, config = _read(path, task)
-    place = instead or _found_base(path, record.base)
+    place, revision = (instead, None) if instead else base_of_adapter(path)
     if is_adapter_folder(place):
-        raise ModelError(f"The adapter {folder} names {record.base!r} as its base, which is an adapter itself")
-    base = load_base(place, revision=record.revision, labels=list(record.labels) or None)
+        raise ModelError(f"The adapter {folder} names {place!r} as its base, which is an adapter itself")
+    try:
+        base = load_base(place, revision=revision, labels=list(record.labels) or None)
+    except (ModelError, NetworkError) as error:
+        other = "" if instead else " Name another place of its base with --base or adapter_base."
+        raise type(error)(f"The adapter {folder} stands on {place!r}: {error}{other}") from error
     if record.pad_token_id is not None:
         base.config.pad_token_id = record.pad_token_id
+    tensors = _tensors(path / _WEIGHTS)
+    resize_for(base, config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, folder)
+    stored = read_embeddings(base, config, tensors, folder)
     try:
-        model = wrap(base, config, place, record.revision)
+        model = wrap(base, config, place, revision)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise ModelError(f"The adapter {folder} does not fit its base {record.base}: {error}") from error
-    found: Any = model.base_record
+        raise ModelError(f"The adapter {folder} does not fit its base {place}: {error}") from error
+    _check_base(folder, record, model)
+    _fill(model, path / _WEIGHTS, stored.adapter)
+    model.stored_embeddings = stored.base  # type: ignore[assignment]
+    return model.eval()
+
+
+def _check_base(folder: str, record: BaseRecord, model: Any) -> None:
+    """Refuse another base than the adapter was trained on, as far as its record says."""
+    found: BaseRecord = model.base_record
     if other := differing(record.architecture, found.architecture):
         raise ModelError(f"The base {found.base} is configured otherwise than when {folder} was trained: {other}")
     if not record.sha256:
@@ -255,47 +260,36 @@ def load_adapter(
             f" {record.sha256[:12]}..., but {found.base} has {found.parameters:,} and {found.sha256[:12]}...: the base"
             " has changed or is another. Put the right one in its place, or name it in base.json."
         )
-    _fill(model, path / _WEIGHTS)
-    return model.eval()
 
 
-def read_adapter(path: Path) -> tuple["PeftConfig", str, str, str | None]:
+def read_adapter(path: Path) -> tuple["PeftConfig", str | None, str, str | None]:
     """What an adapter's configuration says, whoever wrote it.
 
     Args:
         path: Its folder.
 
     Returns:
-        peft's configuration of the fields that ftkit follows; the task; the base, as a folder where one is there; its
-        revision.
+        peft's configuration of the fields that ftkit follows; the task, ``None`` where it is left to the base; the
+        base, as a folder where one is there; its revision.
 
     Raises:
         ModelError: A file that cannot be read, or that asks for more than ftkit supports.
     """
-    config, stored = _configuration(path)
-    named = stored.get("base_model_name_or_path")
-    if (path / _BASE).is_file():
-        named = _record(path).base
-    if not named or not isinstance(named, str):
-        raise ModelError(
-            f"The adapter {path} names no base model; write base_model_name_or_path into its adapter_config.json"
-        )
-    task = _TASKS.get(str(stored.get("task_type")), "causal-lm")
-    return config, task, _found_base(path, named), stored.get("revision")
+    stored = _configuration(path)
+    return known_fields(path, stored), _TASKS.get(str(stored.get("task_type"))), *base_of_adapter(path)
 
 
-def _found_base(path: Path, named: str) -> str:
-    """A base beside the adapter as a folder; anything else as it is named. A relative path never counts from the
-    working directory, where another folder may have that name."""
-    place = path / named
-    if place.exists():
-        return str(place.resolve())
-    if named.startswith("."):
-        raise ModelError(
-            f"The adapter {path} names its base {named!r}, which is not there (it counts from the adapter). Keep the"
-            " two folders together, or write the base's place or Hub id into base.json."
-        )
-    return named
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes in an adapter's file, without reading a tensor; empty where there is none that can be read.
+
+    Args:
+        path: Its folder.
+    """
+    try:
+        with safe_open(path / _WEIGHTS, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return {}
 
 
 def _record(path: Path) -> BaseRecord:
@@ -309,44 +303,16 @@ def _record(path: Path) -> BaseRecord:
     return record
 
 
-def _foreign_record(path: Path, stored: dict[str, Any]) -> BaseRecord:
-    """Of an adapter that another tool has saved: the base as it is named, without a hash to know it by."""
-    named = stored.get("base_model_name_or_path")
-    if not isinstance(named, str) or not named:
-        raise ModelError(
-            f"The adapter {path} names no base model; write base_model_name_or_path into its adapter_config.json"
-        )
-    revision = stored.get("revision")
-    return BaseRecord(named, str(revision) if revision else None, sha256="", parameters=0)
+def _configuration(path: Path) -> dict[str, Any]:
+    """All that an adapter's configuration holds.
 
-
-def _configuration(path: Path) -> tuple["PeftConfig", dict[str, Any]]:
-    """peft's configuration, made of the fields that ftkit follows, and all that the file holds.
-
-    Other fields can name tokenizers, files and code to be fetched, so ``PeftConfig.from_pretrained`` is not for
-    folders that come from elsewhere.
+    Other fields than ``known_fields`` follows can name tokenizers, files and code to be fetched, so
+    ``PeftConfig.from_pretrained`` is not for folders that come from elsewhere.
     """
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
     try:
-        stored = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
-        kind = str(stored["peft_type"])
-        task_type = stored["task_type"] if stored["task_type"] is None else str(stored["task_type"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return dict(json.loads((path / _CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"The adapter {path} cannot be read: {error!r}") from error
-    if kind not in _FIELDS:
-        raise ModelError(f"The adapter {path} is of type {kind[:60]}; there is: {', '.join(_FIELDS)}")
-    wanted = {key: value for key, value in stored.items() if key in _FIELDS[kind]}
-    made: Any = PEFT_TYPE_TO_CONFIG_MAPPING
-    try:
-        config: PeftConfig = made[kind](task_type=task_type, **wanted)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"The adapter {path} cannot be read: {error}") from error
-    plain = json.loads(json.dumps(made[kind](task_type=task_type).to_dict()))
-    foreign = [k for k, v in stored.items() if k not in _FIELDS[kind] | _SAID_ELSEWHERE and v != plain.get(k)]
-    if foreign:
-        raise ModelError(f"The adapter {path} sets {', '.join(sorted(foreign))}, which ftkit does not support")
-    return config, stored
 
 
 def _read(path: Path, task: str) -> tuple[BaseRecord, "PeftConfig"]:
@@ -356,22 +322,30 @@ def _read(path: Path, task: str) -> tuple[BaseRecord, "PeftConfig"]:
             f"The adapter {path} has no {_WEIGHTS}; pickled weights (adapter_model.bin) are not read, because they can"
             " run code. It holds: " + ", ".join(sorted(entry.name for entry in path.iterdir()))
         )
-    config, stored = _configuration(path)
-    record = _record(path) if (path / _BASE).is_file() else _foreign_record(path, stored)
-    trained_for = _TASKS.get(str(stored["task_type"]), stored["task_type"])
-    if trained_for != task:
+    stored = _configuration(path)
+    config, trained_for = known_fields(path, stored), stored.get("task_type")
+    trained_for = _TASKS.get(str(trained_for), trained_for)
+    if trained_for not in (None, task):
         raise ModelError(f"The adapter {path} was trained for {trained_for}, but {task} was asked for")
-    return record, config
+    if trained_for is None and task == "causal-lm":  # then peft's model is one that generates
+        config.task_type = "CAUSAL_LM"
+    if (path / _BASE).is_file():
+        return _record(path), config
+    # Another tool saved it: without a hash to know its base by.
+    return BaseRecord(str(stored.get("base_model_name_or_path")), stored.get("revision"), "", parameters=0), config
 
 
-def _fill(model: "PeftModel", file: Path) -> None:
-    """Copy a file into the adapter, every tensor accounted for."""
-    from peft.utils.save_and_load import set_peft_model_state_dict
-
+def _tensors(file: Path) -> dict[str, Tensor]:
     try:
-        stored = load_file(file)
+        return load_file(file)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"The adapter's {file} cannot be read: {error}") from error
+
+
+def _fill(model: "PeftModel", file: Path, stored: dict[str, Tensor]) -> None:
+    """Copy tensors of a file into the adapter, every one accounted for."""
+    from peft.utils.save_and_load import set_peft_model_state_dict
+
     wanted = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     if wrong := _differences(wanted, found):

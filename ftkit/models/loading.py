@@ -21,8 +21,8 @@ from ftkit.memory import memory_phase
 from ftkit.models.accounting import check_weights, head_keys, weight_problems
 from ftkit.models.adapter_files import (
     is_adapter,
-    is_adapter_folder,
     load_adapter,
+    read_adapter,
     save_adapter,
     task_of_adapter,
     virtual_tokens,
@@ -32,7 +32,13 @@ from ftkit.models.families import FAMILIES, new_config
 from ftkit.models.positions import usable_positions
 from ftkit.models.rounding import relative_difference
 from ftkit.models.tasks import TASKS, check_direction, check_next_token, reads_both_ways
-from ftkit.models.trust import checked_folder, drop_foreign_settings, is_local
+from ftkit.models.trust import (
+    check_full_precision,
+    checked_folder,
+    drop_foreign_settings,
+    is_adapter_folder,
+    is_local,
+)
 from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole
 
 __all__ = [
@@ -129,7 +135,12 @@ def load_model(
 
 
 def task_of(
-    spec: str, revision: str | None = None, *, trust_remote_code: bool = False, allow_pickle: bool = False
+    spec: str,
+    revision: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    adapter_base: str | None = None,
 ) -> str:
     """Which language task a model is for, from its configuration alone.
 
@@ -138,15 +149,22 @@ def task_of(
         revision: Branch, tag or commit of a Hub id.
         trust_remote_code: As for ``load_model``.
         allow_pickle: As for ``load_model``.
+        adapter_base: As for ``load_model``.
 
     Returns:
-        ``masked-lm`` for an encoder, else ``causal-lm``.
+        ``masked-lm`` for an encoder, else ``causal-lm``; of an adapter what it was trained for, else its base's.
 
     Raises:
         ModelError: A spec, folder or architecture that cannot be used.
         NetworkError: A Hub id that is neither cached nor to be downloaded.
     """
     options = {"trust_remote_code": trust_remote_code}
+    if not spec.startswith("new:") and is_adapter_folder(spec):
+        _, task, base, base_revision = read_adapter(Path(spec).expanduser())
+        if task is None:
+            where = (adapter_base, None) if adapter_base else (base, base_revision)
+            return task_of(*where, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        return task
 
     def read(where: str, options: dict[str, Any], name: str = spec) -> Any:
         return call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
@@ -158,6 +176,7 @@ def task_of(
             config = read(f"folder {spec}", options, str(checked_folder(spec, allow_pickle)))
         else:
             config = load_from_hub(spec, read, {**options, "revision": revision})
+    check_full_precision(config, f"The model {spec}")
     return "masked-lm" if reads_both_ways(config) else "causal-lm"
 
 
@@ -339,6 +358,7 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     """Load configuration and weights and account for every tensor."""
     attention, use_safetensors = options.pop("attn_implementation"), options.pop("use_safetensors")
     config: Any = call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+    check_full_precision(config, where)
     drop_foreign_settings(config)
     check_direction(config, task, where)
     stored_labels = dict(config.id2label or {})

@@ -16,11 +16,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from ftkit.errors import ModelError, NetworkError, nearest_name
-from ftkit.models.adapter_files import is_adapter_folder, read_adapter
+from ftkit.models.adapter_embeddings import resize_for
+from ftkit.models.adapter_files import read_adapter, tensor_shapes
 from ftkit.models.calling import call_loader, load_from_hub, quiet
 from ftkit.models.families import new_config
 from ftkit.models.tasks import TASKS, reads_both_ways
-from ftkit.models.trust import drop_foreign_settings, is_local
+from ftkit.models.trust import check_full_precision, drop_foreign_settings, is_adapter_folder, is_local
 
 __all__ = ["Outline", "outline"]
 
@@ -64,7 +65,7 @@ def outline(spec: str, *, task: str | None = None, revision: str | None = None) 
     """
     if task is not None and task not in _CLASSES:
         raise ModelError(f"task is {task!r}{nearest_name(task, _CLASSES)}")
-    if not spec.startswith("new:") and (Path(spec).expanduser() / "adapter_config.json").is_file():
+    if not spec.startswith("new:") and is_adapter_folder(spec):
         return _with_adapter(Path(spec).expanduser(), task)
     with quiet():
         config = _configuration(spec, revision)
@@ -84,6 +85,7 @@ def _configuration(spec: str, revision: str | None) -> PreTrainedConfig:
 
     def read(where: str, options: dict[str, Any], name: str = spec) -> PreTrainedConfig:
         config: PreTrainedConfig = call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+        check_full_precision(config, where)
         drop_foreign_settings(config)
         return config
 
@@ -134,7 +136,10 @@ def _with_adapter(folder: Path, task: str | None) -> Outline:
     try:
         base = outline(asked, task=task or trained_for, revision=revision)
     except (ModelError, NetworkError) as error:
-        raise type(error)(f"The adapter {folder} is for base model {asked!r}: {error}") from error
+        raise type(error)(f"The adapter {folder} stands on {asked!r}: {error}") from error
+    inner: Any = base.model
+    if base.task != "none":
+        resize_for(inner, settings, tensor_shapes(folder), str(folder))
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft asks for names that transformers is about to change
         model = call_loader(

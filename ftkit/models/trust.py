@@ -1,13 +1,25 @@
 """Foreign folders are untrusted: what a model may bring along, and what of it is ignored or refused."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from ftkit.errors import ModelError
 
-__all__ = ["checked_folder", "drop_foreign_settings", "is_local"]
+__all__ = [
+    "WEIGHT_FILES",
+    "check_full_precision",
+    "checked_folder",
+    "drop_foreign_settings",
+    "is_adapter_folder",
+    "is_local",
+]
 
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+"""Names of a whole model's weights, in the order in which transformers' from_pretrained looks for them: where the first
+is there, shards and index that an earlier save has left are never read."""
+_WHOLE = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _LOADABLE_PICKLES = {"pytorch_model.bin", "pytorch_model.bin.index.json"}
 
@@ -31,6 +43,54 @@ def is_local(spec: str) -> bool:
     return looks or spec.count("/") > 1 or Path(spec).exists()
 
 
+def is_adapter_folder(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds an adapter; a ``config.json`` without weights beside it changes nothing.
+
+    Args:
+        folder: Any path.
+
+    Raises:
+        ModelError: Whole weights and an adapter in one folder: nothing says whether these weights are the adapter's
+            base or the two were merged already, and an adapter on top of merged weights is applied twice.
+    """
+    path = Path(folder).expanduser()
+    if not (path / "adapter_config.json").is_file():
+        return False
+    names = sorted(entry.name for entry in path.iterdir())
+    whole = [name for name in names if _WHOLE.fullmatch(name)]
+    if not whole or "config.json" not in names:
+        return True
+    adapter = [name for name in names if name.startswith("adapter_")]
+    raise ModelError(
+        f"The folder {folder} holds whole weights ({', '.join(whole[:2])}) and an adapter ({', '.join(adapter)}), so it"
+        " is unclear which model it is. If the adapter was merged into the weights, remove the adapter's files; if not,"
+        " move them to a folder of their own."
+    )
+
+
+def check_full_precision(config: Any, where: str) -> None:
+    """Refuse a model whose weights are stored in 4 or 8 bits.
+
+    Args:
+        config: Its configuration.
+        where: What it is, in words.
+
+    Raises:
+        ModelError: With what to use instead.
+    """
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return
+    values = stored if isinstance(stored, dict) else stored.to_dict()
+    bits = "4 bits, " if values.get("load_in_4bit") else "8 bits, " if values.get("load_in_8bit") else ""
+    bits = bits or (f"{values['bits']} bits, " if values.get("bits") else "")
+    method = str(getattr(values.get("quant_method"), "value", values.get("quant_method", "unknown")))[:40]
+    raise ModelError(
+        f"{where} is quantized ({bits}{method}), and ftkit computes with full-precision weights only. Use the model"
+        " that it was made from; as the base of an adapter name that one with --base or adapter_base."
+    )
+
+
 def checked_folder(spec: str, allow_pickle: bool = False) -> Path:
     """The folder of a model, after all that can be said without reading weights.
 
@@ -46,14 +106,14 @@ def checked_folder(spec: str, allow_pickle: bool = False) -> Path:
         raise ModelError(f"The model folder {spec} does not exist. Check the path (it counts from {Path.cwd()}).")
     if not folder.is_dir():
         raise ModelError(f"The model {spec} is a file. Give the folder that holds config.json and the weights.")
+    if is_adapter_folder(folder):
+        raise ModelError(
+            f"The folder {spec} holds an adapter, but a whole model is needed here. Merge the adapter into its base"
+            " (ftkit.tuning.merge_adapter) and give the folder of the result."
+        )
     names = sorted(entry.name for entry in folder.iterdir())
     found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
     if "config.json" not in names:
-        if "adapter_config.json" in names:
-            raise ModelError(
-                f"The folder {spec} holds an adapter without its base model. Load the base model that"
-                " adapter_config.json names and attach the adapter to it, or merge the two and save the result."
-            )
         raise ModelError(f"The folder {spec} has no config.json, so it is no model folder; it holds: {found}.")
     if any(name.endswith(".safetensors") for name in names):
         return folder

@@ -20,13 +20,13 @@ from torch import Tensor
 from ftkit.errors import ModelError, NetworkError
 from ftkit.models.accounting import COMPUTED_BUFFERS
 from ftkit.models.outlines import Outline, outline
+from ftkit.models.trust import WEIGHT_FILES, is_adapter_folder
 from ftkit.tuning.groups import ParameterGroups, Piece
 from ftkit.tuning.movement import same_bits
 
 __all__ = ["StoredTensors"]
 
-_INDEX_FILES = ("model.safetensors.index.json", "adapter_model.safetensors.index.json")
-_FILES = ("model.safetensors", "adapter_model.safetensors")
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.safetensors.index.json")
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -141,18 +141,19 @@ class StoredTensors:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ModelError(f"The folder {folder} does not exist. Give the folder of a saved model")
-    for name in _INDEX_FILES:
-        if (folder / name).is_file():
-            try:
-                files = {*json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values()}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ModelError(f"{folder / name} cannot be read: {error!r}") from error
-            return [folder / Path(file).name for file in sorted(files)]  # a name is no path out of the folder
-    found = [folder / name for name in _FILES if (folder / name).is_file()]
-    if not found:
+    wanted = _ADAPTER_FILES if is_adapter_folder(folder) else (*WEIGHT_FILES, *_ADAPTER_FILES)
+    name = next((name for name in wanted if (folder / name).is_file()), None)
+    if name is None:
         names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
-        raise ModelError(f"The folder {folder} has no {' or '.join(_FILES)}; it holds: {names}")
-    return found[:1]
+        needed = " or ".join(name for name in wanted if not name.endswith(".index.json"))
+        raise ModelError(f"The folder {folder} has no {needed}; it holds: {names}")
+    if not name.endswith(".index.json"):
+        return [folder / name]
+    try:
+        files = {*json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder / name} cannot be read: {error!r}") from error
+    return [folder / Path(file).name for file in sorted(files)]  # a name is no path out of the folder
 
 
 def _outline(folder: Path) -> Outline | None:

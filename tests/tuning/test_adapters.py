@@ -364,22 +364,22 @@ def test_spoiled_folders_are_refused(bases, tmp_path):
     _edit(folder / "adapter_config.json", peft_type="XLORA")
     broken("of type XLORA")
     _edit(folder / "adapter_config.json", layer_replication=[[0, 1]])
-    broken("sets layer_replication, which ftkit does not support")
+    broken(r"sets layer_replication \(\[\[0, 1\]\]\), which ftkit does not support")
     broken("trained for causal-lm, but sequence-classification", CLS)
 
 
-def test_a_prompt_adapter_that_would_run_foreign_code_is_refused(bases, tmp_path):
-    """peft fetches a tokenizer, with trust_remote_code if asked, for prompts that begin as text."""
+def test_a_prompt_that_began_as_text_fetches_no_tokenizer_and_runs_no_code(bases, tmp_path):
+    """peft fetches a tokenizer, with trust_remote_code if asked; the values are in the file, so nothing needs it."""
     folder = saved(bases, tmp_path, "prompt")
+    expected = logits(load_model(str(folder)))
     _edit(
         folder / "adapter_config.json", prompt_tuning_init="TEXT", prompt_tuning_init_text="x",
         tokenizer_name_or_path="evil/evil", tokenizer_kwargs={"trust_remote_code": True},
     )  # fmt: skip
-    (folder / "canary.py").write_text("raise SystemExit('ran')")
-    for look in (load_model, outline):
-        with pytest.raises(ModelError, match="sets prompt_tuning_init, prompt_tuning_init_text, tokenizer_kwargs"):
-            look(str(folder))
-    assert diff_folders(folder, folder).total.largest == 0  # tensors need no configuration
+    loaded = load_model(str(folder))
+    assert torch.equal(logits(loaded), expected)
+    assert loaded.peft_config["default"].tokenizer_name_or_path is None
+    assert outline(str(folder)).has_adapter
 
 
 def test_a_base_beside_the_adapter_never_counts_from_the_working_directory(bases, tmp_path, monkeypatch):
