@@ -115,7 +115,7 @@ def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
     """One model for each text, from one base; folders by name."""
     from ftkit.data import load_tokenizer, tokenize_texts
     from ftkit.models import check_positions, check_vocabulary, load_model, save_model
-    from ftkit.studies import load_texts, prepare_base
+    from ftkit.studies import load_texts, prepare_base, read_special_tokens
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow
     from ftkit.tuning import check_tuning
 
@@ -125,6 +125,7 @@ def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
     tokenizer = load_tokenizer(
         settings.tokenizer or base.model, texts=[piece for text in texts.values() for piece in text.train]
     )
+    read_special_tokens(settings, run, texts, tokenizer)
     for name, text in texts.items():
         if run.sealed(name):
             continue

@@ -91,7 +91,7 @@ def main(settings: PretrainSettings) -> None:
     from ftkit.models import load_model, task_of
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import language_task, load_texts, prepare_base, save_trained
+    from ftkit.studies import language_task, load_texts, prepare_base, read_special_tokens, save_trained
     from ftkit.training import (
         Called,
         CheckpointFolder,
@@ -125,6 +125,7 @@ def main(settings: PretrainSettings) -> None:
         tokenizer = load_tokenizer(
             donor or settings.tokenizer or settings.model, texts=train_texts, with_mask=kind == "masked-lm"
         )
+        read_special_tokens(settings, run, texts, tokenizer)
         train, heldout = tokenize_texts(train_texts, tokenizer), tokenize_texts(heldout_texts, tokenizer)
 
         # The model, from random weights but for what is copied, and what it learns: to write, or to fill in.

@@ -46,6 +46,10 @@ def verdict(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of the base where it is a Hub id.")] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of text files.")] = "utf-8",
+    special_tokens: Annotated[
+        str,
+        typer.Option(help="How special tokens in the texts (<|im_start|>, <s>) are read: auto, text or tokens."),
+    ] = "auto",
     trust_remote_code: Annotated[bool, typer.Option(help="Run Python files that models bring along.")] = False,
     allow_pickle: Annotated[bool, typer.Option(help="Read pytorch_model.bin where there is no safetensors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -66,10 +70,14 @@ def verdict(
 
         if sampling not in PRESETS:
             raise ConfigError(f"--sampling: there is no {sampling!r}{nearest_name(sampling, PRESETS)}")
+        if special_tokens not in (readings := ("auto", "text", "tokens")):
+            raise ConfigError(
+                f"--special-tokens: there is no {special_tokens!r}{nearest_name(special_tokens, readings)}"
+            )
         request = VerdictRequest(
             base, tuned, text, heldout, general, _named(against or []), judge, revision, trust_remote_code,
-            allow_pickle, encoding, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
-            thresholds=_numbers(threshold or []),
+            allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling,
+            seed, thresholds=_numbers(threshold or []),
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_models(request, Path(folder))

@@ -170,7 +170,7 @@ def _damage(
     max_windows: int,
     tokenizer: str | None,
 ) -> "list[DamagePoint]":
-    from ftkit.data import load_corpus, load_tokenizer, tokenize_texts
+    from ftkit.data import fix_special_tokens, load_corpus, load_tokenizer, tokenize_texts
     from ftkit.evidence.damage import damage_curve
     from ftkit.models import check_positions, check_vocabulary, load_model
 
@@ -180,7 +180,10 @@ def _damage(
     loaded = load_model(model, vocab_size=len(reader), max_positions=window_tokens)
     check_positions(loaded, window_tokens, "--window-tokens")
     check_vocabulary(loaded, reader)
-    store = tokenize_texts([load_corpus(text).text], reader)
+    texts = [load_corpus(text).text]
+    if (chosen := fix_special_tokens("auto", texts, reader)).counts:
+        typer.echo(str(chosen), err=True)
+    store = tokenize_texts(texts, reader)
     return damage_curve(
         loaded, store, window_tokens, groups, kind=kind, value=value, seed=seed, max_windows=max_windows
     )

@@ -58,7 +58,7 @@ class ClassifierSettings(TrainingSettings):
             found.append(("passage_chars", "has no effect on labelled texts; give classes, or leave it out"))
         if self.passage_chars and self.labelled_test is not None:
             found.append(("labelled_test", "has no effect with passage_chars, which hold out the end of each text"))
-        for name in ("split", "eval_windows"):
+        for name in ("split", "eval_windows", "special_tokens"):
             if self.differs(name):
                 found.append((name, "has no effect on texts with classes; leave it out"))
         if self.labelled_test is not None and self.differs("heldout_share"):

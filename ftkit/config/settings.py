@@ -158,6 +158,9 @@ class TrainingSettings(Settings):
     Without it: the one saved beside the model."""
     encoding: str = "utf-8"
     """Encoding of text files; a file that does not follow it is refused."""
+    special_tokens: Literal["auto", "text", "tokens"] = "auto"
+    """How special tokens that stand in a text (<|im_start|>, <s>) are read: each as its one token, or as text; auto
+    takes tokens where they are many and stand at the edges of lines, as in a chat, and says so."""
 
     max_steps: int = Field(default=500, ge=1)
     """Optimizer updates."""

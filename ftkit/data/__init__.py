@@ -7,6 +7,7 @@ from ftkit.data.labelled_splits import LabelledSplit, separate_labelled, split_l
 from ftkit.data.made_tokenizers import train_wordpiece
 from ftkit.data.masking import Masking
 from ftkit.data.sources import Corpus, Document, cache_dir, load_corpus
+from ftkit.data.special_tokens import SpecialTokens, fix_special_tokens
 from ftkit.data.splits import Split, split_corpus
 from ftkit.data.store import TokenStore, tokenize_texts
 from ftkit.data.tiktoken_encodings import convert_tiktoken
@@ -25,6 +26,7 @@ __all__ = [
     "Masking",
     "RandomWindows",
     "Removed",
+    "SpecialTokens",
     "Split",
     "StridedWindows",
     "TokenGroup",
@@ -35,6 +37,7 @@ __all__ = [
     "clean_text",
     "convert_tiktoken",
     "coverage",
+    "fix_special_tokens",
     "load_corpus",
     "load_labelled",
     "load_tokenizer",

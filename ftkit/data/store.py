@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ftkit.data.sources import cache_dir
+from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tokenizers import tokenizer_fingerprint
 from ftkit.errors import DataError, ModelError
 
@@ -85,8 +86,8 @@ def tokenize_texts(
 ) -> TokenStore:
     """Tokenize texts once, and find the result again the next time.
 
-    Between two texts stands one end-of-text token if the tokenizer has one; no other special token is added, and the
-    names of special tokens inside a text are text. Empty texts are left out.
+    Between two texts stands one end-of-text token if the tokenizer has one; no other special token is added. Special
+    tokens inside a text are text, unless ``fix_special_tokens`` chose otherwise. Empty texts are left out.
 
     Args:
         texts: The texts, in order.
@@ -329,7 +330,7 @@ class _Encoder:
         self.backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.backend.no_padding()
         self.backend.no_truncation()
-        self.backend.encode_special_tokens = True
+        self.backend.encode_special_tokens = not reads_tokens(tokenizer)
         vocabulary: dict[str, int] = self.backend.get_vocab(with_added_tokens=True)
         self.num_ids = max(vocabulary.values()) + 1
         self.id_bytes = _bytes_of_ids(self.backend, vocabulary, self.num_ids)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftkit.data.downloads import hub_unreachable_reason
 from ftkit.data.made_tokenizers import byte_tokenizer, completed, train_tokenizer, with_special_tokens
+from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tiktoken_encodings import convert_tiktoken
 from ftkit.errors import ModelError, NetworkError, nearest_name
 
@@ -209,11 +210,12 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
         tokenizer: Any fast tokenizer.
 
     Returns:
-        SHA-256 over the serialised backend and the special tokens, hexadecimal.
+        SHA-256 over the serialised backend, the special tokens and how they are read in a text, hexadecimal.
     """
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend.pop("padding", None)
     backend.pop("truncation", None)
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-    data = json.dumps([backend, special], sort_keys=True, ensure_ascii=True)
+    reading = ["special tokens in a text are tokens"] if reads_tokens(tokenizer) else []
+    data = json.dumps([backend, special, *reading], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(data.encode()).hexdigest()

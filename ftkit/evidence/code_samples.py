@@ -17,6 +17,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import TokenStore
+from ftkit.data.special_tokens import reads_tokens
 from ftkit.errors import ConfigError, DataError
 from ftkit.evidence.code import code_change, code_validity, parse_code
 from ftkit.evidence.passages import PassageWriter
@@ -139,7 +140,9 @@ def _first_line(node: ast.stmt) -> int:
 
 def _start(text: str, place: int, tokenizer: PreTrainedTokenizerBase, characters: int, prompt_tokens: int) -> CodeStart:
     before = text[max(place - _TOKEN_CHARS * prompt_tokens, 0) : place]
-    ids = list(tokenizer(before, add_special_tokens=False)["input_ids"]) if before else []
+    as_text = not reads_tokens(tokenizer)
+    read = tokenizer(before, add_special_tokens=False, split_special_tokens=as_text) if before else {"input_ids": []}
+    ids = list(read["input_ids"])
     if len(before) == place and tokenizer.eos_token_id is not None:
         ids = [tokenizer.eos_token_id, *ids]
     return CodeStart(tuple(ids[-prompt_tokens:]), fit_code(text[place : place + characters], characters))

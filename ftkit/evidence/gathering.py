@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.data import Masking, TokenStore, tokenize_texts
+from ftkit.data.special_tokens import special_tokens_said
 from ftkit.data.words import character_share
 from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
@@ -156,7 +157,7 @@ def gather_evidence(
         finite=finite,
         heldout_blocks=loss_blocks(before, after),
         tokenizer_misfit=misfit,
-        assumptions=(*assumptions, *_of_script(real_passages)),
+        assumptions=(*assumptions, *_of_text(heldout, real_passages)),
         train_base=bits_per_byte(seen[0]) if seen else None,
         train_tuned=bits_per_byte(seen[1]) if seen else None,
         train_gap=gain_over(seen, (before, after)) if seen else None,
@@ -169,12 +170,13 @@ def gather_evidence(
     )
 
 
-def _of_script(passages: Sequence[str]) -> list[str]:
-    """What a reader must know of the script that words were counted in."""
-    share = character_share("\n".join(passages))
-    if share < _MANY_CHARACTERS:
-        return []
-    return [f"words are characters: {share:.0%} of the text's words are of a script that puts no space between words"]
+def _of_text(heldout: TokenStore, passages: Sequence[str]) -> list[str]:
+    """What a reader must know of how the text was read: special tokens, and the script that words are counted in."""
+    said = [special_tokens_said(heldout.tokenizer)]
+    if (share := character_share("\n".join(passages))) >= _MANY_CHARACTERS:
+        of = f"{share:.0%} of the text's words are of a script that puts no space between words"
+        said.append(f"words are characters: {of}")
+    return [sentence for sentence in said if sentence]
 
 
 def _spread(

@@ -187,10 +187,10 @@ def loss_blocks(base: HeldOutLoss, tuned: HeldOutLoss) -> dict[str, list[float]]
     """Sums over contiguous blocks of windows, by which two models can be compared that are measured in other runs.
 
     Returns:
-        ``base`` and ``tuned`` in nats, and ``bytes`` of text, a number for each block.
+        ``base`` and ``tuned`` in nats, and ``bytes`` of text that the tuned model read, a number for each block.
     """
-    sums = _block_sums(base.nats, tuned.nats, base.bytes)
-    return dict(zip(("base", "tuned", "bytes"), sums.tolist(), strict=True))
+    before, _, after, num_bytes = _paired_sums(base, tuned).tolist()
+    return {"base": before, "tuned": after, "bytes": num_bytes}
 
 
 def difference_of_blocks(

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from ftkit.data import TokenStore, tokenize_texts
+from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.words import shuffled_words
 from ftkit.evidence.intervals import Interval, bootstrap, loss_blocks
 from ftkit.training import HeldOutLoss, held_out_loss
@@ -56,7 +57,10 @@ def word_order(
     """
     tokenizer = heldout.tokenizer
     assert tokenizer is not None
-    text = str(tokenizer.decode(np.asarray(heldout.ids).tolist(), skip_special_tokens=True))
+    ids = np.asarray(heldout.ids)
+    if reads_tokens(tokenizer):  # they are text; only what was put between texts is not
+        ids = ids[~((np.asarray(heldout.byte_lengths) == 0) & (ids == tokenizer.eos_token_id))]
+    text = str(tokenizer.decode(ids.tolist(), skip_special_tokens=not reads_tokens(tokenizer)))
     shuffled = tokenize_texts([shuffle_words(text)], tokenizer)
     if shuffled.num_tokens < window_tokens:
         return None

@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.data import TokenStore
+from ftkit.data.special_tokens import reads_tokens
 from ftkit.errors import DataError
 from ftkit.evidence.intervals import Interval, bootstrap
 
@@ -135,7 +136,8 @@ def _ranked(
 def token_shares(passages: Sequence[str], tokenizer: PreTrainedTokenizerBase, tokens: Collection[int]) -> np.ndarray:
     """Share of each passage's tokens that belong to a list, float64 [passages]; NaN for an empty passage."""
     wanted = np.fromiter(tokens, dtype=np.int64)
-    encoded = tokenizer(list(passages), add_special_tokens=False)["input_ids"]
+    as_text = not reads_tokens(tokenizer)
+    encoded = tokenizer(list(passages), add_special_tokens=False, split_special_tokens=as_text)["input_ids"]
     return np.array([np.isin(ids, wanted).mean() if len(ids) else np.nan for ids in encoded])
 
 

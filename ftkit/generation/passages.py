@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ftkit.data.special_tokens import expected_ids
 from ftkit.errors import ModelError
 from ftkit.generation.decoding import can_decode, decode
 from ftkit.generation.sampling import PRESETS, Sampling
@@ -49,12 +50,12 @@ def random_starts(ids: np.ndarray, count: int, seed: int) -> list[list[int]]:
 
 
 def _forbidden(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> list[int]:
-    """Ids that must not come out: rows of the model that the tokenizer has no token for, banned ids, special tokens."""
+    """Ids that must not come out: rows of the model that the tokenizer has no token for, banned ids, special tokens
+    that do not belong to the text."""
     rows = int(model.config.get_text_config().vocab_size)
     known = set(tokenizer.get_vocab().values())
-    forbidden = (
-        {row for row in range(rows) if row not in known} | set(sampling.banned_ids) | set(tokenizer.all_special_ids)
-    )
+    special = set(tokenizer.all_special_ids) - expected_ids(tokenizer)
+    forbidden = {row for row in range(rows) if row not in known} | set(sampling.banned_ids) | special
     if sampling.allow_stop:
         forbidden.discard(tokenizer.eos_token_id)
     return sorted(id_ for id_ in forbidden if id_ < rows)

@@ -7,7 +7,7 @@ from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.likings import LikingWatch
 from ftkit.studies.saving import save_trained
 from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
-from ftkit.studies.texts import Text, load_texts
+from ftkit.studies.texts import Text, load_texts, read_special_tokens
 
 __all__ = [
     "Base",
@@ -29,5 +29,6 @@ __all__ = [
     "prepare_code",
     "prepare_subject",
     "prepare_subjects",
+    "read_special_tokens",
     "save_trained",
 ]

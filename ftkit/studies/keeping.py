@@ -13,6 +13,7 @@ from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ftkit.data import cache_dir, tokenizer_fingerprint
+from ftkit.data.special_tokens import expected_ids
 from ftkit.evidence import PassageWriter
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_json
@@ -57,7 +58,9 @@ def kept_passages(
         raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + raw.tobytes())
     starts = hashlib.sha256(np.asarray(writer.starts.ids).tobytes()).hexdigest()
-    written_by = [weights.hexdigest(), model.config.to_json_string(), tokenizer_fingerprint(tokenizer)]
+    written_by: list[Any] = [weights.hexdigest(), model.config.to_json_string(), tokenizer_fingerprint(tokenizer)]
+    if expected := expected_ids(tokenizer):  # they may come out, others may not
+        written_by.append(sorted(expected))
     asked = [starts, writer.characters, asdict(writer.sampling), count, seed]
     path = cache_dir() / "passages" / f"{_key([*written_by, *asked])}.json"
     if path.exists():

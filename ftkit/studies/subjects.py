@@ -24,7 +24,7 @@ from ftkit.generation import PRESETS
 from ftkit.models import check_positions, check_vocabulary, load_model, set_dropout
 from ftkit.runs import RunFolder
 from ftkit.studies.bases import Base, prepare_base
-from ftkit.studies.texts import Text, load_texts
+from ftkit.studies.texts import Text, load_texts, read_special_tokens
 from ftkit.tuning import Selection
 
 __all__ = ["Start", "Subject", "judge_texts", "prepare_subject", "prepare_subjects"]
@@ -233,6 +233,7 @@ def prepare_subject(
     origin, texts, general = _texts_of(settings, {"corpus": settings.corpus}, run)
     text = texts["corpus"]
     tokenizer = load_tokenizer(settings.tokenizer or origin.model, texts=text.train)
+    read_special_tokens(settings, run, texts, tokenizer)
     heldout = tokenize_texts(text.heldout, tokenizer)
     writer = make_writer(settings, tokenizer, heldout, text.heldout)
     start = Start(settings, origin, tokenizer, writer)
@@ -256,6 +257,7 @@ def prepare_subjects(settings: Any, run: RunFolder) -> tuple[Start, dict[str, Su
     origin, texts, general = _texts_of(settings, settings.corpora, run)
     train_texts = [piece for text in texts.values() for piece in text.train]
     tokenizer = load_tokenizer(settings.tokenizer or origin.model, texts=train_texts)
+    read_special_tokens(settings, run, texts, tokenizer)
     neutral = tokenize_texts([piece for text in (general or texts).values() for piece in text.heldout], tokenizer)
     writer = PassageWriter(tokenizer, neutral, settings.passage_chars, PRESETS[settings.sampling])
     start = Start(settings, origin, tokenizer, writer)

@@ -1,14 +1,15 @@
 """The texts of a run: loaded, cleaned, divided, and written down in the manifest."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ftkit.data import Corpus, Split, load_corpus, split_corpus
+from ftkit.data import Corpus, Split, fix_special_tokens, load_corpus, split_corpus
 from ftkit.errors import CheckpointError
 from ftkit.runs import RunFolder
 
-__all__ = ["Text", "check_unchanged", "load_texts"]
+__all__ = ["Text", "check_unchanged", "load_texts", "read_special_tokens"]
 
 _logger = logging.getLogger("ftkit.studies")
 
@@ -80,3 +81,19 @@ def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = N
         check_unchanged(run, noted)
         run.note(data={**run.manifest["data"], **noted})
     return texts
+
+
+def read_special_tokens(settings: Any, run: RunFolder, texts: Mapping[str, Text], tokenizer: Any) -> None:
+    """Choose how special tokens in the texts of a run are read, say it, and write it down.
+
+    Args:
+        settings: ``special_tokens`` is read.
+        run: Where the choice is kept; a resumed run must come to the same.
+        texts: What is learnt.
+        tokenizer: What reads them from here on.
+    """
+    pieces = [piece for text in texts.values() for piece in (*text.train, *text.heldout)]
+    chosen = fix_special_tokens(settings.special_tokens, pieces, tokenizer)
+    if chosen.counts:
+        _logger.info("%s", chosen)
+        run.keep(special_tokens_read_as=chosen.reading)

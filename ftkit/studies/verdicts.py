@@ -18,6 +18,7 @@ from ftkit.data import (
     Corpus,
     Masking,
     TokenStore,
+    fix_special_tokens,
     load_corpus,
     load_tokenizer,
     split_corpus,
@@ -76,6 +77,8 @@ class VerdictRequest:
     trust_remote_code: bool = False
     allow_pickle: bool = False
     encoding: str = "utf-8"
+    special_tokens: str = "auto"
+    """How special tokens in the texts are read: ``text``, ``tokens`` or ``auto`` (see ``fix_special_tokens``)."""
     window_tokens: int = 256
     """Tokens in a window of evaluation, at most the models' positions."""
     eval_windows: int = 256
@@ -222,6 +225,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
     )
     base, tuned, assumed = _load_sides(request, task)
+    fix_special_tokens(request.special_tokens, [*texts.train, *texts.heldout], base.tokenizer, tuned.tokenizer)
     masking = Masking(base.tokenizer) if task == "masked-lm" else None
     window = min([request.window_tokens, *(n for n in (base.positions, tuned.positions) if n)])
     heldout = base.tokens(texts.heldout)
