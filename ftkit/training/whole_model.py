@@ -28,26 +28,31 @@ class WholeModel:
             for tensor in model.parameters()
         }
         self._body: nn.Module = copy.deepcopy(model, memo=dict(hollow))
+        self._is_inside = False
 
     @contextmanager
     def inside(self, model: nn.Module, here: bool) -> Iterator[None]:
-        """Let a model be whole inside the block; every process comes here.
+        """Let a model be whole inside the block; every process comes here. A block inside another changes nothing.
 
         Args:
             model: The divided model.
             here: Whether this process gets the weights; elsewhere the model stays divided and must be left alone.
         """
-        weights = _gathered(model, here)
-        if not here:
+        if self._is_inside:  # on every process alike: here the model is whole already, elsewhere it is left alone
             yield
             return
+        weights, self._is_inside = _gathered(model, here), True
         divided = model.__class__, model.__dict__
-        self._take_the_place_of(model, weights)
         try:
+            if here:
+                self._take_the_place_of(model, weights)
             yield
         finally:
-            model.__class__, model.__dict__ = divided
-            _fill(self._body, {name: torch.empty_like(tensor, device="meta") for name, tensor in weights.items()})
+            self._is_inside = False
+            if here:
+                model.__class__, model.__dict__ = divided
+                hollow = {name: torch.empty_like(tensor, device="meta") for name, tensor in weights.items()}
+                _fill(self._body, hollow)
 
     def for_good(self, model: nn.Module) -> None:
         """Make a model whole on every process and leave it so."""
