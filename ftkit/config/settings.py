@@ -334,6 +334,9 @@ class TrainingSettings(Settings):
         if not str(flags.get("model", "new:")).startswith("new:"):
             fast["tokenizer"] = None
         fast.setdefault("model", tiny_of(str(values.get("model", cls.model_fields["model"].default))))
+        if str(fast["model"]).startswith("new:"):  # what the file says of the real model's files would have no effect
+            own = ("revision", "trust_remote_code", "allow_pickle")
+            fast |= {name: cls.model_fields[name].default for name in own if name not in flags}
         tiny = "model" not in flags
         fast = {name: cls.fast_value(name, values[name], tiny) for name in cls.SELECTING if name in values} | fast
         if fast.get("optimizer", "muon") != "muon":  # what the file says of Muon would have no effect

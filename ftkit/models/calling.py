@@ -18,7 +18,15 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ftkit.errors import DeviceError, ModelError, NetworkError
 
-__all__ = ["build_with_attention", "call_loader", "hub_answers", "load_from_hub", "quiet", "seeded"]
+__all__ = ["ONLY_PICKLES", "build_with_attention", "call_loader", "hub_answers", "load_from_hub", "quiet", "seeded"]
+
+ONLY_PICKLES = (
+    "has no safetensors weights, only pickled ones, which can run code when they are opened carelessly. Where you trust"
+    " them set allow_pickle (--allow_pickle true for a recipe, --allow-pickle for a command): it reads"
+    " pytorch_model.bin, tensors only. Or take a revision that has model.safetensors (--revision; pull requests of a"
+    " model's page often add it as refs/pr/NUMBER)"
+)
+"""What is wrong with a model whose weights are pickled, and both ways out."""
 
 
 def build_with_attention(build: Callable[[str], Any], attention: str) -> Any:
@@ -55,6 +63,8 @@ def call_loader(load: Callable[[], Any], where: str, task: str = "") -> Any:
         raise DeviceError(f"{where}: {_cause(error)}") from error
     except Exception as error:  # transformers, safetensors, json and the strict configurations raise all kinds
         causes = list(_chain(error))
+        if where.startswith("Hub") and _lacks_safetensors(error):
+            raise _OnlyPickles(f"{where} {ONLY_PICKLES}.") from error
         if where.startswith("Hub") and _is_about_network(causes):
             raise NetworkError(f"{where} could not be fetched: {_cause(error)}") from error
         if "trust_remote_code" in str(error):
@@ -66,6 +76,16 @@ def call_loader(load: Callable[[], Any], where: str, task: str = "") -> Any:
                 f"{where} is of an architecture that cannot do task {task!r}. Take another model."
             ) from error
         raise ModelError(f"{where} cannot be loaded: {_cause(error)}") from error
+
+
+class _OnlyPickles(ModelError):
+    """A repository, or what the cache holds of it, without safetensors weights."""
+
+
+def _lacks_safetensors(error: BaseException) -> bool:
+    """Whether transformers (5.17 to 5.24) says that it found a repository and no safetensors in it."""
+    said = str(error)
+    return "does not appear to have a file named" in said and "safetensors" in said
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -136,7 +156,9 @@ def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         return load(where, {**options, "local_files_only": True})
-    except NetworkError:
+    except (NetworkError, _OnlyPickles) as error:
+        if isinstance(error, _OnlyPickles) and _is_cached(spec, "pytorch_model.bin", options["revision"]):
+            raise
         if huggingface_hub.constants.HF_HUB_OFFLINE or not hub_answers():
             reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the Hub does not answer"
             raise NetworkError(
@@ -146,6 +168,10 @@ def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options
                 " random weights with new:FAMILY."
             ) from None
     return load(where, options)
+
+
+def _is_cached(spec: str, file: str, revision: str | None) -> bool:
+    return isinstance(huggingface_hub.try_to_load_from_cache(spec, file, revision=revision), str)
 
 
 def hub_answers() -> bool:

@@ -49,6 +49,15 @@ def _has_class(config: Any, task: str) -> bool:
     return type(config) in TASKS[task]._model_mapping or TASKS[task].__name__ in brought
 
 
+def _other_senses(config: Any, task: str) -> list[str]:
+    """What the class of a task reads beside text; nothing where that class is the text model of a larger one."""
+    chosen = TASKS[task]._model_mapping.get(type(config), None)
+    if getattr(chosen, "config_class", None) is not type(config):
+        return []
+    parts = (name.removesuffix("_config").removesuffix("_encoder") for name in config.sub_configs)
+    return [part for part in parts if part in ("audio", "image", "video", "vision")]
+
+
 def check_direction(config: Any, task: str, where: str) -> None:
     """Refuse an architecture that cannot do a task, with what to use instead.
 
@@ -70,6 +79,11 @@ def check_direction(config: Any, task: str, where: str) -> None:
         raise ModelError(
             f"{where}: the architecture {kind} is no model of text alone: transformers has no class for causal-lm,"
             " masked-lm or sequence-classification. Use transformers.Trainer or TRL for it, or take a language model."
+        )
+    if senses := _other_senses(config, task):
+        raise ModelError(
+            f"{where}: the architecture {kind} reads {' and '.join(senses)} beside text. ftkit trains models of text"
+            " alone. Use TRL's SFTTrainer for it, or take its text model."
         )
     encoder = reads_both_ways(config)
     if task == "causal-lm" and encoder:

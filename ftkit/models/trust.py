@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import ModelError
+from ftkit.models.calling import ONLY_PICKLES
 
 __all__ = [
     "WEIGHT_FILES",
@@ -121,9 +122,7 @@ def checked_folder(spec: str, allow_pickle: bool = False) -> Path:
         return folder
     if any(name.endswith(_PICKLED) for name in names):
         raise ModelError(
-            f"The folder {spec} has no safetensors weights, only pickled ones, which can run code when they are"
-            f" opened carelessly; it holds: {found}. Where you trust them set allow_pickle (it reads pytorch_model.bin,"
-            " tensors only), then save the model again, which writes model.safetensors."
+            f"The folder {spec} {ONLY_PICKLES}. The folder holds: {found}. A model that ftkit saves is safetensors."
         )
     raise ModelError(f"The folder {spec} has a config.json but no model.safetensors; it holds: {found}.")
 

@@ -187,7 +187,10 @@ def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[
     options: dict[str, Any] = {
         "task": task, "trust_remote_code": request.trust_remote_code, "allow_pickle": request.allow_pickle
     }  # fmt: skip
-    base = _Side(load_model(request.base, revision=request.revision, **options), load_tokenizer(request.base))
+    base = _Side(
+        load_model(request.base, revision=request.revision, **options),
+        load_tokenizer(request.base, revision=request.revision, trust_remote_code=request.trust_remote_code),
+    )
     assumed = []
     try:
         tokenizer = load_tokenizer(request.tuned)
