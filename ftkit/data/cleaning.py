@@ -5,19 +5,22 @@ mark and carriage returns. Cleaning a cleaned text changes nothing.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["CleanedText", "Removed", "clean_code", "clean_text"]
+__all__ = ["CleanedText", "Removed", "clean_lines", "clean_text"]
 
 MAX_BLANK_LINES = 3  # more in a row are a page break of the e-book, not the author's
 
 # The lines that Gutenberg puts around a book, over the years and with or without a space after the stars.
-START = re.compile(r"\*{3}\s*START OF (?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT)", re.IGNORECASE)
-END = re.compile(
-    r"\*{3}\s*(?:END OF (?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT)|START: FULL LICENSE)", re.IGNORECASE
-)
+BOOK = r"(?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG E-?(?:BOOK|TEXT)"
+START = re.compile(rf"\*{{3}}\s*START OF {BOOK}", re.IGNORECASE)
+END = re.compile(rf"\*{{3}}\s*(?:END OF {BOOK}|START: FULL LICENSE)", re.IGNORECASE)
 SMALL_PRINT_START = re.compile(r"\*+\s*START\s*\*+\s*THE SMALL PRINT", re.IGNORECASE)
 SMALL_PRINT_END = re.compile(r"\*+\s*END\s*\*?\s*THE SMALL PRINT", re.IGNORECASE)
+# The first line of a header, and the last one of the headers whose small print is at the end of the book.
+TITLE = re.compile(r"\W*(?:(?:this|the|is|an?|copyrighted|e-?book|e-?text|of)\W+){0,6}project gutenberg", re.IGNORECASE)
+VOLUNTEERS = re.compile(r"\*{5}\s*These e-?(?:book|text)s (?:are|were) prepared by", re.IGNORECASE)
 CLOSING_LINE = re.compile(r"(?:This is the )?End of (?:the |this )?Project Gutenberg", re.IGNORECASE)
 PRODUCER = re.compile(
     r"(?:Produced by|(?:This )?e-?(?:text|book) (?:was )?(?:produced|prepared|scanned) by|Scanned and proofed by)\b",
@@ -28,6 +31,8 @@ NOTE_HEADING = re.compile(r"\[?(?:Original )?Transcriber[\u2019']?s?[\u2019']? N
 NOTE_PARAGRAPH = re.compile(r"\[?(?:Original )?Transcriber[\u2019']?s?[\u2019']? Notes?\s*[:.—-]", re.IGNORECASE)
 
 HEADER_LINES = 400  # a header is shorter, small print of the 1990s included; what is longer is a text
+LICENCE_LINES = 600  # the full licence has about 360 lines; what is longer behind a book is a text
+UNNAMED_LINES = 60  # a header that does not name Project Gutenberg has fewer lines with text
 FRONT_PARAGRAPHS = 6  # a producer's line is looked for among these first paragraphs of a book, never further in
 CLOSING_PARAGRAPHS = 3  # and the "End of Project Gutenberg's ..." line among these last ones
 
@@ -76,15 +81,18 @@ def clean_text(raw: str) -> CleanedText:
     while True:  # a file of several books, or a mark behind a header, can need a second pass; every pass shortens
         cleaned = _pass(text, removed)
         if cleaned == text:
-            return CleanedText(text, tuple(removed))
+            break
         text = cleaned
+    if raw.strip() and not text.strip():  # markers around nothing: this is no book, so it stays as it is
+        return clean_lines(raw)
+    return CleanedText(text, tuple(removed))
 
 
-def clean_code(raw: str) -> CleanedText:
-    """Take byte order mark and carriage returns out of code; every tab, space and blank line stays.
+def clean_lines(raw: str) -> CleanedText:
+    """Take byte order mark and carriage returns out of code, rows or lines; everything else stays.
 
     Args:
-        raw: The code as read from its file.
+        raw: The text as read from its file.
     """
     removed: list[Removed] = []
     return CleanedText(_line_ends(raw, removed), tuple(removed))
@@ -123,43 +131,78 @@ def _without_frame(text: str, removed: list[Removed]) -> str | None:
     if "gutenberg" not in text.lower() and "small print" not in text.lower():
         return None
     lines = text.split("\n")
+    dropped = list(_frame(lines, [number for number, line in enumerate(lines) if line.lstrip().startswith("*")]))
+    if not dropped:
+        return None
     kept: list[str] = []
-    found = False
-    begin = 0  # first line that has not been kept or removed yet
-    inside = True  # whether the lines since `begin` are the book's, as far as the markers so far tell
+    begin = 0
+    for first, after, kind in dropped:
+        kept += lines[begin:first]
+        _record(removed, kind, "\n".join(lines[first:after]))
+        begin = after
+    return "\n".join(kept + lines[begin:])
+
+
+def _frame(lines: list[str], starred: list[int]) -> Iterator[tuple[int, int, str]]:
+    """First line, line after the last, and kind of every part that is not the book's; in order, without overlap.
+
+    Args:
+        lines: The lines of the text.
+        starred: Numbers of the lines that begin with a star; markers are among them.
+    """
+    starts = [number for number in starred if START.match(lines[number].strip())]
+    ends = [number for number in starred if END.match(lines[number].strip())]
+    begin = 0  # first line that has not been dropped and belongs to the present book
     small_print_at: int | None = None
-    for number, raw_line in enumerate(lines):
-        line = raw_line.strip()
-        if not line.startswith("*"):
+    for number in starred:
+        line = lines[number].strip()
+        if number < begin:
             continue
-        if START.match(line):
+        if number in starts:
             after = _end_of_marker(lines, number)
-            if inside and number - begin >= HEADER_LINES:  # too long for a header: a text stands before this book
-                kept += lines[begin:number]
-                begin = number
-            _record(removed, "Gutenberg header", "\n".join(lines[begin:after]))
-            begin, inside, found = after, True, True
-        elif END.match(line):
-            found = True
-            if inside:
-                kept += lines[begin:number]
-                begin, inside = number, False
+            yield _header_start(lines, begin, number), after, "Gutenberg header"
+            begin = after
+        elif number in ends:
+            follows = next((start for start in starts if start > number), None)
+            after = len(lines) if follows is None else _header_start(lines, number, follows)
+            if after - number > LICENCE_LINES:
+                after = number + 1  # a text stands behind the book
+            yield number, after, "Gutenberg licence"
+            begin = after
         elif SMALL_PRINT_START.match(line):
             small_print_at = number
-        elif SMALL_PRINT_END.match(line) and inside:
-            found = True
-            first = begin if number - begin < HEADER_LINES or small_print_at is None else small_print_at
-            kept += lines[begin:first]
-            kind = "Gutenberg header" if first == begin else "Gutenberg licence"
-            _record(removed, kind, "\n".join(lines[first : number + 1]))
+        elif SMALL_PRINT_END.match(line):
+            rest = next((other for other in sorted(starts + ends) if other > number), len(lines))
+            if small_print_at is not None and small_print_at < begin:
+                small_print_at = None
+            front = lines[begin : number if small_print_at is None else small_print_at]
+            if number - begin < HEADER_LINES and _filled(front) <= _filled(lines[number + 1 : rest]):
+                yield begin, number + 1, "Gutenberg header"
+            else:  # it stands behind the book
+                if begin == 0 and (header := _volunteers(front)):
+                    yield 0, header, "Gutenberg header"
+                yield number if small_print_at is None else small_print_at, number + 1, "Gutenberg licence"
             begin = number + 1
-    if not found:
-        return None
-    if inside:
-        kept += lines[begin:]
-    else:
-        _record(removed, "Gutenberg licence", "\n".join(lines[begin:]))
-    return "\n".join(kept)
+
+
+def _filled(lines: list[str]) -> int:
+    """Number of lines that are not blank."""
+    return sum(bool(line.strip()) for line in lines)
+
+
+def _header_start(lines: list[str], begin: int, marker: int) -> int:
+    """First line of the header above a START marker; what stands above a header is a text."""
+    for number in range(max(begin, marker - HEADER_LINES), marker):
+        if TITLE.match(lines[number]):
+            return number if _filled(lines[begin:number]) else begin
+    return begin if _filled(lines[begin:marker]) < UNNAMED_LINES else marker
+
+
+def _volunteers(front: list[str]) -> int:
+    """The line after a header that ends with its thanks to the volunteers; 0 where there is none."""
+    first = next((line for line in front if line.strip()), "")
+    found = [number for number, line in enumerate(front[:HEADER_LINES]) if VOLUNTEERS.match(line.strip())]
+    return found[0] + 1 if found and TITLE.match(first) else 0
 
 
 def _end_of_marker(lines: list[str], number: int) -> int:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from ftkit.data.cleaning import CleanedText, Removed, clean_code, clean_text
+from ftkit.data.cleaning import CleanedText, Removed, clean_lines, clean_text
 from ftkit.data.code_files import code_documents
 from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download
 from ftkit.data.hub_rows import hub_documents
@@ -166,7 +166,7 @@ def load_corpus(
                     "%s: read as plain text, marks and all; perhaps %s is meant", source, better.format(source)
                 )
         documents = [(document, decode_file(path, encoding)) for document, path in files]
-    cleaned = clean_code if scheme in ("code", "notebooks") else clean_text
+    cleaned = clean_lines if scheme in ("code", "notebooks") else clean_text
     corpus = _corpus(name or label, source, documents, cleaned if clean else None, removed)
     if warn_short and corpus.num_words < FEW_WORDS:
         logger.warning(

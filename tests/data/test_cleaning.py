@@ -54,6 +54,44 @@ def test_small_print_at_the_end_is_licence() -> None:
     assert kinds(f"{body}\n\n{small_print}\n") == ["Gutenberg licence"]
 
 
+SMALL_PRINT = "***START**THE SMALL PRINT!**START***\nWhy?\n*END THE SMALL PRINT! FOR ETEXTS*Ver.04.29.93*END*"
+FRONT = "**The Project Gutenberg Etext of A Night**\n\nLaws change.\n\n*****These eBooks Were Prepared By Volunteers!*****"
+
+
+@pytest.mark.parametrize("lines", [30, 250, 500])
+@pytest.mark.parametrize("start", ["***START**THE SMALL PRINT!**START***\n", ""])
+def test_a_short_book_with_its_small_print_at_the_end_is_no_header(lines: int, start: str) -> None:
+    body = "\n".join(f"Line {number} of the book." for number in range(lines))
+    small_print = SMALL_PRINT if start else SMALL_PRINT.split("\n")[-1]
+    assert clean_text(f"{FRONT}\n\n\n{body}\n\n{small_print}\n").text == f"{body}\n"
+    assert kinds(f"{FRONT}\n\n\n{body}\n\n{small_print}\n") == ["Gutenberg header", "Gutenberg licence"]
+
+
+def test_a_copyrighted_book_has_its_frame_taken_off() -> None:
+    start, end = (f"*** {side} OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK, A NIGHT ***" for side in ("START", "END"))
+    raw = f"** This is a COPYRIGHTED Project Gutenberg eBook **\n\n{start}\n\n{BODY}\n\n{end}{LICENCE}"
+    assert clean_text(raw).text == BODY
+    assert kinds(raw) == ["Gutenberg header", "Gutenberg licence"]
+
+
+@pytest.mark.parametrize("lines", [5, 100, 390, 2000])
+def test_texts_before_and_behind_a_book_stay(lines: int) -> None:
+    story = "\n".join(f"Line {number} of the story." for number in range(lines))
+    long = "\n".join(f"Line {number} of the novel." for number in range(700))
+    marks = [f"*** {side} OF THIS PROJECT GUTENBERG EBOOK A NIGHT ***" for side in ("START", "END")]
+    raw = f"{story}\n\nThe Project Gutenberg EBook of A Night\n\n{marks[0]}\n\n{BODY}\n{marks[1]}\n{long}\n"
+    cleaned = clean_text(raw)
+    for text in (story, BODY.strip(), long):
+        assert text in cleaned.text
+    assert "GUTENBERG" not in cleaned.text.upper()
+
+
+@pytest.mark.parametrize("raw", ["*** END OF THE PROJECT GUTENBERG EBOOK A ***\nlicence\n", f"{SMALL_PRINT}\n"])
+def test_markers_around_nothing_leave_the_text_as_it_is(raw: str) -> None:
+    assert clean_text(raw).text == raw
+    assert kinds(f"{raw}\r\n") == ["line ends"]
+
+
 def test_two_books_in_one_file_both_stay() -> None:
     book = (
         "Header\n*** START OF THIS PROJECT GUTENBERG EBOOK {0} ***\n\nBook {0} here.\n\n"
