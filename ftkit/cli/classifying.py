@@ -1,7 +1,6 @@
 """The command ``predict``: what a saved classifier says of texts."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,8 +23,10 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts. Without any: lines of --file or standard input.")
     ] = None,
-    file: Annotated[Path | None, typer.Option(help="A text file, each line a text.")] = None,
-    encoding: Annotated[str, typer.Option(help="Encoding of --file.")] = "utf-8",
+    file: Annotated[
+        str | None, typer.Option(help="A text file, each line a text, or a table, each row one: FILE or FILE#COLUMN.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of --file and of standard input.")] = "utf-8",
     max_tokens: Annotated[int, typer.Option(min=0, help="Longer texts are cut; 0: as in training.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -48,21 +49,26 @@ def predict(
     run_command(start)
 
 
-def _asked(texts: list[str], file: Path | None, encoding: str) -> list[str]:
+def _asked(texts: list[str], file: str | None, encoding: str) -> list[str]:
     """The texts of the command line, of a file, or of standard input, as they were given."""
-    from ftkit.data.text_files import check_codec, decode_file
+    from ftkit.data.local_documents import read_lines
+    from ftkit.data.text_files import check_characters, check_codec, decode_bytes, split_lines
     from ftkit.errors import ConfigError
 
     if texts and file:
         raise ConfigError("texts and --file were both given; keep one of them")
+    check_codec(encoding)
+    place = "text"
     if file:
-        check_codec(encoding)
-        texts = decode_file(file, encoding).removeprefix("\ufeff").split("\n")
+        texts, place = [text for _, text in read_lines(file, encoding)], file
     elif not texts:
-        texts = sys.stdin.read().splitlines()
+        place = "standard input"
+        texts = split_lines(decode_bytes(place, sys.stdin.buffer.read(), encoding))
     found = [text.strip() for text in texts if text.strip()]
     if not found:
         raise ConfigError("there is no text: give some after the model's folder, as --file, or on standard input")
+    for number, text in enumerate(found, start=1):
+        check_characters(f"{place}, text {number:,}", text)
     return found
 
 

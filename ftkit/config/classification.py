@@ -17,8 +17,10 @@ class ClassifierSettings(TrainingSettings):
     """Encoder or decoder to start from: a folder, a Hub id, new:FAMILY,key=value,... for random weights, or
     base:CONFIG; it gets a new head where it has none for these classes."""
     labelled: str | None = None
-    """Texts with a class each: FILE.csv, .tsv or .jsonl#TEXT,LABEL (names of columns; without them: text,label),
-    a folder/ with a sub-folder for each class, or hub:NAME or hub:NAME:SPLIT, either with #TEXT,LABEL."""
+    """Texts with a class each: FILE.csv, .tsv, .jsonl or .parquet#TEXT,LABEL (names of columns; without them:
+    text,label), a folder/ with a sub-folder for each class, or hub:NAME or hub:NAME:SPLIT, either with #TEXT,LABEL."""
+    merge_labels: bool = False
+    """Labels that differ in case or white space only are one class; without it they stop the run."""
     classes: dict[str, str] = {}
     """Instead of labelled: a source for each class. Of a file each line is a text, of other sources each paragraph."""
     passage_chars: int = Field(default=0, ge=0)

@@ -1,7 +1,8 @@
 """Rows of a data set, from the Hugging Face Hub, its cache, or a file or folder.
 
 A number of documents makes a stream of it. Streams from the Hub go through ``datasets`` and are kept in the cache, so
-that a run can be resumed without a network; files are read here, because ``datasets`` reads megabytes and files ahead.
+that a run can be resumed without a network. Files are read here: ``datasets`` reads megabytes and files ahead, and
+takes a quotation mark in a table for the beginning of a text of many lines.
 """
 
 import hashlib
@@ -9,24 +10,26 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftkit.data.downloads import hub_unreachable_reason
-from ftkit.data.text_files import exists
+from ftkit.data.formats import detect_format
+from ftkit.data.tables import Choose, TableRow, class_names, named_columns, table_rows, text_column
+from ftkit.data.text_files import decoded_lines, exists
 from ftkit.errors import DataError, NetworkError, nearest_name
 from ftkit.runs.files import write_atomically
 
-__all__ = ["HubPlace", "hub_documents", "load_rows", "read_hub_place"]
+__all__ = ["HubPlace", "hub_documents", "is_saved", "load_rows", "local_class_names", "local_rows", "read_hub_place"]
 
 logger = logging.getLogger(__name__)
 
-BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
-STREAMED = (".jsonl", ".parquet")
-ROWS_AT_ONCE = 256
+SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk of datasets writes into a folder
+# Files of a data set's folder that hold no rows.
+BESIDE_ROWS = ("readme.md", "dataset_info.json", "dataset_infos.json", "license", "license.txt", "license.md")
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,12 @@ class HubPlace:
     folder: Path | None
     split: str
     columns: str
+    """As named after ``#``; an empty string where none is."""
     name: str
     """Short name for reports."""
 
 
-def read_hub_place(source: str, rest: str, default_columns: str) -> HubPlace:
+def read_hub_place(source: str, rest: str) -> HubPlace:
     """Take ``NAME[:SPLIT][#COLUMNS]`` apart; an existing folder keeps its colons.
 
     Raises:
@@ -60,7 +64,7 @@ def read_hub_place(source: str, rest: str, default_columns: str) -> HubPlace:
             f"hub:owner/name:SPLIT#COLUMN or hub:FOLDER."
         )
     name = folder.resolve().name if local else place.split("/")[min(1, place.count("/"))]
-    return HubPlace(place, folder if local else None, split, columns or default_columns, name)
+    return HubPlace(place, folder if local else None, split, columns.strip(), name)
 
 
 def hub_documents(source: str, rest: str, kept: Path) -> tuple[str, list[tuple[str, str]]]:
@@ -79,23 +83,36 @@ def hub_documents(source: str, rest: str, kept: Path) -> tuple[str, list[tuple[s
         NetworkError: It is neither in the cache nor to be fetched.
     """
     asked, limit = _limit_of(rest)
-    place = read_hub_place(source, asked, "text")
-    if limit is None:
+    place = read_hub_place(source, asked)
+    where = f"Corpus {source!r}"
+    column = place.columns or "text"
+    values: Iterable[Any]
+    if place.folder is not None:
+        choose = named_columns(place.columns) if place.columns else text_column
+        values = [row.values[0] for row in itertools.islice(local_rows(where, place, choose), limit)]
+    elif limit is None:
         rows = load_rows(source, place)
-        values: Iterable[Any] = rows[_column(source, place, list(rows.column_names))]
+        values = rows[_column(source, place, column, list(rows.column_names))]
     else:
-        values = _first_values(source, place, limit, kept)
-        if len(values) < limit:
-            logger.warning("%s: there are only %s rows", source, f"{len(values):,}")
-    documents: list[tuple[str, str]] = []
-    for number, value in enumerate(values):
-        if value is not None and not isinstance(value, str):
-            raise DataError(
-                f"Corpus {source!r}: row {number} of column {place.columns!r} holds {type(value).__name__}, not text. "
-                f"Name a column of text after #."
-            )
-        documents.append((f"row {number}", value or ""))
+        values = _streamed_values(source, place, column, limit, kept)
+    documents = [(f"row {number}", text_value(where, number, column, value)) for number, value in enumerate(values)]
+    if limit is not None and len(documents) < limit:
+        logger.warning("%s: there are only %s rows", source, f"{len(documents):,}")
     return place.name, documents
+
+
+def text_value(where: str, number: int, column: str, value: Any) -> str:
+    """A cell as text; nothing is an empty text.
+
+    Raises:
+        DataError: It holds something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise DataError(
+            f"{where}: row {number} of column {column!r} holds {type(value).__name__}, not text. Name a column of text "
+            f"after #."
+        )
+    return value or ""
 
 
 def _limit_of(rest: str) -> tuple[str, int | None]:
@@ -106,99 +123,182 @@ def _limit_of(rest: str) -> tuple[str, int | None]:
     return found[1], int(found[2])
 
 
-def _column(source: str, place: HubPlace, columns: list[str]) -> str:
+def _column(source: str, place: HubPlace, column: str, columns: list[str]) -> str:
     """The column, when it is there."""
-    if place.columns in columns:
-        return place.columns
-    near = nearest_name(place.columns, columns)
+    if column in columns:
+        return column
+    near = nearest_name(column, columns)
     raise DataError(
-        f"Corpus {source!r}: no column {place.columns!r}{near if near.endswith('?') else '.'} Columns of split "
+        f"Corpus {source!r}: no column {column!r}{near if near.endswith('?') else '.'} Columns of split "
         f"{place.split!r}: {', '.join(columns)}. Write hub:{place.place}:{place.split}#COLUMN."
     )
 
 
-def _first_values(source: str, place: HubPlace, limit: int, kept: Path) -> list[Any]:
-    """The column in the first rows."""
-    if place.folder is not None:
-        return list(itertools.islice(_rows_of_files(source, place), limit))
-    key = hashlib.sha256(json.dumps([place.place, place.split, place.columns, limit]).encode()).hexdigest()[:16]
+def _streamed_values(source: str, place: HubPlace, column: str, limit: int, kept: Path) -> list[Any]:
+    """The column in the first rows of a data set on the Hub."""
+    key = hashlib.sha256(json.dumps([place.place, place.split, column, limit]).encode()).hexdigest()[:16]
     path = kept / f"{place.name}-{key}.json"
     if path.is_file():
         found: list[Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
     rows = load_rows(source, place, limit)
     if rows:
-        _column(source, place, list(rows[0]))
-    values = [row.get(place.columns) for row in rows]
+        _column(source, place, column, list(rows[0]))
+    values = [row.get(column) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(values))
     return values
 
 
-def _rows_of_files(source: str, place: HubPlace) -> Iterator[Any]:
-    """The column of every row of the files of a split, each file opened when its turn comes."""
-    for path in _files_of(source, place):
-        try:
-            yield from _rows_of_file(source, place, path)
-        except (OSError, ValueError, RecursionError) as error:  # also what pyarrow and json raise
-            reason = " ".join(str(error).split())[:300]
-            raise DataError(f"Corpus {source!r}: {path} cannot be read on ({reason}).") from None
+# Files and folders
 
 
-def _rows_of_file(source: str, place: HubPlace, path: Path) -> Iterator[Any]:
-    if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet  # type: ignore[import-untyped]
+def is_saved(folder: Path) -> bool:
+    """Whether a folder was written by ``save_to_disk`` of ``datasets``."""
+    return any((folder / name).is_file() for name in SAVED)
 
-        with pyarrow.parquet.ParquetFile(path) as file:
-            column = _column(source, place, file.schema_arrow.names)
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
-                yield from batch.column(0).to_pylist()
+
+def local_rows(where: str, place: HubPlace, choose: Choose) -> Iterator[TableRow]:
+    """Rows of a file, a folder of tables, or a saved data set, read as they are asked for.
+
+    Args:
+        where: What was asked for, for messages.
+        place: A place on this machine.
+        choose: Says which columns.
+
+    Raises:
+        DataError: While they are gone through: no such split, no such column, or a file that cannot be read.
+    """
+    if "[" not in place.split:
+        for split in place.split.split("+"):
+            yield from _split_rows(where, place, split.strip(), choose)
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                row = json.loads(line)
-                yield row[_column(source, place, list(row) if isinstance(row, dict) else [])]
+    import datasets
+
+    names = [re.sub(r"\[.*", "", part).strip() for part in place.split.split("+")]
+    rows = {name: list(_split_rows(where, place, name, choose)) for name in dict.fromkeys(names)}
+    try:
+        asked = datasets.ReadInstruction.from_spec(place.split)
+        slices = asked.to_absolute({name: len(found) for name, found in rows.items()})
+    except (ValueError, AssertionError) as error:
+        raise DataError(f"{where}: split {place.split!r} cannot be read ({error}). Write train[:100].") from None
+    for part in slices:
+        yield from rows[part.splitname][part.from_ : part.to]
 
 
-def _files_of(source: str, place: HubPlace) -> list[Path]:
+def _split_rows(where: str, place: HubPlace, split: str, choose: Choose) -> Iterator[TableRow]:
+    """All rows of one split."""
+    assert place.folder is not None
+    if place.folder.is_dir() and is_saved(place.folder):
+        yield from _saved_rows(where, place.folder, split, choose)
+        return
+    paths = _files_of(where, place, split)
+    for path in paths:
+        file = detect_format(path)
+        if file.is_table:
+            rows = table_rows(where, file, choose)
+        else:
+            choose(where, {"text": "text"})
+            rows = (
+                TableRow(f"line {n:,}", (line.rstrip("\n"),)) for n, line in enumerate(decoded_lines(file, "utf-8"), 1)
+            )
+        for row in rows:
+            yield row if len(paths) == 1 else TableRow(f"{path.name} {row.place}", row.values)
+
+
+def _saved_rows(where: str, folder: Path, split: str, choose: Choose) -> Iterator[TableRow]:
+    rows = _load_saved(where, folder, split)
+    examples = {
+        name: "text" if "string" in str(getattr(feature, "dtype", "")) else None
+        for name, feature in rows.features.items()
+    }
+    chosen = list(choose(where, examples))
+    number = 0
+    for batch in rows.with_format(None).select_columns(list(dict.fromkeys(chosen))).iter(256):
+        for values in zip(*(batch[name] for name in chosen), strict=True):
+            yield TableRow(f"row {number:,}", values)
+            number += 1
+
+
+def _load_saved(where: str, folder: Path, split: str) -> Any:
+    """One split of a folder that ``save_to_disk`` has written."""
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(folder))
+        if not isinstance(found, Mapping):
+            if split not in ("train", str(found.split)):
+                raise DataError(f"{where}: one data set without splits is saved there, so there is no split {split!r}.")
+            return found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{where}: the saved data set {folder} cannot be loaded ({reason}). Save it again.") from None
+    if split not in found:
+        raise DataError(f"{where}: no split {split!r}{nearest_name(split, list(found))}. Write hub:{folder}:SPLIT.")
+    return found[split]
+
+
+def local_class_names(where: str, place: HubPlace, column: str) -> list[str]:
+    """Names that a data set on this machine gives to the numbers of a column, in their order; empty if none."""
+    assert place.folder is not None
+    split = re.split(r"[\[+]", place.split)[0].strip()
+    if place.folder.is_dir() and is_saved(place.folder):
+        return list(getattr(_load_saved(where, place.folder, split).features.get(column), "names", None) or [])
+    return class_names(detect_format(_files_of(where, place, split)[0]), column)
+
+
+def _files_of(where: str, place: HubPlace, split: str) -> list[Path]:
     """The files of a split: the one that was named, or those that ``datasets`` finds by their names."""
     from datasets.data_files import DataFilesDict, get_data_patterns
 
-    assert place.folder is not None
-    found = [place.folder]
-    if place.folder.is_dir():
-        try:
-            patterns = get_data_patterns(str(place.folder))
-            found = [Path(path) for path in DataFilesDict.from_patterns(patterns, str(place.folder))[place.split]]
-        except (FileNotFoundError, KeyError, ValueError):
-            raise DataError(f"Corpus {source!r}: no files of split {place.split!r} in {place.folder}.") from None
-    others = sorted({path.suffix or "none" for path in found if path.suffix.lower() not in STREAMED})
-    if others:
+    folder = place.folder
+    assert folder is not None
+    if not folder.is_dir():
+        return [folder]
+    try:
+        with _hub_settings(offline=True):
+            files = _declared_files(folder) or DataFilesDict.from_patterns(get_data_patterns(str(folder)), str(folder))
+    except (OSError, ValueError) as error:  # EmptyDatasetError and DataFilesNotFoundError are FileNotFoundError
+        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"Corpus {source!r}: a number of documents needs files ending in {' or '.join(STREAMED)}, found "
-            f"{', '.join(others)}. Leave the number out to read all rows."
-        )
-    return found
+            f"{where}: no files of split {split!r} in {folder} ({reason}). A folder may hold parquet, arrow, JSON "
+            "lines, CSV, TSV or text files."
+        ) from None
+    rows = {str(name): [Path(path) for path in paths] for name, paths in files.items()}
+    rows = {name: [path for path in paths if path.name.lower() not in BESIDE_ROWS] for name, paths in rows.items()}
+    if not rows.get(split):
+        there = ", ".join(name for name, paths in rows.items() if paths) or "none"
+        raise DataError(f"{where}: no files of split {split!r} in {folder}; splits: {there}. Write hub:{folder}:SPLIT.")
+    if others := [name for name, paths in rows.items() if paths and name not in place.split]:
+        logger.info("%s: split %s is read; not read: %s", where, place.split, ", ".join(others))
+    return rows[split]
+
+
+def _declared_files(folder: Path) -> Any:
+    """The files of each split as the folder's README declares them; nothing where it declares none."""
+    import datasets
+
+    readme = folder / "README.md"
+    if not readme.is_file() or not re.match(rb"---\s.*?^configs:", readme.read_bytes(), re.DOTALL | re.MULTILINE):
+        return None
+    return datasets.load_dataset_builder(str(folder)).config.data_files
+
+
+# The Hub
 
 
 def load_rows(source: str, place: HubPlace, limit: int | None = None) -> Any:
-    """The rows of one split, as a ``datasets.Dataset``; with a limit the first ones, streamed, as a list.
+    """The rows of one split on the Hub, as a ``datasets.Dataset``; with a limit the first ones, streamed, as a list.
 
     Raises:
-        DataError: A folder or split that cannot be read.
+        DataError: A split that cannot be read.
         NetworkError: It is neither in the cache nor to be fetched.
     """
     import datasets
     import huggingface_hub.errors
 
-    folder, split = place.folder, place.split
     parts = place.place.split("/")
-    path = str(folder) if folder is not None else "/".join(parts[:2])
-    arguments = [] if folder is not None else parts[2:]  # the configuration
-    options: dict[str, Any] = {}
-    if folder is not None and folder.is_file():
-        path, options = BUILDERS.get(folder.suffix.lower(), "text"), {"data_files": str(folder)}
+    path, arguments = "/".join(parts[:2]), parts[2:]  # the configuration
     unreachable = (
         ConnectionError,
         TimeoutError,
@@ -206,23 +306,22 @@ def load_rows(source: str, place: HubPlace, limit: int | None = None) -> Any:
         huggingface_hub.errors.OfflineModeIsEnabled,
         datasets.exceptions.DatasetNotFoundError,
     )
-    unreachable_reason = hub_unreachable_reason() if folder is None else ""
+    unreachable_reason = hub_unreachable_reason()
     try:
-        with _hub_settings(offline=folder is not None or bool(unreachable_reason)):
+        with _hub_settings(offline=bool(unreachable_reason)):
             if limit is None:
-                return datasets.load_dataset(path, *arguments, split=split, **options)
-            rows = datasets.load_dataset(path, *arguments, split=split, streaming=True, **options)
+                return datasets.load_dataset(path, *arguments, split=place.split)
+            rows = datasets.load_dataset(path, *arguments, split=place.split, streaming=True)
             return list(rows.take(limit))
     except Exception as error:  # the builders raise many types, among them bare ones of pyarrow and pandas
         reason = unreachable_reason or " ".join(str(error.__cause__ or error).split())[:300]
-        if folder is None and isinstance(error, unreachable):
+        if isinstance(error, unreachable):
             raise NetworkError(
                 f"Corpus {source!r}: the data set {path!r} is not in the cache and could not be fetched ({reason}). "
                 f"Check the name and the connection, or download it elsewhere and give the folder as hub:FOLDER."
             ) from None
         raise DataError(
-            f"Corpus {source!r}: split {split!r} of {path!r} could not be loaded ({reason}). "
-            f"A folder may hold parquet, jsonl, csv or text files."
+            f"Corpus {source!r}: split {place.split!r} of {path!r} could not be loaded ({reason})."
         ) from None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ftkit.data.labelled_rows import Row, Rows, read_rows
-from ftkit.data.text_files import check_codec
+from ftkit.data.text_files import check_characters, check_codec
 from ftkit.data.words import count_words
 from ftkit.errors import DataError, nearest_name
 
@@ -136,15 +136,20 @@ class LabelledTexts:
 
 
 def load_labelled(
-    source: str | Mapping[str, str], *, encoding: str = "utf-8", classes: Sequence[str] | None = None
+    source: str | Mapping[str, str],
+    *,
+    encoding: str = "utf-8",
+    classes: Sequence[str] | None = None,
+    merge_labels: bool = False,
 ) -> LabelledTexts:
     """Read texts and their classes.
 
     Args:
         source: One of
 
-            - ``reviews.csv``, ``reviews.tsv`` or ``reviews.jsonl`` with the columns ``text`` and ``label``, or with
-              others that are named as ``reviews.csv#review,sentiment``;
+            - ``reviews.csv``, ``.tsv``, ``.jsonl``, ``.json``, ``.parquet`` or ``.arrow``, compressed or not, with the
+              columns ``text`` and ``label``, or with others that are named as ``reviews.csv#review,sentiment``;
+            - a folder of such tables, or one that ``save_to_disk`` of ``datasets`` has written;
             - ``folder``: every sub-folder is a class and every ``.txt`` and ``.md`` file in it a text; written as
               ``folder#neg,pos`` these sub-folders only;
             - ``hub:NAME[:SPLIT][#TEXT,LABEL]``: a Hugging Face data set or a local folder of one; several splits are
@@ -154,6 +159,8 @@ def load_labelled(
         encoding: A Python codec for files. Decoding is strict.
         classes: Names of the classes in their order; other labels are refused. ``None`` takes them as they come: in
             the order of a mapping or of the data set's own names, else sorted.
+        merge_labels: Whether labels that differ in case or white space only are one class, under the commonest
+            spelling. ``False`` refuses them.
 
     Returns:
         At least two classes with at least one text each, in the order of the source.
@@ -164,7 +171,7 @@ def load_labelled(
     """
     check_codec(encoding)
     read = read_rows(source, encoding)
-    found = _assemble(read, list(classes or read.classes))
+    found = _assemble(read, list(classes or read.classes), merge_labels)
     if not isinstance(source, Mapping) and found.sorted_by_label:
         logger.warning(
             "%s is sorted by label: the class changes %s times in %s texts, in a random order about %s times; the "
@@ -177,7 +184,7 @@ def load_labelled(
     return found
 
 
-def _assemble(read: Rows, known: list[str]) -> LabelledTexts:
+def _assemble(read: Rows, known: list[str], merge: bool) -> LabelledTexts:
     """Texts and class numbers, checked."""
     source = read.source
     texts: list[str] = []
@@ -186,14 +193,18 @@ def _assemble(read: Rows, known: list[str]) -> LabelledTexts:
     for row in read.rows:
         if row.text is not None and not isinstance(row.text, str):
             raise DataError(f"{source}, {row.place}: the text is {type(row.text).__name__}, not text")
-        label = _class_name(source, row)
         if row.text is None or not row.text.strip():
             blank += 1
             continue
+        label = _class_name(source, row)
+        for value in (row.text, label):
+            check_characters(f"{source}, {row.place}", value)
         texts.append(row.text.strip())
         names.append(label)
     if blank:
         logger.warning("%s: %s rows without text left out, %s kept", source, f"{blank:,}", f"{len(texts):,}")
+    spelled = _spellings(source, names, known, merge)
+    names = [spelled[name] for name in names]
     classes = known or _ordered(names)
     _check_classes(source, names, classes)
     numbers = {label: number for number, label in enumerate(classes)}
@@ -204,7 +215,7 @@ def _class_name(source: str, row: Row) -> str:
     """A label as the name of a class: text as it is, whole numbers and truth values as their text."""
     label = row.label
     if isinstance(label, str) and label.strip():
-        return label.strip()
+        return label
     if isinstance(label, bool):
         return str(label).lower()
     if isinstance(label, float) and label.is_integer():
@@ -216,6 +227,33 @@ def _class_name(source: str, row: Row) -> str:
         f"{source}, {row.place}: the label is {found}. Every text needs a class, a name or a whole number: give it "
         "one, or remove the row."
     )
+
+
+def _spellings(source: str, names: Sequence[str], known: Sequence[str], merge: bool) -> dict[str, str]:
+    """The class of every label: itself without white space around it, or where labels are merged their commonest form.
+
+    Raises:
+        DataError: Some differ in case or white space only, and are not to be merged.
+    """
+    counts = Counter(names)
+    groups: dict[str, list[str]] = {}
+    for name, _ in counts.most_common():
+        groups.setdefault(" ".join(name.casefold().split()), []).append(name)
+    alike = [group for group in groups.values() if len(group) > 1 and not {*group} <= {*known}]
+    if alike and not merge:
+        said = "; ".join(" and ".join(f"{name!r} ({counts[name]:,})" for name in group) for group in alike[:3])
+        raise DataError(
+            f"{source}: labels that differ in case or white space only: {said}. Mend them, or take each group as one "
+            "class with merge_labels: true."
+        )
+    spelled = {name: name.strip() for name in counts}
+    if merge:
+        classes = {" ".join(name.casefold().split()): name for name in known}
+        for key, group in groups.items():
+            spelled |= {name: name if name in known else classes.get(key, group[0].strip()) for name in group}
+        for group in alike:
+            logger.info("%s: %s are one class, %r", source, ", ".join(map(repr, group)), spelled[group[0]])
+    return spelled
 
 
 def _ordered(names: Sequence[str]) -> list[str]:

@@ -1,22 +1,20 @@
 """Rows of text and label as they stand in a source: a table, a folder of folders, a data set of the Hub, files."""
 
-import csv
-import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ftkit.data.cleaning import clean_text
-from ftkit.data.hub_rows import load_rows, read_hub_place
+from ftkit.data.formats import detect_format
+from ftkit.data.hub_rows import HubPlace, load_rows, local_class_names, local_rows, read_hub_place
+from ftkit.data.local_documents import data_set_place, read_lines
 from ftkit.data.sources import load_corpus
-from ftkit.data.text_files import decode_file
+from ftkit.data.tables import Choose, TableRow, class_names, named_columns, table_rows
+from ftkit.data.text_files import exists, split_column
 from ftkit.errors import DataError, nearest_name
 
 __all__ = ["Row", "Rows", "read_rows"]
 
-TABLES = (".csv", ".tsv", ".jsonl")
 COLUMNS = "text,label"
 
 
@@ -52,8 +50,7 @@ def read_rows(source: str | Mapping[str, str], encoding: str) -> Rows:
         return Rows("classes", described, _read_classes(source, encoding), list(source))
     if source.lower().startswith("hub:"):
         return _read_hub(source)
-    name, rows = _read_local(source, encoding)
-    return Rows(name, source, rows, [])
+    return _read_local(source, encoding)
 
 
 # One source for each class
@@ -61,12 +58,9 @@ def read_rows(source: str | Mapping[str, str], encoding: str) -> Rows:
 
 def _read_classes(sources: Mapping[str, str], encoding: str) -> Iterator[Row]:
     for label, source in sources.items():
-        path = Path(source).expanduser()
-        if path.is_file():
-            text = clean_text(decode_file(path, encoding)).text
-            for number, line in enumerate(text.split("\n"), start=1):
-                if line.strip():
-                    yield Row(line, label, f"{source} line {number}")
+        path, _ = split_column(source)
+        if exists(path) and path.is_file():
+            yield from (Row(text, label, f"{source} {place}") for place, text in read_lines(source, encoding))
             continue
         corpus = load_corpus(source, encoding=encoding, warn_short=False)
         for document in corpus.documents:
@@ -78,28 +72,28 @@ def _read_classes(sources: Mapping[str, str], encoding: str) -> Iterator[Row]:
 # Files and folders
 
 
-def _read_local(source: str, encoding: str) -> tuple[str, Iterator[Row]]:
-    path, choice = Path(source).expanduser(), ""
-    if not path.exists():
-        place, _, choice = source.rpartition("#") if "#" in source else (source, "", "")
-        path = Path(place).expanduser()
-    if path.is_dir():
-        return path.resolve().name, _read_folder(source, path, choice, encoding)
-    if not path.is_file():
+def _read_local(source: str, encoding: str) -> Rows:
+    path, choice = split_column(source)
+    if exists(path) and path.is_dir():
+        if place := data_set_place(source, path, choice):
+            return _read_place(source, place)
+        return Rows(path.resolve().name, source, _read_folder(source, path, choice, encoding), [])
+    if not exists(path) or not path.is_file():
         near = _neighbour(path)
         raise DataError(
-            f"{source}: no such file or folder{near} Texts with classes are a .csv, .tsv or .jsonl file, a folder with "
-            "a sub-folder for each class, or hub:NAME."
+            f"{source}: no such file or folder{near} Texts with classes are a table (.csv, .tsv, .jsonl, .parquet), a "
+            "folder with a sub-folder for each class, or hub:NAME."
         )
-    if path.suffix.lower() not in TABLES:
+    file = detect_format(path)
+    if not file.is_table:
         raise DataError(
-            f"{source}: a table of texts and labels ends in .csv, .tsv or .jsonl, found {path.suffix!r}. "
-            "Parquet files are given as hub:FOLDER#TEXT,LABEL; plain text, a file for each class, as classes."
+            f"{source}: plain text, not a table of texts and labels; a table's name ends in .csv, .tsv or .jsonl, this "
+            f"one in {path.suffix!r}. Give plain text as classes, a file for each class."
         )
-    text = clean_text(decode_file(path, encoding)).text
     columns = _columns(source, choice)
-    read = _read_jsonl if path.suffix.lower() == ".jsonl" else _read_csv
-    return path.stem, read(source, path, text, columns)
+    names = class_names(file, columns[1])
+    rows = table_rows(source, file, _chosen(columns), encoding)
+    return Rows(path.stem, source, _named_rows(rows, names), names)
 
 
 def _neighbour(path: Path) -> str:
@@ -117,51 +111,17 @@ def _columns(source: str, choice: str) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _check_columns(source: str, columns: tuple[str, str], present: Sequence[str]) -> None:
-    for column in columns:
-        if column not in present:
-            near = nearest_name(column, present)
-            raise DataError(
-                f"{source}: no column {column!r}{near if near.endswith('?') else '.'} Columns: "
-                f"{', '.join(map(str, present)) or 'none'}. Name those of texts and labels as #TEXT,LABEL."
-            )
+def _chosen(columns: tuple[str, str]) -> Choose:
+    """Choose the columns of texts and labels."""
+    named = named_columns(*columns)
 
-
-def _read_csv(source: str, path: Path, text: str, columns: tuple[str, str]) -> Iterator[Row]:
-    head = text.partition("\n")[0]
-    candidates = ["\t"] if path.suffix.lower() == ".tsv" else [",", ";", "\t"]
-    delimiter = max(candidates, key=lambda sign: len(set(columns) & set(next(csv.reader([head], delimiter=sign), []))))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        names = next(reader, [])
-        _check_columns(source, columns, names)
-        places = [names.index(column) for column in columns]
-        for fields in reader:
-            if fields and len(fields) != len(names):
-                raise DataError(
-                    f"{source}, line {reader.line_num:,}: {len(fields)} fields, the first line names {len(names)}. A "
-                    f"text that holds {delimiter!r} or a line break must stand in double quotes."
-                )
-            if fields:
-                yield Row(fields[places[0]], fields[places[1]], f"line {reader.line_num:,}")
-    except csv.Error as error:
-        raise DataError(
-            f"{source}, line {reader.line_num:,}: no table ({error}). Write double quotes inside a text twice."
-        ) from None
-
-
-def _read_jsonl(source: str, path: Path, text: str, columns: tuple[str, str]) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    def choose(where: str, present: Mapping[str, Any]) -> Sequence[str]:
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{source}, line {number:,}: no JSON ({error}). Every line is one object.") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{source}, line {number:,}: {type(row).__name__} where an object is needed")
-        _check_columns(f"{source}, line {number:,}", columns, list(row))
-        yield Row(row[columns[0]], row[columns[1]], f"line {number:,}")
+            return named(where, present)
+        except DataError as error:
+            raise DataError(f"{error} Name those of texts and labels as #TEXT,LABEL.") from None
+
+    return choose
 
 
 def _read_folder(source: str, folder: Path, choice: str, encoding: str) -> Iterator[Row]:
@@ -178,20 +138,32 @@ def _read_folder(source: str, folder: Path, choice: str, encoding: str) -> Itera
     return _read_classes({name: str(folder / name) for name in chosen}, encoding)
 
 
-# The Hub
+# Data sets
 
 
 def _read_hub(source: str) -> Rows:
-    place = read_hub_place(source, source.partition(":")[2], COLUMNS)
+    place = read_hub_place(source, source.partition(":")[2])
+    if place.folder is not None:
+        return _read_place(source, place)
     columns = _columns(source, place.columns)
     rows = load_rows(source, place)
-    _check_columns(source, columns, list(rows.column_names))
-    names = getattr(rows.features[columns[1]], "names", None) or []  # of a column of classes, in their order
-    return Rows(place.name, source, _hub_rows(rows, columns, names), [str(name) for name in names])
+    _chosen(columns)(source, dict.fromkeys(rows.column_names))
+    names = [str(name) for name in getattr(rows.features[columns[1]], "names", None) or []]
+    pairs = enumerate(zip(rows[columns[0]], rows[columns[1]], strict=True))
+    found = (TableRow(f"row {number:,}", values) for number, values in pairs)
+    return Rows(place.name, source, _named_rows(found, names), names)
 
 
-def _hub_rows(rows: Any, columns: tuple[str, str], names: Sequence[str]) -> Iterator[Row]:
-    for number, (text, label) in enumerate(zip(rows[columns[0]], rows[columns[1]], strict=True)):
+def _read_place(source: str, place: HubPlace) -> Rows:
+    """Rows of a data set on this machine."""
+    columns = _columns(source, place.columns)
+    names = local_class_names(source, place, columns[1])
+    return Rows(place.name, source, _named_rows(local_rows(source, place, _chosen(columns)), names), names)
+
+
+def _named_rows(rows: Iterator[TableRow], names: Sequence[str]) -> Iterator[Row]:
+    """Rows with the names of their classes where the source has numbers for them."""
+    for place, (text, label) in rows:
         named = names[label] if names and isinstance(label, int) and 0 <= label < len(names) else label
         # Data sets mark texts without a class by -1.
-        yield Row(text, None if names and label == -1 else named, f"row {number:,}")
+        yield Row(text, None if names and label == -1 else named, place)

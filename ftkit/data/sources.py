@@ -18,9 +18,11 @@ from typing import ClassVar
 from ftkit.data.cleaning import CleanedText, Removed, clean_lines, clean_text
 from ftkit.data.code_files import code_documents
 from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download
+from ftkit.data.formats import detect_format
 from ftkit.data.hub_rows import hub_documents
+from ftkit.data.local_documents import LocalDocuments, file_documents, local_documents
 from ftkit.data.notebooks import notebook_documents
-from ftkit.data.text_files import BETTER_SOURCES, check_codec, decode_file, exists, local_files, sentence
+from ftkit.data.text_files import check_characters, check_codec, decode_file, exists, sentence
 from ftkit.data.voices import VOICES, voice_text
 from ftkit.data.words import count_words
 from ftkit.errors import DataError, NetworkError, nearest_name
@@ -144,6 +146,7 @@ def load_corpus(
     download = Download(timeout_seconds, max_bytes)
     scheme, rest = _scheme_of(source)
     removed: list[Removed] = []
+    are_rows = scheme == "hub"
     if scheme == "voices":
         label, documents = _read_voice(source, rest)
     elif scheme == "hub":
@@ -156,17 +159,12 @@ def load_corpus(
     else:
         check_codec(encoding)
         if scheme == "gutenberg":
-            label, files = _gutenberg_files(source, rest, download)
-        elif scheme in ("http", "https"):
-            label, files = _downloaded_files(source, download)
+            label, path = _gutenberg_file(source, rest, download)
+            documents = [(path.name, decode_file(path, encoding))]
         else:
-            label, files = local_files(source)
-            if better := BETTER_SOURCES.get(Path(source).suffix.lower()):
-                logger.warning(
-                    "%s: read as plain text, marks and all; perhaps %s is meant", source, better.format(source)
-                )
-        documents = [(document, decode_file(path, encoding)) for document, path in files]
-    cleaned = clean_lines if scheme in ("code", "notebooks") else clean_text
+            found = _downloaded(source, download, encoding) if scheme else local_documents(source, encoding)
+            label, documents, are_rows = found
+    cleaned = clean_lines if are_rows or scheme in ("code", "notebooks") else clean_text
     corpus = _corpus(name or label, source, documents, cleaned if clean else None, removed)
     if warn_short and corpus.num_words < FEW_WORDS:
         logger.warning(
@@ -210,7 +208,7 @@ def _corpus(
             cleaned = clean(raw)
             text = cleaned.text
             removed += cleaned.removed
-        _check_characters(source, label, text)
+        check_characters(_place(source, label), text)
         if text.strip():
             kept.append(Document(label, text))
     if not kept:
@@ -230,24 +228,6 @@ def _corpus(
     return Corpus(name, source, tuple(kept), tuple(removed))
 
 
-def _check_characters(source: str, label: str, text: str) -> None:
-    """Refuse what is no text although it decoded: NUL characters and halves of surrogate pairs."""
-    at = text.find("\0")
-    if at >= 0:
-        raise DataError(
-            f"{_place(source, label)}: a NUL character at character {at:,} (line {text.count(chr(10), 0, at) + 1:,}), "
-            f"so this is no text, or text in another encoding. Give a text file, or its encoding (--encoding utf-16)."
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{_place(source, label)}: half of a surrogate pair, {text[error.start]!r}, at character {error.start:,} "
-            f"(line {text.count(chr(10), 0, error.start) + 1:,}). It has no form in UTF-8: mend the file, or give its "
-            f"true encoding (--encoding)."
-        ) from None
-
-
 def _place(source: str, label: str) -> str:
     return f"Corpus {source!r}" if label in source else f"Corpus {source!r}, {label}"
 
@@ -259,7 +239,7 @@ def _counted(number: int, noun: str) -> str:
 # Project Gutenberg and addresses
 
 
-def _gutenberg_files(source: str, rest: str, download: Download) -> tuple[str, list[tuple[str, Path]]]:
+def _gutenberg_file(source: str, rest: str, download: Download) -> tuple[str, Path]:
     if not re.fullmatch(r"[1-9][0-9]{0,6}", rest):
         raise DataError(
             f"Corpus {source!r}: {rest!r} is no book number. Give the number of the book's page on gutenberg.org, "
@@ -271,7 +251,7 @@ def _gutenberg_files(source: str, rest: str, download: Download) -> tuple[str, l
     if folder is not None and folder.is_dir():
         for pattern in (f"{rest}-*.txt", f"{rest}.txt", f"pg{rest}.txt"):
             for path in sorted(folder.glob(pattern)):
-                return label, [(path.name, path)]
+                return label, path
     cached = cache_dir() / "gutenberg" / f"pg{rest}.txt"
     if not cached.is_file():
         address = GUTENBERG_ADDRESS.format(book=rest)
@@ -284,16 +264,21 @@ def _gutenberg_files(source: str, rest: str, download: Download) -> tuple[str, l
                 f"To work without a network, put the book's plain text at {cached}, or as {rest}.txt into a folder and "
                 f"set FTKIT_BOOKS to that folder."
             ) from None
-    return label, [(cached.name, cached)]
+    return label, cached
 
 
-def _downloaded_files(source: str, download: Download) -> tuple[str, list[tuple[str, Path]]]:
-    last = re.sub(r"[?#].*", "", source).rstrip("/").rsplit("/", 1)[-1]
+def _downloaded(source: str, download: Download, encoding: str) -> LocalDocuments:
+    """A file of the web; of a table, the address may name the column after ``#``."""
+    address, _, column = source.partition("#")
+    last = re.sub(r"[?].*", "", address).rstrip("/").rsplit("/", 1)[-1]
     base = re.sub(r"[^A-Za-z0-9._-]+", "_", urllib.parse.unquote(last))[-80:] or "page.txt"
-    cached = cache_dir() / "downloads" / f"{hashlib.sha256(source.encode('utf-8', 'replace')).hexdigest()[:16]}-{base}"
+    cached = cache_dir() / "downloads" / f"{hashlib.sha256(address.encode('utf-8', 'replace')).hexdigest()[:16]}-{base}"
     if not cached.is_file():
-        download.to(source, cached)
-    return Path(base).stem or "page", [(base, cached)]
+        download.to(address, cached)
+    with_column = column if detect_format(cached).is_table else ""  # else it names a part of a page
+    found = file_documents(source, cached, encoding, with_column)
+    texts = found.texts if found.are_rows else [(base, text) for _, text in found.texts]
+    return LocalDocuments(Path(base).stem or "page", texts, found.are_rows)
 
 
 # Voices

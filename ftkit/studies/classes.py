@@ -121,11 +121,12 @@ def load_classes(settings: Any) -> LabelledSplit:
     """
     if settings.passage_chars:
         return _limited(_split_passages(settings), settings)
-    texts = load_labelled(settings.labelled or settings.classes, encoding=settings.encoding)
+    how = {"encoding": settings.encoding, "merge_labels": settings.merge_labels}
+    texts = load_labelled(settings.labelled or settings.classes, **how)
     if settings.labelled_test is None:
         split = split_labelled(texts, heldout_share=settings.heldout_share, seed=settings.seed)
     else:
-        test = load_labelled(settings.labelled_test, encoding=settings.encoding, classes=texts.classes)
+        test = load_labelled(settings.labelled_test, classes=texts.classes, **how)
         split = separate_labelled(texts, test, seed=settings.seed)
     return _limited(split, settings)
 

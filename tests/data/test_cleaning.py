@@ -55,7 +55,9 @@ def test_small_print_at_the_end_is_licence() -> None:
 
 
 SMALL_PRINT = "***START**THE SMALL PRINT!**START***\nWhy?\n*END THE SMALL PRINT! FOR ETEXTS*Ver.04.29.93*END*"
-FRONT = "**The Project Gutenberg Etext of A Night**\n\nLaws change.\n\n*****These eBooks Were Prepared By Volunteers!*****"
+FRONT = (
+    "**The Project Gutenberg Etext of A Night**\n\nLaws change.\n\n*****These eBooks Were Prepared By Volunteers!*****"
+)
 
 
 @pytest.mark.parametrize("lines", [30, 250, 500])

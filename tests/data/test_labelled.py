@@ -214,7 +214,7 @@ def test_other_mistakes_say_what_is_there(tmp_path):
         "review.csv": "did you mean 'reviews.csv'",
         "broken.jsonl": "line 2: no JSON",
         "open.csv": "no table",
-        "plain.txt": "ends in .csv, .tsv or .jsonl, found '.txt'",
+        "plain.txt": "plain text, not a table of texts and labels",
         "folder": "has a sub-folder for each class, two or more; found neg",
         "folder#neg,poss": "no sub-folder 'poss'",
     }
@@ -228,3 +228,29 @@ def test_other_mistakes_say_what_is_there(tmp_path):
         load_labelled("hub:owner/no-such-set#text,label")
     with pytest.raises(DataError, match="1 different text of the class 'b'"):
         split_labelled(LabelledTexts("m", "m", ("x", "y", "z", "Z"), (0, 0, 1, 1), ("a", "b")))
+
+
+def test_labels_that_differ_in_case_or_space_only_stop_unless_they_are_merged(tmp_path):
+    labels = ["pos", "neg", "Pos", "pos", "NEG ", "neg", "a b", "a  b", "a b"]
+    rows = [(f"text {n}", label) for n, label in enumerate(labels)]
+    path = write_csv(tmp_path / "rows.csv", rows)
+    with pytest.raises(
+        DataError, match=r"'pos' \(2\) and 'Pos' \(1\); .*'NEG ' \(1\); 'a b' \(2\).*merge_labels: true"
+    ):
+        load_labelled(path)
+    merged = load_labelled(path, merge_labels=True)
+    assert merged.counts == {"a b": 3, "neg": 3, "pos": 3}
+    test = load_labelled(write_csv(tmp_path / "test.csv", [("x", "POS"), ("y", "neg"), ("z", "A B")]),
+                         classes=merged.classes, merge_labels=True)  # fmt: skip
+    assert [test.classes[label] for label in test.labels] == ["pos", "neg", "a b"]
+    spaced = write_csv(tmp_path / "spaced.csv", [("x", " pos"), ("y", "neg ")])
+    assert load_labelled(spaced).classes == ("neg", "pos")  # white space alone tells no two classes apart
+
+
+def test_text_or_labels_with_half_a_surrogate_pair_are_one_line(tmp_path):
+    for row in ('{"text": "a \\ud83d", "label": 1}', '{"text": "a", "label": "\\ud83d"}'):
+        (tmp_path / "rows.jsonl").write_text('{"text": "b", "label": 0}\n' + row)
+        with pytest.raises(DataError, match=r"line 2: half of a surrogate pair"):
+            load_labelled(str(tmp_path / "rows.jsonl"))
+    (tmp_path / "rows.jsonl").write_text('{"text": "\\ud83d\\ude00", "label": 1}\n{"text": "b", "label": 0}')
+    assert load_labelled(str(tmp_path / "rows.jsonl")).texts == ("\U0001f600", "b")

@@ -48,10 +48,9 @@ def test_nothing_behind_the_limit_is_touched(kind: str, request: pytest.FixtureR
         wanted = [f"Row {number}." for number in range(count)]
         assert texts(f"hub:{folder}@{count}") == texts(f"hub:{folder}:train#text@{count}") == wanted
         assert texts(f"hub:{first}@{count}") == wanted
-    with pytest.raises(DataError, match="cannot be read on"):
-        load_corpus(f"hub:{folder}@7")
-    with pytest.raises(DataError, match="could not be loaded"):
-        load_corpus(f"hub:{folder}")  # without a limit everything is read
+    for source in (f"hub:{folder}@7", f"hub:{folder}"):  # without a limit everything is read
+        with pytest.raises(DataError, match=r"line 7: no JSON|train-1\.parquet cannot be read on"):
+            load_corpus(source)
 
 
 def test_a_stream_reads_no_more_lines_than_documents(tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_a_stream_reads_no_more_lines_than_documents(tmp_path: Path) -> None:
         file.writelines([row] * 50)
         file.truncate(50_000_000)  # the rest is a hole of NUL characters, which is no JSON
     assert len(texts(f"hub:{path}@50")) == 50
-    with pytest.raises(DataError, match="cannot be read on"):
+    with pytest.raises(DataError, match="line 51: a NUL character"):
         load_corpus(f"hub:{path}@51")
 
 
@@ -79,17 +78,14 @@ def test_fewer_rows_than_were_asked_for_are_said(tmp_path: Path, caplog: pytest.
 def test_splits_columns_and_files_are_named_as_without_a_limit(lines: Path, parquet: Path) -> None:
     assert texts(f"hub:{lines}:test@5") == ["held out"]
     for folder in (lines, parquet):
-        with pytest.raises(
-            DataError, match=r"no column 'tekst'; did you mean 'text'\? Columns of split 'train': id, text"
-        ):
+        with pytest.raises(DataError, match=r"no column 'tekst'; did you mean 'text'\? Columns: id, text"):
             load_corpus(f"hub:{folder}#tekst@2")
     with pytest.raises(DataError, match="row 0 of column 'id' holds int"):
         load_corpus(f"hub:{lines}#id@2")
     with pytest.raises(DataError, match="no files of split 'validation'"):
         load_corpus(f"hub:{lines}:validation@2")
-    (lines / "train.csv").write_text("text\na\n")
-    with pytest.raises(DataError, match=r"found \.csv"):
-        load_corpus(f"hub:{lines}@2")
+    (lines / "train-0.csv").write_text("text\na row of a CSV file\n")  # sorted before the others
+    assert texts(f"hub:{lines}@2")[1:] == ["Row 0."]
 
 
 def test_a_folder_whose_name_ends_like_a_limit_is_a_folder(tmp_path: Path) -> None:
