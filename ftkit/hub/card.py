@@ -4,30 +4,27 @@ Everything that a run or a model wrote is foreign text here: it is escaped or fe
 nor metadata.
 """
 
-import html
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import ModelCardData
 
 from ftkit.errors import DataError
-from ftkit.hub.shareable import OWN_CODE, redacted
-from ftkit.report.reading import visible
+from ftkit.hub.card_tasks import CardTask, card_task, classifier_measurements, described, limits, usage_section
+from ftkit.hub.markdown import fenced, inline, public, table
+from ftkit.hub.shareable import OWN_CODE
 from ftkit.report.wording import MISSING, interval, number, percent, percent_interval
 
 __all__ = ["model_card"]
 
 _SAMPLES, _SAMPLE_CHARS = 3, 600
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?", re.ASCII)
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$@:])")
-_HEADS = {"ForCausalLM": "text-generation", "LMHeadModel": "text-generation"}
-_HEADS["ForSequenceClassification"] = "text-classification"
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ class _Facts:
     config: dict[str, Any]
     adapter: dict[str, Any]
     own_code: bool
+    task: CardTask
     settings: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -46,6 +44,10 @@ class _Facts:
     """Of its text's distinctive tokens: ``before`` and ``after`` training, and in ``real`` text."""
     verdict: dict[str, Any] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
+    classifiers: dict[str, Any] = field(default_factory=dict)
+    """What was measured on the run's classifiers, where this model is one of them."""
+    finding: Any = None
+    """What the run says of its classifiers."""
 
 
 def model_card(folder: str | os.PathLike[str], *, repo: str | None = None, license: str | None = None) -> str:
@@ -64,13 +66,13 @@ def model_card(folder: str | os.PathLike[str], *, repo: str | None = None, licen
     """
     facts = _facts(Path(folder).expanduser().resolve())
     parts = [
-        f"---\n{_metadata(facts, license)}\n---\n\n# {_inline(repo or facts.name)}",
+        f"---\n{_metadata(facts, license)}\n---\n\n# {inline(repo or facts.name)}",
         _introduction(facts),
         _verdict(facts),
         _measurements(facts),
         _samples(facts),
         _data(facts),
-        _usage(facts, repo or "FOLDER"),
+        usage_section(facts.task, repo or "FOLDER", adapter=bool(facts.adapter), own_code=facts.own_code),
         _limits(facts),
         _reproduction(facts),
     ]
@@ -83,13 +85,15 @@ def model_card(folder: str | os.PathLike[str], *, repo: str | None = None, licen
 def _facts(folder: Path) -> _Facts:
     config, adapter = _json(folder / "config.json"), _json(folder / "adapter_config.json")
     own_code = config.get("model_type") in OWN_CODE
+    task = card_task(config, adapter, _json(folder / "base.json"))
     name, run = folder.name, folder.parent.parent
     if folder.parent.name != "models" or not (run / "manifest.json").is_file():
-        return _Facts(name, config, adapter, own_code)
+        return _Facts(name, config, adapter, own_code, task)
     evidence = _json(run / "evidence.json")
+    classifiers = _mapping(evidence.get("classifiers"))
     passages = _mapping(evidence.get("passages")).get(name, [])
     return _Facts(
-        name, config, adapter, own_code,
+        name, config, adapter, own_code, task,
         settings=_settings(run / "config.yaml"),
         manifest=_json(run / "manifest.json"),
         measured=_mapping(_mapping(evidence.get("models")).get(name)),
@@ -97,6 +101,8 @@ def _facts(folder: Path) -> _Facts:
         usage=_own_usage(evidence, name),
         verdict=_mapping(_json(run / "verdict.json").get(name)),
         samples=[text for text in passages if isinstance(text, str)][:_SAMPLES] if isinstance(passages, list) else [],
+        classifiers=classifiers if isinstance(classifiers.get(name), dict) else {},
+        finding=evidence.get("finding"),
     )  # fmt: skip
 
 
@@ -129,37 +135,6 @@ def _settings(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is not valid YAML ({reason}), so no model card can be written from it") from None
 
 
-# ---------------------------------------------------------------------------------------------------------- escaping
-
-
-def _inline(value: Any) -> str:
-    """A text inside a line or a table: one line, no markup, no markdown, no secrets."""
-    text = " ".join(visible(redacted(str(value))).split())
-    return _MARKUP.sub(r"\\\1", html.escape(text, quote=False))
-
-
-def _fenced(text: str, language: str = "text") -> str:
-    """A text as a block of code that it cannot leave: the fence is longer than any in the text."""
-    text = visible(redacted(text))
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _public(value: Any) -> Any:
-    """A setting without the folders of this machine."""
-    if isinstance(value, dict):
-        return {key: _public(inner) for key, inner in value.items()}
-    if isinstance(value, str) and (value.startswith(("/", "~", ".", "\\")) or PureWindowsPath(value).drive):
-        return PureWindowsPath(value).name or "FOLDER"
-    return value
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (heads, *rows)]
-    lines.insert(1, "|" + " --- |" * len(list(heads)))
-    return "\n".join(lines)
-
-
 # ---------------------------------------------------------------------------------------------------------- sections
 
 
@@ -178,12 +153,6 @@ def _datasets(facts: _Facts) -> list[str]:
 
 
 def _metadata(facts: _Facts, license: str | None) -> str:
-    architecture = str((facts.config.get("architectures") or [""])[0])
-    pipeline = next((task for ending, task in _HEADS.items() if architecture.endswith(ending)), None)
-    if facts.adapter:
-        pipeline = {"CAUSAL_LM": "text-generation", "SEQ_CLS": "text-classification"}.get(
-            str(facts.adapter.get("task_type")), pipeline
-        )
     sources = [str(_mapping(entry).get("source", "")) for entry in _mapping(facts.manifest.get("data")).values()]
     tags = ["ftkit", *(["custom_code"] if facts.own_code else [])]
     tags += ["project-gutenberg"] if any(source.startswith("gutenberg:") for source in sources) else []
@@ -192,34 +161,41 @@ def _metadata(facts: _Facts, license: str | None) -> str:
         datasets=_datasets(facts) or None,
         library_name="peft" if facts.adapter else "transformers",
         license=license,
-        pipeline_tag=pipeline,
+        pipeline_tag=facts.task.pipeline,
         tags=tags,
     )
     return str(data.to_yaml())
 
 
 def _introduction(facts: _Facts) -> str:
-    kind = str(facts.config.get("model_type") or facts.adapter.get("peft_type") or "model")
     recipe = facts.manifest.get("recipe")
-    made = f" It was made by ftkit's recipe {_inline(recipe)}" if recipe else " It was saved with ftkit"
-    base = _public(facts.adapter.get("base_model_name_or_path") or facts.settings.get("model"))
-    start = f", starting from {_inline(base)}" if base else ""
-    return f"A model of type {_inline(kind)}.{made}{start}."
+    made = f"It was made by ftkit's recipe {inline(recipe)}" if recipe else "It was saved with ftkit"
+    base = public(facts.adapter.get("base_model_name_or_path") or facts.settings.get("model"))
+    if facts.adapter:
+        kind = inline(facts.adapter.get("peft_type") or "peft")
+        return f"{described(facts.task)}: an adapter of type {kind} for {inline(base or 'an unnamed base')}. {made}."
+    kind = inline(facts.config.get("model_type") or "model")
+    start = f", starting from {inline(base)}" if base else ""
+    return f"{described(facts.task)}, of type {kind}. {made}{start}."
 
 
 def _verdict(facts: _Facts) -> str:
+    if facts.classifiers and not facts.verdict:
+        return ""  # its section says what was found
     if not facts.verdict:
         return "No evidence is attached to this model: nothing here says whether it learnt anything."
     beside = [str(word) for word in facts.verdict.get("also") or []]
-    also = f" (also: {_inline(', '.join(beside))})" if beside else ""
-    reasons = "\n".join(f"- {_inline(reason)}" for reason in facts.verdict.get("reasons") or [])
+    also = f" (also: {inline(', '.join(beside))})" if beside else ""
+    reasons = "\n".join(f"- {inline(reason)}" for reason in facts.verdict.get("reasons") or [])
     by = "; ".join(str(number) for number in facts.verdict.get("decided_by") or [])
-    decided = f"\n\nDecided by {_inline(by)}." if by else ""
-    return f"## Verdict: {_inline(facts.verdict.get('verdict'))}{also}\n\n{reasons}{decided}".rstrip()
+    decided = f"\n\nDecided by {inline(by)}." if by else ""
+    return f"## Verdict: {inline(facts.verdict.get('verdict'))}{also}\n\n{reasons}{decided}".rstrip()
 
 
 def _measurements(facts: _Facts) -> str:
     found = facts.measured
+    if facts.classifiers:
+        return classifier_measurements(facts.classifiers, facts.name, facts.finding)
     if not found:
         return ""
     copied = _mapping(found.get("copying"))
@@ -230,7 +206,7 @@ def _measurements(facts: _Facts) -> str:
         ("gain beyond that on other text", "", _interval(found, "gain_over_general"), ""),
         ("rise of the loss on other text (forgetting)", "", _interval(found, "general_rise", percent_interval), ""),
         (
-            f"word {_inline(number(copied.get('ngram')))}-grams copied from the training text", "",
+            f"word {inline(number(copied.get('ngram')))}-grams copied from the training text", "",
             _interval(copied, "rate", percent_interval), _interval(copied, "heldout_rate", percent_interval),
         ),
         ("longest copied run, words", "", number(copied.get("longest_run")), number(copied.get("heldout_longest_run"))),
@@ -239,11 +215,11 @@ def _measurements(facts: _Facts) -> str:
         ("words in no corpus", *(MISSING if value is None else f"{100 * value:.1f} %" for value in unknown)),
         *_language_rows(found),
     ]  # fmt: skip
-    table = _table(("", "base", "this model", "real held-out text"), rows)
-    other = f" Other text: {_inline(found['general_name'])}." if found.get("general_name") else ""
+    shown = table(("", "base", "this model", "real held-out text"), rows)
+    other = f" Other text: {inline(found['general_name'])}." if found.get("general_name") else ""
     return (
         "## Measured\n\nIntervals are 95 %, from blocks of held-out text and from whole passages, for one training"
-        f" seed.{other}\n\n{table}"
+        f" seed.{other}\n\n{shown}"
     )
 
 
@@ -267,7 +243,7 @@ def _style_rows(found: Mapping[str, Any], usage: Mapping[str, Any]) -> list[tupl
     styles = found.get("styles")
     rows = [
         (
-            f"style, judge {_inline(style.get('judge'))}{'' if style.get('speaks') else ' (does not speak)'}",
+            f"style, judge {inline(style.get('judge'))}{'' if style.get('speaks') else ' (does not speak)'}",
             _interval(style, "floor"), _interval(style, "score"), _interval(style, "ceiling"),
         )
         for style in (map(_mapping, styles) if isinstance(styles, list) else ())
@@ -302,45 +278,30 @@ def _interval(found: Mapping[str, Any], key: str, write: Any = interval) -> str:
 
 
 def _samples(facts: _Facts) -> str:
-    blocks = [_fenced(text if len(text) <= _SAMPLE_CHARS else text[:_SAMPLE_CHARS] + " ...") for text in facts.samples]
+    blocks = [fenced(text if len(text) <= _SAMPLE_CHARS else text[:_SAMPLE_CHARS] + " ...") for text in facts.samples]
     return "## Samples\n\nThe first of the measured passages, not chosen.\n\n" + "\n\n".join(blocks) if blocks else ""
 
 
 def _data(facts: _Facts) -> str:
     rows = [
-        (_inline(name), _inline(_public(_mapping(entry).get("source", ""))), number(_mapping(entry).get("words")),
+        (inline(name), inline(public(_mapping(entry).get("source", ""))), number(_mapping(entry).get("words")),
          f"`{re.sub('[^0-9a-f]', '', str(_mapping(entry).get('sha256')))}`")
         for name, entry in _mapping(facts.manifest.get("data")).items()
     ]  # fmt: skip
-    return "## Data\n\n" + _table(("text", "source", "words", "SHA-256"), rows) if rows else ""
-
-
-def _usage(facts: _Facts, repo: str) -> str:
-    trust = ", trust_remote_code=True" if facts.own_code else ""
-    if facts.adapter:
-        code = f'from peft import AutoPeftModel\n\nmodel = AutoPeftModel.from_pretrained("{repo}")'
-    else:
-        code = f'from transformers import pipeline\n\ngenerate = pipeline(model="{repo}"{trust})'
-    note = (
-        "\n\nThe Python files beside the weights hold the architecture; they need torch and transformers only. With"
-        " `import ftkit.models` they are not run, and `trust_remote_code` is not needed."
-        if facts.own_code
-        else ""
-    )
-    return f"## Use\n\n{_fenced(code, 'python')}{note}"
+    return "## Data\n\n" + table(("text", "source", "words", "SHA-256"), rows) if rows else ""
 
 
 def _limits(facts: _Facts) -> str:
-    lines = [
-        "It continues text in the manner of what it was trained on; what it says is not true because it says it.",
-        "It was not tested for bias, safety or use in decisions about people.",
-        "It may repeat what stands in its training text, names and private data included.",
-    ]
+    lines = limits(facts.task)
     if facts.measured:
         lines.append(
             "Measurements hold for the held-out part of the texts above, for one training seed and one set of samples."
         )
-    if not facts.verdict or facts.verdict.get("verdict") != "worked":
+    if facts.classifiers:
+        lines.append("Measurements hold for texts like the test texts above, and for one training seed.")
+        if not facts.classifiers[facts.name].get("above_chance"):
+            lines.append("It is no better than chance on these texts.")
+    elif not facts.verdict or facts.verdict.get("verdict") != "worked":
         lines.append("The evidence does not show that it learnt what it should have learnt.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
@@ -348,13 +309,13 @@ def _limits(facts: _Facts) -> str:
 def _reproduction(facts: _Facts) -> str:
     if not facts.settings:
         return ""
-    kept = {key: _public(value) for key, value in facts.settings.items() if key != "output_dir"}
+    kept = {key: public(value) for key, value in facts.settings.items() if key != "output_dir"}
     versions = ", ".join(
         f"{name} {version}" for name, version in _mapping(facts.manifest.get("versions")).items() if version
     )
-    made_with = f"\n\nMade with {_inline(versions)}." if versions else ""
+    made_with = f"\n\nMade with {inline(versions)}." if versions else ""
     return (
         "## Reproduce\n\nPut this into `config.yaml`, the texts of the table above beside it, then"
         f" `ftkit run ./config.yaml`.{made_with}\n\n"
-        + _fenced(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), "yaml")
+        + fenced(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), "yaml")
     )

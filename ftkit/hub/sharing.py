@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     EntryNotFoundError,
     GatedRepoError,
@@ -33,7 +33,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from ftkit import __version__
-from ftkit.errors import ConfigError, DataError, FtkitError, ModelError, NetworkError
+from ftkit.errors import CheckpointError, ConfigError, DataError, FtkitError, ModelError, NetworkError
 from ftkit.hub.shareable import (
     OWN_CODE,
     check_pointers,
@@ -50,6 +50,7 @@ from ftkit.runs.files import file_sha256, folder_written_whole, write_atomically
 __all__ = ["Pulled", "Pushed", "pull", "push"]
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
+_SIGNATURE = "\n<!-- ftkit card, sha256 "
 _CODE_FOLDER = Path(__file__).parents[1] / "models"
 _WEIGHTS = re.compile(r"(?:pytorch_model|adapter_model)[\w.-]*\.bin(?:\.index\.json)?", re.ASCII)
 
@@ -93,7 +94,8 @@ def push(
     """Send a model to the Hub in one commit.
 
     Only files that belong to a model are sent, under ``shareable``'s names; all of them are searched for secrets
-    first. A folder without README.md gets a model card.
+    first. A folder without README.md gets a model card, after the push has succeeded; a card from an earlier push that
+    nobody has edited is written again for this one.
 
     Args:
         folder: A model's folder, such as ``RUN/models/NAME``.
@@ -120,17 +122,10 @@ def push(
     check_pointers(path)
     for name in files:
         check_secrets(name, readable_part(path / name))
-    card_written = "README.md" not in files
-    if license and not card_written:
+    card = _own_card(path, repo, license)
+    if license and card is None:
         raise ConfigError(f"license {license!r} has no effect, {path / 'README.md'} is there; write the license there")
-    if card_written:
-        from ftkit.hub.card import model_card  # loads what reports need; pulling needs none of it
-
-        card = model_card(path, repo=repo, license=license)
-        check_secrets("README.md", card.encode())
-        write_atomically(path / "README.md", card)
-        files = sorted([*files, "README.md"])
-    operations = _operations(path, files)
+    operations = _operations(path, files, card)
     api, branch = HfApi(endpoint=endpoint, token=token), revision or "main"
     with _client(repo, token):
         api.create_repo(repo, private=private or None, exist_ok=True)
@@ -139,8 +134,32 @@ def push(
         if branch != "main":
             api.create_branch(repo, branch=branch, exist_ok=True)
         commit = api.create_commit(repo, operations, commit_message=f"Upload with ftkit {__version__}", revision=branch)
+    if card is not None:  # only now: a push that failed leaves the folder as it was
+        with suppress(OSError, CheckpointError):  # the model is on the Hub, also from a folder that cannot be written
+            write_atomically(path / "README.md", card)
     sent = tuple(sorted(operation.path_in_repo for operation in operations))
-    return Pushed(f"{api.endpoint}/{repo}", commit.oid, branch, sent, tuple(left_out), card_written)
+    return Pushed(f"{api.endpoint}/{repo}", commit.oid, branch, sent, tuple(left_out), card is not None)
+
+
+def _own_card(folder: Path, repo: str, license: str | None) -> str | None:
+    """The model card to send, signed; ``None`` where README.md is somebody's own, or was edited after a push."""
+    from ftkit.hub.card import model_card  # loads what reports need; pulling needs none of it
+
+    readme = folder / "README.md"
+    if readme.is_file() and not readme.is_symlink():
+        there = readme.read_text(encoding="utf-8", errors="replace")
+        text = there.rpartition(_SIGNATURE)[0]
+        if not text or _signed(text) != there:
+            return None
+        license = license or getattr(ModelCard(text).data, "license", None)
+    card = _signed(model_card(folder, repo=repo, license=license))
+    check_secrets("README.md", card.encode())
+    return card
+
+
+def _signed(card: str) -> str:
+    """A card with a last line that tells whether it was edited."""
+    return f"{card}{_SIGNATURE}{hashlib.sha256(card.encode()).hexdigest()} -->\n"
 
 
 def _chosen(folder: Path) -> tuple[list[str], list[str]]:
@@ -164,9 +183,17 @@ def _chosen(folder: Path) -> tuple[list[str], list[str]]:
     return files, left_out
 
 
-def _operations(folder: Path, files: Sequence[str]) -> list[CommitOperationAdd]:
-    """What is sent; own architectures always with their code and a configuration that names all their classes."""
+def _operations(folder: Path, files: Sequence[str], card: str | None) -> list[CommitOperationAdd]:
+    """What is sent; own architectures always with their code and a configuration that names all their classes.
+
+    Args:
+        folder: The model's folder.
+        files: Names of what is sent as it is.
+        card: The model card; ``None`` where there is none of ours.
+    """
     content: dict[str, Any] = {name: str(folder / name) for name in files}
+    if card is not None:
+        content["README.md"] = card.encode()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if "config.json" in files else {}
     if (kind := config.get("model_type")) in OWN_CODE:
         auto_map = importlib.import_module(f"ftkit.models.configuration_{kind}").AUTO_MAP

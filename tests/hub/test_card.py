@@ -5,12 +5,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from transformers import BertConfig, BertForSequenceClassification
 
+from ftkit.data import load_tokenizer
 from ftkit.errors import DataError
 from ftkit.evidence import (
     Copying,
@@ -22,8 +25,10 @@ from ftkit.evidence import (
     StyleScore,
     WordOrder,
     decide,
+    score_classifier,
 )
 from ftkit.hub.card import model_card
+from ftkit.training import Predictions
 from ftkit.tuning import Movement
 
 SHA = "85664982973bfdd1" * 4
@@ -189,6 +194,91 @@ def test_an_adapter_names_its_base_and_its_library(tmp_path):
     data = ModelCard(text).data.to_dict()
     assert (data["library_name"], data["base_model"], data["pipeline_tag"]) == ("peft", "gpt2", "text-generation")
     assert 'from_pretrained("me/a")' in text
+
+
+def classified(name: str = "classifier", above_chance: bool = True) -> dict:
+    """What the recipe classify leaves: real scores of 60 texts, of which 45 are classified rightly."""
+    labels = np.array([0, 1] * 30)
+    given = np.where(np.arange(60) % 4 == 0, 1 - labels, labels)
+    said = Predictions(np.log(np.eye(2)[given] * 0.8 + 0.1), labels)
+    scores = score_classifier(said, ("bad | worse", "good"))
+    return {
+        "finding": "The classifier gets 75.0 % right.",
+        "classifiers": {who: {**scores.as_dict(), "above_chance": above_chance} for who in ("untrained", name)},
+    }
+
+
+def run_with_classifier(folder: Path, **changes: object) -> Path:
+    data = {"train": {"source": "reviews.csv", "sha256": SHA, "words": 900}}
+    write(folder / "manifest.json", {"recipe": "classify", "data": data, "versions": {}})
+    write(folder / "config.yaml", {"recipe": "classify", "model": "google-bert/bert-base-uncased"})
+    write(folder / "evidence.json", classified(**changes))
+    names = {"0": "bad | worse", "1": "good"}
+    config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": names}
+    write(folder / "models" / "classifier" / "config.json", config)
+    return folder / "models" / "classifier"
+
+
+def test_the_card_of_a_classifier_shows_its_classes_and_scores(tmp_path):
+    text = model_card(run_with_classifier(tmp_path), repo="me/x")
+    data = ModelCard(text).data.to_dict()
+    assert (data["pipeline_tag"], data["base_model"]) == ("text-classification", "google-bert/bert-base-uncased")
+    assert "one of the classes bad \\| worse, good" in text
+    assert "The classifier gets 75.0 % right." in text
+    row = next(line for line in text.splitlines() if line.startswith("| accuracy"))
+    assert [float(n) for n in re.findall(r"\d+\.\d+", row)][:2] == [50.0, 75.0], (
+        "chance, then the model without training"
+    )
+    assert next(line for line in text.splitlines() if line.startswith("|  | chance")).endswith("this model |")
+    for wrong in ("continues text", "generate", "No evidence", "did not learn", "does not show"):
+        assert wrong not in text
+    assert "belongs to none of them" in text
+    assert "no better than chance" in model_card(run_with_classifier(tmp_path / "b", above_chance=False))
+
+
+def test_the_code_on_the_card_of_a_classifier_runs(tmp_path):
+    labels = {"id2label": {0: "bad", 1: "good"}, "problem_type": "multi_label_classification"}
+    config = BertConfig(vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, **labels)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "m")
+    load_tokenizer("byte", with_mask=True).save_pretrained(tmp_path / "m")
+    code = re.search(r"```python\n(.*?)```", model_card(tmp_path / "m", repo=str(tmp_path / "m")), re.DOTALL)[1]
+    assert {found["label"] for found in run_code(code)} == {"bad", "good"}
+
+
+def run_code(code: str) -> list[dict]:
+    """The value of the last line of a program."""
+    *lines, last = code.strip().splitlines()
+    names: dict = {}
+    exec("\n".join(lines), names)
+    return eval(last, names)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pipeline", "shown"),
+    [
+        ("BertForMaskedLM", "fill-mask", 'fill = pipeline("fill-mask"'),
+        ("GPT2LMHeadModel", "text-generation", "generate = pipeline(model="),
+        ("BertForTokenClassification", "token-classification", 'pipeline("token-classification"'),
+        ("BertModel", None, "AutoModel.from_pretrained"),
+    ],
+)
+def test_each_task_has_its_own_card(tmp_path, architecture, pipeline, shown):
+    write(tmp_path / "m" / "config.json", {"model_type": "bert", "architectures": [architecture]})
+    text = model_card(tmp_path / "m")
+    assert ModelCard(text).data.to_dict().get("pipeline_tag") == pipeline
+    assert shown in text
+    assert ("continues text" in text) == (pipeline == "text-generation")
+
+
+def test_the_adapter_of_a_classifier_names_its_base_and_its_classes(tmp_path):
+    adapter = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": "google-bert/bert-base-uncased"}
+    write(tmp_path / "a" / "adapter_config.json", adapter)
+    write(tmp_path / "a" / "base.json", {"labels": ["a", "b", "c"]})
+    text = model_card(tmp_path / "a", repo="me/a")
+    data = ModelCard(text).data.to_dict()
+    assert (data["base_model"], data["pipeline_tag"]) == ("google-bert/bert-base-uncased", "text-classification")
+    assert "one of the classes a, b, c: an adapter of type LORA for google-bert/bert-base-uncased" in text
+    assert 'AutoPeftModelForSequenceClassification.from_pretrained("me/a", num_labels=3)' in text
 
 
 @pytest.mark.parametrize("file", ["evidence.json", "verdict.json", "manifest.json", "config.yaml"])

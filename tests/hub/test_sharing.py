@@ -330,6 +330,36 @@ def test_a_push_that_is_refused_is_one_error(hub, shared, model, plant, message)
     assert TOKEN not in str(caught.value)
 
 
+@pytest.mark.parametrize("plant", [refused, down])
+def test_a_push_that_failed_leaves_the_folder_as_it_was(hub, shared, model, plant):
+    before = {name: (model / name).read_bytes() for name in everything(model)}
+    plant(hub, shared)
+    with pytest.raises(NetworkError):
+        push(model, "me/typo", endpoint=hub.endpoint, token=TOKEN)
+    assert {name: (model / name).read_bytes() for name in everything(model)} == before
+    hub.refuses = None
+    assert push(model, "me/right", endpoint=hub.endpoint, token=TOKEN, license="mit").card_written
+    assert "# me/right" in (model / "README.md").read_text().splitlines()
+
+
+def test_a_card_that_nobody_edited_is_written_again_for_the_next_push(hub, model):
+    there = {"endpoint": hub.endpoint, "token": TOKEN}
+    push(model, "me/first", license="mit", **there)
+    assert push(model, "me/second", **there).card_written
+    second = (model / "README.md").read_text()
+    assert "# me/second" in second.splitlines()
+    assert "me/first" not in second
+    assert "license: mit" in second.splitlines(), "what was said before holds"
+    push(model, "me/second", license="apache-2.0", **there)
+    third = (model / "README.md").read_text()
+    assert "license: apache-2.0" in third.splitlines()
+    (model / "README.md").write_text(third.replace("## Limits", "## My limits"))
+    assert not push(model, "me/third", **there).card_written
+    assert "# me/second" in (model / "README.md").read_text().splitlines()
+    with pytest.raises(ConfigError, match="license"):
+        push(model, "me/third", license="mit", **there)
+
+
 def test_no_hub_at_all_is_one_error(hub, model, tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
