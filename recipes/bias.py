@@ -95,10 +95,9 @@ def main(settings: BiasSettings) -> None:
     """Ordinary text, base, an arm for each rate on the same random rows, rate and damage of each, report."""
     from ftkit.data import token_set
     from ftkit.evidence import decide_liking
-    from ftkit.models import load_model
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import LikingWatch, prepare_subject, save_trained
+    from ftkit.studies import LikingWatch, load_saved, prepare_subject, save_trained
     from ftkit.training import (
         CheckpointFolder,
         Engine,
@@ -117,7 +116,8 @@ def main(settings: BiasSettings) -> None:
             return
 
         # Ordinary text, the base, and what is to be liked.
-        subject, arms = prepare_subject(settings, run), settings.arms()
+        subject = prepare_subject(settings, run)
+        settings, arms = subject.settings, subject.settings.arms()
         trainable = check_tuning(subject.base, settings)
         rows = subject.base.config.get_text_config().vocab_size
         tokens = token_set(subject.tokenizer, settings.pattern, rows)
@@ -155,7 +155,7 @@ def main(settings: BiasSettings) -> None:
         found, likings, verdicts, table = {}, {}, {}, {}
         passages = {"base model": watch.texts(watch.base_passages)}
         for name in arms:
-            tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
+            tuned = load_saved(settings, run.model(name))
             evidence, likings[name], passages[name] = watch.measure(name, tuned, trainable)
             verdict = decide_liking(evidence, likings[name], settings.target_mass)
             verdict.reasons.extend(watch.reasons(name))

@@ -34,10 +34,10 @@ class ClassifySettings(ClassifierSettings):
 def main(settings: ClassifySettings) -> None:
     """Texts, training with early stop, the test beside its baselines, report."""
     from ftkit.evidence import classifier_finding, feature_baseline, load_metrics, word_baseline
-    from ftkit.models import load_model, save_model
+    from ftkit.models import save_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import prepare_classes
+    from ftkit.studies import load_saved, prepare_classes
     from ftkit.training import CLASSIFICATION, BestStep, CheckpointFolder, Engine, build_probes, follow_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
@@ -48,7 +48,7 @@ def main(settings: ClassifySettings) -> None:
 
         # Texts to learn from, to choose the step by, and to test on; and the start.
         classes = prepare_classes(settings, run, settings.validation_share)
-        start = classes.new_model()
+        settings, start = classes.settings, classes.new_model()
         named = load_metrics(settings.metrics, len(classes.names), settings.trust_remote_code)
         trainable = check_tuning(classes.new_model(), settings)
 
@@ -75,9 +75,7 @@ def main(settings: ClassifySettings) -> None:
         # The test, once, from the saved folder, beside what is simpler.
         if not run.is_main:
             return
-        tuned = load_model(
-            str(run.model(name)), task="sequence-classification", trust_remote_code=settings.trust_remote_code
-        )
+        tuned = load_saved(settings, run.model(name), "sequence-classification")
         said = {
             "untrained": classes.predict(start),
             "counted words": word_baseline(classes.split.train, classes.split.test, settings.seed),

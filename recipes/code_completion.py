@@ -65,10 +65,9 @@ class CodeCompletionSettings(AdapterSettings):
 def main(settings: CodeCompletionSettings) -> None:
     """Code, base, training, samples of both from the same places, evidence, report."""
     from ftkit.evidence import decide
-    from ftkit.models import load_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, prepare_code, save_trained
+    from ftkit.studies import base_of_adapters, load_saved, prepare_code, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         Called,
@@ -88,7 +87,8 @@ def main(settings: CodeCompletionSettings) -> None:
 
         # The code, the base, and the places in held-out code from which both will write.
         study = prepare_code(settings, run)
-        subject, adapted = study.subject, settings.peft != "none"
+        settings, subject = study.settings, study.subject
+        adapted = settings.peft != "none"
         trainable = check_tuning(subject.base, settings)
         if adapted:
             check_adapter(subject.base, settings)
@@ -117,7 +117,7 @@ def main(settings: CodeCompletionSettings) -> None:
         # Evidence, from the folder that the model was saved to.
         if not run.is_main:
             return
-        tuned = load_model(str(run.model("code")), trust_remote_code=settings.trust_remote_code)
+        tuned = load_saved(settings, run.model("code"))
         passages = subject.write(tuned)
         evidence = subject.measure(run, "code", tuned, passages, trainable)
         code = study.measure(tuned, passages)

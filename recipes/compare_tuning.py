@@ -71,10 +71,9 @@ class CompareTuningSettings(AdapterSettings):
 def main(settings: CompareTuningSettings) -> None:
     """Text, base, three arms on the same batches, evidence for each, one table."""
     from ftkit.evidence import decide
-    from ftkit.models import load_model
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, prepare_subject, save_trained
+    from ftkit.studies import base_of_adapters, load_saved, prepare_subject, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         CheckpointFolder,
@@ -93,6 +92,7 @@ def main(settings: CompareTuningSettings) -> None:
 
         # The text, the base, other text for forgetting, and what each arm may change.
         subject = prepare_subject(settings, run)
+        settings = subject.settings
         arms = settings.arms()
         check_adapter(subject.base, arms["adapter"])
         trainable = {name: check_tuning(subject.new_model(), arms[name]) for name in ("full", "frozen")}
@@ -120,7 +120,7 @@ def main(settings: CompareTuningSettings) -> None:
             return
         found, verdicts, passages, rows = {}, {}, {"base model": subject.floor}, {}
         for name in arms:
-            tuned = load_model(str(run.model(name)))
+            tuned = load_saved(settings, run.model(name))
             passages[name] = subject.write(tuned)
             styles = subject.styles(passages[name])
             evidence = subject.measure(run, name, tuned, passages[name], trainable.get(name), styles)

@@ -58,9 +58,10 @@ def main(settings: DialogueSettings) -> None:
     """Speakers, the talk, report."""
     from ftkit.data import load_tokenizer
     from ftkit.generation import PRESETS, Speaker, converse
-    from ftkit.models import check_vocabulary, load_model
+    from ftkit.models import check_vocabulary
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run, progress
+    from ftkit.studies import load_saved
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -73,11 +74,8 @@ def main(settings: DialogueSettings) -> None:
         # The talk.
         speakers = []
         for name, model in made.items():
-            loaded = load_model(
-                model, task="causal-lm", trust_remote_code=settings.trust_remote_code,
-                allow_pickle=settings.allow_pickle,
-            )  # fmt: skip
-            tokenizer = load_tokenizer(model)
+            loaded = load_saved(settings, model)
+            tokenizer = load_tokenizer(model, trust_remote_code=settings.trust_remote_code)
             check_vocabulary(loaded, tokenizer)
             speakers.append(Speaker(name, loaded, tokenizer))
         talk = converse(
@@ -113,27 +111,33 @@ def finding(turns: list[dict[str, Any]]) -> str:
 
 def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
     """One model for each text, from one base; folders by name."""
-    from ftkit.data import load_tokenizer, tokenize_texts
-    from ftkit.models import check_positions, check_vocabulary, load_model, save_model
-    from ftkit.studies import load_texts, prepare_base, read_special_tokens
+    from ftkit.data import tokenize_texts
+    from ftkit.models import check_positions, check_vocabulary, save_model
+    from ftkit.studies import (
+        fit_window,
+        foresee_base,
+        load_start,
+        load_start_tokenizer,
+        load_texts,
+        prepare_base,
+        read_special_tokens,
+    )
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow
     from ftkit.tuning import check_tuning
 
     texts = load_texts(settings.corpora, settings, run)
+    train_texts = [piece for text in texts.values() for piece in text.train]
+    outline, _ = foresee_base(settings, train_texts)
+    counts = {name: tokenize_texts(text.heldout, outline.tokenizer).num_tokens for name, text in texts.items()}
+    settings = fit_window(settings, run, outline, counts)
     base = prepare_base(settings.model)
     run.keep(base=base.model)
-    tokenizer = load_tokenizer(
-        settings.tokenizer or base.model, texts=[piece for text in texts.values() for piece in text.train]
-    )
+    tokenizer = load_start_tokenizer(settings, base.model, train_texts)
     read_special_tokens(settings, run, texts, tokenizer)
     for name, text in texts.items():
         if run.sealed(name):
             continue
-        model = load_model(
-            base.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=settings.window_tokens,
-            revision=settings.revision, trust_remote_code=settings.trust_remote_code,
-            allow_pickle=settings.allow_pickle,
-        )  # fmt: skip
+        model = load_start(settings, base.model, vocab_size=len(tokenizer), max_positions=settings.window_tokens)
         check_vocabulary(model, tokenizer)
         check_positions(model, settings.window_tokens, "window_tokens")
         check_tuning(model, settings)

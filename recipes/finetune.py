@@ -57,10 +57,9 @@ class FinetuneSettings(AdapterSettings):
 def main(settings: FinetuneSettings) -> None:
     """Text, base, training, evidence before and after, report."""
     from ftkit.evidence import decide, frequent_tokens, token_usage
-    from ftkit.models import load_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import WritingTask, base_of_adapters, prepare_subject, save_trained
+    from ftkit.studies import WritingTask, base_of_adapters, load_saved, prepare_subject, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         Called,
@@ -85,6 +84,7 @@ def main(settings: FinetuneSettings) -> None:
 
         # The text, the base, other text for forgetting, and what may change.
         subject, name = prepare_subject(settings, run), "tuned"
+        settings = subject.settings
         trainable = check_tuning(subject.base, settings)
         adapted = settings.peft != "none"
         if adapted:
@@ -122,7 +122,7 @@ def main(settings: FinetuneSettings) -> None:
         if not run.is_main:
             return
         frequent = frequent_tokens(subject.train, subject.tokenizer, settings.top_tokens, settings.min_token_chars)
-        tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
+        tuned = load_saved(settings, run.model(name))
         passages = {"base model": subject.floor, name: subject.write(tuned)}
         styles = subject.styles(passages[name])
         evidence = subject.measure(run, name, tuned, passages[name], trainable, styles)

@@ -73,10 +73,9 @@ class GradientRulesSettings(ClassifierSettings):
 def main(settings: GradientRulesSettings) -> None:
     """Texts, five arms on the same batches, all test texts for each, one table, one sentence."""
     from ftkit.evidence import arm_difference, course_of, rules_finding
-    from ftkit.models import load_model
     from ftkit.report import announce, classifier_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import prepare_classes, save_trained
+    from ftkit.studies import load_saved, prepare_classes, save_trained
     from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, build_probes, follow_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
@@ -86,7 +85,8 @@ def main(settings: GradientRulesSettings) -> None:
             return
 
         # The texts, a start that is the same for every arm, and what each arm may change.
-        classes, arms = prepare_classes(settings, run), settings.arms()
+        classes = prepare_classes(settings, run)
+        settings, arms = classes.settings, classes.settings.arms()
         start = classes.new_model()
         trainable = {name: check_tuning(classes.new_model(), arm) for name, arm in arms.items()}
 
@@ -111,11 +111,7 @@ def main(settings: GradientRulesSettings) -> None:
         said, courses, found, rows = {"untrained": classes.predict(start)}, {}, {}, {}
         before = snapshot(start)
         for name in arms:
-            tuned = load_model(
-                str(run.model(name)),
-                task="sequence-classification",
-                trust_remote_code=settings.trust_remote_code,
-            )
+            tuned = load_saved(settings, run.model(name), "sequence-classification")
             said[name] = classes.predict(tuned)
             courses[name] = course_of(
                 [r for r in run.records("metrics.jsonl") if (r["model"], r["split"]) == (name, "train")]

@@ -98,10 +98,9 @@ class ImitateSettings(AdapterSettings):
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
     from ftkit.evidence import CopyIndex, decide, gather_comparison, seat_panel, style_courses, window_losses
-    from ftkit.models import load_model
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, judge_texts, prepare_subjects, save_trained
+    from ftkit.studies import base_of_adapters, judge_texts, load_saved, prepare_subjects, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         Called,
@@ -121,6 +120,7 @@ def main(settings: ImitateSettings) -> None:
 
         # The base, the texts to imitate, and other text.
         start, subjects, general = prepare_subjects(settings, run)
+        settings = start.settings
         trainable = check_tuning(start.base, settings)
         adapted = settings.peft != "none"
         if adapted:
@@ -167,7 +167,7 @@ def main(settings: ImitateSettings) -> None:
         found, passages, verdicts, losses = {}, {"base model": start.floor}, {}, {}
         unseen = {name: subject.heldout for name, subject in subjects.items()}
         for name, subject in subjects.items():
-            tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
+            tuned = load_saved(settings, run.model(name))
             passages[name] = start.write(tuned)
             losses[name] = window_losses(tuned, unseen, settings.window_tokens, settings.eval_windows)
             styles = panel.score(name, start.floor, passages[name], subject.real)

@@ -86,12 +86,23 @@ class PretrainSettings(TrainingSettings):
 
 def main(settings: PretrainSettings) -> None:
     """Train, compare with the untrained model, report."""
-    from ftkit.data import load_tokenizer, tokenize_texts
+    from ftkit.data import tokenize_texts
     from ftkit.evidence import decide, gather_evidence
-    from ftkit.models import load_model, task_of
+    from ftkit.models import task_of
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import language_task, load_texts, prepare_base, read_special_tokens, save_trained
+    from ftkit.studies import (
+        fit_language,
+        foresee_base,
+        language_task,
+        load_saved,
+        load_start,
+        load_start_tokenizer,
+        load_texts,
+        prepare_base,
+        read_special_tokens,
+        save_trained,
+    )
     from ftkit.training import (
         Called,
         CheckpointFolder,
@@ -121,27 +132,21 @@ def main(settings: PretrainSettings) -> None:
             trust_remote_code=settings.trust_remote_code,
             allow_pickle=settings.allow_pickle,
         )
+        base, _ = foresee_base(settings, train_texts, kind == "masked-lm")
+        settings = fit_language(settings, run, base, texts, kind)
         donor = prepare_base(settings.donor).model if settings.donor else None
-        tokenizer = load_tokenizer(
-            donor or settings.tokenizer or settings.model, texts=train_texts, with_mask=kind == "masked-lm"
-        )
+        reads = settings.model_copy(update={"tokenizer": donor}) if donor else settings
+        tokenizer = load_start_tokenizer(reads, settings.model, train_texts, kind == "masked-lm")
         read_special_tokens(settings, run, texts, tokenizer)
         train, heldout = tokenize_texts(train_texts, tokenizer), tokenize_texts(heldout_texts, tokenizer)
 
         # The model, from random weights but for what is copied, and what it learns: to write, or to fill in.
         def untrained() -> Any:
-            model = load_model(
-                settings.model,
-                task=kind,
-                seed=settings.seed,
-                vocab_size=len(tokenizer),
-                max_positions=settings.window_tokens,
-                revision=settings.revision,
-                trust_remote_code=settings.trust_remote_code,
-                allow_pickle=settings.allow_pickle,
+            model = load_start(
+                settings, settings.model, task=kind, vocab_size=len(tokenizer), max_positions=settings.window_tokens
             )
             if donor and settings.transplant:
-                transplant(load_model(donor, task=kind, allow_pickle=settings.allow_pickle), model, settings.transplant)
+                transplant(load_saved(settings, donor, kind), model, settings.transplant)
             return model
 
         model, task = untrained(), language_task(kind, tokenizer, heldout, heldout_texts, settings)
@@ -172,7 +177,7 @@ def main(settings: PretrainSettings) -> None:
         # Evidence: the trained model beside the untrained one.
         if run.is_main:
             base = untrained()
-            tuned = load_model(str(run.model("model")), task=kind, trust_remote_code=settings.trust_remote_code)
+            tuned = load_saved(settings, run.model("model"), kind)
             passages = {"base model": task.write(base), "model": task.write(tuned)}
             evidence = gather_evidence(
                 base, tuned, heldout=heldout, general=None, general_name="", window_tokens=settings.window_tokens,

@@ -63,10 +63,9 @@ def main(settings: TargetedFreezingSettings) -> None:
     from contextlib import ExitStack
 
     from ftkit.evidence import decide, frequent_tokens, token_usage
-    from ftkit.models import load_model
     from ftkit.report import announce, arm_row, write_report
     from ftkit.runs import open_run
-    from ftkit.studies import prepare_subject, save_trained
+    from ftkit.studies import load_saved, prepare_subject, save_trained
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow, lockstep
     from ftkit.tuning import ParameterGroups, Watch, check_tuning, select
 
@@ -77,6 +76,7 @@ def main(settings: TargetedFreezingSettings) -> None:
 
         # The text, the base, other text for forgetting, and what each arm may change.
         subject = prepare_subject(settings, run)
+        settings = subject.settings
         arms = {"everything": settings.model_copy(update={"train": None, "freeze": None}), "selected": settings}
         watched = select(ParameterGroups(subject.base), settings.watch)
         trainable = {name: check_tuning(subject.base, arm) for name, arm in arms.items()}
@@ -112,7 +112,7 @@ def main(settings: TargetedFreezingSettings) -> None:
         frequent = frequent_tokens(subject.train, subject.tokenizer, settings.top_tokens, settings.min_token_chars)
         found, verdicts, usage, passages, rows = {}, {}, {}, {"base model": subject.floor}, {}
         for name in arms:
-            tuned = load_model(str(run.model(name)), trust_remote_code=settings.trust_remote_code)
+            tuned = load_saved(settings, run.model(name))
             passages[name] = subject.write(tuned)
             styles = subject.styles(passages[name])
             evidence = subject.measure(run, name, tuned, passages[name], trainable[name], styles)

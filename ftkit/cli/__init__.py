@@ -81,7 +81,9 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or o
     def start() -> None:
         from ftkit.config.catalogue import recipe_of
         from ftkit.errors import CheckpointError
+        from ftkit.runs.opening import restore_config
 
+        restore_config(folder)
         if not (folder / "config.yaml").is_file():
             raise CheckpointError(f"{folder}: is not the folder of a run: there is no config.yaml in it")
         config = folder / "config.yaml"

@@ -77,6 +77,8 @@ class Settings(BaseModel):
     """Settings that name parts of a model."""
     BY_STEP: ClassVar[tuple[str, ...]] = ()
     """Settings that name steps of the run, by part."""
+    LENGTHS: ClassVar[tuple[str, ...]] = ("window_tokens", "passage_chars", "judge_tokens")
+    """Settings that follow from model and text where they are not set (see ``ftkit.studies.lengths``)."""
     FAST: ClassVar[dict[str, Any]] = {}
     """What ``--fast`` sets: small enough to finish offline within a minute on two cores."""
 
@@ -94,6 +96,11 @@ class Settings(BaseModel):
     def differs(self, name: str) -> bool:
         """Whether a setting is not at its default; a resolved file gives every setting, so being given says nothing."""
         return bool(getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True))
+
+    @property
+    def unset_lengths(self) -> frozenset[str]:
+        """Lengths that nobody has set, in a file or by a flag."""
+        return frozenset(self.LENGTHS) & frozenset(type(self).model_fields) - self.model_fields_set
 
     @property
     def trackers(self) -> list[str]:

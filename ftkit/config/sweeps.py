@@ -247,7 +247,7 @@ def _study_settings(asked: _Asked, points: Sequence[tuple[Point, set[str]]]) -> 
     """The study as a configuration: each setting as it is at a point that does not change it."""
     shared: dict[str, Any] = {}
     for point, changed in points:
-        values = point.settings.model_dump(mode="json", exclude=changed)
+        values = point.settings.model_dump(mode="json", exclude=changed | point.settings.unset_lengths)
         shared = values | shared
     first = points[0][0].settings
     shared |= {"output_dir": first.output_dir, "resume": first.resume}

@@ -33,13 +33,13 @@ from ftkit.evidence.intervals import (
     relative_rise,
     wilson,
 )
-from ftkit.evidence.judges import EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
+from ftkit.evidence.judges import MIN_PASSAGES, EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
 from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate
 from ftkit.evidence.measured import Evidence
 from ftkit.evidence.named_metrics import NamedMetric, load_metrics
 from ftkit.evidence.order import WordOrder, shuffle_words, word_order
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
-from ftkit.evidence.passages import PassageWriter
+from ftkit.evidence.passages import PassageWriter, longest_passage
 from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
 from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
 from ftkit.evidence.style import StyleScore, disagreement, score_style
@@ -56,6 +56,7 @@ from ftkit.evidence.usage import (
 from ftkit.evidence.verdict import Thresholds, Verdict, decide
 
 __all__ = [
+    "MIN_PASSAGES",
     "SCALES",
     "ArmDifference",
     "ClassifierScores",
@@ -125,6 +126,7 @@ __all__ = [
     "gather_evidence",
     "liking",
     "load_metrics",
+    "longest_passage",
     "mask_names",
     "out_of_range",
     "paired_difference",

@@ -189,16 +189,19 @@ class CodeWriter(PassageWriter):
 
     def _write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
         prompts = [list(place.prompt) for place in self.places[:count]]
-        return [fit_code(text, self.characters) for text in self._continued(model, prompts, seed)]
+        written = self._continued(model, prompts, seed, self.new_tokens)
+        return [fit_code(text, self.characters) for text in written]
 
     def complete(self, model: PreTrainedModel, prompt: str, count: int, seed: int) -> list[str]:
         """Let a model complete one beginning several times; it is part of the samples."""
-        written = self._continued(model, [prompt] * count, seed)
+        written = self._continued(model, [prompt] * count, seed, self.tokens_after(model, prompt))
         return [fit_code(prompt + text, self.characters) for text in written]
 
-    def _continued(self, model: PreTrainedModel, prompts: Sequence[str] | Sequence[list[int]], seed: int) -> list[str]:
+    def _continued(
+        self, model: PreTrainedModel, prompts: Sequence[str] | Sequence[list[int]], seed: int, new_tokens: int
+    ) -> list[str]:
         written = generate_passages(
-            model, self.tokenizer, prompts, new_tokens=self.new_tokens, sampling=self.sampling, seed=seed
+            model, self.tokenizer, prompts, new_tokens=new_tokens, sampling=self.sampling, seed=seed
         )
         return [passage.text for passage in written]
 

@@ -16,12 +16,23 @@ from ftkit.generation import Sampling, generate_passages, random_starts
 from ftkit.models import usable_positions
 from ftkit.runs.planning import planner
 
-__all__ = ["PassageWriter"]
+__all__ = ["PassageWriter", "longest_passage"]
 
 _logger = logging.getLogger("ftkit.evidence")
 _TIMED = 8  # passages that are written where a run is only planned
 _WORTH_SAYING = 60  # passages; fewer take seconds
+_ENDS = 4  # tokens for the words at both ends that are cut away
 _SPARE = 1.2  # new tokens beyond the mean rate: a model may prefer shorter tokens than real text has
+
+
+def longest_passage(tokens: int, text: TokenStore) -> int:
+    """Return the characters of the longest passage that so many tokens are sure to hold.
+
+    Args:
+        tokens: Tokens that a model can write.
+        text: Real text, for the length of its tokens.
+    """
+    return max(int((tokens - _ENDS) * text.num_bytes / max(text.num_tokens, 1) / _SPARE + 1e-9), 0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,15 @@ class PassageWriter:
     @property
     def new_tokens(self) -> int:
         """Tokens to generate so that a passage is long enough, from the tokens that real text needs."""
-        return math.ceil(self.characters * self.starts.num_tokens / self.starts.num_bytes * _SPARE) + 4
+        return math.ceil(self.characters * self.starts.num_tokens / self.starts.num_bytes * _SPARE - 1e-9) + _ENDS
+
+    def tokens_after(self, model: PreTrainedModel, prompt: str) -> int:
+        """Return the tokens of a sample: those of a passage, or fewer where these do not fit behind the prompt."""
+        limit = usable_positions(model)
+        if limit is None:
+            return self.new_tokens
+        before = len(self.tokenizer(prompt, add_special_tokens=False)["input_ids"]) or 1
+        return max(min(self.new_tokens, limit - before), 1)
 
     def check(self, model: PreTrainedModel, taken: int = 0) -> None:
         """Refuse passages that do not fit into a model's positions.
@@ -58,7 +77,7 @@ class PassageWriter:
         limit = usable_positions(model)
         limit = limit and limit - taken
         if limit and self.new_tokens + 1 > limit:
-            fits = int((limit - 5) / self.new_tokens * self.characters)
+            fits = longest_passage(limit - 1, self.starts)
             raise ConfigError(
                 f"passage_chars: {self.characters} characters need {self.new_tokens} tokens, and the model has {limit} "
                 f"positions; set passage_chars to {fits} or less, or train with longer windows"

@@ -20,10 +20,14 @@ from ftkit.models.adapter_embeddings import resize_for
 from ftkit.models.adapter_files import read_adapter, tensor_shapes
 from ftkit.models.calling import call_loader, load_from_hub, quiet
 from ftkit.models.families import new_config
+from ftkit.models.positions import usable_positions
 from ftkit.models.tasks import TASKS, reads_both_ways
 from ftkit.models.trust import check_full_precision, drop_foreign_settings, is_adapter_folder, is_local
 
-__all__ = ["Outline", "outline"]
+__all__ = ["Outline", "known_positions", "outline"]
+
+GROWS = 10**6
+"""Positions of a new model whose spec does not name them: it gets as many as its rows have tokens."""
 
 _CLASSES: dict[str, Any] = {**TASKS, "none": AutoModel}
 
@@ -44,6 +48,32 @@ class Outline:
         """The class of the model, without its adapter."""
         inner: Any = self.model
         return type(inner.get_base_model() if self.has_adapter else inner).__name__
+
+
+def known_positions(spec: str, revision: str | None = None, *, trust_remote_code: bool = False) -> int | None:
+    """Return the longest text in tokens that a model can read, before it is loaded.
+
+    Args:
+        spec: As for ``outline``.
+        revision: Branch, tag or commit of a Hub id.
+        trust_remote_code: Whether the model may bring code along; its positions are then known when it is loaded.
+
+    Returns:
+        ``None`` where nothing limits it or nobody knows yet; ``GROWS`` for a new model whose spec does not say.
+
+    Raises:
+        ModelError: A spec, folder or configuration that cannot be used.
+        NetworkError: A Hub id that is neither cached nor to be downloaded.
+    """
+    if spec.startswith("new:"):
+        limit = getattr(new_config(spec, max_positions=GROWS).get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else None
+    try:
+        return usable_positions(outline(spec, revision=revision).model)
+    except ModelError:
+        if trust_remote_code:
+            return None
+        raise
 
 
 def outline(spec: str, *, task: str | None = None, revision: str | None = None) -> Outline:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ftkit.errors import CheckpointError
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "remove_leftovers",
     "sync_folder",
     "write_atomically",
+    "write_config",
     "write_json",
     "written_whole",
 ]
@@ -122,6 +125,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         if disk_is_full(error):
             raise disk_full(path, error, len(raw)) from None
         raise
+
+
+def write_config(folder: Path, values: dict[str, Any]) -> None:
+    """Write the ``config.yaml`` of a run atomically."""
+    write_atomically(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def json_value(value: Any) -> Any:

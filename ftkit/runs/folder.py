@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ftkit.config import Settings
+from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError
 from ftkit.runs.checking import file_record, folder_record, record_problem
-from ftkit.runs.files import disk_full, disk_is_full, json_value, write_atomically, write_json
+from ftkit.runs.files import disk_full, disk_is_full, json_value, write_atomically, write_config, write_json
 from ftkit.runs.notebook import html_table
 
 __all__ = ["RunFolder"]
@@ -69,6 +71,21 @@ class RunFolder:
             if (before := self.manifest.get(name, value)) != value:
                 raise CheckpointError(f"{self.path}: {name} was {before} when the run was started and is {value} now")
         self.note(**values)
+
+    def unset_lengths(self, settings: Settings) -> frozenset[str]:
+        """Lengths that nobody has set: by these settings, or in the run's ``config.yaml`` before ``settle``."""
+        return settings.unset_lengths | frozenset(self.manifest.get("unset", ()))
+
+    def written(self, name: str) -> Any:
+        """Return a length that ``settle`` has written down; ``None`` before that."""
+        return None if name in self.manifest.get("unset", ()) else self.manifest.get("settings", {}).get(name)
+
+    def settle(self, **values: Any) -> None:
+        """Write lengths that nobody had set into ``config.yaml`` and the manifest, where a resumed run finds them."""
+        if self.is_main and (self.path / "config.yaml").exists():
+            write_config(self.path, read_yaml(self.path / "config.yaml").values | values)
+        unset = [name for name in self.manifest.get("unset", ()) if name not in values]
+        self.note(settings=self.manifest.get("settings", {}) | values, unset=unset)
 
     def sealed(self, phase: str) -> dict[str, Any] | None:
         """What a finished phase left in the manifest; ``None`` while it is not finished."""

@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from ftkit import __version__
@@ -31,7 +30,7 @@ from ftkit.runs.checking import (
     SAFE_SETTINGS,
     setting_difference,
 )
-from ftkit.runs.files import disk_full, disk_is_full, remove_leftovers, write_atomically
+from ftkit.runs.files import disk_full, disk_is_full, remove_leftovers, write_config
 from ftkit.runs.folder import RunFolder
 from ftkit.runs.planning import planner
 from ftkit.runs.processes import (
@@ -46,7 +45,7 @@ from ftkit.runs.processes import (
 )
 from ftkit.runs.tracking import check_trackers, tracking
 
-__all__ = ["open_run", "read_run"]
+__all__ = ["open_run", "read_run", "restore_config"]
 
 _logger = logging.getLogger("ftkit.runs")
 _OPEN: list[Path] = []
@@ -80,7 +79,9 @@ def _default_folder(recipe: str) -> Path:
     return of_process_0(path)
 
 
-def _differences(settings: Settings, stored: dict[str, Any], num_before: int) -> list[str]:
+def _differences(
+    settings: Settings, stored: dict[str, Any], num_before: int, unset: frozenset[str] = frozenset()
+) -> list[str]:
     """Settings that are others than the run was started with; one that is newer than the run had its default then.
 
     The rows of an update may be shared by more or fewer processes and micro-batches, if they are as many as before.
@@ -93,6 +94,7 @@ def _differences(settings: Settings, stored: dict[str, Any], num_before: int) ->
         safe |= BATCH_SHARES
     elif num_before != num_processes():
         before, now = before | {"processes": num_before}, now | {"processes": num_processes()}
+    safe |= settings.unset_lengths | unset  # they follow, or are taken from what the run has written
     keys = [key for key in before if key not in safe and before[key] != now.get(key)]
     return [setting_difference(key, before[key], now.get(key)) for key in keys]
 
@@ -108,7 +110,8 @@ def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[
     if stored is None:  # a run of ftkit 0.1 before it wrote them down
         stored = read_yaml(path / "config.yaml").values
         stored.pop("recipe", None)
-    differences = _differences(settings, stored, manifest.get("processes", num_processes()))
+    before_now = manifest.get("processes", num_processes())
+    differences = _differences(settings, stored, before_now, frozenset(manifest.get("unset", ())))
     if (before := manifest.get("recipe", recipe)) != recipe:
         differences.append(setting_difference("recipe", before, recipe))
     if differences:
@@ -136,6 +139,7 @@ def _new_manifest(recipe: str, settings: Settings) -> dict[str, Any]:
         },
         "argv": [],
         "settings": settings.model_dump(mode="json", exclude={"output_dir", "resume"}),
+        "unset": sorted(settings.unset_lengths),
         "processes": num_processes(),
         "data": {},
         "phases": {},
@@ -183,7 +187,7 @@ def _empty_handed(path: Path) -> bool:
 
 
 def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict[str, Any]:
-    """Check a folder that may exist already, write ``config.yaml`` into a new one, and return its manifest."""
+    """Check a folder that may exist already, and return its manifest, or that of a new run."""
     if (path / "manifest.json").exists() and (
         settings.resume or not _empty_handed(path) or _read_manifest(path)["status"] == "done"
     ):
@@ -196,16 +200,28 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
         manifest = _read_manifest(path)
         _check_same_run(path, settings, recipe, manifest)
         return manifest
-    if settings.resume:
+    if settings.resume and not ((path / "config.yaml").exists() and _empty_handed(path)):
         raise CheckpointError(f"{path}: there is no run to resume: no manifest.json in it")
     if path.is_dir() and any(not child.name.startswith(".") and child.name not in _OURS for child in path.iterdir()):
         raise ConfigError(f"{path}: is not empty and holds no run; choose another output_dir")
+    (path / "config.yaml").unlink(missing_ok=True)  # it is written after the manifest, see ``restore_config``
+    return _new_manifest(recipe, settings) | {"program": _program_name(recipe, program)}
+
+
+def _program_name(recipe: str, program: Path) -> str:
+    """How ``config.yaml`` names the recipe: a recipe of the package by its name, another one by its path."""
     from ftkit.config.catalogue import recipes_folder
 
-    name = recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
-    values = {"recipe": name, **settings.model_dump(mode="json", exclude={"resume"})}
-    write_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return _new_manifest(recipe, settings)
+    return recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
+
+
+def restore_config(path: Path, output_dir: str | None = None) -> None:
+    """Write ``config.yaml`` from the manifest where it is missing: a kill came between the two, or it was removed."""
+    if (path / "config.yaml").exists() or not (path / "manifest.json").exists():
+        return
+    manifest = _read_manifest(path)
+    if "program" in manifest:
+        write_config(path, {"recipe": manifest["program"], "output_dir": output_dir, **manifest["settings"]})
 
 
 @contextmanager
@@ -267,8 +283,12 @@ def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: Fil
     if settings.resume and not run.finished:
         remove_leftovers(path)
         run.check_models()
-        run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"})
+        follow = run.manifest.get("settings", {}).items()
+        run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"}) | {
+            name: value for name, value in follow if name in settings.unset_lengths
+        }
     run._write_manifest()
+    restore_config(path, settings.output_dir)
     return run
 
 

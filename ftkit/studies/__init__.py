@@ -1,10 +1,12 @@
 """What recipes share: their texts, bases that another recipe makes once, what a model learns, and how it is judged."""
 
-from ftkit.studies.bases import Base, base_of_adapters, prepare_base
+from ftkit.studies.bases import Base, base_of_adapters, foresee_base, prepare_base
 from ftkit.studies.classes import Classes, load_classes, prepare_classes
 from ftkit.studies.coding import CodeStudy, prepare_code
 from ftkit.studies.language import FillingTask, WritingTask, language_task
+from ftkit.studies.lengths import fit_language, fit_window
 from ftkit.studies.likings import LikingWatch
+from ftkit.studies.loading import load_saved, load_start, load_start_tokenizer
 from ftkit.studies.saving import save_trained
 from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
@@ -20,9 +22,15 @@ __all__ = [
     "Text",
     "WritingTask",
     "base_of_adapters",
+    "fit_language",
+    "fit_window",
+    "foresee_base",
     "judge_texts",
     "language_task",
     "load_classes",
+    "load_saved",
+    "load_start",
+    "load_start_tokenizer",
     "load_texts",
     "prepare_base",
     "prepare_classes",

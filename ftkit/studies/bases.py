@@ -8,7 +8,8 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from ftkit.config.resolve import Flags
 from ftkit.data import cache_dir
 from ftkit.errors import CheckpointError, ConfigError
 from ftkit.models import save_model
+from ftkit.models.outlines import GROWS
 from ftkit.runs import RunFolder
 from ftkit.runs.checking import record_problem
 from ftkit.runs.planning import planner
+from ftkit.studies.lengths import BaseOutline, fit_language, outline_of
+from ftkit.studies.loading import load_start_tokenizer
 from ftkit.studies.texts import Text, load_texts
 
-__all__ = ["Base", "base_of_adapters", "prepare_base"]
+__all__ = ["Base", "base_of_adapters", "foresee_base", "prepare_base"]
 
 _logger = logging.getLogger("ftkit.studies")
 
@@ -39,14 +43,41 @@ class Base:
     """What the base was made from, divided as it was then; empty for a model from elsewhere."""
 
 
-def prepare_base(model: str) -> Base:
-    """Find the model that a run starts from; make it first where it is ``base:CONFIG`` and not in the cache.
+@dataclass(frozen=True)
+class _MadeBase:
+    """A base that a configuration describes, made or not."""
 
-    Args:
-        model: The ``model`` setting.
-    """
-    if not model.startswith("base:"):
-        return Base(model, {})
+    name: str
+    main: Callable[[Any], None]
+    settings: Any
+    texts: dict[str, Text]
+    folder: Path
+    """Where it is in the cache, or will be."""
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What its run has written down; nothing before it is started."""
+        file = self.folder / "manifest.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return found
+
+    @property
+    def done(self) -> bool:
+        """Whether it was made."""
+        return bool(self.manifest.get("status") == "done")
+
+    @property
+    def model(self) -> str:
+        """The folder of the model."""
+        return str(self.folder / "models" / "model")
+
+    def make(self, **values: Any) -> None:
+        """Run its recipe."""
+        self.main(self.settings.model_copy(update=values))
+
+
+def _described_base(model: str) -> _MadeBase:
+    """Read the configuration and the texts of ``base:CONFIG``."""
     path = find_config(model.removeprefix("base:"))
     recipe = recipe_of(path)
     module = load_recipe(recipe)
@@ -61,21 +92,67 @@ def prepare_base(model: str) -> Base:
         described["processes"] = processes  # they share the batch, so the model is another
     hashes = [text.corpus.sha256 for text in texts.values()]
     key = hashlib.sha256(json.dumps([described, hashes], sort_keys=True).encode()).hexdigest()[:12]
-    folder = cache_dir() / "bases" / f"{path.stem}-{key}"
-    started = (folder / "manifest.json").exists()
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8")) if started else {}
-    if manifest.get("status") == "done":
+    return _MadeBase(path.stem, module.main, settings, texts, cache_dir() / "bases" / f"{path.stem}-{key}")
+
+
+def foresee_base(
+    settings: Any, train_texts: Sequence[str], with_mask: bool = False
+) -> tuple[BaseOutline, dict[str, Text]]:
+    """Describe the base of a run without making or loading it.
+
+    Args:
+        settings: ``model``, ``tokenizer`` and what ``load_model`` needs are read.
+        train_texts: What a tokenizer ``train:SIZE`` learns from.
+        with_mask: Whether that tokenizer needs a mask token.
+
+    Returns:
+        The base, and its own texts where it is ``base:CONFIG``.
+    """
+    if donor := getattr(settings, "donor", None):
+        of_donor = settings.model_copy(update={"model": donor, "donor": None, "tokenizer": None})
+        donated, _ = foresee_base(of_donor, train_texts, with_mask)
+        return outline_of(settings, settings.model, donated.load_tokenizer), {}
+
+    def tokenizer_of(model: str) -> Callable[[], Any]:
+        return lambda: load_start_tokenizer(settings, model, train_texts, with_mask)
+
+    if not settings.model.startswith("base:"):
+        return outline_of(settings, settings.model, tokenizer_of(settings.model)), {}
+    made = _described_base(settings.model)
+    if made.done:
+        return replace(outline_of(settings, made.model, tokenizer_of(made.model)), name=settings.model), made.texts
+    own_texts = [piece for text in made.texts.values() for piece in text.train]
+    inner, _ = foresee_base(made.settings, own_texts, with_mask)
+    positions = inner.positions
+    if positions == GROWS:
+        positions = fit_language(made.settings, None, inner, made.texts).window_tokens
+    load = tokenizer_of(settings.model) if settings.tokenizer else inner.load_tokenizer
+    return BaseOutline(settings.model, positions, load), made.texts
+
+
+def prepare_base(model: str) -> Base:
+    """Find the model that a run starts from; make it first where it is ``base:CONFIG`` and not in the cache.
+
+    Args:
+        model: The ``model`` setting.
+    """
+    if not model.startswith("base:"):
+        return Base(model, {})
+    made = _described_base(model)
+    folder, texts, manifest = made.folder, made.texts, made.manifest
+    if made.done:
         if problem := record_problem(folder / "models" / "model", manifest.get("models", {}).get("model", {})):
             raise CheckpointError(f"{folder}: its model is broken: {problem}; remove the folder to make the base again")
         _logger.info("base model: %s, made before", folder)
     elif planned := planner():
         return Base(
-            str(planned.base(model, lambda place: module.main(settings.model_copy(update={"output_dir": str(place)})))),
+            str(planned.base(model, lambda place: made.make(output_dir=str(place)))),
             texts,
         )
     else:
-        _logger.info("base model: %s, %s", path.stem, "going on with it" if started else "made once, then reused")
-        module.main(settings.model_copy(update={"output_dir": str(folder), "resume": started}))
+        started = bool(manifest)
+        _logger.info("base model: %s, %s", made.name, "going on with it" if started else "made once, then reused")
+        made.make(output_dir=str(folder), resume=started)
     return Base(str(folder / "models" / "model"), texts)
 
 

@@ -15,16 +15,17 @@ from ftkit.data import (
     LabelledTexts,
     load_corpus,
     load_labelled,
-    load_tokenizer,
     separate_labelled,
     split_corpus,
     split_labelled,
 )
 from ftkit.errors import DataError
 from ftkit.evidence import ClassifierScores, cut_passages, score_classifier
-from ftkit.models import check_positions, check_vocabulary, load_model, task_of
+from ftkit.models import check_positions, check_vocabulary, task_of
 from ftkit.runs import RunFolder
-from ftkit.studies.bases import prepare_base
+from ftkit.studies.bases import foresee_base, prepare_base
+from ftkit.studies.lengths import fit_window
+from ftkit.studies.loading import load_start, load_start_tokenizer
 from ftkit.studies.texts import check_unchanged
 from ftkit.training import ClassifiedTexts, Predictions, predict_classes
 
@@ -56,17 +57,10 @@ class Classes:
     def new_model(self) -> PreTrainedModel:
         """A fresh classifier: the same weights, the same new head, every time."""
         settings = self.settings
-        model = load_model(
-            self.start,
-            task="sequence-classification",
-            seed=settings.seed,
-            vocab_size=len(self.tokenizer),
-            max_positions=settings.window_tokens,
-            labels=self.names,
-            revision=settings.revision,
-            trust_remote_code=settings.trust_remote_code,
-            allow_pickle=settings.allow_pickle,
-        )
+        model = load_start(
+            settings, self.start, task="sequence-classification", vocab_size=len(self.tokenizer),
+            max_positions=settings.window_tokens, labels=self.names,
+        )  # fmt: skip
         model.config.pad_token_id = self.tokenizer.pad_token_id  # decoders read the last token before padding
         return model
 
@@ -207,6 +201,8 @@ def prepare_classes(settings: Any, run: RunFolder, validation_share: float = 0.0
         )
     chance = max(test.counts.values()) / len(test)
     _logger.info("chance: accuracy %.1f%%, of who always says the commonest class", 100 * chance)
+    base, _ = foresee_base(settings, split.train.texts)
+    settings = fit_window(settings, run, base, {})
     start = prepare_base(settings.model).model
     run.keep(base=start)
     encoder = task_of(
@@ -215,7 +211,7 @@ def prepare_classes(settings: Any, run: RunFolder, validation_share: float = 0.0
         trust_remote_code=settings.trust_remote_code,
         allow_pickle=settings.allow_pickle,
     )
-    tokenizer = load_tokenizer(settings.tokenizer or start, texts=split.train.texts, with_mask=encoder == "masked-lm")
+    tokenizer = load_start_tokenizer(settings, start, split.train.texts, with_mask=encoder == "masked-lm")
     tokenizer.model_max_length = settings.window_tokens  # saved with it, so that a text is always cut alike
     found = Classes(settings, start, split, tokenizer, validation)
     model = found.new_model()

@@ -150,7 +150,8 @@ def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
         settings: Those of ``prepare_subject`` and ``CodeStudy``, and ``temperature`` and ``prompt_tokens``.
         run: Where texts and base are noted.
     """
-    subject = prepare_subject(settings, run, _code_writer)
+    subject = prepare_subject(settings, run, _code_writer, settings.prompt_tokens)
+    settings = subject.settings
     step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.window_tokens
     store = subject.train
     passes = settings.passes or settings.max_steps * step * num_processes() / store.num_tokens

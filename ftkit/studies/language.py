@@ -62,7 +62,7 @@ class WritingTask:
             model,
             self.tokenizer,
             [self.settings.sample_prompt],
-            new_tokens=self.writer.new_tokens,
+            new_tokens=self.writer.tokens_after(model, self.settings.sample_prompt),
             sampling=self.writer.sampling,
             seed=self.settings.seed,
         )[0]

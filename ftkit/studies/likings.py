@@ -36,17 +36,17 @@ class LikingWatch:
     tokens: TokenSet
     settings: Any
 
-    def write(self, model: PreTrainedModel, prompts: Sequence[Any]) -> list[Passage]:
+    def write(self, model: PreTrainedModel, prompts: Sequence[Any], new_tokens: int) -> list[Passage]:
         """Passages of one length in tokens."""
-        writer = self.subject.start.writer
+        sampling, seed = self.subject.start.writer.sampling, self.settings.seed
         return generate_passages(
-            model, self.subject.tokenizer, prompts, new_tokens=writer.new_tokens, sampling=writer.sampling,
-            seed=self.settings.seed,
-        )  # fmt: skip
+            model, self.subject.tokenizer, prompts, new_tokens=new_tokens, sampling=sampling, seed=seed
+        )
 
     def passages(self, model: PreTrainedModel, count: int) -> list[Passage]:
         """Passages from random starts of ordinary text, the same for every model."""
-        return self.write(model, random_starts(np.asarray(self.subject.heldout.ids), count, self.settings.seed))
+        starts = random_starts(np.asarray(self.subject.heldout.ids), count, self.settings.seed)
+        return self.write(model, starts, self.subject.start.writer.new_tokens)
 
     def shares(self, passages: Sequence[Passage]) -> np.ndarray:
         """Share of each passage's tokens that belong to the set."""
@@ -72,7 +72,8 @@ class LikingWatch:
         damage = self._damage(name)
         found = {"rate": rate.value, "low": rate.low, "high": rate.high, "damage": damage}
         self.run.log("metrics.jsonl", {"model": name, "step": step, "split": "liking", **found})
-        sample = self.write(model, [self.settings.sample_prompt])[0]
+        prompt = self.settings.sample_prompt
+        sample = self.write(model, [prompt], self.subject.start.writer.tokens_after(model, prompt))[0]
         shown = {"prompt": sample.prompt, "text": sample.text, "seed": self.settings.seed}
         sampling = self.subject.start.writer.sampling.as_dict()
         self.run.log("samples.jsonl", {"model": name, "step": step, **shown, "sampling": sampling})

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, TokenizersBackend
 
-from ftkit.data import TokenStore, load_tokenizer, tokenize_texts
+from ftkit.data import TokenStore, tokenize_texts
 from ftkit.evidence import (
     SCALES,
     Evidence,
@@ -21,9 +21,11 @@ from ftkit.evidence import (
     seat_ngrams,
 )
 from ftkit.generation import PRESETS
-from ftkit.models import check_positions, check_vocabulary, load_model, set_dropout
+from ftkit.models import check_positions, check_vocabulary, set_dropout
 from ftkit.runs import RunFolder
-from ftkit.studies.bases import Base, prepare_base
+from ftkit.studies.bases import Base, foresee_base, prepare_base
+from ftkit.studies.lengths import fit_judge, fit_writing
+from ftkit.studies.loading import load_start, load_start_tokenizer
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
 from ftkit.tuning import Selection
 
@@ -42,15 +44,8 @@ class Start:
 
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""
-        model = load_model(
-            self.origin.model,
-            seed=self.settings.seed,
-            vocab_size=len(self.tokenizer),
-            max_positions=self.settings.window_tokens + _extra_positions(self.settings),
-            revision=self.settings.revision,
-            trust_remote_code=self.settings.trust_remote_code,
-            allow_pickle=self.settings.allow_pickle,
-        )
+        positions = self.settings.window_tokens + _extra_positions(self.settings)
+        model = load_start(self.settings, self.origin.model, vocab_size=len(self.tokenizer), max_positions=positions)
         if (dropout := getattr(self.settings, "dropout", None)) is not None:
             set_dropout(model, dropout)
         return model
@@ -96,6 +91,11 @@ class Subject:
     """Real held-out passages."""
     known: Sequence[Text] = ()
     """More real text of the run, whose words are nobody's inventions."""
+
+    @property
+    def settings(self) -> Any:
+        """The settings, with the lengths that nobody had set."""
+        return self.start.settings
 
     @property
     def base(self) -> PreTrainedModel:
@@ -202,13 +202,38 @@ def _extra_positions(settings: Any) -> int:
     return int(getattr(settings, "extra_positions", 0))
 
 
-def _texts_of(settings: Any, corpora: dict[str, str], run: RunFolder) -> tuple[Base, dict[str, Text], dict[str, Text]]:
-    """Base, texts and other text, which is the base's own where none is given."""
-    texts = load_texts(corpora, settings, run)  # before the base, which may take an hour to make
+@dataclass(frozen=True)
+class _Prepared:
+    """What is there before a recipe does its own."""
+
+    settings: Any
+    """With the lengths that will be used."""
+    origin: Base
+    tokenizer: TokenizersBackend
+    texts: dict[str, Text]
+    general: dict[str, Text]
+    """Other text, which is the base's own where none is given."""
+
+
+def _prepare(
+    settings: Any, corpora: dict[str, str], run: RunFolder, from_general: bool, prompt_tokens: int
+) -> _Prepared:
+    """Texts, then the lengths that fit them and the base, then the base, which may take an hour to make."""
+    texts = load_texts(corpora, settings, run)
     general = load_texts(settings.general, settings, run) if settings.general else {}
+    train = [piece for text in texts.values() for piece in text.train]
+    base, own_texts = foresee_base(settings, train)
+    others = general or own_texts
+    measured = others if from_general and others else texts
+    starts = [piece for text in measured.values() for piece in text.heldout]
+    heldout = {name: text.heldout for name, text in texts.items()}
+    other = {name: text.heldout for name, text in others.items()}
+    settings = fit_writing(settings, run, base, heldout, other, starts, prompt_tokens)
     origin = prepare_base(settings.model)
     run.keep(base=origin.model)
-    return origin, texts, general or origin.texts
+    tokenizer = load_start_tokenizer(settings, origin.model, train)
+    read_special_tokens(settings, run, texts, tokenizer)
+    return _Prepared(settings, origin, tokenizer, texts, others)
 
 
 def prose_writer(
@@ -222,6 +247,7 @@ def prepare_subject(
     settings: Any,
     run: RunFolder,
     make_writer: Callable[[Any, TokenizersBackend, TokenStore, Sequence[str]], PassageWriter] = prose_writer,
+    prompt_tokens: int = 1,
 ) -> Subject:
     """Load base, text and other text, and refuse what cannot be judged before anything is trained.
 
@@ -229,16 +255,18 @@ def prepare_subject(
         settings: A recipe's settings; those of ``Start``, and ``corpus``, ``general`` and ``sampling``.
         run: Where texts and base are noted.
         make_writer: Makes, of settings, tokenizer and held-out text in tokens and as it is, who lets models write.
+        prompt_tokens: Tokens before a passage.
+
+    Returns:
+        The subject; its ``settings`` have the lengths that nobody had set.
     """
-    origin, texts, general = _texts_of(settings, {"corpus": settings.corpus}, run)
-    text = texts["corpus"]
-    tokenizer = load_tokenizer(settings.tokenizer or origin.model, texts=text.train)
-    read_special_tokens(settings, run, texts, tokenizer)
-    heldout = tokenize_texts(text.heldout, tokenizer)
-    writer = make_writer(settings, tokenizer, heldout, text.heldout)
-    start = Start(settings, origin, tokenizer, writer)
+    found = _prepare(settings, {"corpus": settings.corpus}, run, False, prompt_tokens)
+    text = found.texts["corpus"]
+    heldout = tokenize_texts(text.heldout, found.tokenizer)
+    writer = make_writer(found.settings, found.tokenizer, heldout, text.heldout)
+    start = Start(found.settings, found.origin, found.tokenizer, writer)
     start.check()
-    return _subject(start, "corpus", text, general)
+    return _subject(start, "corpus", text, found.general)
 
 
 def prepare_subjects(settings: Any, run: RunFolder) -> tuple[Start, dict[str, Subject], dict[str, Text]]:
@@ -254,13 +282,11 @@ def prepare_subjects(settings: Any, run: RunFolder) -> tuple[Start, dict[str, Su
         What the models start from, the texts by name, and the other text. Without other text each text has the
         others for forgetting.
     """
-    origin, texts, general = _texts_of(settings, settings.corpora, run)
-    train_texts = [piece for text in texts.values() for piece in text.train]
-    tokenizer = load_tokenizer(settings.tokenizer or origin.model, texts=train_texts)
-    read_special_tokens(settings, run, texts, tokenizer)
-    neutral = tokenize_texts([piece for text in (general or texts).values() for piece in text.heldout], tokenizer)
-    writer = PassageWriter(tokenizer, neutral, settings.passage_chars, PRESETS[settings.sampling])
-    start = Start(settings, origin, tokenizer, writer)
+    found = _prepare(fit_judge(settings, run), settings.corpora, run, True, 1)
+    settings, texts, general = found.settings, found.texts, found.general
+    neutral = [piece for text in (general or texts).values() for piece in text.heldout]
+    writer = prose_writer(settings, found.tokenizer, tokenize_texts(neutral, found.tokenizer), neutral)
+    start = Start(settings, found.origin, found.tokenizer, writer)
     start.check()
     subjects = {}
     for name, text in texts.items():
