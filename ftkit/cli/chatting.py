@@ -4,7 +4,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ def safe_text(text: str) -> str:
 def chat(
     first: Annotated[str, typer.Argument(metavar="A", help="A model: a folder, an adapter's too, or a Hub id.")],
     second: Annotated[str | None, typer.Argument(metavar="[B]", help="Another; without it you are the other.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base of an adapter, where it is not where the adapter's folder says.")
+    ] = None,
     opening: Annotated[
         str | None, typer.Option(help="Text before the first turn; where two talk 'Hello, my name is Alice.'")
     ] = None,
@@ -48,7 +51,7 @@ def chat(
         if sampling not in PRESETS:
             raise ConfigError(f"--sampling: there is no {sampling!r}{nearest_name(sampling, PRESETS)}")
         models = [first] if second is None else [first, second]
-        speakers = [_speaker(model, trust_remote_code, allow_pickle) for model in models]
+        speakers = [_speaker(model, base, trust_remote_code, allow_pickle) for model in models]
         names = _names(speakers)
         start_text = opening if opening is not None else "" if second is None else "Hello, my name is Alice."
         draw = PRESETS[sampling]
@@ -68,17 +71,20 @@ def chat(
     run_command(start)
 
 
-def _speaker(spec: str, trust_remote_code: bool, allow_pickle: bool) -> "Speaker":
+def _speaker(spec: str, base: str | None, trust_remote_code: bool, allow_pickle: bool) -> "Speaker":
     from ftkit.data import load_tokenizer
     from ftkit.errors import ModelError
     from ftkit.generation import Speaker
     from ftkit.models import check_vocabulary, load_model, task_of
 
-    task = task_of(spec, None, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    options: dict[str, Any] = {
+        "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle, "adapter_base": base
+    }  # fmt: skip
+    task = task_of(spec, **options)
     if task != "causal-lm":
         raise ModelError(f"{spec}: a {task} model cannot write on; give a causal language model")
-    model = load_model(spec, task=task, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
-    tokenizer = load_tokenizer(spec)
+    model = load_model(spec, task=task, **options)
+    tokenizer = load_tokenizer(spec, adapter_base=base)
     check_vocabulary(model, tokenizer)
     return Speaker(Path(spec).name or spec, model, tokenizer)
 

@@ -17,6 +17,7 @@ from ftkit.data.made_tokenizers import byte_tokenizer, completed, train_tokenize
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tiktoken_encodings import convert_tiktoken
 from ftkit.errors import ModelError, NetworkError, nearest_name
+from ftkit.runs.adapter_base import base_of_adapter
 
 if TYPE_CHECKING:
     import tiktoken
@@ -26,6 +27,10 @@ __all__ = ["load_tokenizer", "tokenizer_fingerprint"]
 
 logger = logging.getLogger(__name__)
 
+_TOKENIZER_FILES = {
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+}  # fmt: skip
 SCHEMES = ("byte", "tiktoken", "train")
 
 
@@ -36,6 +41,7 @@ def load_tokenizer(
     with_mask: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    adapter_base: str | None = None,
 ) -> "PreTrainedTokenizerFast":
     """Make a fast tokenizer.
 
@@ -44,7 +50,8 @@ def load_tokenizer(
     Args:
         spec: One of
 
-            - a local folder with ``tokenizer.json``, ``vocab.json`` and ``merges.txt``, or ``vocab.txt``;
+            - a local folder with ``tokenizer.json``, ``vocab.json`` and ``merges.txt``, or ``vocab.txt``; for an
+              adapter's folder without a tokenizer its base's is taken;
             - a Hub id such as ``gpt2``, looked for in the Hub's cache first;
             - ``tiktoken:NAME``: one of tiktoken's encodings, with the same ids;
             - ``byte``: token id = byte value, and 256 is ``<|endoftext|>``; needs no files;
@@ -55,6 +62,7 @@ def load_tokenizer(
             the Hub's stay as they are.
         trust_remote_code: Whether code in the folder or repository may run. A Hub id then needs a ``revision``.
         revision: Branch, tag or commit of a Hub id; ``None`` means its main branch.
+        adapter_base: For an adapter's folder, where its base is, instead of where the folder says.
 
     Returns:
         A ``transformers.PreTrainedTokenizerFast``.
@@ -66,6 +74,9 @@ def load_tokenizer(
     folder = Path(spec).expanduser()
     scheme, _, rest = spec.partition(":")
     if spec and _is_folder(folder):
+        if _is_adapter_alone(folder):
+            base, of_base = (adapter_base, revision) if adapter_base else base_of_adapter(folder)
+            return load_tokenizer(base, with_mask=with_mask, trust_remote_code=trust_remote_code, revision=of_base)
         tokenizer = _from_folder(spec, folder, trust_remote_code)
     elif spec == "byte":
         tokenizer = with_special_tokens(byte_tokenizer()) if with_mask else byte_tokenizer()
@@ -88,6 +99,12 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def _is_adapter_alone(folder: Path) -> bool:
+    """Whether a folder holds an adapter without a tokenizer, as peft saves it."""
+    names = {path.name for path in folder.iterdir()}
+    return "adapter_config.json" in names and not names & _TOKENIZER_FILES
 
 
 def _from_folder(spec: str, folder: Path, trust_remote_code: bool) -> Any:

@@ -205,7 +205,11 @@ def _as_seen_from(target: Path, base: str) -> str:
 
 
 def load_adapter(
-    folder: str, task: str, load_base: Callable[..., PreTrainedModel], instead: str | None = None
+    folder: str,
+    task: str,
+    load_base: Callable[..., PreTrainedModel],
+    instead: str | None = None,
+    revision: str | None = None,
 ) -> "PeftModel":
     """Load an adapter and its base.
 
@@ -214,6 +218,7 @@ def load_adapter(
         task: What the model shall do; the adapter must have been trained for it.
         load_base: ``load_model`` for everything else; takes the base and ``revision``, ``labels``.
         instead: Base to take instead of the one that the folder names; it must be the same model.
+        revision: Of ``instead``, where that is a Hub id.
 
     Returns:
         The adapted model in eval mode; its adapter can be trained on.
@@ -224,7 +229,7 @@ def load_adapter(
     """
     path = Path(folder).expanduser()
     record, config = _read(path, task)
-    place, revision = (instead, None) if instead else base_of_adapter(path)
+    place, revision = (instead, revision) if instead else base_of_adapter(path)
     if is_adapter_folder(place):
         raise ModelError(f"The adapter {folder} names {place!r} as its base, which is an adapter itself")
     try:

@@ -82,7 +82,7 @@ def load_model(
             the folder says, or two unnamed classes.
         attn_implementation: ``eager``, ``sdpa``, ``flash_attention_2`` or ``flex_attention``. ``sdpa`` becomes
             ``eager`` for architectures without it (GPT-Neo, CodeGen); the configuration says which is in use.
-        revision: Branch, tag or commit of a Hub id.
+        revision: Branch, tag or commit of a Hub id; with ``adapter_base`` of that one.
         trust_remote_code: Whether Python files of the folder or Hub repository may run. A Hub id then needs a
             ``revision``. What config.json says of attention and kernels is never followed.
         allow_pickle: Whether ``pytorch_model.bin`` is read where there are no safetensors; tensors only, so that
@@ -110,7 +110,7 @@ def load_model(
                 trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, **found,
             )  # fmt: skip
 
-        adapted: Any = load_adapter(spec, task, load_base, adapter_base)
+        adapted: Any = load_adapter(spec, task, load_base, adapter_base, revision)
         return adapted  # type: ignore[no-any-return]
     options = {
         "attn_implementation": attn_implementation,
@@ -162,7 +162,7 @@ def task_of(
     if not spec.startswith("new:") and is_adapter_folder(spec):
         _, task, base, base_revision = read_adapter(Path(spec).expanduser())
         if task is None:
-            where = (adapter_base, None) if adapter_base else (base, base_revision)
+            where = (adapter_base, revision) if adapter_base else (base, base_revision)
             return task_of(*where, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         return task
 

@@ -44,12 +44,15 @@ from ftkit.evidence import (
 from ftkit.generation import PRESETS
 from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usable_positions
 from ftkit.models.architectures import architecture_of, differing
+from ftkit.models.trust import is_adapter_folder
 from ftkit.runs import RunFolder
 from ftkit.studies.keeping import kept_passages, kept_run
 
 __all__ = ["Judged", "VerdictRequest", "judge_models"]
 
 _TARGET = "text"
+_MAY_CHANGE = ("vocab_size", "tie_word_embeddings")
+"""What tuning may change of an architecture: tokens are added, and a merged model is often saved with two matrices."""
 _MOST_PASSAGES = 2000
 """Passages of a class that a judge learns at most; more teach it nothing new."""
 
@@ -193,15 +196,16 @@ def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[
     )
     assumed = []
     try:
-        tokenizer = load_tokenizer(request.tuned)
+        tokenizer = load_tokenizer(request.tuned, adapter_base=request.base)
     except FtkitError as error:
         tokenizer = base.tokenizer
         assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")
-    tuned = _Side(load_model(request.tuned, adapter_base=request.base, **options), tokenizer)
+    of_base = request.revision if is_adapter_folder(request.tuned) else None
+    tuned = _Side(load_model(request.tuned, adapter_base=request.base, revision=of_base, **options), tokenizer)
     wrapper: Any = tuned.model
     inner = wrapper.get_base_model() if is_adapter(wrapper) else wrapper
     architectures = [architecture_of(model.config) for model in (base.model, inner)]
-    if other := differing(*({k: v for k, v in a.items() if k != "vocab_size"} for a in architectures)):
+    if other := differing(*({k: v for k, v in a.items() if k not in _MAY_CHANGE} for a in architectures)):
         raise ModelError(f"{request.tuned} did not start from {request.base}: they differ in {other}; name its base")
     for side, name in ((base, request.base), (tuned, request.tuned)):
         try:

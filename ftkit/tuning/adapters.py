@@ -28,8 +28,9 @@ from transformers.pytorch_utils import Conv1D
 
 from ftkit.config import AdapterSettings
 from ftkit.errors import ConfigError, ModelError, nearest_name
-from ftkit.models import is_adapter, virtual_tokens
+from ftkit.models import is_adapter, usable_positions, virtual_tokens
 from ftkit.models.adapter_files import wrap
+from ftkit.models.rounding import ROUNDING, relative_difference
 from ftkit.tuning.groups import ParameterGroups, Selection, select, split_selectors
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "attach_adapter",
     "check_adapter",
     "check_adapter_gradients",
+    "effective_model",
     "idle_matrices",
     "merge_adapter",
     "predicted_trainable",
@@ -49,6 +51,7 @@ _TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 _LORA = ("lora", "dora", "rslora")
 _HEADS = {"head", "classifier", "pooler"}
 _NOWHERE = "dummy-target-modules"  # peft's name for: no linear map, only what the other fields say
+_PROBE_TOKENS = 64
 _METHODS = (*_LORA, "ia3", "prefix", "prompt", "bias", "tokens")
 
 
@@ -335,7 +338,7 @@ def predicted_trainable(model: PreTrainedModel, settings: AdapterSettings, task:
 
 
 def merge_adapter(model: "PeftModel") -> PreTrainedModel:
-    """The plain model that computes what the adapted one does.
+    """The plain model that computes what the adapted one does; logits of both are compared.
 
     Args:
         model: The adapted model; it is left as it is.
@@ -344,8 +347,47 @@ def merge_adapter(model: "PeftModel") -> PreTrainedModel:
         A copy without adapter, every parameter trainable, tied where the base is.
 
     Raises:
-        ModelError: Prefix or prompt tuning: virtual tokens are no weights. Or weights that are not finite.
+        ModelError: Prefix or prompt tuning: virtual tokens are no weights. Weights that are not finite. Or a merge that
+            would compute something else, such as one onto an embedding that is the head too.
     """
+    merged = _merged(copy.deepcopy(model))
+    difference = _merge_difference(model, merged)
+    # Adding B A to a weight rounds once more in every matrix: 16 units of the dtype cover bfloat16's.
+    if difference > max(10 * ROUNDING, 16 * torch.finfo(merged.dtype).eps):
+        reason = "it rounds differently or peft merges it wrongly"
+        if _stands_on_tied_end(model):
+            reason = (
+                "it stands on the embedding or the head, which are one tensor here, so merging it into one changes the"
+                " other"
+            )
+        raise ModelError(
+            f"the adapter cannot be merged: the merged model would compute something else (logits differ by"
+            f" {difference:.3g} of the largest), since {reason}. Keep the adapter apart."
+        )
+    return merged
+
+
+def effective_model(model: "PeftModel") -> PreTrainedModel:
+    """The plain model whose weights are those that the adapted one computes with, untied where these differ.
+
+    Args:
+        model: The adapted model; it is left as it is.
+
+    Raises:
+        ModelError: Prefix or prompt tuning, or weights that are not finite.
+    """
+    wrapped = copy.deepcopy(model)
+    if _stands_on_tied_end(wrapped):
+        base: Any = wrapped.get_base_model()
+        head = base.get_output_embeddings()
+        inner = getattr(head, "base_layer", head)
+        inner.weight = nn.Parameter(inner.weight.detach().clone())
+        base.config.tie_word_embeddings = False
+    return _merged(wrapped)
+
+
+def _merged(model: "PeftModel") -> PreTrainedModel:
+    """What peft makes of an adapted model, which is used up."""
     if not is_adapter(model):
         raise ModelError(f"{type(model).__name__} has no adapter to merge")
     if virtual_tokens(model):
@@ -354,12 +396,41 @@ def merge_adapter(model: "PeftModel") -> PreTrainedModel:
             f"{kind} tuning cannot be merged: its virtual tokens are no weights of the model; keep it apart"
         )
     try:
-        merged: Any = copy.deepcopy(model).merge_and_unload(safe_merge=True)
-    except ValueError as error:
+        merged: Any = model.merge_and_unload(safe_merge=True)
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
         raise ModelError(f"the adapter cannot be merged: {error}") from error
     merged.name_or_path = ""  # it is not what was loaded from there
     plain: PreTrainedModel = merged.requires_grad_(True)
     return plain
+
+
+def _stands_on_tied_end(model: "PeftModel") -> bool:
+    """Whether low-rank matrices stand beside an embedding that is the head too."""
+    base: Any = model.get_base_model()
+    ends = [end for end in (base.get_input_embeddings(), base.get_output_embeddings()) if end is not None]
+    inner = [getattr(end, "base_layer", end) for end in ends]
+    tied = len(inner) == 2 and getattr(inner[0], "weight", None) is getattr(inner[1], "weight", 0)
+    return tied and any(hasattr(end, "lora_A") for end in ends)
+
+
+@torch.no_grad()
+def _merge_difference(model: "PeftModel", merged: PreTrainedModel) -> float:
+    """Relative difference of the logits on one row of tokens, those that were trained alone among them."""
+    tokens = min(_PROBE_TOKENS, usable_positions(merged) or _PROBE_TOKENS)
+    rows = _embedding(merged).shape[0]
+    ids = torch.randint(rows, (1, tokens), generator=torch.Generator().manual_seed(0))
+    alone = getattr(model.peft_config["default"], "trainable_token_indices", None) or []
+    for place, number in enumerate(list(alone)[:tokens] if isinstance(alone, list) else []):
+        ids[0, place] = number
+    modes = model.training, merged.training
+    logits = []
+    for each in (model, merged):
+        each.eval()
+        batch = {"input_ids": ids.to(each.device), "attention_mask": torch.ones_like(ids).to(each.device)}
+        logits.append(each(**batch).logits.float().cpu())
+    model.train(modes[0])
+    merged.train(modes[1])
+    return relative_difference(logits[1], logits[0])
 
 
 def check_adapter_gradients(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:

@@ -119,22 +119,31 @@ def diff_folders(first: str | Path, second: str | Path) -> FolderDifference:
     changes: list[Change] = []
     misshapen: list[str] = []
     with StoredTensors(Path(first)) as a, StoredTensors(Path(second)) as b:
+        lacking: tuple[list[str], list[str]] = [], []
         for name in sorted(a.names | b.names):
-            tensors = [stored.read(name) for stored in (a, b) if name in stored.names]
-            if len(tensors) < 2:
-                continue
-            if tensors[0].shape != tensors[1].shape:
-                misshapen.append(f"{name} {list(tensors[0].shape)} and {list(tensors[1].shape)}")
-                continue
-            changes += _changes(name, tensors[0], tensors[1], a)
+            mine, yours = (_tensor(stored, name) for stored in (a, b))
+            if mine is None or yours is None:
+                lacking[mine is None].append(name)
+            elif mine.shape != yours.shape:
+                misshapen.append(f"{name} {list(mine.shape)} and {list(yours.shape)}")
+            else:
+                changes += _changes(name, mine, yours, a)
         return FolderDifference(
             changes=tuple(sorted(changes, key=lambda change: a.place(change.name))),
-            only_first=tuple(sorted(a.names - b.names)),
-            only_second=tuple(sorted(b.names - a.names)),
+            only_first=tuple(lacking[0]),
+            only_second=tuple(lacking[1]),
             misshapen=tuple(misshapen),
             sha256=(a.sha256, b.sha256),
             bytes_by_dtype=(a.bytes_by_dtype, b.bytes_by_dtype),
         )
+
+
+def _tensor(stored: StoredTensors, name: str) -> Tensor | None:
+    """A folder's tensor; where one matrix serves both ends here and two do there, each is compared with the one."""
+    if name in stored.names:
+        return stored.read(name)
+    other = stored.other_name(name)
+    return None if other is None else stored.again(other)
 
 
 def _changes(name: str, first: Tensor, second: Tensor, stored: StoredTensors) -> Iterator[Change]:

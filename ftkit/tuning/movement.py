@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ftkit.models import GROUPS, is_adapter, virtual_tokens
-from ftkit.tuning.adapters import merge_adapter
+from ftkit.tuning.adapters import effective_model
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection
 
 __all__ = ["GroupMovement", "Movement", "movement", "same_bits", "snapshot"]
@@ -60,8 +60,17 @@ class Movement:
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters on the CPU (copies: a reference would move along with the model)."""
-    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters()}
+    """Copies of all parameters on the CPU (copies: a reference would move along with the model).
+
+    A tensor that is tied is copied once and has all its names, so that a model in which it is untied can be compared.
+    """
+    copies: dict[int, Tensor] = {}
+    found = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) not in copies:
+            copies[id(parameter)] = parameter.detach().to("cpu", copy=True)
+        found[name] = copies[id(parameter)]
+    return found
 
 
 def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selection | None = None) -> Movement:
@@ -80,7 +89,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
         return _adapted(before, model)
     groups = ParameterGroups(model)
     allowed = groups.all if trainable is None else trainable
-    now = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    now = _distinct(before, {name: parameter.detach() for name, parameter in model.named_parameters()})
     start = {name: before[name] for name in now if name in before and before[name].shape == now[name].shape}
     by_tensor = {
         name: _relative(_norm(now[name].cpu().double() - first.double()), _norm(first)) for name, first in start.items()
@@ -118,6 +127,17 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
     )
 
 
+def _distinct(before: Mapping[str, Tensor], now: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without a second tensor that was one with the first before and still has its values: it was only stored apart."""
+    first: dict[int, Tensor] = {}
+    kept = {}
+    for name, tensor in now.items():
+        earlier = first.setdefault(id(before[name]), tensor) if name in before else tensor
+        if earlier is tensor or not same_bits(earlier.cpu(), tensor.cpu()):
+            kept[name] = tensor
+    return kept
+
+
 def _adapted(before: Mapping[str, Tensor], model: nn.Module) -> Movement:
     """What an adapter does to the weights; virtual tokens, which are no weights, come from zero."""
     wrapped: Any = model
@@ -133,7 +153,7 @@ def _adapted(before: Mapping[str, Tensor], model: nn.Module) -> Movement:
         effect = movement({name: torch.zeros_like(tensor) for name, tensor in encoder.named_parameters()}, encoder)
         rows = tuple(replace(row, group="adapter") for row in effect.groups)
     else:
-        effect = movement(before, merge_adapter(wrapped))
+        effect = movement(before, effective_model(wrapped))
         rows = tuple(replace(row, trainable=row.parameters if row.relative else 0) for row in effect.groups)
     return replace(effect, groups=rows, frozen=sum(now.numel() for now in frozen.values()), leaks=leaks, still=())
 

@@ -112,6 +112,25 @@ class StoredTensors:
         self.bytes_by_dtype[dtype] = self.bytes_by_dtype.get(dtype, 0) + tensor.nbytes
         return tensor
 
+    def other_name(self, name: str) -> str | None:
+        """The name under which a tied tensor is stored here.
+
+        Args:
+            name: Another of its names.
+        """
+        own = self._below(self._pieces[name][0].name) if name in self._pieces else None
+        return own if own in self._source else None
+
+    def again(self, name: str) -> Tensor:
+        """A tensor once more, without an effect on ``sha256``.
+
+        Args:
+            name: Its name in the model.
+        """
+        file, stored = self._source[name]
+        tensor: Tensor = file.get_tensor(stored)
+        return tensor
+
     @property
     def sha256(self) -> str:
         """Over names, dtypes, shapes and bytes of what was read, however it is divided between files."""

@@ -58,11 +58,11 @@ class Verification:
 def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 0.0, seed: int = 0) -> Verification:
     """Check that two folders hold the same model.
 
-    Where no tensor has the same name in both, as in a model that was converted to another architecture, the logits
-    decide. The models are loaded one after the other.
+    Where no tensor has the same name in both, as in a model that was converted to another architecture, or an adapter
+    and what became of it when it was merged, the logits decide. The models are loaded one after the other.
 
     Args:
-        first: A folder with safetensors weights, in one file or several. Of adapters and of models without a head
+        first: A folder with safetensors weights, in one file or several. Of two adapters and of models without a head
             only the tensors are compared.
         second: Another.
         tolerance: Largest absolute difference of elements and of logits that counts as equal. Logits may always
@@ -77,11 +77,14 @@ def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 
     """
     difference = diff_folders(first, second)
     described = (outline(str(first)), outline(str(second)))
-    reasons = list(_reasons_of_tensors(difference, tolerance))
+    merged = described[0].has_adapter != described[1].has_adapter and "none" not in (one.task for one in described)
+    reasons = [] if merged else list(_reasons_of_tensors(difference, tolerance))
     notes = [] if difference.changes else ["no tensor has one name in both folders, so the logits decide"]
     logits: float | None = None
     ties: tuple[bool | None, bool | None] = (None, None)
-    if any(one.has_adapter or one.task == "none" for one in described):
+    if merged:
+        notes = ["an adapter and a whole model have no tensor in common, so the logits decide"]
+    if not merged and any(one.has_adapter or one.task == "none" for one in described):
         notes = ["adapters and models without a head have no logits of their own, so the tensors decide"]
         reasons += [] if difference.changes else ["no tensor in common"]
     else:
@@ -89,10 +92,10 @@ def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 
         if logits > tolerance and relative > ROUNDING:
             by = f"by up to {logits:.3g}" if math.isfinite(logits) else "in shape, or they are not finite"
             reasons.append(f"logits on the probe differ {by}")
-        if ties[0] != ties[1]:
+        if ties[0] != ties[1] and not merged:
             tied, untied = (first, second) if ties[0] else (second, first)
             reasons.append(f"head and embedding are one tensor in {tied} and not in {untied}")
-    reasons += _reasons_of_configurations(*described)
+    reasons += _reasons_of_configurations(*described, tie=not merged)
     dtypes = difference.bytes_by_dtype
     return Verification(
         reasons=tuple(reasons),
@@ -124,11 +127,12 @@ def _reasons_of_tensors(difference: FolderDifference, tolerance: float) -> Itera
         yield f"dtypes differ: {', '.join(first)} and {', '.join(second)}"
 
 
-def _reasons_of_configurations(first: Outline, second: Outline) -> Iterator[str]:
+def _reasons_of_configurations(first: Outline, second: Outline, tie: bool) -> Iterator[str]:
     """What a probe of a few tokens need not show: heads, windows, names of classes, the scale of an adapter."""
-    if first.config.model_type == second.config.model_type and (
-        other := differing(architecture_of(first.config), architecture_of(second.config))
-    ):
+    fields = [architecture_of(one.config) for one in (first, second)]
+    if not tie:  # peft unties a model when it merges what stands on one end
+        fields = [{key: value for key, value in each.items() if key != "tie_word_embeddings"} for each in fields]
+    if first.config.model_type == second.config.model_type and (other := differing(*fields)):
         yield f"configurations differ: {other}"
     if first.task == second.task == "sequence-classification" and first.config.id2label != second.config.id2label:
         yield f"classes differ: {first.config.id2label} and {second.config.id2label}"

@@ -64,3 +64,38 @@ def test_generated_text_cannot_steer_a_terminal():
     hostile = "a\x1b[2Jb\x07c\x9bd\u202ee\rf\x00g\ud800"
     assert safe_text(hostile) == "a[2Jbcdefg"
     assert safe_text("über\n\ttab 中文") == "über\n\ttab 中文"
+
+
+@pytest.fixture(scope="module")
+def adapter(models, tmp_path_factory):
+    """An adapter as peft saves it: no tokenizer, a base that is named by its place."""
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("chat") / "adapter"
+    config = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
+    get_peft_model(load_model(models[0]), config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")  # peft 0.21 warns of names that go
+def test_an_adapter_talks_with_its_base_and_the_bases_tokenizer(models, adapter):
+    path = adapter / "adapter_config.json"
+    for named, options in ((models[0], []), ("somebody/gone", ["--base", models[0]])):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": named}))
+        shown = [
+            CliRunner().invoke(app, ["chat", str(model), *extra, "--new-tokens", "6"], input="Who is there?\n")
+            for model, extra in ((adapter, options), (models[0], []))
+        ]
+        assert [each.exit_code for each in shown] == [0, 0], shown[0].output
+        turns = [each.output.split(": ", 1)[1] for each in shown]
+        assert turns[0] == turns[1]  # B is zero before training, so the adapter says what its base says
+
+
+def test_an_adapter_whose_base_is_nowhere_names_the_way_out(adapter, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "somebody/gone"}))
+    shown = CliRunner().invoke(app, ["chat", str(adapter)], input="x\n")
+    assert shown.exit_code == 7
+    assert "somebody/gone" in shown.output
+    assert "--base" in shown.output

@@ -242,3 +242,86 @@ def test_stale_shards_beside_a_whole_file_are_read_by_nobody(bases, tmp_path):
     assert torch.equal(logits(load_model(str(folder))), logits(theirs(bases / "untied")))
     assert diff_folders(bases / "untied", folder).identical
     assert verify_folders(bases / "untied", folder).equal
+
+
+# ------------------------------------------------------------------------------------------- merged
+
+
+def test_a_merge_onto_a_tied_embedding_is_refused_with_the_reason(bases, tmp_path):
+    """peft merges into the one matrix, and so changes the other end too."""
+    from ftkit.tuning import merge_adapter
+
+    for base, targets in {"tied": ["embed_tokens", "q_proj"], "gpt2": ["wte", "c_attn"]}.items():
+        written(bases / base, tmp_path / base, target_modules=targets)
+        model: Any = load_model(str(tmp_path / base), adapter_base=str(bases / base))
+        expected = logits(model)
+        with pytest.raises(ModelError, match=r"cannot be merged.*compute something else.*one tensor here"):
+            merge_adapter(model)
+        assert torch.equal(logits(model), expected)
+    untied = written(bases / "untied", tmp_path / "untied", target_modules=["embed_tokens", "lm_head"])
+    model = load_model(str(untied), adapter_base=str(bases / "untied"))
+    torch.testing.assert_close(logits(merge_adapter(model)), logits(model), atol=1e-5, rtol=1e-5)
+
+
+def test_what_a_merge_gets_wrong_is_found_whatever_it_is(bases, tmp_path, monkeypatch):
+    from ftkit.tuning import merge_adapter
+
+    model: Any = load_model(str(written(bases / "untied", tmp_path / "a", **Q)), adapter_base=str(bases / "untied"))
+    merged = merge_adapter(model)
+    torch.testing.assert_close(logits(merged), logits(model), atol=1e-5, rtol=1e-5)
+    merge = type(model.base_model).merge_and_unload
+    monkeypatch.setattr(
+        type(model.base_model), "merge_and_unload", lambda self, **how: _scaled(merge(self, **how), 1.01)
+    )
+    with pytest.raises(ModelError, match="would compute something else"):
+        merge_adapter(model)
+
+
+def _scaled(model: PreTrainedModel, factor: float) -> PreTrainedModel:
+    model.get_submodule("model.layers.0.mlp.up_proj").weight.data.mul_(factor)  # type: ignore[union-attr, operator]
+    return model
+
+
+def test_an_adapter_on_a_tied_embedding_moves_that_end_alone(bases, tmp_path):
+    from ftkit.tuning import movement, snapshot
+
+    folder = written(bases / "tied", tmp_path / "adapter", target_modules=["embed_tokens"])
+    base = load_model(str(bases / "tied"))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    a, b = (tensors[f"base_model.model.model.embed_tokens.lora_embedding_{side}"] for side in "AB")
+    moved = movement(snapshot(base), load_model(str(folder), adapter_base=str(bases / "tied")))
+    expected = float((2 * (b @ a).T).norm() / base.get_input_embeddings().weight.norm())  # alpha over r is 2
+    assert {name: value for name, value in moved.by_tensor.items() if value} == {
+        "model.embed_tokens.weight": pytest.approx(expected, rel=1e-5)
+    }
+    assert not moved.leaks
+
+
+@pytest.mark.parametrize("kind", ["same values", "other values"])
+def test_a_merged_model_that_was_saved_untied_is_the_adapters_model(bases, tmp_path, kind):
+    from ftkit.tuning import movement, snapshot
+    from ftkit.tuning.comparing import diff_folders
+    from ftkit.tuning.verifying import verify_folders
+
+    targets = {"same values": ["q_proj", "v_proj"], "other values": ["lm_head", "q_proj"]}[kind]
+    folder = written(bases / "tied", tmp_path / "adapter", target_modules=targets)
+    edit(folder, base_model_name_or_path=str(bases / "tied"))
+    wrapped: Any = PeftModel.from_pretrained(theirs(bases / "tied"), folder)
+    head = wrapped.get_base_model().get_output_embeddings()
+    inner = getattr(head, "base_layer", head)
+    inner.weight = torch.nn.Parameter(inner.weight.detach().clone())
+    whole = wrapped.merge_and_unload()
+    whole.config.tie_word_embeddings = False
+    whole.save_pretrained(tmp_path / "merged")
+    assert "lm_head.weight" in load_file(tmp_path / "merged" / "model.safetensors")
+
+    found = verify_folders(folder, tmp_path / "merged")
+    assert found.equal, found.reasons
+    before = snapshot(load_model(str(bases / "tied")))
+    adapter, merged = (movement(before, load_model(str(path))) for path in (folder, tmp_path / "merged"))
+    assert (adapter.changed, adapter.tensors) == (merged.changed, merged.tensors)
+    assert adapter.relative == pytest.approx(merged.relative, rel=1e-5)
+    changed = {change.name for change in diff_folders(bases / "tied", tmp_path / "merged").changes if change.largest}
+    assert ("lm_head.weight" in changed) == (kind == "other values")
+    edit(folder, lora_alpha=5)
+    assert not verify_folders(folder, tmp_path / "merged").equal
