@@ -25,6 +25,7 @@ from ftkit.errors import ModelError, NetworkError
 from ftkit.models.adapter_embeddings import read_embeddings, resize_for
 from ftkit.models.adapter_fields import known_fields
 from ftkit.models.architectures import architecture_of, differing
+from ftkit.models.prompt_learning import translate_cache_name
 from ftkit.models.trust import is_adapter_folder
 from ftkit.runs.adapter_base import base_of_adapter
 
@@ -121,6 +122,8 @@ def wrap(model: PreTrainedModel, config: "PeftConfig", base: str | None, revisio
     config.inference_mode = False  # else peft freezes what it loads
     with _quiet_peft():
         wrapped: Any = get_peft_model(model, config)
+    if config.is_prompt_learning:
+        translate_cache_name(wrapped)
     for name, parameter in wrapped.named_parameters():
         if ".original_module." in name:  # peft thaws their biases with bias="all", though nothing reads them
             parameter.requires_grad_(False)
