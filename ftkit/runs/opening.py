@@ -30,6 +30,7 @@ from ftkit.runs.checking import (
     SAFE_SETTINGS,
     setting_difference,
 )
+from ftkit.runs.environment import check_environment
 from ftkit.runs.files import disk_full, disk_is_full, remove_leftovers, write_config
 from ftkit.runs.folder import RunFolder
 from ftkit.runs.planning import planner
@@ -241,6 +242,7 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         CheckpointError: Another process works in the folder, or there is nothing to resume.
     """
     recipe = Path(program).stem
+    check_environment(settings)
     join_processes(getattr(settings, "use_cpu", False))
     path = Path(settings.output_dir).expanduser() if settings.output_dir else _default_folder(recipe)
     if planner():

@@ -31,7 +31,7 @@ def lockstep(
     if len({engine.source.fingerprint for engine in arms.values()}) > 1:
         raise ValueError("arms in lock-step need one source: their fingerprints differ")
     for engine in arms.values():  # here, not when the first step is asked for
-        if str(engine.accelerator.distributed_type).rpartition(".")[2] in ("FSDP", "DEEPSPEED"):
+        if str(engine.accelerator.distributed_type).rpartition(".")[2] == "FSDP":
             raise DeviceError(
                 f"lock-step runs in one process or with DDP, not with {engine.accelerator.distributed_type}: run the "
                 "arms one after the other"

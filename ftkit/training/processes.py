@@ -5,19 +5,20 @@ import os
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
+from accelerate.utils import (
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    GradientAccumulationPlugin,
+    parse_flag_from_env,
+)
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import DeviceError
+from ftkit.runs.environment import check_unsupported
 from ftkit.runs.processes import check_processes, join_processes, stays_on_cpu
 
 __all__ = ["make_accelerator"]
-
-_UNKNOWN_TO_DEEPSPEED = (
-    "gradient_accumulation_steps", "max_grad_norm", "max_grad_value", "max_group_norms", "freeze_until", "freeze_from",
-    "thaw_every", "fp16",
-)  # fmt: skip
 
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
@@ -29,6 +30,7 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
     Raises:
         DeviceError: The device cannot do what was asked, or there are other processes than required.
     """
+    check_unsupported()
     check_processes(settings.require_processes)
     precision = "bf16" if settings.bf16 else "fp16" if settings.fp16 else "no"
     if settings.fp16 and (settings.use_cpu or not torch.accelerator.is_available()):
@@ -38,13 +40,18 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
         AcceleratorState._reset_state()
     join_processes(settings.use_cpu)
     plugin = _sharding(settings) if parse_flag_from_env("ACCELERATE_USE_FSDP") else None
-    accelerator = Accelerator(mixed_precision=precision, cpu=stays_on_cpu(settings.use_cpu), fsdp_plugin=plugin)
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=stays_on_cpu(settings.use_cpu),
+        fsdp_plugin=plugin,
+        # The engine divides by the targets of the whole batch itself; accelerate (1.15) would read the environment and
+        # divide again.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
     if plugin is not None:
         # accelerate (1.15) would silently run DDP on CPUs, and forgets its plugin when the state is made again.
         accelerator.state.fsdp_plugin = plugin
         accelerator.state.distributed_type = DistributedType.FSDP
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        _check_deepspeed(settings)
     return accelerator
 
 
@@ -69,15 +76,3 @@ def _sharding(settings: TrainingSettings) -> FullyShardedDataParallelPlugin:
         mixed_precision_policy=MixedPrecisionPolicy(),  # autocast does it, as without FSDP; losses stay in float32
         cpu_ram_efficient_loading=False,  # every process has loaded the model: other parts of a run need it whole
     )
-
-
-def _check_deepspeed(settings: TrainingSettings) -> None:
-    """Refuse what DeepSpeed would ignore: it updates inside ``backward``, before the engine masks or clips."""
-    asked = [name for name in _UNKNOWN_TO_DEEPSPEED if settings.differs(name)] + ["save_steps"] * bool(
-        settings.save_steps
-    )
-    if asked:
-        raise DeviceError(
-            f"DeepSpeed updates the weights inside the backward pass, where {', '.join(asked)} has no hold on it; use "
-            "FSDP (recipes/accelerate/fsdp.yaml), or leave it out (save_steps: set 0)"
-        )

@@ -123,7 +123,7 @@ def test_fewer_processes_go_on_with_a_run_if_they_share_as_many_rows(tmp_path):
         enter(6)
     with pytest.raises(KeyError):
         enter(4, accumulated=2)
-    with pytest.raises(ConfigError, match="per_device_train_batch_size: was 4, is 8"):  # the same processes now
-        enter(8)
+    with pytest.raises(ConfigError, match="per_device_train_batch_size: was 4, is 16"):  # the same processes now
+        enter(16)
     with pytest.raises(KeyError):
-        enter(4, accumulated=2)
+        enter(8)
