@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -176,6 +177,24 @@ def load_corpus(
     return corpus
 
 
+def _say_removed(source: str, removed: list[Removed], before: int) -> None:
+    """Say what cleaning took out; much of it is a warning."""
+    taken = Counter[str]()
+    for item in removed:
+        taken[item.kind] += item.characters
+    if taken:
+        much = 2 * sum(taken.values()) > before
+        said = ", ".join(f"{kind} ({characters:,})" for kind, characters in taken.items())
+        logger.log(
+            logging.WARNING if much else logging.INFO,
+            "%s: removed %s of %s characters%s",
+            source,
+            said,
+            f"{before:,}",
+            ", more than half; look at what is left" if much else "",
+        )
+
+
 def _scheme_of(source: str) -> tuple[str, str]:
     """The scheme and the rest; an empty scheme means a path."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", source, re.DOTALL)  # one letter is a Windows drive
@@ -223,6 +242,14 @@ def _corpus(
             "%s: %s without text left out, %s kept",
             source,
             _counted(len(documents) - len(kept), "document"),
+            f"{len(kept):,}",
+        )
+    _say_removed(source, removed, sum(len(raw) for _, raw in documents))
+    if copies := len(kept) - len({document.text for document in kept}):
+        logger.warning(
+            "%s: %s of %s documents have the text of an earlier one; held out, it would be known",
+            source,
+            f"{copies:,}",
             f"{len(kept):,}",
         )
     return Corpus(name, source, tuple(kept), tuple(removed))

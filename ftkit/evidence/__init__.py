@@ -9,7 +9,7 @@ from ftkit.evidence.classification import (
 )
 from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validity
 from ftkit.evidence.code_samples import CodeStart, CodeWriter, code_by_length, code_starts, fit_code
-from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying
+from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
 from ftkit.evidence.fluency import Fluency, fluency, out_of_range
@@ -124,6 +124,7 @@ __all__ = [
     "gate",
     "gather_comparison",
     "gather_evidence",
+    "known_share",
     "liking",
     "load_metrics",
     "longest_passage",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ftkit.data.words import join_words, word_spans, words_of
 from ftkit.evidence.intervals import Interval, bootstrap
 
-__all__ = ["CopiedNgrams", "CopyIndex", "Copying", "copying"]
+__all__ = ["CopiedNgrams", "CopyIndex", "Copying", "copying", "known_share"]
 
 Words = npt.NDArray[np.int64]
 Found = npt.NDArray[np.bool_]
@@ -253,6 +253,29 @@ def _merged(passage: str, found: Found, ngram: int) -> list[tuple[int, int]]:
     return merged
 
 
+def _share(found: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Share of n-grams that were found, over the last axis."""
+    return np.asarray(found.sum(-1) / np.maximum(counted.sum(-1), 1))
+
+
+def _counts(side: Sequence[Found]) -> tuple[np.ndarray, np.ndarray]:
+    """For each passage the number of n-grams that were found, and of all."""
+    return np.array([row.sum() for row in side], float), np.array([len(row) for row in side], float)
+
+
+def known_share(texts: Sequence[str], index: CopyIndex) -> float:
+    """Share of the texts' word n-grams that occur in the training text; the verdict's ``heldout_rate`` is it.
+
+    Args:
+        texts: Held-out texts.
+        index: Index of the training text.
+
+    Returns:
+        A share from 0 to 1; 0 where the texts are shorter than an n-gram.
+    """
+    return float(_share(*_counts(index.found(texts))))
+
+
 def _mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(values.mean(-1))
 
@@ -261,15 +284,9 @@ def _by_length(ours: list[Found], real: list[Found], ngram: int) -> CopiedNgrams
     """Rates of both sides; intervals resample whole passages."""
 
     def rate(found: np.ndarray, counted: np.ndarray) -> Interval:
-        def share(drawn: np.ndarray) -> np.ndarray:
-            return np.asarray(found[drawn].sum(-1) / np.maximum(counted[drawn].sum(-1), 1))
+        return bootstrap(lambda drawn: _share(found[drawn], counted[drawn]), np.arange(len(found)))
 
-        return bootstrap(share, np.arange(len(found)))
-
-    counts = [
-        (np.array([row.sum() for row in side], float), np.array([len(row) for row in side], float))
-        for side in (ours, real)
-    ]
+    counts = [_counts(side) for side in (ours, real)]
     # Passages have one length, so a mean of shares is the share of n-grams, and the difference can be resampled.
     shares = [found / np.maximum(counted, 1) for found, counted in counts]
     some = [bootstrap(_mean, (found > 0).astype(float)) for found, _ in counts]

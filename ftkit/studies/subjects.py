@@ -220,7 +220,7 @@ def _prepare(
 ) -> _Prepared:
     """Texts, then the lengths that fit them and the base, then the base, which may take an hour to make."""
     texts = load_texts(corpora, settings, run)
-    general = load_texts(settings.general, settings, run) if settings.general else {}
+    general = load_texts(settings.general, settings, run, trained=False) if settings.general else {}
     train = [piece for text in texts.values() for piece in text.train]
     base, own_texts = foresee_base(settings, train)
     others = general or own_texts

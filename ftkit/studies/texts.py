@@ -7,6 +7,7 @@ from typing import Any
 
 from ftkit.data import Corpus, Split, fix_special_tokens, load_corpus, split_corpus
 from ftkit.errors import CheckpointError
+from ftkit.evidence import CopyIndex, Thresholds, known_share
 from ftkit.runs import RunFolder
 
 __all__ = ["Text", "check_unchanged", "load_texts", "read_special_tokens"]
@@ -43,13 +44,16 @@ def check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = None) -> dict[str, Text]:
+def load_texts(
+    sources: dict[str, str], settings: Any, run: RunFolder | None = None, *, trained: bool = True
+) -> dict[str, Text]:
     """Load, clean and divide texts.
 
     Args:
         sources: Source of each text by name.
         settings: ``encoding``, ``split``, ``heldout_share`` and ``seed`` are read.
         run: Where size, hash and what was removed are noted; ``None`` notes nothing.
+        trained: Whether they are trained on, so that their held-out parts must not be known.
 
     Returns:
         The texts by name.
@@ -69,18 +73,26 @@ def load_texts(sources: dict[str, str], settings: Any, run: RunFolder | None = N
             "removed": [{"kind": item.kind, "characters": item.characters} for item in corpus.removed],
         }
         if run:
-            removed = ", ".join(f"{item.kind} ({item.characters:,})" for item in corpus.removed)
-            _logger.info(
-                "%s: %s, %s words%s",
-                name,
-                source,
-                f"{corpus.num_words:,}",
-                f"; removed {removed} characters" if removed else "",
-            )
+            _logger.info("%s: %s, %s words", name, source, f"{corpus.num_words:,}")
+            if trained and run.is_main:
+                _warn_of_known_heldout(name, texts[name])
     if run:
         check_unchanged(run, noted)
         run.note(data={**run.manifest["data"], **noted})
     return texts
+
+
+def _warn_of_known_heldout(name: str, text: Text) -> None:
+    """Say before training that the held-out text is known, which the verdict would say after it."""
+    known, most = known_share(text.heldout, CopyIndex(text.train)), Thresholds().seen_heldout
+    if known > most:
+        _logger.warning(
+            "%s: %.0f%% of the held-out text's word 12-grams occur in the training text too, so it is not held out; "
+            "above %.0f%% nothing can be concluded from it. Remove texts that are there twice, or set another split.",
+            name,
+            100 * known,
+            100 * most,
+        )
 
 
 def read_special_tokens(settings: Any, run: RunFolder, texts: Mapping[str, Text], tokenizer: Any) -> None:

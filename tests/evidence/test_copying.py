@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ftkit.evidence import CopyIndex, copying, word_spans, words_of
+from ftkit.evidence import CopyIndex, copying, known_share, word_spans, words_of
 from ftkit.evidence.intervals import bootstrap
 
 LETTERS = ["a", "b", "c"]
@@ -117,3 +117,16 @@ def test_text_without_spaces_that_was_copied_is_seen_as_copied(alphabet):
     assert found.rate.value == pytest.approx(0.45, abs=0.05)
     assert found.heldout_rate.value == 0
     assert copying(fresh, fresh, CopyIndex([train])).rate.value == 0
+
+
+def test_the_share_that_is_known_before_training_is_the_verdicts():
+    draw = np.random.default_rng(3)
+    words = ["".join(chr(97 + int(digit)) for digit in str(number)) for number in draw.integers(0, 400, 6000)]
+    train, heldout = " ".join(words[:5000]), " ".join(words[4700:])  # 300 of 1,300 words are known
+    passages = [" ".join(heldout.split()[first : first + 65]) for first in range(0, 1300, 65)]
+    index = CopyIndex([train])
+    known = known_share(passages, index)
+    assert known == pytest.approx(copying(passages, passages, index).heldout_rate.value)
+    runs = [" ".join(row.split()[place : place + 12]) for row in passages for place in range(54)]
+    assert known == pytest.approx(sum(f" {run} " in f" {train} " for run in runs) / len(runs))
+    assert known_share(["too short"], index) == 0.0
