@@ -12,7 +12,7 @@ from ftkit.evidence.code_samples import CodeStart, CodeWriter, code_by_length, c
 from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
-from ftkit.evidence.fluency import Fluency, fluency, out_of_range
+from ftkit.evidence.fluency import Damage, Fluency, damage, fluency, out_of_range
 from ftkit.evidence.forgetting import (
     SCALES,
     Forgetting,
@@ -68,6 +68,7 @@ __all__ = [
     "CopyIndex",
     "Copying",
     "Course",
+    "Damage",
     "Discriminator",
     "EncoderJudge",
     "Evidence",
@@ -107,6 +108,7 @@ __all__ = [
     "copying",
     "course_of",
     "cut_passages",
+    "damage",
     "decide",
     "decide_liking",
     "disagreement",

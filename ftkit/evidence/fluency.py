@@ -9,8 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from ftkit.data.words import words_of
+from ftkit.evidence.intervals import Interval, bootstrap
 
-__all__ = ["Fluency", "fluency", "out_of_range"]
+__all__ = ["Damage", "Fluency", "damage", "fluency", "out_of_range"]
 
 _NAMES = {
     "repetition": "repetition",
@@ -81,6 +82,62 @@ def fluency(passages: Sequence[str], known_words: Collection[str], unused_tokens
         ranges["words"],
         unused_tokens,
     )
+
+
+@dataclass(frozen=True)
+class Damage:
+    """How far generated text lies outside both real text and the base's text; intervals from whole passages."""
+
+    repetition: Interval
+    """Mean repetition above the larger of real text's and the base's."""
+    diversity: Interval
+    """Mean diversity below the smaller of real text's and the base's."""
+    unknown_words: Interval
+    """Share of unknown words above the larger of real text's and the base's."""
+
+
+def damage(
+    tuned: Sequence[str],
+    base: Sequence[str],
+    real: Sequence[str],
+    known: Collection[str],
+    known_of_real: Collection[str],
+) -> Damage:
+    """Compare generated passages with real ones and with the base model's.
+
+    Args:
+        tuned: Passages of the tuned model.
+        base: Passages of the base model, of about the same length.
+        real: Held-out passages of about the same length.
+        known: Every word of the corpora, lower case, for both models.
+        known_of_real: The same for real passages: without the held-out text itself.
+
+    Returns:
+        Three differences, each with its bootstrap interval over passages; above 0 is damage.
+    """
+    pairs = ((tuned, known), (base, known), (real, known_of_real))
+    counts = [_damage_counts(passages, words) for passages, words in pairs]
+
+    def excess(column: int, sign: int) -> Interval:
+        def share(sample: np.ndarray) -> np.ndarray:
+            sums = sample.sum(-2)
+            found: np.ndarray = sign * sums[..., column] / np.maximum(sums[..., column + 1], 1)
+            return found
+
+        return bootstrap(lambda t, b, r: share(t) - np.maximum(share(b), share(r)), *counts)
+
+    return Damage(repetition=excess(0, 1), diversity=excess(2, -1), unknown_words=excess(4, 1))
+
+
+def _damage_counts(passages: Sequence[str], known: Collection[str]) -> np.ndarray:
+    """Repetition, diversity and unknown words of passages, each beside what it is divided by, [passages, 6]."""
+    rows = []
+    for passage in passages:
+        words = words_of(passage)
+        measured = _measures(words)
+        unknown = sum(word not in known for word in words)
+        rows.append([measured["repetition"], 1, measured["diversity"], 1, unknown, len(words)])
+    return np.array(rows, dtype=float)
 
 
 def _measures(words: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ftkit.evidence.copying import Copying
 from ftkit.evidence.discriminator import Discriminator
-from ftkit.evidence.fluency import Fluency
+from ftkit.evidence.fluency import Damage, Fluency
 from ftkit.evidence.forgetting import Forgetting
 from ftkit.evidence.intervals import Interval
 from ftkit.evidence.order import WordOrder
@@ -58,6 +58,8 @@ class Evidence:
     """Bits per byte that it gains on its training text beyond its gain on held-out text: what did not carry over."""
     forgetting: Forgetting | None = None
     """General text before and after; ``None`` where none was given."""
+    damage: Damage | None = None
+    """How far its text lies outside real text and the base's; ``None`` for a model that writes no text."""
     idle_matrices: tuple[str, ...] = ()
     """Second matrices of an adapter that are zero, so that it does nothing."""
     order: WordOrder | None = None

@@ -39,8 +39,12 @@ class Thresholds:
     """12-grams in a passage, on average, below which copying cannot be seen."""
     reload_difference: float = 1e-4
     """Largest difference of logits between the model and its saved folder."""
+    repetition_excess: float = 0.1
+    """Lower bound of the mean repetition above real text's and the base's. Honest runs on real books: at most 0.001."""
+    diversity_loss: float = 0.1
+    """Lower bound of the mean diversity below real text's and the base's. Honest runs on real books: at most 0.028."""
     invented_words: float = 0.1
-    """Share of words that stand in no text, above the base's and real text's, in a model that got worse."""
+    """Lower bound of the share of words in no text, above the base's and real text's, in a model that got worse."""
     word_order: float = 0.5
     """Share of what the order of words was worth to the base, in bits; whose interval lies below knows words only."""
     min_word_order: float = 0.1
@@ -126,32 +130,31 @@ def _disordered(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
 def _damaged(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
     """What is broken in its language, beside real text and the base's."""
     base, tuned, real = evidence.fluency_base, evidence.fluency_tuned, evidence.fluency_real
-    found = _disordered(evidence, limits)
-    if base is None or tuned is None or real is None:
+    damage, found = evidence.damage, _disordered(evidence, limits)
+    if base is None or tuned is None or real is None or damage is None:
         return found
-    if tuned.repetition > (most := max(real.repetition_range[1], base.repetition)):
+    if damage.repetition.low > limits.repetition_excess:
         found.append(
             _Finding(
-                f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams, real text at most "
-                f"{real.repetition_range[1]:.0%}, the base {base.repetition:.0%}",
-                f"repetition {tuned.repetition:.3f} > {most:.3f} (real text and base)",
+                f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams occurred before in the passage, "
+                f"{real.repetition:.0%} in real text, {base.repetition:.0%} in the base's text",
+                f"damage repetition.low {damage.repetition.low:.3f} > repetition_excess {limits.repetition_excess}",
             )
         )
-    if tuned.diversity < (least := min(real.diversity_range[0], base.diversity)):
+    if damage.diversity.low > limits.diversity_loss:
         found.append(
             _Finding(
-                f"its words are few: diversity {tuned.diversity:.2f}, real text at least "
-                f"{real.diversity_range[0]:.2f}, the base {base.diversity:.2f}",
-                f"diversity {tuned.diversity:.3f} < {least:.3f} (real text and base)",
+                f"low lexical diversity: {tuned.diversity:.2f} different words per word, {real.diversity:.2f} in real "
+                f"text, {base.diversity:.2f} in the base's text",
+                f"damage diversity.low {damage.diversity.low:.3f} > diversity_loss {limits.diversity_loss}",
             )
         )
-    invented = tuned.unknown_words - max(base.unknown_words, real.unknown_words)
-    if evidence.gain.high < 0 and invented > limits.invented_words:
+    if evidence.gain.high < 0 and damage.unknown_words.low > limits.invented_words:
         found.append(
             _Finding(
-                f"it writes words that do not exist: {tuned.unknown_words:.0%} stand in no text, of the base's "
-                f"{base.unknown_words:.0%}, and it got worse at the held-out text too",
-                f"unknown words above the base's {invented:.3f} > invented_words {limits.invented_words}",
+                f"it invents words: {tuned.unknown_words:.0%} of its words occur in no text, "
+                f"{base.unknown_words:.0%} of the base's, and its loss on held-out text rose",
+                f"damage unknown_words.low {damage.unknown_words.low:.3f} > invented_words {limits.invented_words}",
             )
         )
     return found
@@ -181,8 +184,8 @@ def _copied(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
     return found
 
 
-def _missing(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
-    """Why the evidence cannot carry a verdict, each with what would help."""
+def _too_little(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
+    """What was measured too little to carry a verdict, each with what would help."""
     found = []
     if evidence.heldout_windows < limits.min_windows:
         found.append(
@@ -194,14 +197,6 @@ def _missing(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
         )
     if (copy := evidence.copying) is None:
         return found
-    if copy.heldout_rate.value > limits.seen_heldout:
-        found.append(
-            _Finding(
-                f"{copy.heldout_rate.value:.0%} of the held-out text's {copy.ngram}-grams stand in training text, its "
-                "own or the base's: it is not held out; remove what stands twice",
-                f"copying heldout_rate {copy.heldout_rate.value:.3f} > seen_heldout {limits.seen_heldout}",
-            )
-        )
     if copy.ngrams_per_passage < limits.min_ngrams:
         found.append(
             _Finding(
@@ -211,6 +206,19 @@ def _missing(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
             )
         )
     return found
+
+
+def _not_held_out(evidence: Evidence, limits: Thresholds) -> list[_Finding]:
+    """Whether the held-out text occurs in training text."""
+    if (copy := evidence.copying) is None or copy.heldout_rate.value <= limits.seen_heldout:
+        return []
+    return [
+        _Finding(
+            f"{copy.heldout_rate.value:.0%} of the held-out text's {copy.ngram}-grams occur in training text, its "
+            "own or the base's: it is not held out; remove what occurs in both",
+            f"copying heldout_rate {copy.heldout_rate.value:.3f} > seen_heldout {limits.seen_heldout}",
+        )
+    ]
 
 
 def _not_copied(copy: Copying | None) -> list[str]:
@@ -288,13 +296,14 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     3. ``copied``. Before the language is looked at, because a model that recites writes as well, or as repetitively, as
        the piece that it recites: its repetition and its few words come from that piece, and the remedy is that of
        copying (fewer passes, more text). Language out of range then stands beside it.
-    4. ``broken``: repetition, diversity or invented words, outside real text and worse than the base; word order that
-       has become worthless.
-    5. ``unsure``: too little was measured, or what was held out is known.
-    6. ``nothing``: the whole interval of the gain lies near 0.
-    7. ``worked``: a sure gain, and the style criterion.
-    8. ``forgot``: no sure gain, and a sure rise on general text. Beside every other word it stands in ``also``.
-    9. ``unsure``: what is left.
+    4. ``unsure``: too little was measured.
+    5. ``broken``: repetition, diversity or invented words beyond a margin, by their intervals, outside real text and
+       worse than the base; word order that has become worthless.
+    6. ``unsure``: the held-out text occurs in the training text.
+    7. ``nothing``: the whole interval of the gain lies near 0.
+    8. ``worked``: a sure gain, and the style criterion.
+    9. ``forgot``: no sure gain, and a sure rise on general text. Beside every other word it stands in ``also``.
+    10. ``unsure``: what is left.
 
     Args:
         evidence: What was measured.
@@ -332,10 +341,13 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     if copied:
         beside = [each.reason for each in damaged]
         return found("copied", copied, [*beside, learnt], also + (["broken"] if damaged else []))
+    if too_little := _too_little(evidence, limits):
+        beside = [each.reason for each in damaged]
+        return found("unsure", too_little, [*beside, learnt, *_forgetting(evidence)], also)
     if damaged:
         return found("broken", damaged, [learnt], also)
-    if missing := _missing(evidence, limits):
-        return found("unsure", missing, [learnt, *_forgetting(evidence)], also)
+    if seen := _not_held_out(evidence, limits):
+        return found("unsure", seen, [learnt, *_forgetting(evidence)], also)
     if -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
         causes = why_nothing(evidence.movement, evidence.idle_matrices)
         inside = f"the whole interval lies within {limits.nothing_gain} bits per byte of no gain"

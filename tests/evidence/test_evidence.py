@@ -10,6 +10,7 @@ from ftkit.data import VOICES, voice_text
 from ftkit.evidence import (
     CopyIndex,
     Copying,
+    Damage,
     Evidence,
     Fluency,
     Gate,
@@ -252,12 +253,13 @@ def speaking(position: float) -> StyleScore:
     return StyleScore("encoder", about(0.1), about(0.6), about(0.9), about(position, 0.1), about(0.8), True, "passed")
 
 
+UNHURT = Damage(Interval(-0.01, -0.02, 0.0), Interval(-0.02, -0.03, -0.01), Interval(0.0, -0.02, 0.02))
 REAL = Fluency(0.02, (0.0, 0.08), 0.7, (0.6, 0.8), 0.02)
 COPY = Copying(12, 60.0, about(0.001), about(0.001), Interval(0.0, -0.002, 0.002), 11, "", 13)
 GOOD = Evidence(
     heldout_windows=40, heldout_base=about(2.4), heldout_tuned=about(2.1), gain=about(0.3), general_name="other books",
     general_rise=about(0.02), gain_over_general=about(0.25), styles=(speaking(0.8),), copying=COPY,
-    fluency_base=REAL, fluency_tuned=REAL, fluency_real=REAL,
+    fluency_base=REAL, fluency_tuned=REAL, fluency_real=REAL, damage=UNHURT,
     movement=Movement(0.1, 20, 20, {}), reload_difference=0.0, passes=3.0,
 )  # fmt: skip
 
@@ -288,12 +290,12 @@ GOOD = Evidence(
         ({"copying": replace(COPY, longest_run=40, heldout_longest_run=45)}, "worked", [], "not copied"),
         ({"finite": False}, "broken", [], "not finite"),
         ({"reload_difference": 0.5}, "broken", [], "other logits"),
-        ({"fluency_tuned": replace(REAL, repetition=0.5)}, "broken", [], "repeats itself"),
-        ({"fluency_tuned": replace(REAL, diversity=0.2)}, "broken", [], "words are few"),
-        (
-            {"fluency_tuned": replace(REAL, repetition=0.5), "fluency_base": replace(REAL, repetition=0.6)},
-            "worked", [], "gain 0.300",
-        ),
+        ({"damage": replace(UNHURT, repetition=about(0.4))}, "broken", [], "repeats itself"),
+        ({"damage": replace(UNHURT, diversity=about(0.4))}, "broken", [], "low lexical diversity"),
+        ({"damage": replace(UNHURT, repetition=about(0.4, 0.35))}, "worked", [], "gain 0.300"),
+        ({"damage": replace(UNHURT, unknown_words=about(0.4))}, "worked", [], "gain 0.300"),
+        ({"damage": replace(UNHURT, unknown_words=about(0.4)), "gain": about(-0.1)}, "broken", [], "invents words"),
+        ({"damage": replace(UNHURT, repetition=about(0.4)), "heldout_windows": 3}, "unsure", [], "repeats itself"),
         ({"fluency_base": replace(REAL, unknown_words=0.4)}, "worked", [], "not fluent"),
         ({"finite": False, "copying": replace(COPY, longest_run=40)}, "broken", ["copied"], "not finite"),
         ({"order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "words, not sentences"),
@@ -308,7 +310,7 @@ def test_the_verdict_follows_its_table(changes, verdict, also, said):
     assert found.thresholds["worked_gain"] == 0.01
 
 
-WRITES_NOTHING = {"copying": None, "fluency_base": None, "fluency_tuned": None, "fluency_real": None}
+WRITES_NOTHING = {"copying": None, "fluency_base": None, "fluency_tuned": None, "fluency_real": None, "damage": None}
 
 
 @pytest.mark.parametrize(
