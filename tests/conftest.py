@@ -28,6 +28,16 @@ def processor() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def stories260k() -> Path:
+    """A real pretrained Llama of 260,032 parameters that writes simple stories (karpathy/tinyllamas, MIT)."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "stories260k"
+    folder = Path(os.environ.get("FTKIT_STORIES260K") or beside)
+    if not folder.is_dir():
+        pytest.skip("set FTKIT_STORIES260K to a folder with stories260K of karpathy/tinyllamas in Hugging Face's form")
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder for the session, so that no test sees what a user has cached."""
