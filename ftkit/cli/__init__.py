@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import chatting, checking, classifying, judging, looking, planning, reporting, sharing
+from ftkit.cli import chatting, checking, classifying, converting, judging, looking, planning, reporting, sharing
 
 __all__ = ["main"]
 
@@ -148,6 +148,7 @@ for _command in (checking.check, reporting.report, sharing.pack, sharing.unpack,
     app.command()(_command)
 looking.add_commands(app)
 classifying.add_commands(app)
+app.command()(converting.convert)
 app.command()(judging.verdict)
 app.command()(chatting.chat)
 

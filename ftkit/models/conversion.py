@@ -16,7 +16,7 @@ from ftkit.errors import ModelError
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.modeling_ftkit_gpt2 import FtkitGPT2ForCausalLM, FtkitGPT2ForSequenceClassification
 
-__all__ = ["from_hf_gpt2", "to_hf_gpt2"]
+__all__ = ["CONVERTIBLE", "from_hf_gpt2", "to_hf_gpt2"]
 
 # By name, because a class that came with remote code is another object of the same name.
 _TO_HF: dict[str, type[Any]] = {
@@ -27,6 +27,9 @@ _FROM_HF: dict[str, type[Any]] = {
     "GPT2LMHeadModel": FtkitGPT2ForCausalLM,
     "GPT2ForSequenceClassification": FtkitGPT2ForSequenceClassification,
 }
+
+CONVERTIBLE = {"gpt2": tuple(_TO_HF), "ftkit_gpt2": tuple(_FROM_HF)}
+"""Names of the classes that can be converted, by the architecture that they become."""
 
 # Module names, own and Hugging Face's. The fused ``attn.c_attn`` is treated apart.
 _OUTSIDE = {
@@ -96,6 +99,8 @@ def to_hf_gpt2(model: PreTrainedModel) -> PreTrainedModel:
         },
     )
     settings = {theirs: copy.deepcopy(getattr(config, own)) for own, theirs in _SETTINGS.items()}
+    if config.intermediate_size == 4 * config.hidden_size:
+        settings["n_inner"] = None  # as GPT-2's own files say it
     return _filled(target_class, GPT2Config(**settings), _hf_state(model.state_dict()), model)
 
 

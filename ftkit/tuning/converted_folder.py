@@ -1,0 +1,111 @@
+"""A model folder converted between ftkit's own GPT-2 and Hugging Face's, compared before it appears."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ftkit.data import load_tokenizer
+from ftkit.errors import ModelError
+from ftkit.models import from_hf_gpt2, load_model, save_model, to_hf_gpt2
+from ftkit.models.conversion import CONVERTIBLE
+from ftkit.models.outlines import outline
+from ftkit.models.rounding import ROUNDING, relative_difference
+from ftkit.runs.files import folder_written_whole
+
+__all__ = ["Conversion", "convert_folder"]
+
+_PROBE_ROWS, _PROBE_TOKENS = 2, 32
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted, and how near the result is."""
+
+    path: Path
+    source: str
+    """The class that was read."""
+    target: str
+    """The class that was written."""
+    parameters: int
+    dtype: str
+    difference: float
+    """Largest difference of the logits on the probe, relative to the largest logit where that is above 1."""
+    has_tokenizer: bool
+
+
+def convert_folder(
+    model: str, folder: str | os.PathLike[str], to: str, *, revision: str | None = None, seed: int = 0
+) -> Conversion:
+    """Write a model in the other architecture, with its tokenizer.
+
+    The folder appears when its weights have been read again and their logits are those of the original.
+
+    Args:
+        model: A folder or Hub id of a GPT-2, own or Hugging Face's: a language model, or a classifier of texts.
+        folder: The folder to make; it must not exist, or be empty.
+        to: ``gpt2`` or ``ftkit_gpt2``.
+        revision: Branch, tag or commit of a Hub id.
+        seed: Draws the token ids of the probe.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ModelError: Another architecture, an adapter, a setting that the target does not have, a folder in use, or
+            logits that differ by more than rounding.
+        CheckpointError: The disk refuses.
+    """
+    target = Path(folder).expanduser().resolve()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ModelError(f"{folder} exists and is not an empty folder. Name a new folder for the converted model.")
+    described = outline(model, revision=revision)
+    if described.has_adapter:
+        raise ModelError(f"{model} is an adapter, which cannot be converted. Convert its base, or merge it first.")
+    if described.name not in CONVERTIBLE[to]:
+        raise ModelError(
+            f"{model} is a {described.name} (model_type {described.config.model_type}), which cannot be converted to"
+            f" {to}; there is: {', '.join(CONVERTIBLE[to])}."
+        )
+    donor = load_model(model, task=described.task, revision=revision)
+    converted: Any = to_hf_gpt2(donor) if to == "gpt2" else from_hf_gpt2(donor)
+    dtype = _stored_dtype(donor, described.config.dtype)
+    tokenizer = load_tokenizer(model, revision=revision) if _has_tokenizer(model) else None
+    with folder_written_whole(target) as fresh:
+        save_model(converted.to(dtype), tokenizer, fresh)
+        difference = _logits_difference(donor, load_model(str(fresh), task=described.task), seed)
+        if difference > ROUNDING:
+            raise ModelError(
+                f"The logits of {model} and of the converted model differ by {difference:.3g}, where rounding leaves at"
+                f" most {ROUNDING:g}. Nothing was written to {folder}."
+            )
+    return Conversion(
+        path=target, source=described.name, target=type(converted).__name__, parameters=converted.num_parameters(),
+        dtype=str(dtype).removeprefix("torch."), difference=difference, has_tokenizer=tokenizer is not None,
+    )  # fmt: skip
+
+
+def _stored_dtype(model: PreTrainedModel, named: Any) -> torch.dtype:
+    """Return the dtype that the configuration names, where it holds every weight exactly; else float32."""
+    dtype = named if isinstance(named, torch.dtype) else torch.float32
+    exact = all(torch.equal(weight.to(dtype).to(weight.dtype), weight) for weight in model.state_dict().values())
+    return dtype if exact else torch.float32
+
+
+def _has_tokenizer(model: str) -> bool:
+    folder = Path(model).expanduser()
+    return not folder.is_dir() or any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def _logits_difference(donor: PreTrainedModel, converted: PreTrainedModel, seed: int) -> float:
+    config: Any = donor.config
+    tokens = min(_PROBE_TOKENS, config.max_position_embeddings)
+    generator = torch.Generator().manual_seed(seed)
+    # One row at a time: a classifier without a padding token reads no batches.
+    rows = torch.randint(0, config.vocab_size, (_PROBE_ROWS, 1, tokens), generator=generator)
+    with torch.no_grad():
+        return max(relative_difference(converted(input_ids=row).logits, donor(input_ids=row).logits) for row in rows)
