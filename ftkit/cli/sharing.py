@@ -1,7 +1,7 @@
 """The commands that move and share: ``pack``, ``unpack``, ``push``, ``pull``."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -31,6 +31,14 @@ def _say_left_out(names: Sequence[str]) -> None:
         typer.echo(f"left out: {', '.join(names[:12])}{f' and {len(names) - 12} more' if len(names) > 12 else ''}")
 
 
+def _say_bases(bases: Mapping[str, str], where: str) -> None:
+    for adapter, base in bases.items():
+        typer.echo(
+            f"needs: {'the adapter' if adapter == '.' else adapter} stands on {base}, which is not {where}; where you"
+            " load the adapter, name its base with --base or adapter_base"
+        )
+
+
 def pack(
     run: _RunFolder,
     target: _Zip,
@@ -40,7 +48,8 @@ def pack(
 ) -> None:
     """Put a run into one zip file.
 
-    Checkpoints, hidden files and locks stay behind; a run that is at work, links and devices are refused.
+    Checkpoints, hidden files and locks stay behind; a run that is at work, links and devices are refused. Where the
+    base of an adapter lies outside the folder, the command names it.
     """
 
     def start() -> None:
@@ -52,6 +61,7 @@ def pack(
             f" (ratio {packed.ratio:.2f})"
         )
         _say_left_out(packed.left_out)
+        _say_bases(packed.bases, "in the zip")
 
     _run(start)
 
@@ -72,6 +82,7 @@ def unpack(
 
         unpacked = read(source, folder if folder is not None else Path(source.stem))
         typer.echo(f"{unpacked.path}: {unpacked.files} files, {_size(unpacked.raw_bytes)}")
+        _say_bases(unpacked.bases, "in this folder")
 
     _run(start)
 

@@ -14,7 +14,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from ftkit.errors import CheckpointError, DataError
+from ftkit.errors import CheckpointError, DataError, ModelError
+from ftkit.runs.adapter_base import named_base
 from ftkit.runs.files import folder_written_whole, written_whole
 
 __all__ = ["Limits", "Packed", "Unpacked", "pack", "unpack"]
@@ -36,6 +37,8 @@ class Packed:
     files: int
     left_out: tuple[str, ...]
     """Folders and files that were not packed."""
+    bases: dict[str, str]
+    """Folders of adapters in the zip whose base is not in it, with the base that each stands on."""
 
     @property
     def ratio(self) -> float:
@@ -50,6 +53,8 @@ class Unpacked:
     path: Path
     raw_bytes: int
     files: int
+    bases: dict[str, str]
+    """Folders of adapters whose base did not come along, with the base that each stands on."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def pack(run_folder: str | os.PathLike[str], zip_path: str | os.PathLike[str], *
                         raw += len(chunk)
         with zipfile.ZipFile(temporary) as archive:  # what unpack would refuse is not packed
             _check_entries(target, archive.infolist(), temporary.stat().st_size, Limits())
-    return Packed(target, raw, target.stat().st_size, len(files), tuple(left_out))
+    return Packed(target, raw, target.stat().st_size, len(files), tuple(left_out), _bases_elsewhere(folder, files))
 
 
 def _check_packing(folder: Path, target: Path) -> None:
@@ -131,6 +136,21 @@ def _chosen(folder: Path, checkpoints: bool) -> tuple[list[Path], list[str]]:
 
     walk(folder)
     return files, left_out
+
+
+def _bases_elsewhere(folder: Path, files: Sequence[Path]) -> dict[str, str]:
+    """Adapters among the files whose base lies outside the folder, or on a path that holds on one machine only."""
+    found = {}
+    for path in (path for path in files if path.name == "adapter_config.json"):
+        try:
+            named = named_base(path.parent)
+        except ModelError as error:
+            named = f"a base that is not known ({error})"
+        beside = path.parent / named
+        along = not Path(named).is_absolute() and beside.is_dir() and beside.resolve().is_relative_to(folder)
+        if not along:
+            found[path.parent.relative_to(folder).as_posix()] = str(beside.resolve()) if beside.is_dir() else named
+    return found
 
 
 @contextmanager
@@ -184,7 +204,8 @@ def unpack(
                 written = sum(_extract(archive, entry, temporary, source) for entry in entries)
     except _SPOILT as error:
         raise DataError(f"{source}: is no whole zip file: {error}; fetch or pack it again") from None
-    return Unpacked(target, written, sum(not entry.is_dir() for entry in entries))
+    bases = _bases_elsewhere(target, sorted(target.rglob("adapter_config.json")))
+    return Unpacked(target, written, sum(not entry.is_dir() for entry in entries), bases)
 
 
 class _Careful:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ftkit.errors import ModelError
 
-__all__ = ["base_of_adapter", "place_of_base"]
+__all__ = ["base_of_adapter", "named_base", "place_of_base"]
 
 _CONFIG, _RECORD = "adapter_config.json", "base.json"
 
@@ -20,15 +20,32 @@ def base_of_adapter(folder: Path) -> tuple[str, str | None]:
     Raises:
         ModelError: Files that cannot be read, no name in them, or a relative path to a folder that is not there.
     """
-    values = _read(folder / _CONFIG) | (_read(folder / _RECORD) if (folder / _RECORD).is_file() else {})
+    revision = _values(folder).get("revision")
+    return place_of_base(folder, named_base(folder)), str(revision) if revision else None
+
+
+def named_base(folder: Path) -> str:
+    """The base that an adapter names, in its words.
+
+    Args:
+        folder: The adapter's folder.
+
+    Raises:
+        ModelError: Files that cannot be read, or no name in them.
+    """
+    values = _values(folder)
     named = values.get("base", values.get("base_model_name_or_path"))
     if not named or not isinstance(named, str):
         raise ModelError(
             f"The adapter {folder} names no base model; write base_model_name_or_path into its adapter_config.json, or"
             " name the base with --base or adapter_base"
         )
-    revision = values.get("revision")
-    return place_of_base(folder, named), str(revision) if revision else None
+    return named
+
+
+def _values(folder: Path) -> dict[str, Any]:
+    """What both files say; ftkit's own counts first."""
+    return _read(folder / _CONFIG) | (_read(folder / _RECORD) if (folder / _RECORD).is_file() else {})
 
 
 def place_of_base(folder: Path, named: str) -> str:

@@ -63,7 +63,15 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all parameters on the CPU (copies: a reference would move along with the model).
 
     A tensor that is tied is copied once and has all its names, so that a model in which it is untied can be compared.
+    Of a model with an adapter, which may be trained on, there are the weights that it computes with as well.
     """
+    if is_adapter(model) and not virtual_tokens(model):
+        wrapped: Any = model
+        return _copies(model) | _copies(effective_model(wrapped))
+    return _copies(model)
+
+
+def _copies(model: nn.Module) -> dict[str, Tensor]:
     copies: dict[int, Tensor] = {}
     found = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -139,18 +147,26 @@ def _distinct(before: Mapping[str, Tensor], now: dict[str, Tensor]) -> dict[str,
 
 
 def _adapted(before: Mapping[str, Tensor], model: nn.Module) -> Movement:
-    """What an adapter does to the weights; virtual tokens, which are no weights, come from zero."""
+    """What an adapter does to the weights; virtual tokens, which are no weights, come from zero or from the start."""
     wrapped: Any = model
     groups = ParameterGroups(model)
     frozen = {
         name: parameter.detach().cpu()
         for name, parameter in model.named_parameters()
-        if not parameter.requires_grad and groups.plain_name(name) in before
+        if not parameter.requires_grad and (name in before or groups.plain_name(name) in before)
     }
-    leaks = tuple(name for name, now in frozen.items() if not same_bits(before[groups.plain_name(name)], now))
+    leaks = tuple(
+        name
+        for name, now in frozen.items()
+        if not same_bits(before[name if name in before else groups.plain_name(name)], now)
+    )
     if virtual_tokens(model):
         encoder = wrapped.prompt_encoder
-        effect = movement({name: torch.zeros_like(tensor) for name, tensor in encoder.named_parameters()}, encoder)
+        start = {
+            name: before.get(f"prompt_encoder.{name}", torch.zeros_like(tensor))
+            for name, tensor in encoder.named_parameters()
+        }
+        effect = movement(start, encoder)
         rows = tuple(replace(row, group="adapter") for row in effect.groups)
     else:
         effect = movement(before, effective_model(wrapped))

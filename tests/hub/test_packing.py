@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from typer.testing import CliRunner
 
-from ftkit.errors import CheckpointError, DataError
+from ftkit.errors import CheckpointError, DataError, ModelError
 from ftkit.hub.packing import Limits, pack, unpack
 from ftkit.models import load_model, reload_difference, save_model
 from ftkit.models.rounding import ROUNDING
@@ -84,6 +85,35 @@ def test_a_packed_model_computes_the_same(tmp_path):
     unpack(packed.path, tmp_path / "there")
     assert reload_difference(model, tmp_path / "there", load_model("new:gpt2").dummy_inputs["input_ids"]) < ROUNDING
     assert 0.8 < packed.ratio < 0.95  # lesson 07/020: weights hardly shrink
+
+
+@pytest.mark.filterwarnings("ignore")  # peft 0.21 warns of names that go
+def test_a_base_that_does_not_come_along_is_named(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    from ftkit.cli import app
+
+    run = tmp_path / "run"
+    save_model(load_model("new:gpt2,n_layer=1,n_embd=16,n_head=2"), None, run / "models" / "base")
+    (run / "manifest.json").write_text("{}")
+    config = LoraConfig(r=1, target_modules=["c_attn"], task_type="CAUSAL_LM")
+    wrapped = get_peft_model(load_model(str(run / "models" / "base")), config)
+    for name, base in {"tuned": "../base", "other": "somebody/gone"}.items():
+        wrapped.peft_config["default"].base_model_name_or_path = base
+        wrapped.save_pretrained(run / "models" / name)
+    packed = pack(run, tmp_path / "run.zip")
+    assert packed.bases == {"models/other": "somebody/gone"}  # the other one's base is in the zip
+    assert unpack(packed.path, tmp_path / "there").bases == packed.bases
+    load_model(str(tmp_path / "there" / "models" / "tuned"))
+
+    shown = CliRunner().invoke(app, ["pack", str(run / "models" / "tuned"), str(tmp_path / "alone.zip")])
+    base = run / "models" / "base"
+    assert f"needs: the adapter stands on {base}, which is not in the zip" in " ".join(shown.output.split())
+    alone = unpack(tmp_path / "alone.zip", tmp_path / "alone")
+    assert alone.bases == {".": "../base"}
+    with pytest.raises(ModelError, match=r"base '\.\./base', which is not there .* --base or adapter_base"):
+        load_model(str(alone.path))
+    assert load_model(str(alone.path), adapter_base=str(base))
 
 
 def test_what_cannot_be_packed_is_one_error(run, tmp_path):

@@ -325,3 +325,25 @@ def test_a_merged_model_that_was_saved_untied_is_the_adapters_model(bases, tmp_p
     assert ("lm_head.weight" in changed) == (kind == "other values")
     edit(folder, lora_alpha=5)
     assert not verify_folders(folder, tmp_path / "merged").equal
+
+
+@pytest.mark.parametrize("kind", ["lora", "prompt"])
+def test_an_adapter_that_is_trained_on_is_measured_from_where_it_stood(bases, tmp_path, kind):
+    from peft import PromptTuningConfig
+
+    from ftkit.tuning import movement, snapshot
+
+    if kind == "lora":
+        written(bases / "tied", tmp_path / "a", **Q)
+    else:
+        prompt = PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+        get_peft_model(theirs(bases / "tied"), prompt).save_pretrained(tmp_path / "a")
+    start, now = (load_model(str(tmp_path / "a"), adapter_base=str(bases / "tied")) for _ in range(2))
+    still = movement(snapshot(start), now)
+    assert (still.changed, still.relative, still.leaks) == (0, 0.0, ())
+    [*_, last] = [parameter for parameter in now.parameters() if parameter.requires_grad]
+    last.data.add_(1.0)
+    moved = movement(snapshot(start), now)
+    assert (moved.changed, moved.leaks) == (1, ())
+    now.get_base_model().get_submodule("model.norm").weight.data.add_(1.0)  # type: ignore[operator]
+    assert len(movement(snapshot(start), now).leaks) == 1
