@@ -1,7 +1,7 @@
 """The command ``predict``: what a saved classifier says of texts."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from ftkit.cli.showing import print_json, run_command, show_table
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedTokenizerFast
 
 __all__ = ["add_commands"]
 
@@ -19,7 +20,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="The folder of a classifier, e.g. RUN/models/classifier, or a Hub id.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A classifier: the folder of a run or a model, or a Hub id.")
+    ],
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts. Without any: lines of --file or standard input.")
     ] = None,
@@ -28,25 +31,62 @@ def predict(
     ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of --file and of standard input.")] = "utf-8",
     max_tokens: Annotated[int, typer.Option(min=0, help="Longer texts are cut; 0: as in training.")] = 0,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run Python files that the model brings along.")] = False,
+    allow_pickle: Annotated[bool, typer.Option(help="Read pytorch_model.bin where there is no safetensors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show which class a classifier gives to texts, and how sure it is."""
+    """Show what a classifier says of texts: a class and how sure it is, the labels that apply, or a value."""
 
     def start() -> None:
-        asked = _asked(texts or [], file, encoding)
-        classes, probabilities = _predicted(model, asked, max_tokens)
-        said = [(classes[int(row.argmax())], row) for row in probabilities]
+        from ftkit.runs.saved_models import model_of_run
+
+        asked, found = _asked(texts or [], file, encoding), model_of_run(model, classifier=True)
+        kind, names, outputs = _predicted(found, asked, max_tokens, trust_remote_code, allow_pickle)
         if as_json:
             rows = [
-                {"text": text, "label": label, "probabilities": dict(zip(classes, row.tolist(), strict=True))}
-                for text, (label, row) in zip(asked, said, strict=True)
+                {"text": text, **_as_json(kind, names, row.tolist())} for text, row in zip(asked, outputs, strict=True)
             ]
-            print_json({"model": model, "texts": rows})
+            print_json({"model": found, "problem_type": kind, "texts": rows})
             return
-        shown = [(label, f"{row.max():.1%}", text) for text, (label, row) in zip(asked, said, strict=True)]
-        show_table(("class", "probability", "text"), shown, right=("probability",))
+        headings = _HEADINGS[kind]
+        shown = [(*_as_cells(kind, names, row.tolist()), text) for text, row in zip(asked, outputs, strict=True)]
+        show_table((*headings, "text"), shown, right=headings[1:])
 
     run_command(start)
+
+
+_HEADINGS = {
+    "single_label_classification": ("class", "probability"),
+    "multi_label_classification": ("labels", "probability of each"),
+    "regression": ("value",),
+}
+_APPLIES = 0.5
+"""Probability from which a label of several is said to apply, as in transformers' own metrics of multi-label models."""
+_MOST_SHOWN = 6
+"""Labels of a multi-label model that a line of the table has room for; --json has all."""
+
+
+def _as_json(kind: str, names: list[str], outputs: list[float]) -> dict[str, Any]:
+    """What one text gets, for a program."""
+    found = dict(zip(names, outputs, strict=True))
+    if kind == "regression":
+        return {"value": outputs[0]} if len(outputs) == 1 else {"values": found}
+    if kind == "multi_label_classification":
+        return {"labels": [name for name, p in found.items() if p >= _APPLIES], "probabilities": found}
+    return {"label": max(found, key=found.__getitem__), "probabilities": found}
+
+
+def _as_cells(kind: str, names: list[str], outputs: list[float]) -> tuple[str, ...]:
+    """What one text gets, for a person."""
+    likeliest = sorted(zip(names, outputs, strict=True), key=lambda pair: -pair[1])
+    if kind == "regression":
+        several = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, outputs, strict=True))
+        return (f"{outputs[0]:.4g}" if len(outputs) == 1 else several,)
+    if kind == "multi_label_classification":
+        applying = ", ".join(name for name, p in likeliest if p >= _APPLIES) or "none"
+        more = ", ..." if len(likeliest) > _MOST_SHOWN else ""
+        return applying, ", ".join(f"{name} {p:.1%}" for name, p in likeliest[:_MOST_SHOWN]) + more
+    return likeliest[0][0], f"{likeliest[0][1]:.1%}"
 
 
 def _asked(texts: list[str], file: str | None, encoding: str) -> list[str]:
@@ -72,20 +112,44 @@ def _asked(texts: list[str], file: str | None, encoding: str) -> list[str]:
     return found
 
 
-def _predicted(model: str, texts: list[str], max_tokens: int) -> "tuple[list[str], np.ndarray]":
-    """Names of the classes, and probabilities [texts, classes]."""
-    import numpy as np
+def _predicted(
+    spec: str, texts: list[str], max_tokens: int, trust_remote_code: bool, allow_pickle: bool
+) -> "tuple[str, list[str], np.ndarray]":
+    """What the outputs mean, their names, and the outputs themselves [texts, outputs]."""
+    from ftkit.models import (
+        check_classifier,
+        check_positions,
+        check_vocabulary,
+        class_names,
+        load_model,
+        problem_type,
+        read_configuration,
+        usable_positions,
+    )
+    from ftkit.models.trust import is_adapter_folder
+    from ftkit.training import predict_outputs
 
-    from ftkit.data import load_tokenizer
-    from ftkit.errors import ModelError
-    from ftkit.models import check_positions, load_model, usable_positions
-    from ftkit.training import predict_classes
-
-    classifier, tokenizer = load_model(model, task="sequence-classification"), load_tokenizer(model)
-    if not any("SequenceClassification" in name for name in classifier.config.architectures or []):
-        raise ModelError(f"{model}: holds no classifier; make one with 'ftkit run classify --model {model} ...'")
-    limit = usable_positions(classifier) or 512
+    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    if not is_adapter_folder(spec):  # an adapter says itself what it was trained for
+        check_classifier(read_configuration(spec, **trust), spec)
+    model = load_model(spec, task="sequence-classification", **trust)
+    tokenizer = _tokenizer_of(spec, model, trust_remote_code)
+    check_vocabulary(model, tokenizer)
+    limit = usable_positions(model) or 512
     most = max_tokens or min(tokenizer.model_max_length, limit)
-    check_positions(classifier, most, "max_tokens")
-    labels = [str(name) for _, name in sorted((classifier.config.id2label or {}).items())]
-    return labels, np.exp(predict_classes(classifier, tokenizer, texts, most))
+    check_positions(model, most, "max_tokens")
+    return problem_type(model.config), class_names(model.config), predict_outputs(model, tokenizer, texts, most)
+
+
+def _tokenizer_of(spec: str, model: Any, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
+    """The tokenizer beside a model; of an adapter that was saved without one, the base's."""
+    from ftkit.data import load_tokenizer
+    from ftkit.errors import FtkitError
+    from ftkit.models import is_adapter
+
+    try:
+        return load_tokenizer(spec, trust_remote_code=trust_remote_code)
+    except FtkitError:
+        if not is_adapter(model):
+            raise
+        return load_tokenizer(model.base_record.base, trust_remote_code=trust_remote_code)

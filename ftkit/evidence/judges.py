@@ -190,9 +190,10 @@ class EncoderJudge:
         """
         model = load_model(str(folder), task="sequence-classification")
         judge = cls(model, AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False), max_tokens)
-        if missing := set(classes) - set(judge.classes):
+        if missing := sorted(set(classes) - set(judge.classes)):
             raise ModelError(
-                f"judge {folder}: knows the classes {judge.classes}, not {sorted(missing)}; train it on these corpora"
+                f"judge {folder}: knows the classes {judge.classes}, not {missing}. Give the folder as judge_model, so"
+                " that it is trained on these texts with a new head, or start a new run in another output_dir"
             )
         return judge
 

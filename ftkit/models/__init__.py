@@ -6,12 +6,21 @@ Importing this package registers the own models with the Auto classes of transfo
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from ftkit.models.adapter_files import BaseRecord, is_adapter, virtual_tokens
+from ftkit.models.class_heads import check_classifier, class_names, problem_type
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
 from ftkit.models.dropout import set_dropout
 from ftkit.models.families import FAMILIES, GROUPS, Family, Fused
-from ftkit.models.loading import check_positions, check_vocabulary, load_model, reload_difference, save_model, task_of
+from ftkit.models.loading import (
+    check_positions,
+    check_vocabulary,
+    load_model,
+    read_configuration,
+    reload_difference,
+    save_model,
+    task_of,
+)
 from ftkit.models.log_probabilities import log_probability_model
 from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
@@ -25,6 +34,7 @@ from ftkit.models.modeling_ftkit_gpt2 import (
 from ftkit.models.modeling_ftkit_ladder import FtkitLadderForCausalLM, FtkitLadderHead, FtkitLadderModel
 from ftkit.models.positions import usable_positions
 from ftkit.models.state_dicts import load_state_dict, save_state_dict
+from ftkit.models.tasks import reads_both_ways
 
 __all__ = [
     "FAMILIES",
@@ -44,13 +54,18 @@ __all__ = [
     "FtkitLadderHead",
     "FtkitLadderModel",
     "Fused",
+    "check_classifier",
     "check_positions",
     "check_vocabulary",
+    "class_names",
     "from_hf_gpt2",
     "is_adapter",
     "load_model",
     "load_state_dict",
     "log_probability_model",
+    "problem_type",
+    "read_configuration",
+    "reads_both_ways",
     "reload_difference",
     "save_model",
     "save_state_dict",

@@ -6,8 +6,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ftkit.errors import ModelError
+from ftkit.models.class_heads import head_keys, is_classifier
 
-__all__ = ["COMPUTED_BUFFERS", "check_weights", "head_keys", "weight_problems"]
+__all__ = ["COMPUTED_BUFFERS", "check_weights", "weight_problems"]
 
 # Buffers that older versions of transformers saved and newer ones compute; nothing is lost with them.
 COMPUTED_BUFFERS = re.compile(
@@ -15,7 +16,9 @@ COMPUTED_BUFFERS = re.compile(
 )
 
 
-def check_weights(model: PreTrainedModel, info: dict[str, Any], task: str, where: str) -> None:
+def check_weights(
+    model: PreTrainedModel, info: dict[str, Any], task: str, where: str, replaced: frozenset[str] = frozenset()
+) -> None:
     """Raise unless each weight of the model was in the files, and each in the files that matters is in the model.
 
     A classifier may start from a body without a head: then the whole head (and BERT's pooler) is new, and the head of
@@ -27,6 +30,7 @@ def check_weights(model: PreTrainedModel, info: dict[str, Any], task: str, where
         info: What transformers says of the loading.
         task: What the model is for.
         where: What was loaded, in words.
+        replaced: Tensors of a head that is drawn anew, whatever the files hold.
 
     Raises:
         ModelError: With the first names of each kind.
@@ -36,29 +40,17 @@ def check_weights(model: PreTrainedModel, info: dict[str, Any], task: str, where
     if task == "sequence-classification":
         head = head_keys(model, model.state_dict().keys())
         outer_head = {key for key in head if ".pooler." not in f".{key}"}
-        was_classifier = any("SequenceClassification" in name for name in model.config.architectures or [])
-        if outer_head <= missing and not was_classifier:
+        if (outer_head <= missing or outer_head == replaced) and not is_classifier(model.config):
             missing -= head
             unexpected -= head_keys(model, unexpected)
     if task == "masked-lm":
         unexpected -= head_keys(model, unexpected)
-    if problems := weight_problems(info, missing, unexpected):
+    mismatched = [found for found in info.get("mismatched_keys") or () if found[0] not in replaced]
+    if problems := weight_problems({**info, "mismatched_keys": mismatched}, missing, unexpected):
         raise ModelError(
             f"{where} does not fit a {type(model).__name__}: {problems}. The files are incomplete, of another"
             " architecture, or for another task."
         )
-
-
-def head_keys(model: PreTrainedModel, keys: Any) -> set[str]:
-    """Those keys that lie outside the encoder or decoder body, or in its pooler, which serves the head.
-
-    Args:
-        model: The model, which knows its body.
-        keys: Names of tensors.
-    """
-    body = {name for name, _ in model.base_model.named_children()} - {"pooler"}
-    prefix = f"{model.base_model_prefix}."
-    return {key for key in keys if key.removeprefix(prefix).split(".", 1)[0] not in body}
 
 
 def weight_problems(info: dict[str, Any], missing: set[str], unexpected: set[str]) -> str:

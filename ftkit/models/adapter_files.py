@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from ftkit.errors import ModelError, NetworkError
 from ftkit.models.adapter_embeddings import read_embeddings, resize_for
 from ftkit.models.adapter_fields import known_fields
 from ftkit.models.architectures import architecture_of, differing
+from ftkit.models.class_heads import class_tensors
 from ftkit.models.prompt_learning import translate_cache_name
 from ftkit.models.trust import is_adapter_folder
 from ftkit.runs.adapter_base import base_of_adapter
@@ -235,15 +236,19 @@ def load_adapter(
     place, revision = (instead, revision) if instead else base_of_adapter(path)
     if is_adapter_folder(place):
         raise ModelError(f"The adapter {folder} names {place!r} as its base, which is an adapter itself")
+    tensors = _tensors(path / _WEIGHTS)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         base = load_base(place, revision=revision, labels=list(record.labels) or None)
+        count = None if record.labels else _stored_classes(base, shapes)
+        if count and count != base.config.num_labels:  # peft names no classes, and a body is loaded with two
+            base = load_base(place, revision=revision, labels=[f"LABEL_{number}" for number in range(count)])
     except (ModelError, NetworkError) as error:
         other = "" if instead else " Name another place of its base with --base or adapter_base."
         raise type(error)(f"The adapter {folder} stands on {place!r}: {error}{other}") from error
     if record.pad_token_id is not None:
         base.config.pad_token_id = record.pad_token_id
-    tensors = _tensors(path / _WEIGHTS)
-    resize_for(base, config, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, folder)
+    resize_for(base, config, shapes, folder)
     stored = read_embeddings(base, config, tensors, folder)
     try:
         model = wrap(base, config, place, revision)
@@ -253,6 +258,14 @@ def load_adapter(
     _fill(model, path / _WEIGHTS, stored.adapter)
     model.stored_embeddings = stored.base  # type: ignore[assignment]
     return model.eval()
+
+
+def _stored_classes(base: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Return how many classes the head in an adapter's file has; ``None`` where it holds no head of a classifier."""
+    if not type(base).__name__.endswith("ForSequenceClassification"):
+        return None
+    stored = ((shapes.get(f"base_model.model.{name}"), dim) for name, dim in class_tensors(base.config).items())
+    return next((shape[dim] for shape, dim in stored if shape), None)
 
 
 def _check_base(folder: str, record: BaseRecord, model: Any) -> None:

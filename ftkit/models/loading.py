@@ -6,6 +6,8 @@
 and what to do.
 """
 
+import functools
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ftkit.errors import CheckpointError, ModelError, nearest_name
 from ftkit.memory import memory_phase
-from ftkit.models.accounting import check_weights, head_keys, weight_problems
+from ftkit.models.accounting import check_weights, weight_problems
 from ftkit.models.adapter_files import (
     is_adapter,
     load_adapter,
@@ -28,6 +30,7 @@ from ftkit.models.adapter_files import (
     virtual_tokens,
 )
 from ftkit.models.calling import build_with_attention, call_loader, load_from_hub, quiet, seeded
+from ftkit.models.class_heads import HeadPlan, class_names, head_keys, name_classes, order_classes, plan_head, renew
 from ftkit.models.families import FAMILIES, new_config
 from ftkit.models.positions import usable_positions
 from ftkit.models.rounding import relative_difference
@@ -45,10 +48,13 @@ __all__ = [
     "check_positions",
     "check_vocabulary",
     "load_model",
+    "read_configuration",
     "reload_difference",
     "save_model",
     "task_of",
 ]
+
+_logger = logging.getLogger("ftkit.models")
 
 
 @memory_phase("load")
@@ -79,7 +85,8 @@ def load_model(
         max_positions: Longest context of a ``new:`` model in tokens; ``None`` means 128. A spec that says it wins.
             Loaded models keep theirs.
         labels: Names of the classes, in the order of their ids, for ``sequence-classification``; ``None`` keeps what
-            the folder says, or two unnamed classes.
+            the folder says, or two unnamed classes. A saved head is put into this order by the names of its classes; a
+            head for other classes, for several labels at once, or for values is replaced by a new one. The log says so.
         attn_implementation: ``eager``, ``sdpa``, ``flash_attention_2`` or ``flex_attention``. ``sdpa`` becomes
             ``eager`` for architectures without it (GPT-Neo, CodeGen); the configuration says which is in use.
         revision: Branch, tag or commit of a Hub id; with ``adapter_base`` of that one.
@@ -111,6 +118,11 @@ def load_model(
             )  # fmt: skip
 
         adapted: Any = load_adapter(spec, task, load_base, adapter_base, revision)
+        if labels is not None and (known := class_names(adapted.config)) != list(labels):
+            raise ModelError(
+                f"The adapter {spec} is for the classes {known}, but {list(labels)} were asked for. Merge it into its"
+                " base (ftkit.tuning.merge_adapter), save the result and start from that folder: it gets a new head"
+            )
         return adapted  # type: ignore[no-any-return]
     options = {
         "attn_implementation": attn_implementation,
@@ -158,26 +170,45 @@ def task_of(
         ModelError: A spec, folder or architecture that cannot be used.
         NetworkError: A Hub id that is neither cached nor to be downloaded.
     """
-    options = {"trust_remote_code": trust_remote_code}
     if not spec.startswith("new:") and is_adapter_folder(spec):
         _, task, base, base_revision = read_adapter(Path(spec).expanduser())
         if task is None:
             where = (adapter_base, revision) if adapter_base else (base, base_revision)
             return task_of(*where, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         return task
+    config = read_configuration(spec, revision, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    check_full_precision(config, f"The model {spec}")
+    return "masked-lm" if reads_both_ways(config) else "causal-lm"
 
-    def read(where: str, options: dict[str, Any], name: str = spec) -> Any:
-        return call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+
+def read_configuration(
+    spec: str, revision: str | None = None, *, trust_remote_code: bool = False, allow_pickle: bool = False
+) -> PreTrainedConfig:
+    """Return the configuration of a model, without reading its weights.
+
+    Args:
+        spec: ``new:FAMILY,...``, a folder that holds no adapter, or a Hub id.
+        revision: Branch, tag or commit of a Hub id.
+        trust_remote_code: As for ``load_model``.
+        allow_pickle: As for ``load_model``.
+
+    Raises:
+        ModelError: A spec, folder or architecture that cannot be used.
+        NetworkError: A Hub id that is neither cached nor to be downloaded.
+    """
+    options = {"trust_remote_code": trust_remote_code}
+
+    def read(where: str, options: dict[str, Any], name: str = spec) -> PreTrainedConfig:
+        config: PreTrainedConfig = call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+        return config
 
     with quiet():
         if spec.startswith("new:"):
-            config: Any = new_config(spec)
-        elif is_local(spec):
-            config = read(f"folder {spec}", options, str(checked_folder(spec, allow_pickle)))
-        else:
-            config = load_from_hub(spec, read, {**options, "revision": revision})
-    check_full_precision(config, f"The model {spec}")
-    return "masked-lm" if reads_both_ways(config) else "causal-lm"
+            return new_config(spec)
+        if is_local(spec):
+            return read(f"folder {spec}", options, str(checked_folder(spec, allow_pickle)))
+        config: PreTrainedConfig = load_from_hub(spec, read, {**options, "revision": revision})
+        return config
 
 
 def check_positions(model: PreTrainedModel, tokens: int, setting: str) -> None:
@@ -330,7 +361,8 @@ def _is_replaceable(target: Path) -> bool:
 def _check_labels(labels: Sequence[str], task: str) -> None:
     if task != "sequence-classification":
         raise ModelError(f"labels={list(labels)} were given for task {task!r}; only sequence-classification has labels")
-    if isinstance(labels, str) or len(set(labels)) != len(labels) or len(labels) < 2:
+    alone = list(labels) == ["LABEL_0"]  # transformers' name for the one output of a regression
+    if isinstance(labels, str) or len(set(labels)) != len(labels) or (len(labels) < 2 and not alone):
         raise ModelError(f"labels are {labels!r}; give at least two different names")
 
 
@@ -361,10 +393,12 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     check_full_precision(config, where)
     drop_foreign_settings(config)
     check_direction(config, task, where)
-    stored_labels = dict(config.id2label or {})
+    code = bool(options.get("trust_remote_code"))
+    plan = HeadPlan()
+    if task == "sequence-classification":
+        plan = call_loader(lambda: plan_head(config, labels, where, code), where, task)
     if labels is not None:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
+        name_classes(config, labels)
 
     def load(attention: str) -> tuple[PreTrainedModel, dict[str, Any]]:
         pair: tuple[PreTrainedModel, dict[str, Any]] = TASKS[task].from_pretrained(
@@ -384,23 +418,25 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     pair = call_loader(lambda: build_with_attention(load, attention), where, task)
     model: PreTrainedModel = pair[0]
     info: dict[str, Any] = pair[1]
-    check_weights(model, info, task, where)
+    replaced = plan.replaced(model)
+    check_weights(model, info, task, where, replaced)
+    renew(model, replaced - {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if plan.rows:
+        order_classes(model, plan)
+    if plan.said and not head_keys(model, info["missing_keys"]):
+        _say_once(plan.said)
     head, rows = model.get_output_embeddings(), model.get_input_embeddings()
     if config.tie_word_embeddings and head is not None and head.weight is not rows.weight:
         # The file holds two different matrices, as a wrongly tied training leaves them. They stay as they are, and the
         # configuration says so: else a later resize or reload would tie them and change the model.
         model.config.tie_word_embeddings = False
-    if labels is not None and not head_keys(model, info["missing_keys"]):
-        _check_label_names(stored_labels, labels, where)
     model.eval()
     if task == "causal-lm" and config.model_type not in FAMILIES:  # tests hold the declared ones to it
         check_next_token(model, where)
     return model
 
 
-def _check_label_names(stored: dict[int, str], labels: Sequence[str], where: str) -> None:
-    """Refuse to rename the classes of a trained head, except where it has only placeholder names."""
-    names = [stored[index] for index in sorted(stored)]
-    placeholders = [f"LABEL_{index}" for index in range(len(names))]
-    if names not in (list(labels), placeholders):
-        raise ModelError(f"{where}: its head was trained for labels {names}, but {list(labels)} were asked for.")
+@functools.cache
+def _say_once(text: str) -> None:
+    """Log a line the first time: a run loads its start several times."""
+    _logger.info("%s", text)

@@ -2,7 +2,14 @@
 
 from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, RandomTokens, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
-from ftkit.training.classifying import BestStep, Predictions, classifier_plan, follow_classifier, predict_classes
+from ftkit.training.classifying import (
+    BestStep,
+    Predictions,
+    classifier_plan,
+    follow_classifier,
+    predict_classes,
+    predict_outputs,
+)
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
@@ -56,6 +63,7 @@ __all__ = [
     "lockstep",
     "loss_sums",
     "predict_classes",
+    "predict_outputs",
     "read_objective",
     "smoothed",
     "token_set_kl",

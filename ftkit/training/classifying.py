@@ -17,15 +17,17 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import LabelledTexts
+from ftkit.errors import ModelError
 from ftkit.memory import memory_phase
+from ftkit.models import class_names, problem_type, reads_both_ways, virtual_tokens
 from ftkit.runs import RunFolder, progress
 from ftkit.training.batches import ClassifiedTexts, pad_rows
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.following import clipping_noted
 from ftkit.training.probes import Probe, Probing
-from ftkit.tuning import parameter_table
+from ftkit.tuning import parameter_table, schedule_warning
 
-__all__ = ["BestStep", "Predictions", "classifier_plan", "follow_classifier", "predict_classes"]
+__all__ = ["BestStep", "Predictions", "classifier_plan", "follow_classifier", "predict_classes", "predict_outputs"]
 
 _logger = logging.getLogger("ftkit.training")
 
@@ -52,8 +54,6 @@ class Predictions:
         return found
 
 
-@memory_phase("evaluate")
-@torch.inference_mode()
 def predict_classes(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -61,7 +61,7 @@ def predict_classes(
     max_tokens: int,
     batch_rows: int = 64,
 ) -> np.ndarray:
-    """How likely a classifier thinks each class; texts of similar length share a forward pass.
+    """Return how likely a classifier thinks each class, where every text has one class.
 
     Args:
         model: A sequence classifier; it is left in the mode it was in.
@@ -73,18 +73,72 @@ def predict_classes(
     Returns:
         Logarithms of probabilities, float64 [texts, classes].
     """
+    logits = _class_logits(model, tokenizer, texts, max_tokens, batch_rows)
+    return logits.log_softmax(-1).numpy()
+
+
+def predict_outputs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_tokens: int,
+    batch_rows: int = 64,
+) -> np.ndarray:
+    """Return what a classifier's outputs mean, by its ``problem_type``.
+
+    Args:
+        model: A sequence classifier of any kind; it is left in the mode it was in.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        max_tokens: Longer texts are cut here.
+        batch_rows: Texts in a forward pass.
+
+    Returns:
+        float64 [texts, outputs]: probabilities that add up to 1 where a text has one class, one probability for each
+        label where it may have several (sigmoid), and the values themselves for a regression.
+
+    Raises:
+        ModelError: The head has another number of outputs than its configuration names.
+    """
+    logits, names = _class_logits(model, tokenizer, texts, max_tokens, batch_rows), class_names(model.config)
+    if logits.shape[1] != len(names):
+        raise ModelError(f"the head has {logits.shape[1]} outputs, but config.json names {len(names)} classes: {names}")
+    kind = problem_type(model.config)
+    if kind == "regression":
+        return logits.numpy()
+    return (logits.sigmoid() if kind == "multi_label_classification" else logits.softmax(-1)).numpy()
+
+
+@memory_phase("evaluate")
+@torch.inference_mode()
+def _class_logits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_tokens: int,
+    batch_rows: int,
+) -> torch.Tensor:
+    """Return logits in the order of the texts; texts of similar length share a forward pass.
+
+    Rows are padded with the id that the model's head looks for, which may differ from the tokenizer's. A decoder
+    without one, or behind virtual tokens, would read the padding as the end of a text, so its texts go alone.
+    """
     device, was_training = next(model.parameters()).device, model.training
+    pad_id = model.config.get_text_config().pad_token_id
+    if (pad_id is None or virtual_tokens(model)) and not reads_both_ways(model.config):
+        batch_rows = 1
+    pad_id = next((number for number in (pad_id, tokenizer.pad_token_id) if number is not None), 0)
     model.eval()
     ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
     order = np.argsort([len(row) for row in ids], kind="stable")
     found = []
     for first in range(0, len(ids), batch_rows):
-        batch = pad_rows([ids[number] for number in order[first : first + batch_rows]], int(tokenizer.pad_token_id))
+        batch = pad_rows([ids[number] for number in order[first : first + batch_rows]], int(pad_id))
         logits_BC = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-        found.append(logits_BC.double().log_softmax(-1).cpu().numpy())
+        found.append(logits_BC.double().cpu())
     model.train(was_training)
-    result = np.empty((len(ids), found[0].shape[1]))
-    result[order] = np.concatenate(found)
+    result = torch.empty((len(ids), found[0].shape[1]), dtype=torch.float64)
+    result[torch.from_numpy(order)] = torch.cat(found)
     return result
 
 
@@ -155,6 +209,8 @@ def follow_classifier(
     plan = classifier_plan(engine, source)
     run.note(plan={**run.manifest.get("plan", {}), name: plan})
     _logger.info("%s: %s", name, _described(plan))
+    if warning := schedule_warning(settings):
+        _logger.warning("%s: %s", name, warning)
 
     def look(step: int) -> str:
         notes = {}

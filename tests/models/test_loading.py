@@ -302,10 +302,6 @@ def test_a_trained_head_keeps_its_labels(tmp_path):
     save_model(load_model("new:bert", task=task, labels=["alice", "edgar"]), None, tmp_path / "saved")
     assert load_model(str(tmp_path / "saved"), task=task).config.id2label == {0: "alice", 1: "edgar"}
     assert load_model(str(tmp_path / "saved"), task=task, labels=["alice", "edgar"]).config.num_labels == 2
-    with pytest.raises(ModelError, match=r"trained for labels \['alice', 'edgar'\].*\['edgar', 'alice'\]"):
-        load_model(str(tmp_path / "saved"), task=task, labels=["edgar", "alice"])
-    with pytest.raises(ModelError, match=r"classifier\.weight \(file \(2, 64\), model \(3, 64\)\)"):
-        load_model(str(tmp_path / "saved"), task=task, labels=["a", "b", "c"])
     save_model(load_model("new:bert", task=task), None, tmp_path / "unnamed")
     assert load_model(str(tmp_path / "unnamed"), task=task, labels=["x", "y"]).config.id2label == {0: "x", 1: "y"}
 

@@ -71,13 +71,14 @@ def test_the_order_of_the_classes_in_the_source_is_drawn(run):
     assert 'id="label_order-caption"' in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_training_stops_when_it_gets_no_better(tmp_path):
-    """At rate 0 no look is better than the first, so that two more end it."""
+def test_training_stops_when_it_gets_no_better(tmp_path, caplog):
+    """At rate 0 no look is better than the first, so that two more end it; a warning has said so."""
     run = classify(
         tmp_path / "run", "--learning_rate", "0", "--weight_decay", "0", "--patience", "2", "--eval_steps", "2"
     )
     phase = read(run, "manifest.json")["phases"]["classifier"]
     assert (phase["best_step"], phase["last_step"]) == (2, 6)
+    assert "learning_rate is 0: no update will change anything" in caplog.text
 
 
 def test_a_resumed_run_decides_as_the_uninterrupted_one(tmp_path):
