@@ -226,13 +226,15 @@ def _load_saved(where: str, folder: Path, split: str) -> Any:
 
     try:
         found = datasets.load_from_disk(str(folder))
-        if not isinstance(found, Mapping):
-            if split not in ("train", str(found.split)):
-                raise DataError(f"{where}: one data set without splits is saved there, so there is no split {split!r}.")
-            return found
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        for part in found.values() if isinstance(found, Mapping) else [found]:
+            part.data.validate(full=True)  # damaged offsets would end the process where texts are taken out
+    except Exception as error:  # its files may be damaged in many ways, and it checks none of them
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(f"{where}: the saved data set {folder} cannot be loaded ({reason}). Save it again.") from None
+    if not isinstance(found, Mapping):
+        if split not in ("train", str(found.split)):
+            raise DataError(f"{where}: one data set without splits is saved there, so there is no split {split!r}.")
+        return found
     if split not in found:
         raise DataError(f"{where}: no split {split!r}{nearest_name(split, list(found))}. Write hub:{folder}:SPLIT.")
     return found[split]

@@ -333,3 +333,20 @@ def test_damaged_tables_are_rows_or_a_data_error(tmp_path: Path, name: str) -> N
                 refused += 1
                 assert "\n" not in str(error)
     assert refused > 5
+
+
+def test_a_damaged_saved_data_set_is_rows_or_a_data_error(tmp_path: Path) -> None:
+    draw, refused = random.Random(5), 0
+    datasets.Dataset.from_list(ROWS * 5).save_to_disk(tmp_path / "saved")
+    files = {path: path.read_bytes() for path in sorted((tmp_path / "saved").iterdir())}
+    for _ in range(40):
+        path = draw.choice(list(files))
+        at = draw.randrange(len(files[path]))
+        path.write_bytes(files[path][:at] + draw.randbytes(8) + files[path][at + 8 :])
+        try:
+            load_labelled(str(tmp_path / "saved"))
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        path.write_bytes(files[path])
+    assert refused > 5
