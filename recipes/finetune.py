@@ -71,6 +71,7 @@ def main(settings: FinetuneSettings) -> None:
         build_probes,
         follow,
         read_objective,
+        with_output_of,
         with_steps_of_passes,
     )
     from ftkit.tuning import attach_adapter, check_adapter, check_tuning
@@ -112,7 +113,7 @@ def main(settings: FinetuneSettings) -> None:
             samples = Called("samples", settings.sample_steps, sample)
             probes = [samples, *build_probes(told, model, subject.train, subject.heldout)]
             checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-            with Engine(model, objective, source, told, checkpoints) as engine:
+            with Engine(with_output_of(model, objective), objective, source, told, checkpoints) as engine:
                 run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, name, source, subject.heldout, probes):
                     pass

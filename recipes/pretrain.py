@@ -112,6 +112,7 @@ def main(settings: PretrainSettings) -> None:
         build_probes,
         follow,
         read_objective,
+        with_output_of,
     )
     from ftkit.tuning import check_tuning, transplant
 
@@ -168,7 +169,7 @@ def main(settings: PretrainSettings) -> None:
             samples = Called("samples", settings.sample_steps, sample)
             probes = [samples, *build_probes(settings, model, train, heldout, source.masking)]
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
-            with Engine(model, objective, source, settings, checkpoints) as engine:
+            with Engine(with_output_of(model, objective), objective, source, settings, checkpoints) as engine:
                 run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
                 for _ in follow(engine, run, "model", source, heldout, probes):
                     pass

@@ -38,13 +38,21 @@ def _root(
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 def run(
-    context: typer.Context, name: Annotated[str, typer.Argument(help="A recipe, a configuration, or a file of either.")]
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, a configuration, or a file of either.")] = "",
 ) -> None:
-    """Run a recipe or a configuration.
+    """Run a recipe or a configuration, with its settings as flags: ftkit run NAME --SETTING VALUE ...
 
-    'ftkit run NAME --help' shows its settings. With --sweep SETTING=VALUE,VALUE and --seeds 1,2 it is run at several
-    points, which are compared.
+    'ftkit list' shows the names. 'ftkit run NAME --help' shows the settings of one, with type, default and meaning.
+
+    --config FILE reads settings from YAML; --fast makes everything tiny and offline. With --sweep SETTING=VALUE,VALUE
+    and --seeds 1,2 it is run at several points, which are compared.
+
+    Examples: ftkit run finetune --corpus my_text.txt; ftkit run demo; ftkit run ./my_settings.yaml
     """
+    if name in ("", "-h", "--help"):
+        typer.echo(context.get_help())
+        raise typer.Exit(0 if name else 2)
     from ftkit.config.launch import report_errors
 
     def start() -> None:

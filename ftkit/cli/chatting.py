@@ -84,7 +84,7 @@ def _speaker(spec: str, base: str | None, trust_remote_code: bool, allow_pickle:
     if task != "causal-lm":
         raise ModelError(f"{spec}: a {task} model cannot write on; give a causal language model")
     model = load_model(spec, task=task, **options)
-    tokenizer = load_tokenizer(spec, adapter_base=base)
+    tokenizer = load_tokenizer(spec, adapter_base=base, trust_remote_code=trust_remote_code)
     check_vocabulary(model, tokenizer)
     return Speaker(Path(spec).name or spec, model, tokenizer)
 

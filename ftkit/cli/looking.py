@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 _MOST_ROWS = 12
+_WINDOW = 128
+"""Tokens in a window of ``perturb``: long enough to use its context, short enough for most models."""
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _Model = Annotated[str, typer.Argument(help="A folder, a Hub id, or new:FAMILY[,key=value,...].")]
@@ -116,11 +118,20 @@ def verify(
 def perturb(
     model: _Model,
     text: Annotated[str, typer.Option(help="Source of text that the model was not trained on.")],
-    groups: Annotated[str, typer.Option(help="Selectors of what is perturbed, inside the blocks.")] = "attention.q",
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Selectors of what is perturbed, inside the blocks. Without it: attention.q, or where the model has "
+            "no such group everything in the blocks."
+        ),
+    ] = None,
     kind: Annotated[str, typer.Option(help="noise, constant, zero or shuffle.")] = "noise",
     value: Annotated[float | None, typer.Option(help="For constant.")] = None,
     seed: Annotated[int, typer.Option(help="Draws noise and order.")] = 42,
-    window_tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window of evaluation.")] = 128,
+    window_tokens: Annotated[
+        int | None,
+        typer.Option(min=2, help="Tokens in a window of evaluation. Without it: 128, or what the model can read."),
+    ] = None,
     max_windows: Annotated[int, typer.Option(min=1, help="Windows at most, spread over the text.")] = 64,
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where it is not MODEL's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the curve as CSV, SVG and PNG.")] = None,
@@ -132,11 +143,11 @@ def perturb(
     """
 
     def start() -> None:
-        points = _damage(model, text, groups, kind, value, seed, window_tokens, max_windows, tokenizer)
+        points, chosen = _damage(model, text, groups, kind, value, seed, window_tokens, max_windows, tokenizer)
         if out:
             from ftkit.report.weights import write_damage
 
-            write_damage(points, f"{kind} in {groups}", out)
+            write_damage(points, f"{kind} in {chosen}", out)
         if as_json:
             print_json([point.as_row() for point in points])
         else:
@@ -162,31 +173,44 @@ def _write_weights(model: str, task: str, revision: str | None, groups: str, fol
 def _damage(
     model: str,
     text: str,
-    groups: str,
+    groups: str | None,
     kind: Any,
     value: float | None,
     seed: int,
-    window_tokens: int,
+    window_tokens: int | None,
     max_windows: int,
     tokenizer: str | None,
-) -> "list[DamagePoint]":
+) -> "tuple[list[DamagePoint], str]":
+    """Measure the damage; returns the points and what was perturbed."""
     from ftkit.data import fix_special_tokens, load_corpus, load_tokenizer, tokenize_texts
+    from ftkit.errors import ModelError
     from ftkit.evidence.damage import damage_curve
-    from ftkit.models import check_positions, check_vocabulary, load_model
+    from ftkit.models import check_positions, check_vocabulary, load_model, usable_positions
+    from ftkit.tuning import ParameterGroups
 
     if tokenizer is None and model.startswith("new:"):
         tokenizer = "byte"
     reader = load_tokenizer(tokenizer or model)
     loaded = load_model(model, vocab_size=len(reader), max_positions=window_tokens)
-    check_positions(loaded, window_tokens, "--window-tokens")
     check_vocabulary(loaded, reader)
+    parts = ParameterGroups(loaded)
+    if not parts.num_layers:
+        raise ModelError(
+            f"{model}: the family {parts.family!r} is not declared, so its blocks are unknown and perturb cannot go "
+            "from block to block; declare it (docs/own_family.md), or take a model of a declared family"
+        )
     texts = [load_corpus(text).text]
     if (chosen := fix_special_tokens("auto", texts, reader)).counts:
         typer.echo(str(chosen), err=True)
     store = tokenize_texts(texts, reader)
-    return damage_curve(
+    if window_tokens is None:
+        window_tokens = min(_WINDOW, usable_positions(loaded) or _WINDOW, store.num_tokens)
+    check_positions(loaded, window_tokens, "--window-tokens")
+    groups = groups or ("attention.q" if "attention.q" in parts.names else "all@0..")
+    points = damage_curve(
         loaded, store, window_tokens, groups, kind=kind, value=value, seed=seed, max_windows=max_windows
     )
+    return points, groups
 
 
 # -------------------------------------------------------------------------------------------------------- showing

@@ -8,7 +8,14 @@ from ftkit.evidence.classification import (
     score_classifier,
 )
 from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validity
-from ftkit.evidence.code_samples import CodeStart, CodeWriter, code_by_length, code_starts, fit_code
+from ftkit.evidence.code_samples import (
+    CodeStart,
+    CodeWriter,
+    code_by_length,
+    code_starts,
+    fit_code,
+    longest_code_sample,
+)
 from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
@@ -129,6 +136,7 @@ __all__ = [
     "known_share",
     "liking",
     "load_metrics",
+    "longest_code_sample",
     "longest_passage",
     "mask_names",
     "out_of_range",

@@ -24,7 +24,7 @@ from ftkit.evidence.passages import PassageWriter
 from ftkit.generation import Sampling, generate_passages
 from ftkit.models import usable_positions
 
-__all__ = ["CodeStart", "CodeWriter", "code_by_length", "code_starts", "fit_code"]
+__all__ = ["CodeStart", "CodeWriter", "code_by_length", "code_starts", "fit_code", "longest_code_sample"]
 
 _MOST_DOCUMENT = 10_000_000
 """Characters of a held-out file that is parsed; it is the user's own, so this is only against accidents."""
@@ -76,6 +76,20 @@ def code_by_length(
         change = code_change(cut["base"], cut["tuned"]).parses.as_dict()
         found.append({"characters": length, **rates, "change": change})
     return found
+
+
+def longest_code_sample(texts: Sequence[str], wanted: int, most: int) -> int:
+    """Return the characters of the longest sample that held-out code has enough places for; 0 where it has none.
+
+    Args:
+        texts: Held-out code, a file each.
+        wanted: The longest that is of interest.
+        most: Starts that are wanted; fewer than 30 of them are enough only where fewer are wanted.
+    """
+    for characters in (wanted, *(length for length in range(wanted // 20 * 20, 0, -20) if length < wanted)):
+        if sum(1 for text in texts for _ in _places(text, characters)) >= min(most, _FEW):
+            return characters
+    return 0
 
 
 def code_starts(

@@ -8,10 +8,19 @@ from typing import Any
 from transformers import PreTrainedModel, TokenizersBackend
 
 from ftkit.data import TokenStore, TokenVariety
-from ftkit.evidence import CodeScores, CodeWriter, code_by_length, code_change, code_validity
+from ftkit.errors import DataError
+from ftkit.evidence import (
+    CodeScores,
+    CodeWriter,
+    code_by_length,
+    code_change,
+    code_validity,
+    longest_code_sample,
+)
 from ftkit.generation import PRESETS
 from ftkit.runs import RunFolder
 from ftkit.runs.processes import num_processes
+from ftkit.studies.lengths import Limit
 from ftkit.studies.subjects import Subject, prepare_subject
 
 __all__ = ["CodeStudy", "prepare_code"]
@@ -150,7 +159,13 @@ def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
         settings: Those of ``prepare_subject`` and ``CodeStudy``, and ``temperature`` and ``prompt_tokens``.
         run: Where texts and base are noted.
     """
-    subject = prepare_subject(settings, run, _code_writer, settings.prompt_tokens)
+
+    def limits(heldout: Sequence[str]) -> list[Limit]:
+        longest = longest_code_sample(heldout, settings.passage_chars, settings.num_passages)
+        reason = f"the held-out code has few places where a statement begins and more than {longest} characters follow"
+        return [Limit(longest, reason, DataError)]
+
+    subject = prepare_subject(settings, run, _code_writer, settings.prompt_tokens, limits)
     settings = subject.settings
     step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.window_tokens
     store = subject.train

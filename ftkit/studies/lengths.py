@@ -95,9 +95,10 @@ def fit_length(settings: Any, run: RunFolder | None, name: str, limits: Iterable
         if written is None and follows and limit.most < wanted:
             wanted, reason = max(limit.most, 0), limit.reason
         elif not follows and limit.error and wanted > limit.most:
-            raise limit.error(
-                f"{name} is {wanted}, but {limit.reason}; set {name} to {limit.most} or less, or leave it out"
-            )
+            remedy = f"set {name} to {limit.most} or less, or leave it out"
+            if limit.most < _SHORTEST[name]:
+                remedy = "give more text or another model"
+            raise limit.error(f"{name} is {wanted}, but {limit.reason}; {remedy}")
     if reason and wanted < _SHORTEST[name]:
         raise DataError(f"{name}: {reason}, and at least {_SHORTEST[name]} are needed; give more text or another model")
     value = wanted if written is None else written
@@ -173,6 +174,7 @@ def fit_writing(
     general: Mapping[str, Sequence[str]],
     starts: Sequence[str],
     prompt_tokens: int = 1,
+    more: Sequence[Limit] = (),
 ) -> Any:
     """Settle ``window_tokens`` and ``passage_chars`` of a recipe that lets models write.
 
@@ -184,6 +186,7 @@ def fit_writing(
         general: The same of other texts that are measured.
         starts: The texts by which the length of a passage in tokens is told.
         prompt_tokens: Tokens before a passage.
+        more: What else limits a passage.
     """
     stores: dict[str, TokenStore] = {
         name: tokenize_texts(text, base.tokenizer) for name, text in {**general, **texts}.items()
@@ -193,7 +196,7 @@ def fit_writing(
     settings = fit_window(settings, run, base, {name: counts[name] for name in texts}, others)
     extra = int(getattr(settings, "extra_positions", 0))
     positions = settings.window_tokens + extra if base.positions == GROWS else base.positions
-    limits = []
+    limits = list(more)
     if positions:
         _check_prompts(settings, positions - extra, base.tokenizer)
         most = longest_passage(positions - extra - prompt_tokens, tokenize_texts(starts, base.tokenizer))

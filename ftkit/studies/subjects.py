@@ -24,7 +24,7 @@ from ftkit.generation import PRESETS
 from ftkit.models import check_positions, check_vocabulary, set_dropout
 from ftkit.runs import RunFolder
 from ftkit.studies.bases import Base, foresee_base, prepare_base
-from ftkit.studies.lengths import fit_judge, fit_writing
+from ftkit.studies.lengths import Limit, fit_judge, fit_writing
 from ftkit.studies.loading import load_start, load_start_tokenizer
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
 from ftkit.tuning import Selection
@@ -216,7 +216,12 @@ class _Prepared:
 
 
 def _prepare(
-    settings: Any, corpora: dict[str, str], run: RunFolder, from_general: bool, prompt_tokens: int
+    settings: Any,
+    corpora: dict[str, str],
+    run: RunFolder,
+    from_general: bool,
+    prompt_tokens: int,
+    limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
 ) -> _Prepared:
     """Texts, then the lengths that fit them and the base, then the base, which may take an hour to make."""
     texts = load_texts(corpora, settings, run)
@@ -228,7 +233,7 @@ def _prepare(
     starts = [piece for text in measured.values() for piece in text.heldout]
     heldout = {name: text.heldout for name, text in texts.items()}
     other = {name: text.heldout for name, text in others.items()}
-    settings = fit_writing(settings, run, base, heldout, other, starts, prompt_tokens)
+    settings = fit_writing(settings, run, base, heldout, other, starts, prompt_tokens, limits(starts))
     origin = prepare_base(settings.model)
     run.keep(base=origin.model)
     tokenizer = load_start_tokenizer(settings, origin.model, train)
@@ -248,6 +253,7 @@ def prepare_subject(
     run: RunFolder,
     make_writer: Callable[[Any, TokenizersBackend, TokenStore, Sequence[str]], PassageWriter] = prose_writer,
     prompt_tokens: int = 1,
+    limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
 ) -> Subject:
     """Load base, text and other text, and refuse what cannot be judged before anything is trained.
 
@@ -256,11 +262,12 @@ def prepare_subject(
         run: Where texts and base are noted.
         make_writer: Makes, of settings, tokenizer and held-out text in tokens and as it is, who lets models write.
         prompt_tokens: Tokens before a passage.
+        limits: Makes, of held-out text, what else limits a passage.
 
     Returns:
         The subject; its ``settings`` have the lengths that nobody had set.
     """
-    found = _prepare(settings, {"corpus": settings.corpus}, run, False, prompt_tokens)
+    found = _prepare(settings, {"corpus": settings.corpus}, run, False, prompt_tokens, limits)
     text = found.texts["corpus"]
     heldout = tokenize_texts(text.heldout, found.tokenizer)
     writer = make_writer(found.settings, found.tokenizer, heldout, text.heldout)

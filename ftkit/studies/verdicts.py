@@ -196,7 +196,9 @@ def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[
     )
     assumed = []
     try:
-        tokenizer = load_tokenizer(request.tuned, adapter_base=request.base)
+        tokenizer = load_tokenizer(
+            request.tuned, adapter_base=request.base, trust_remote_code=request.trust_remote_code
+        )
     except FtkitError as error:
         tokenizer = base.tokenizer
         assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")

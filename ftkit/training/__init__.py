@@ -25,6 +25,7 @@ from ftkit.training.objectives import (
     WeightedSum,
     loss_sums,
 )
+from ftkit.training.pairing import with_output_of
 from ftkit.training.passes import with_steps_of_passes
 from ftkit.training.probes import Called, Probe, build_probes
 from ftkit.training.trying import check_objective
@@ -68,5 +69,6 @@ __all__ = [
     "smoothed",
     "token_set_kl",
     "training_plan",
+    "with_output_of",
     "with_steps_of_passes",
 ]

@@ -4,11 +4,15 @@ All forms have the same shape, so nothing breaks when they are mixed up: a softm
 to a loss that cannot fall below ln V - 1, and the negative of a logit falls without end. A few rows tell them apart.
 """
 
+from typing import Any
+
 import torch
+from transformers import PreTrainedModel
 
 from ftkit.errors import ConfigError
+from ftkit.models import log_probability_model
 
-__all__ = ["LOGITS", "LOG_PROBABILITIES", "check_pairing", "form_of_output"]
+__all__ = ["LOGITS", "LOG_PROBABILITIES", "check_pairing", "form_of_output", "with_output_of"]
 
 LOGITS, LOG_PROBABILITIES, PROBABILITIES = "logits", "log-probabilities", "probabilities"
 
@@ -30,6 +34,17 @@ def form_of_output(output: torch.Tensor) -> str:
     if bool((rows >= 0).all() and ((rows.sum(-1) - 1).abs() < _TOLERANCE).all()):
         return PROBABILITIES
     return LOGITS
+
+
+def with_output_of(model: PreTrainedModel, objective: Any) -> PreTrainedModel:
+    """Return the model with the output that an objective takes: for ``nll`` log-probabilities, with the same weights.
+
+    Args:
+        model: A model that gives logits.
+        objective: An ``Objective`` or a ``WeightedSum``; one that mixes both forms is refused at the first step.
+    """
+    takes = {part.takes for _, part in objective.parts}
+    return log_probability_model(model) if takes == {LOG_PROBABILITIES} else model
 
 
 def check_pairing(output: torch.Tensor, takes: str, name: str) -> None:

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import GPT2Config
+from transformers import GPT2Config, OPTConfig, OPTForCausalLM
 from typer.testing import CliRunner, Result
 
 from ftkit.cli import app
 from ftkit.config import list_entries
+from ftkit.data import load_tokenizer
 from ftkit.models import load_model, save_model
 
 
@@ -150,3 +151,42 @@ def test_list_shows_every_configuration_below_the_question_of_its_recipe():
     entries = list_entries()
     assert below == {entry.name: entry.recipe for entry in entries if entry.kind == "config"}
     assert set(below.values()) <= {entry.name for entry in entries if entry.kind == "recipe"}
+
+
+@pytest.mark.parametrize("spec", ["new:gpt2,n_positions=48,n_layer=1", "new:ftkit_ladder,rung=3", "saved"])
+def test_perturb_runs_on_its_own_defaults(tmp_path, spec):
+    if spec == "saved":
+        small = load_model("new:ftkit_gpt2,n_layer=1", vocab_size=257, max_positions=40)
+        save_model(small, load_tokenizer("byte"), tmp_path / "model")
+        spec = str(tmp_path / "model")
+    shown = ftkit("perturb", spec, "--text", "voices:keeper:400", "--json")
+    assert shown.exit_code == 0, shown.output
+    points = json.loads(shown.output[shown.output.index("[") :])
+    assert points[0]["rise_value"] == 0
+    assert len(points) >= 2
+
+
+def test_perturb_says_that_it_does_not_know_the_blocks(tmp_path):
+    small = OPTForCausalLM(
+        OPTConfig(
+            vocab_size=257,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            ffn_dim=16,
+            max_position_embeddings=32,
+            word_embed_proj_dim=16,
+        )
+    )
+    save_model(small, load_tokenizer("byte"), tmp_path / "model")
+    shown = ftkit("perturb", tmp_path / "model", "--text", "voices:keeper:400")
+    assert shown.exit_code == 4
+    assert "its blocks are unknown" in shown.output
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(("--help",), 0), (("-h",), 0), ((), 2)])
+def test_run_explains_itself(arguments, code):
+    shown = ftkit("run", *arguments)
+    assert shown.exit_code == code
+    for text in ("ftkit run NAME --help", "--sweep", "--fast", "ftkit list", "ftkit run finetune --corpus my_text.txt"):
+        assert text in " ".join(shown.output.split())

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from processes import python
 
+from ftkit.models import load_model
 from ftkit.models.rounding import ROUNDING
 
 SHORT = ["--fast", "--max_steps", "8", "--num_passages", "8", "--eval_steps", "4", "--sample_steps", "4"]
@@ -74,3 +76,16 @@ def test_a_rung_of_the_ladder_is_trained_and_judged_like_any_causal_model(rung, 
     config = read(run / "models" / "model", "config.json")
     assert (config["model_type"], config["rung"]) == ("ftkit_ladder", rung)
     assert (run / "models" / "model" / "modeling_ftkit_ladder.py").is_file()
+
+
+def test_nll_trains_what_next_token_trains(tmp_path):
+    """Both forms are one loss, so the steps are equal but for rounding; the folder gives logits."""
+    losses = []
+    for name in ("next_token", "nll"):
+        run = pretrained("new:gpt2", tmp_path / name, "--objective", name)
+        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([record["loss"] for record in records if record["split"] == "train"])
+    assert len(losses[0]) == 8
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    logits = load_model(str(run / "models" / "model"))(input_ids=torch.tensor([[5, 6, 7]])).logits
+    assert float(logits.logsumexp(-1).detach().abs().max()) > 0.1

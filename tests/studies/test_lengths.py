@@ -17,7 +17,7 @@ from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.models import load_model, save_model
 from ftkit.runs import open_run
-from ftkit.studies import prepare_classes, prepare_subject, prepare_subjects
+from ftkit.studies import prepare_classes, prepare_code, prepare_subject, prepare_subjects
 
 POSITIONS = 64
 BASE = """# What is this for? (a test)
@@ -153,3 +153,15 @@ def test_the_configuration_of_a_study_leaves_lengths_to_its_points(folder):
     values = study.settings.model_dump()
     assert "max_steps" in values
     assert not {"window_tokens", "passage_chars"} & values.keys()
+
+
+def test_samples_of_code_are_as_long_as_enough_places_in_it(folder, tmp_path):
+    code = "".join(f"def step_{n}(value):\n    return value + {n}\n\n\n" for n in range(400))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "steps.py").write_text(code)
+    model = {"model": "new:ftkit_gpt2,n_embd=16,n_layer=1,n_head=2", "tokenizer": "byte", "window_tokens": 512}
+    settings = asked("code_completion", folder, tmp_path / "run", corpus=f"code:{tmp_path / 'code'}", **model)
+    with open_run(settings, str(find_recipe("code_completion"))) as run:
+        study = prepare_code(settings, run)
+    assert 40 <= study.settings.passage_chars < 320
+    assert len(study.subject.real) >= 30
