@@ -150,10 +150,14 @@ def _adapted(before: Mapping[str, Tensor], model: nn.Module) -> Movement:
     """What an adapter does to the weights; virtual tokens, which are no weights, come from zero or from the start."""
     wrapped: Any = model
     groups = ParameterGroups(model)
+    replaced = {
+        id(parameter) for parameter in getattr(model, "stored_embeddings", {}).values()
+    }  # by the adapter's file
     frozen = {
         name: parameter.detach().cpu()
         for name, parameter in model.named_parameters()
-        if not parameter.requires_grad and (name in before or groups.plain_name(name) in before)
+        if not parameter.requires_grad
+        and (name in before or (groups.plain_name(name) in before and id(parameter) not in replaced))
     }
     leaks = tuple(
         name

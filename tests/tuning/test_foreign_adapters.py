@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 from ftkit.errors import ModelError
 from ftkit.models import load_model, save_model, task_of
 from ftkit.models.outlines import outline
+from ftkit.tuning import merge_adapter, movement, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft 0.21 warns of tied embeddings, and of names that go
 
@@ -102,6 +103,9 @@ def test_embeddings_in_an_adapter_are_loaded_as_peft_loads_them(bases, tmp_path,
     assert (logits(theirs(bases / tied, added), ids) - expected).abs().max() > 1e-3  # the adapter does something
     ours = load_model(str(folder), adapter_base=str(bases / tied))
     torch.testing.assert_close(logits(ours, ids), expected, atol=1e-5, rtol=1e-5)
+    moved = movement(snapshot(load_model(str(bases / tied))), ours)
+    assert moved.changed > 0
+    assert not moved.leaks  # an embedding in the adapter's file is the adapter's
     save_model(ours, None, tmp_path / "again")
     torch.testing.assert_close(logits(load_model(str(tmp_path / "again")), ids), expected, atol=1e-5, rtol=1e-5)
     edit(folder, base_model_name_or_path=str(bases / tied))
@@ -249,8 +253,6 @@ def test_stale_shards_beside_a_whole_file_are_read_by_nobody(bases, tmp_path):
 
 def test_a_merge_onto_a_tied_embedding_is_refused_with_the_reason(bases, tmp_path):
     """peft merges into the one matrix, and so changes the other end too."""
-    from ftkit.tuning import merge_adapter
-
     for base, targets in {"tied": ["embed_tokens", "q_proj"], "gpt2": ["wte", "c_attn"]}.items():
         written(bases / base, tmp_path / base, target_modules=targets)
         model: Any = load_model(str(tmp_path / base), adapter_base=str(bases / base))
@@ -264,8 +266,6 @@ def test_a_merge_onto_a_tied_embedding_is_refused_with_the_reason(bases, tmp_pat
 
 
 def test_what_a_merge_gets_wrong_is_found_whatever_it_is(bases, tmp_path, monkeypatch):
-    from ftkit.tuning import merge_adapter
-
     model: Any = load_model(str(written(bases / "untied", tmp_path / "a", **Q)), adapter_base=str(bases / "untied"))
     merged = merge_adapter(model)
     torch.testing.assert_close(logits(merged), logits(model), atol=1e-5, rtol=1e-5)
@@ -283,8 +283,6 @@ def _scaled(model: PreTrainedModel, factor: float) -> PreTrainedModel:
 
 
 def test_an_adapter_on_a_tied_embedding_moves_that_end_alone(bases, tmp_path):
-    from ftkit.tuning import movement, snapshot
-
     folder = written(bases / "tied", tmp_path / "adapter", target_modules=["embed_tokens"])
     base = load_model(str(bases / "tied"))
     tensors = load_file(folder / "adapter_model.safetensors")
@@ -299,7 +297,6 @@ def test_an_adapter_on_a_tied_embedding_moves_that_end_alone(bases, tmp_path):
 
 @pytest.mark.parametrize("kind", ["same values", "other values"])
 def test_a_merged_model_that_was_saved_untied_is_the_adapters_model(bases, tmp_path, kind):
-    from ftkit.tuning import movement, snapshot
     from ftkit.tuning.comparing import diff_folders
     from ftkit.tuning.verifying import verify_folders
 
@@ -330,8 +327,6 @@ def test_a_merged_model_that_was_saved_untied_is_the_adapters_model(bases, tmp_p
 @pytest.mark.parametrize("kind", ["lora", "prompt"])
 def test_an_adapter_that_is_trained_on_is_measured_from_where_it_stood(bases, tmp_path, kind):
     from peft import PromptTuningConfig
-
-    from ftkit.tuning import movement, snapshot
 
     if kind == "lora":
         written(bases / "tied", tmp_path / "a", **Q)
