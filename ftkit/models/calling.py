@@ -15,6 +15,7 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from ftkit.errors import DeviceError, ModelError, NetworkError
 
@@ -155,6 +156,7 @@ def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options
     # Without this, transformers 5.23 asks a service on the Hub to convert pickled weights and to open a pull request.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
+        _refuse_adapter(spec, where, options["revision"], local_files_only=True)
         return load(where, {**options, "local_files_only": True})
     except (NetworkError, _OnlyPickles) as error:
         if isinstance(error, _OnlyPickles) and _is_cached(spec, "pytorch_model.bin", options["revision"]):
@@ -167,7 +169,17 @@ def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options
                 f" (hf download {spec} --local-dir FOLDER), copy the folder here and give its path; or start from"
                 " random weights with new:FAMILY."
             ) from None
+    _refuse_adapter(spec, where, options["revision"], local_files_only=False)
     return load(where, options)
+
+
+def _refuse_adapter(spec: str, where: str, revision: str | None, local_files_only: bool) -> None:
+    """Refuse a repository with an adapter, which transformers would put on whatever weights it finds."""
+    if find_adapter_config_file(spec, revision=revision, local_files_only=local_files_only):
+        raise ModelError(
+            f"{where} holds an adapter, which is loaded from a folder only. Fetch it with 'ftkit pull {spec} FOLDER'"
+            " and give the folder."
+        )
 
 
 def _is_cached(spec: str, file: str, revision: str | None) -> bool:

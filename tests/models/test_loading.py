@@ -429,6 +429,10 @@ def test_a_cached_id_needs_no_network(gpt2_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("ftkit.models.calling.hub_answers", lambda: pytest.fail("the network was asked"))
     assert load_model("someone/tiny").config.n_positions == 24
+    (repository / "snapshots" / ("0" * 40) / "adapter_config.json").write_text("{}")
+    for read in (load_model, task_of):  # transformers would put it on the weights
+        with pytest.raises(ModelError, match=r"holds an adapter.*'ftkit pull someone/tiny FOLDER'"):
+            read("someone/tiny")
 
 
 # ---------------------------------------------------------------------------------------- vocabulary, save, reload
