@@ -61,6 +61,7 @@ STAND_INS = (
     (r"FOLDER_OF_all-MiniLM-L6-v2|(?<=--judge )FOLDER", "encoder"),
     (r"FOLDER_OR_HUB_ID", "base"),
     (r"(?<=--sentences )FOLDER", "sentences"),
+    (r"(?<=convert )own_gpt2", "base"),
     (r"(?<=--speakers edgar=)FOLDER(?!/)|(?<=--speakers alice=)FOLDER(?!/)", "base"),
     (r"(?<=edgar=)FOLDER(?=/)|(?<=alice=)FOLDER(?=/)", "pair"),
     (r"(negative|positive)=FILE", r"\1=\1.txt"),
