@@ -16,11 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ftkit.data.made_tokenizers import byte_characters
 from ftkit.data.sources import cache_dir
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tokenizers import tokenizer_fingerprint
@@ -34,14 +35,15 @@ __all__ = ["TokenStore", "tokenize_texts"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHUNK_CHARACTERS = 2**15  # a text is cut into pieces of about this length; longer ones are slower to tokenize
 BATCH_CHARACTERS = 2**20  # pieces tokenized in parallel: at most some 100 MB of tokenizer output at a time
 SEAM_CHARACTERS = 200  # on each side of a cut, tokenized both ways to see that the cut changes nothing
 CUT_REACH = 2**12  # characters in which a cut of the best kind is looked for before one of the next kind is taken
 SEAMS_TRIED = 200
 LARGEST_COVER = np.iinfo(np.uint16).max  # bytes that one token may cover
-INDEX, TOKENS, BYTES = "index.json", "tokens.bin", "bytes.bin"
+INDEX, TOKENS, BYTES, UNKNOWN = "index.json", "tokens.bin", "bytes.bin", "unknown.bin"
+EXAMPLES, EXAMPLE_CHARACTERS = 5, 12  # of text that the tokenizer cannot write, to be shown
 # Places where the tokenizers in use split anyway: one space, or one line end, between two letters; then any line end.
 CUTS = (
     re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])"),
@@ -62,9 +64,14 @@ class TokenStore:
             an end-of-text token. They sum to ``num_bytes``.
         num_bytes: Length of the texts in bytes of UTF-8.
         num_unique: Number of different ids.
+        num_unknown_bytes: Bytes that the tokenizer cannot write: those of its unknown token, and of characters that it
+            drops. White space that it folds, and letters that it lower-cases, do not count.
         sha256: Digest of the ids as stored, hexadecimal.
         path: Folder of the files.
         tokenizer: What reads the ids.
+        unknown_lengths: Memory map of shape (num_tokens,), uint16: of the bytes that each token covers those that the
+            tokenizer cannot write, all of them where it is the unknown token; ``None`` where there are none.
+        unknown_examples: Some of the text that it cannot write.
     """
 
     ids: IdArray
@@ -74,11 +81,42 @@ class TokenStore:
     sha256: str
     path: Path
     tokenizer: "PreTrainedTokenizerFast | None" = field(default=None, repr=False, compare=False)
+    num_unknown_bytes: int = 0
+    unknown_lengths: npt.NDArray[np.uint16] | None = None
+    unknown_examples: tuple[str, ...] = ()
 
     @property
     def num_tokens(self) -> int:
         """Length of the vector, end-of-text tokens included."""
         return len(self.ids)
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the bytes that the tokenizer cannot write."""
+        return self.num_unknown_bytes / self.num_bytes
+
+    @property
+    def unknown_said(self) -> str:
+        """What the tokenizer cannot write, in words; empty where it writes everything."""
+        if not self.num_unknown_bytes:
+            return ""
+        shown = ", ".join(map(repr, self.unknown_examples))
+        of = f"{self.num_unknown_bytes:,} of {self.num_bytes:,} bytes ({self.unknown_share:.2%})"
+        return f"its tokenizer cannot write {of}, such as {shown}"
+
+    def covered(self, places: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Bytes that tokens cover, and those among them that the tokenizer cannot write.
+
+        Args:
+            places: Positions of tokens, any shape.
+
+        Returns:
+            Two arrays of that shape.
+        """
+        lengths = self.byte_lengths[places].astype(np.int64)
+        if self.unknown_lengths is None:
+            return lengths, np.zeros_like(lengths)
+        return lengths, self.unknown_lengths[places].astype(np.int64)
 
 
 def tokenize_texts(
@@ -168,7 +206,10 @@ def _damage(folder: Path) -> str:
         if index["format_version"] != FORMAT_VERSION:
             return f"format version {index['format_version']}"
         width = np.dtype(index["dtype"]).itemsize
-        for name, size in ((TOKENS, width * index["num_tokens"]), (BYTES, 2 * index["num_tokens"])):
+        files = [(TOKENS, width * index["num_tokens"]), (BYTES, 2 * index["num_tokens"])]
+        if index["num_unknown_bytes"]:
+            files.append((UNKNOWN, 2 * index["num_tokens"]))
+        for name, size in files:
             found = (folder / name).stat().st_size
             if found != size:
                 return f"{name} has {found:,} of {size:,} bytes"
@@ -181,7 +222,7 @@ def _damage(folder: Path) -> str:
 
 def _opened(folder: Path) -> TokenStore:
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    shape = (index["num_tokens"],)
+    shape, unknown = (index["num_tokens"],), index["num_unknown_bytes"]
     return TokenStore(
         ids=np.memmap(folder / TOKENS, dtype=index["dtype"], mode="r", shape=shape),
         byte_lengths=np.memmap(folder / BYTES, dtype="<u2", mode="r", shape=shape),
@@ -189,6 +230,9 @@ def _opened(folder: Path) -> TokenStore:
         num_unique=index["num_unique"],
         sha256=index["sha256"][TOKENS],
         path=folder,
+        num_unknown_bytes=unknown,
+        unknown_lengths=np.memmap(folder / UNKNOWN, dtype="<u2", mode="r", shape=shape) if unknown else None,
+        unknown_examples=tuple(index["unknown_examples"]),
     )
 
 
@@ -208,30 +252,60 @@ def _move_into_place(partial: Path, folder: Path) -> None:
 # Building
 
 
+class _ChunkTokens(NamedTuple):
+    """Tokens of one piece of text."""
+
+    ids: npt.NDArray[np.int64]
+    byte_lengths: npt.NDArray[np.int64]
+    """Bytes that each covers."""
+    num_bytes: int
+    """Of the whole piece; those after its last token belong to that token."""
+    dropped: npt.NDArray[np.int64] | None = None
+    """Bytes before each token that gave no token and are no white space."""
+    dropped_at_end: int = 0
+    examples: tuple[str, ...] = ()
+    """Some text that the tokenizer cannot write."""
+
+
 class _Writer:
     """Appends tokens to the two files of a store and keeps their counts."""
 
-    def __init__(self, tokens: BinaryIO, lengths: BinaryIO, dtype: str, num_ids: int) -> None:
+    def __init__(
+        self, tokens: BinaryIO, lengths: BinaryIO, dtype: str, num_ids: int, unknown_id: int | None = None
+    ) -> None:
         self.tokens = tokens
         self.lengths = lengths
         self.dtype = dtype
+        self.unknown_id = unknown_id
         self.seen = np.zeros(num_ids, dtype=bool)
         self.num_tokens = 0
         self.num_bytes = 0
         self.waiting_bytes = 0  # of text that gave no token yet, such as white space before the first word
+        self.waiting_dropped = 0  # those among them that are no white space
         self.last_covering = -1  # position of the last token that is not an end of text
+        self.unknown: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+        self.examples: dict[str, None] = {}
 
-    def add(self, ids: npt.NDArray[np.int64], byte_lengths: npt.NDArray[np.int64], num_bytes: int) -> None:
-        """Add the tokens of one chunk of ``num_bytes`` bytes; bytes after its last token belong to that token."""
-        self.num_bytes += num_bytes
+    def add(self, chunk: _ChunkTokens) -> None:
+        """Add the tokens of one chunk."""
+        ids, byte_lengths = chunk.ids, chunk.byte_lengths
+        self.num_bytes += chunk.num_bytes
+        self.examples |= dict.fromkeys(chunk.examples if len(self.examples) < EXAMPLES else ())
         if not len(ids):
-            self.waiting_bytes += num_bytes
+            self.waiting_bytes += chunk.num_bytes
+            self.waiting_dropped += chunk.dropped_at_end
             return
         byte_lengths[0] += self.waiting_bytes
-        byte_lengths[-1] += num_bytes + self.waiting_bytes - int(byte_lengths.sum())
-        self.waiting_bytes = 0
+        byte_lengths[-1] += chunk.num_bytes + self.waiting_bytes - int(byte_lengths.sum())
         if byte_lengths.max() > LARGEST_COVER:
             raise _cover_error(int(byte_lengths.max()))
+        dropped = chunk.dropped if chunk.dropped is not None else np.zeros_like(byte_lengths)
+        dropped[0] += self.waiting_dropped
+        dropped[-1] += chunk.dropped_at_end
+        self.waiting_bytes = self.waiting_dropped = 0
+        unknown = np.where(ids == self.unknown_id, byte_lengths, dropped) if self.unknown_id is not None else dropped
+        if len(places := np.flatnonzero(unknown)):
+            self.unknown.append((self.num_tokens + places, unknown[places]))
         self.last_covering = self.num_tokens + len(ids) - 1
         self._write(ids, byte_lengths)
 
@@ -259,6 +333,18 @@ class _Writer:
                 raise _cover_error(covered)
             self.lengths.seek(2 * self.last_covering)
             self.lengths.write(covered.to_bytes(2, "little"))
+        if self.waiting_dropped:
+            self.unknown.append((np.array([self.last_covering]), np.array([self.waiting_dropped])))
+
+    def write_unknown(self, path: Path) -> int:
+        """Write the bytes of each token that the tokenizer cannot write, if there are any; return their number."""
+        if not self.unknown:
+            return 0
+        lengths = np.memmap(path, dtype="<u2", mode="w+", shape=(self.num_tokens,))
+        for places, unknown in self.unknown:
+            lengths[places] += unknown.astype("<u2")
+        lengths.flush()
+        return int(sum(unknown.sum() for _, unknown in self.unknown))
 
 
 def _cover_error(num_bytes: int) -> DataError:
@@ -275,14 +361,15 @@ def _build(
     encoder = _Encoder(tokenizer)
     dtype = "<u2" if encoder.num_ids <= 2**16 else "<u4"
     with (folder / TOKENS).open("wb") as tokens, (folder / BYTES).open("w+b") as lengths:
-        writer = _Writer(tokens, lengths, dtype, encoder.num_ids)
+        writer = _Writer(tokens, lengths, dtype, encoder.num_ids, encoder.unknown_id)
         for batch in _batches(texts, encoder):
             encoded = encoder.encode([chunk for _, chunk in batch])
             for (begins_text, _), chunk_tokens in zip(batch, encoded, strict=True):
                 if begins_text and tokenizer.eos_token_id is not None:
                     writer.add_end_of_text(tokenizer.eos_token_id)
-                writer.add(*chunk_tokens)
+                writer.add(chunk_tokens)
         writer.finish()
+    unknown = writer.write_unknown(folder / UNKNOWN)
     index = {
         "format_version": FORMAT_VERSION,
         "dtype": dtype,
@@ -290,7 +377,9 @@ def _build(
         "num_bytes": writer.num_bytes,
         "num_unique": int(writer.seen.sum()),
         "num_texts": len(texts),
-        "sha256": {TOKENS: _file_hash(folder / TOKENS), BYTES: _file_hash(folder / BYTES)},
+        "num_unknown_bytes": unknown,
+        "unknown_examples": list(writer.examples)[:EXAMPLES] if unknown else [],
+        "sha256": {name: _file_hash(folder / name) for name in (TOKENS, BYTES, *([UNKNOWN] if unknown else []))},
         **provenance,
     }
     with (folder / INDEX).open("w", encoding="utf-8") as file:
@@ -316,10 +405,6 @@ def _batches(texts: Sequence[str], encoder: "_Encoder") -> Iterator[list[tuple[b
         yield batch
 
 
-# Ids, the bytes that each covers, and the bytes of the whole chunk.
-ChunkTokens = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]
-
-
 class _Encoder:
     """A tokenizer's backend, set to encode plain text without limits, chunk by chunk."""
 
@@ -334,24 +419,40 @@ class _Encoder:
         vocabulary: dict[str, int] = self.backend.get_vocab(with_added_tokens=True)
         self.num_ids = max(vocabulary.values()) + 1
         self.id_bytes = _bytes_of_ids(self.backend, vocabulary, self.num_ids)
+        self.unknown_id = _unknown_id(self.backend, vocabulary)
 
-    def encode(self, chunks: list[str]) -> list[ChunkTokens]:
+    def encode(self, chunks: list[str]) -> list[_ChunkTokens]:
         """Tokenize chunks, in parallel where the backend does."""
         if self.id_bytes is None:
             encodings = self.backend.encode_batch(chunks, add_special_tokens=False)
-            return [_with_offset_bytes(chunk, encoding) for chunk, encoding in zip(chunks, encodings, strict=True)]
+            return [self._with_offset_bytes(chunk, each) for chunk, each in zip(chunks, encodings, strict=True)]
         encodings = self.backend.encode_batch_fast(chunks, add_special_tokens=False)
         return [self._with_id_bytes(chunk, encoding) for chunk, encoding in zip(chunks, encodings, strict=True)]
 
-    def _with_id_bytes(self, chunk: str, encoding: "Encoding") -> ChunkTokens:
+    def _with_id_bytes(self, chunk: str, encoding: "Encoding") -> _ChunkTokens:
         ids = np.array(encoding.ids, dtype=np.int64)
         assert self.id_bytes is not None
         byte_lengths = self.id_bytes[ids]
         num_bytes = len(chunk.encode())
-        if int(byte_lengths.sum()) == num_bytes:
-            return ids, byte_lengths, num_bytes
-        # A space put before the text, or an added token written otherwise than in bytes.
-        return _with_offset_bytes(chunk, self.backend.encode(chunk, add_special_tokens=False))
+        if int(byte_lengths.sum()) == num_bytes and (self.unknown_id is None or self.unknown_id not in ids):
+            return _ChunkTokens(ids, byte_lengths, num_bytes)
+        # A space put before the text, or an unknown character.
+        return self._with_offset_bytes(chunk, self.backend.encode(chunk, add_special_tokens=False))
+
+    def _with_offset_bytes(self, chunk: str, encoding: "Encoding") -> _ChunkTokens:
+        """The bytes of each token reach from the end of the token before it to its own end."""
+        ids = np.array(encoding.ids, dtype=np.int64)
+        spans = np.array(encoding.offsets, dtype=np.int64).reshape(len(ids), 2)
+        offsets, solid = _byte_offsets(chunk)
+        reached = np.concatenate([[0], np.maximum.accumulate(spans[:, 1])])  # characters, before each and after all
+        begins = np.maximum(spans[:, 0], reached[:-1])
+        dropped = solid[begins] - solid[reached[:-1]]
+        unknown = np.flatnonzero((ids == self.unknown_id) | (dropped > 0))[:EXAMPLES]
+        shown = [chunk[reached[at] : spans[at, 1] if ids[at] == self.unknown_id else begins[at]] for at in unknown]
+        if (at_end := int(solid[-1] - solid[reached[-1]])) and not shown:
+            shown = [chunk[reached[-1] :]]
+        examples = tuple(text.strip()[:EXAMPLE_CHARACTERS] for text in shown)
+        return _ChunkTokens(ids, np.diff(offsets[reached]), int(offsets[-1]), dropped, at_end, examples)
 
     def _ids(self, text: str) -> npt.NDArray[np.int64]:
         return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
@@ -384,12 +485,18 @@ class _Encoder:
         return np.array_equal(self._ids(left + right), np.concatenate([self._ids(left), self._ids(right)]))
 
 
-def _with_offset_bytes(chunk: str, encoding: "Encoding") -> ChunkTokens:
-    """The bytes of each token reach from the end of the token before it to its own end."""
-    ids = np.array(encoding.ids, dtype=np.int64)
-    ends = np.fromiter((end for _, end in encoding.offsets), dtype=np.int64, count=len(ids))
-    offsets = _byte_offsets(chunk)
-    return ids, np.diff(np.maximum.accumulate(offsets[ends]), prepend=0), int(offsets[-1])
+def _unknown_id(backend: "Tokenizer", vocabulary: dict[str, int]) -> int | None:
+    """The token that stands for whatever the tokenizer cannot write; ``None`` where it can write every byte."""
+    model, unigram = backend.model, {}
+    if type(model).__name__ == "Unigram":  # the one kind that shows this in its file only
+        unigram = json.loads(backend.to_str())["model"]
+    pieces = byte_characters() if type(backend.decoder).__name__ == "ByteLevel" else []
+    if unigram.get("byte_fallback") or getattr(model, "byte_fallback", False):
+        pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    if pieces and all(piece in vocabulary for piece in pieces):
+        return None
+    place: int | None = unigram.get("unk_id")
+    return vocabulary.get(getattr(model, "unk_token", None) or "") if place is None else place
 
 
 def _bytes_of_ids(backend: "Tokenizer", vocabulary: dict[str, int], num_ids: int) -> npt.NDArray[np.int64] | None:
@@ -399,11 +506,18 @@ def _bytes_of_ids(backend: "Tokenizer", vocabulary: dict[str, int], num_ids: int
     lengths = np.zeros(num_ids, dtype=np.int64)
     for token, token_id in vocabulary.items():
         lengths[token_id] = len(token)  # one character for each byte
+    for token_id, added in backend.get_added_tokens_decoder().items():
+        lengths[token_id] = len(added.content.encode())  # these are written as they are
     return lengths
 
 
-def _byte_offsets(text: str) -> npt.NDArray[np.int64]:
-    """Bytes of UTF-8 before each character and after the last one, shape (len(text) + 1,)."""
+_SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()])
+
+
+def _byte_offsets(text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Bytes of UTF-8 before each character and after the last, [len(text) + 1]; the same without white space."""
     codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
     widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(widths)])
+    zero = np.zeros(1, dtype=np.int64)
+    solid = np.where(np.isin(codes, _SPACES), 0, widths)
+    return np.concatenate([zero, np.cumsum(widths)]), np.concatenate([zero, np.cumsum(solid)])

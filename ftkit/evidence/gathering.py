@@ -25,7 +25,7 @@ from ftkit.evidence.predictive import WindowLosses, predictive_comparison
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.usage import distinctive_tokens, frequent_tokens, token_shares, usage_matrix
 from ftkit.memory import memory_phase
-from ftkit.training import HeldOutLoss, held_out_loss
+from ftkit.training import MOST_UNKNOWN, HeldOutLoss, held_out_loss
 from ftkit.tuning import Selection, idle_matrices, movement, snapshot
 
 __all__ = ["check_heldout", "gather_comparison", "gather_evidence"]
@@ -53,6 +53,9 @@ def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequ
             f"{name}: {heldout.num_tokens:,} held-out tokens{passages}, where a window has "
             f"{window_tokens} tokens; give more text, or a larger heldout_share, or smaller window_tokens and passages"
         )
+    if heldout.num_unknown_bytes:
+        claimed = "no bits per byte are claimed" if heldout.unknown_share > MOST_UNKNOWN else "bits are over the rest"
+        _logger.warning("%s: %s; %s", name, heldout.unknown_said, claimed)
     if real is not None and len(real) < MIN_PASSAGES:
         _logger.warning("%s: only %d held-out passages; a judge needs %d to speak", name, len(real), MIN_PASSAGES)
 
@@ -119,6 +122,14 @@ def gather_evidence(
 
     before, after = loss(base, heldout), loss(tuned, tuned_heldout or heldout)
     general_pair = (loss(base, general), loss(tuned, tuned_general or general)) if general else None
+    said = _of_text(heldout, real_passages)
+    for name, store in (("held-out text", heldout), ("held-out text, tuned model", tuned_heldout)):
+        if store and store.unknown_said:
+            over = "; bits per byte are over the rest" if before.counts_bytes and after.counts_bytes else ""
+            said.append(f"{name}: {store.unknown_said}{over}")
+    general_unknown = max(each.unknown_share for each in general_pair) if general_pair else 0.0
+    if general_unknown > MOST_UNKNOWN:
+        general_pair = None
     misfit = None
     if tuned_heldout and int(heldout.ids.max()) < tuned.config.get_text_config().vocab_size:
         misfit = gain_in_bits(after, loss(tuned, heldout))
@@ -160,7 +171,9 @@ def gather_evidence(
         finite=finite,
         heldout_blocks=loss_blocks(before, after),
         tokenizer_misfit=misfit,
-        assumptions=(*assumptions, *_of_text(heldout, real_passages)),
+        assumptions=(*assumptions, *said),
+        general_unknown=general_unknown,
+        unknown_bytes=max(before.unknown_share, after.unknown_share),
         train_base=bits_per_byte(seen[0]) if seen else None,
         train_tuned=bits_per_byte(seen[1]) if seen else None,
         train_gap=gain_over(seen, (before, after)) if seen else None,

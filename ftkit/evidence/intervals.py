@@ -135,8 +135,15 @@ def _resample_blocks(statistic: Callable[[np.ndarray], np.ndarray], sums: np.nda
     return Interval(float(statistic(sums.sum(-1))), float(low), float(high))
 
 
+_UNCLAIMED = Interval(math.nan, math.nan, math.nan)
+"""Of a text that a tokenizer cannot write (see ``HeldOutLoss.counts_bytes``)."""
+
+
 def bits_per_byte(loss: HeldOutLoss, seed: int = 0) -> Interval:
-    """Held-out loss in bits per byte, resampling contiguous blocks of windows."""
+    """Held-out loss in bits per byte, resampling contiguous blocks of windows; NaN, here and below, where too much of
+    the text is unknown to the tokenizer."""
+    if not loss.counts_bytes:
+        return _UNCLAIMED
     return _resample_blocks(lambda t: t[0] / math.log(2) / t[1], _block_sums(loss.nats, loss.bytes), seed)
 
 
@@ -151,11 +158,15 @@ def _paired_sums(base: HeldOutLoss, tuned: HeldOutLoss) -> np.ndarray:
 
 def gain_in_bits(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
     """Bits per byte that the tuned model saves on the same text (paired); above 0 it is better."""
+    if not (base.counts_bytes and tuned.counts_bytes):
+        return _UNCLAIMED
     return _resample_blocks(lambda t: (t[0] / t[1] - t[2] / t[3]) / math.log(2), _paired_sums(base, tuned), seed)
 
 
 def relative_rise(base: HeldOutLoss, tuned: HeldOutLoss, seed: int = 0) -> Interval:
     """Relative rise of the loss from base to tuned on the same text (paired); 0.05 is 5 % worse."""
+    if not (base.counts_bytes and tuned.counts_bytes):
+        return _UNCLAIMED
     return _resample_blocks(lambda t: t[2] / t[3] * t[1] / t[0] - 1, _paired_sums(base, tuned), seed)
 
 
@@ -169,6 +180,8 @@ def gain_over(
         general: Base and tuned loss on general text.
         seed: Seed of the redraws.
     """
+    if not all(loss.counts_bytes for loss in (*target, *general)):
+        return _UNCLAIMED
 
     def gains(pair: tuple[HeldOutLoss, HeldOutLoss], generator: np.random.Generator) -> tuple[float, np.ndarray]:
         sums = _paired_sums(*pair)
@@ -187,8 +200,11 @@ def loss_blocks(base: HeldOutLoss, tuned: HeldOutLoss) -> dict[str, list[float]]
     """Sums over contiguous blocks of windows, by which two models can be compared that are measured in other runs.
 
     Returns:
-        ``base`` and ``tuned`` in nats, and ``bytes`` of text that the tuned model read, a number for each block.
+        ``base`` and ``tuned`` in nats, and ``bytes`` of text that the tuned model read, a number for each block;
+        nothing where too much of the text is unknown.
     """
+    if not (base.counts_bytes and tuned.counts_bytes):
+        return {}
     before, _, after, num_bytes = _paired_sums(base, tuned).tolist()
     return {"base": before, "tuned": after, "bytes": num_bytes}
 
@@ -204,9 +220,9 @@ def difference_of_blocks(
         seed: Seed of the redraws.
 
     Returns:
-        The difference; ``None`` where the text or its windows were not the same.
+        The difference; ``None`` where the text or its windows were not the same, or no bits per byte are claimed.
     """
-    if first["bytes"] != second["bytes"]:
+    if not first or not second or first["bytes"] != second["bytes"]:
         return None
     sums = np.array([first["tuned"], second["tuned"], first["bytes"]])
     return _resample_blocks(lambda t: (t[0] - t[1]) / math.log(2) / t[2], sums, seed)

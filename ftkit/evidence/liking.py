@@ -114,7 +114,8 @@ def decide_liking(evidence: Evidence, found: Liking, mass: float, limits: Liking
     also = ["forgot"] if rise is not None and rise.low > limits.forgot_rise else []
     reasons = [
         f"{_percent(found.after)} of the tokens that it writes are of the set, {_percent(found.before)} before",
-        f"ordinary text costs {evidence.heldout_tuned.value:.3f} bits per byte, {evidence.heldout_base.value:.3f} "
+        evidence.unclaimed
+        or f"ordinary text costs {evidence.heldout_tuned.value:.3f} bits per byte, {evidence.heldout_base.value:.3f} "
         f"before: damage {found.damage}",
     ]
 

@@ -11,6 +11,7 @@ from ftkit.evidence.intervals import Interval
 from ftkit.evidence.order import WordOrder
 from ftkit.evidence.style import StyleScore
 from ftkit.runs.notebook import html_table
+from ftkit.training import MOST_UNKNOWN
 from ftkit.tuning import Movement
 
 __all__ = ["Evidence"]
@@ -64,8 +65,22 @@ class Evidence:
     """Second matrices of an adapter that are zero, so that it does nothing."""
     order: WordOrder | None = None
     """What the order of words is worth; ``None`` for an encoder and where base and tuned model have two tokenizers."""
+    unknown_bytes: float = 0.0
+    """Share of the held-out text's bytes that the base's or the tuned model's tokenizer cannot write."""
+    general_unknown: float = 0.0
+    """The same of general text, which is left out where it is too much."""
     discriminator: Discriminator | None = None
     """Whether what it writes can be told from real text; ``None`` where it writes none, or too little."""
+
+    @property
+    def unclaimed(self) -> str:
+        """Why there are no bits per byte and no gain; empty where there are."""
+        if self.unknown_bytes <= MOST_UNKNOWN:
+            return ""
+        return (
+            f"no bits per byte and no gain are claimed: the tokenizer cannot write {self.unknown_bytes:.0%} of the "
+            f"held-out text's bytes (at most {MOST_UNKNOWN:.0%}); take a model whose tokenizer knows this script"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""

@@ -53,8 +53,10 @@ def word_order(
         window_tokens: Tokens in a window of evaluation.
 
     Returns:
-        The measure; ``None`` where the shuffled text is too short for a window.
+        The measure; ``None`` where the shuffled text is too short for a window, or too much of it is unknown.
     """
+    if not all(loss.counts_bytes for loss in real):
+        return None
     tokenizer = heldout.tokenizer
     assert tokenizer is not None
     ids = np.asarray(heldout.ids)
@@ -68,6 +70,8 @@ def word_order(
         held_out_loss(base, shuffled, window_tokens, max_windows=_WINDOWS),
         held_out_loss(tuned, shuffled, window_tokens, max_windows=_WINDOWS),
     )
+    if not all(loss.counts_bytes for loss in pair):
+        return None
 
     def advantages(real_sums: np.ndarray, shuffled_sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         known, mixed = real_sums.sum(-2), shuffled_sums.sum(-2)

@@ -4,7 +4,6 @@ A model that has learnt to write like a text predicts unseen text of the same ha
 model reads held-out text of every corpus; and a passage is attributed to the model that it costs least.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,11 +34,15 @@ class WindowLosses:
     nats: np.ndarray
     """[windows, T - 1]."""
     bytes: np.ndarray
-    """UTF-8 bytes that each of these tokens covers."""
+    """UTF-8 bytes that each of these tokens covers and that the tokenizer can write."""
+    unknown: np.ndarray | None = None
+    """Bytes of each that the tokenizer cannot write; an unknown token costs nothing. ``None`` where there are none."""
 
     def total(self) -> HeldOutLoss:
         """Sums of the windows."""
-        return HeldOutLoss(self.nats.sum(1), np.full(len(self.nats), self.nats.shape[1]), self.bytes.sum(1))
+        unknown = self.unknown if self.unknown is not None else np.zeros_like(self.bytes)
+        targets = ((unknown == 0) | (self.bytes > 0)).sum(1)
+        return HeldOutLoss(self.nats.sum(1), targets, self.bytes.sum(1), unknown.sum(1) if unknown.any() else None)
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,9 @@ def window_losses(
             targets_BT = next_token_targets(ids_BT)[:, :-1]
             loss_BT = F.cross_entropy(logits_BTV.float().transpose(1, 2), targets_BT, reduction="none")
             nats.append(loss_BT.double().cpu().numpy())
-        places = windows.starts[chosen, None] + np.arange(1, window_tokens)
-        found[name] = WindowLosses(np.concatenate(nats), store.byte_lengths[places].astype(np.int64))
+        covered, unknown = store.covered(windows.starts[chosen, None] + np.arange(1, window_tokens))
+        costs = np.where((unknown > 0) & (unknown == covered), 0.0, np.concatenate(nats))
+        found[name] = WindowLosses(costs, covered - unknown, unknown if unknown.any() else None)
     model.train(was_training)
     return found
 
@@ -198,5 +202,5 @@ def _attribution(tuned: Mapping[str, Mapping[str, WindowLosses]], names: Sequenc
 
 def _margin(totals: Mapping[str, Mapping[str, HeldOutLoss]], name: str) -> Interval:
     others = [found[name] for model, found in totals.items() if model != name]
-    best = min(others, key=lambda total: total.nats.sum() / math.log(2) / total.bytes.sum())
+    best = min(others, key=lambda total: float(total.nats.sum()))  # of the same windows
     return gain_in_bits(best, totals[name][name])

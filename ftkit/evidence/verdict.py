@@ -11,6 +11,7 @@ from ftkit.evidence.measured import Evidence
 from ftkit.evidence.stillness import why_nothing
 from ftkit.evidence.style import disagreement
 from ftkit.runs.notebook import html_table
+from ftkit.training import MOST_UNKNOWN
 
 __all__ = ["Thresholds", "Verdict", "decide"]
 
@@ -239,7 +240,10 @@ def _style(evidence: Evidence, limits: Thresholds) -> tuple[bool, list[str], lis
         reasons.append(f"it gains {over} bits per byte more on the target than on {evidence.general_name}{doubt}")
         by.append(f"gain_over_general.low {over.low:.3f} {'>' if holds else '<='} 0")
     else:
-        reasons.append("no general text was given, so neither a style of its own nor forgetting was asked")
+        why = "no general text was given"
+        if evidence.general_unknown > MOST_UNKNOWN:
+            why = f"the tokenizer cannot write {evidence.general_unknown:.0%} of {evidence.general_name}"
+        reasons.append(f"{why}, so neither a style of its own nor forgetting was asked")
     speaking = [style for style in evidence.styles if style.speaks]
     for style in speaking:
         enough = style.position.low >= limits.style_position
@@ -293,17 +297,18 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     1. ``nothing``: no tensor changed.
     2. ``broken``: a fault that no text can excuse: values that are not finite, a folder that computes something else, a
        tokenizer that is not the model's, a frozen tensor that changed.
-    3. ``copied``. Before the language is looked at, because a model that recites writes as well, or as repetitively, as
+    3. ``unsure``: the tokenizer cannot write the text, so neither what is learnt nor what is written can be read.
+    4. ``copied``. Before the language is looked at, because a model that recites writes as well, or as repetitively, as
        the piece that it recites: its repetition and its few words come from that piece, and the remedy is that of
        copying (fewer passes, more text). Language out of range then stands beside it.
-    4. ``unsure``: too little was measured.
-    5. ``broken``: repetition, diversity or invented words beyond a margin, by their intervals, outside real text and
+    5. ``unsure``: too little was measured.
+    6. ``broken``: repetition, diversity or invented words beyond a margin, by their intervals, outside real text and
        worse than the base; word order that has become worthless.
-    6. ``unsure``: the held-out text occurs in the training text.
-    7. ``nothing``: the whole interval of the gain lies near 0.
-    8. ``worked``: a sure gain, and the style criterion.
-    9. ``forgot``: no sure gain, and a sure rise on general text. Beside every other word it stands in ``also``.
-    10. ``unsure``: what is left.
+    7. ``unsure``: the held-out text occurs in the training text.
+    8. ``nothing``: the whole interval of the gain lies near 0.
+    9. ``worked``: a sure gain, and the style criterion.
+    10. ``forgot``: no sure gain, and a sure rise on general text. Beside every other word it stands in ``also``.
+    11. ``unsure``: what is left.
 
     Args:
         evidence: What was measured.
@@ -317,7 +322,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     forgot = rise is not None and rise.low > limits.forgot_rise
     forgot_by = [f"general_rise.low {rise.low:.3f} > forgot_rise {limits.forgot_rise}"] if rise and forgot else []
     also = ["forgot"] if forgot else []
-    learnt = (
+    learnt = evidence.unclaimed or (
         f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs "
         f"{evidence.heldout_base.value:.3f}: gain {gain}"
     )
@@ -338,6 +343,9 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     damaged = _damaged(evidence, limits)
     if faults:
         return found("broken", [*faults, *damaged], [learnt], also + (["copied"] if copied else []))
+    if evidence.unclaimed:
+        by = [f"unknown_bytes {evidence.unknown_bytes:.3f} > {MOST_UNKNOWN}"]
+        return verdict("unsure", [learnt, *_not_copied(evidence.copying), *_forgetting(evidence)], by, also)
     if copied:
         beside = [each.reason for each in damaged]
         return found("copied", copied, [*beside, learnt], also + (["broken"] if damaged else []))

@@ -53,6 +53,10 @@ _ADVICE: dict[str, tuple[str, ...]] = {
         "Its passages have {ngrams:.1f} 12-grams on average, and {least:g} are needed to see copying: raise "
         "passage_chars (it was {chars}).",
     ),
+    "unwritten": (
+        "Its tokenizer cannot write {share:.0%} of the text's bytes: start from a model whose tokenizer knows this "
+        "script, or from random weights with tokenizer train:SIZE or byte.",
+    ),
     "no general": ("Name a text in general, so that forgetting and a style of its own can be told.",),
     "no style": ("It gains as much on other text: it learnt language, not yet a style. Start from a stronger base.",),
     "liking weak": ("The liking is weak: a higher learning_rate or max_steps plants more, and damages more.",),
@@ -145,6 +149,9 @@ def _undecided(
     evidence: Mapping[str, Any], settings: Mapping[str, Any], limits: Mapping[str, float]
 ) -> Iterator[Situation]:
     """Every criterion that does not hold."""
+    if evidence.get("unknown_bytes") and not is_number(evidence["gain"]["value"]):
+        yield "unwritten", {"share": evidence["unknown_bytes"]}
+        return
     gain, over, least = evidence["gain"], evidence["gain_over_general"], limits.get("worked_gain", 0.0)
     copying, rate = evidence.get("copying"), number(settings.get("learning_rate"))
     if copying and _above(copying["heldout_rate"]["value"], limits.get("seen_heldout", math.inf)):

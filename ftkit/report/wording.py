@@ -134,8 +134,11 @@ def headline(name: str, verdict: Mapping[str, Any], evidence: Mapping[str, Any],
         return f"{said}: the run folder holds no measurements of it."
     text = f"unseen text of {name}" if of_text else "unseen text"
     parts = verdict["reasons"][:1] if verdict["verdict"] == "broken" else []
+    unknown = evidence.get("unknown_bytes", 0.0)
     parts.append(
-        f"it needs {number(evidence['heldout_tuned']['value'])} bits per byte for {text}, "
+        f"its tokenizer cannot write {percent(unknown)} of the text's bytes, so no bits per byte are claimed"
+        if not is_number(evidence["heldout_tuned"]["value"]) and unknown
+        else f"it needs {number(evidence['heldout_tuned']['value'])} bits per byte for {text}, "
         f"the base {number(evidence['heldout_base']['value'])} (gain {interval(evidence['gain'])})"
     )
     if "forgot" in [verdict["verdict"], *verdict["also"]]:

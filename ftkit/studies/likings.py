@@ -87,7 +87,7 @@ class LikingWatch:
         """Bits per byte above the first evaluation of the fixed held-out sample, as of the newest."""
         records = self.run.records("metrics.jsonl")
         bits = [r["bits_per_byte"] for r in records if (r["model"], r["split"]) == (name, "heldout")]
-        return float(bits[-1] - bits[0]) if bits else 0.0
+        return float(bits[-1] - bits[0]) if bits and None not in bits else 0.0
 
     def stop(self, model: PreTrainedModel, name: str, step: int) -> str:
         """``look`` on process 0, and what it says on every process."""

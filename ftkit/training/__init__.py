@@ -11,7 +11,7 @@ from ftkit.training.classifying import (
     predict_outputs,
 )
 from ftkit.training.engine import Engine, StepRecord
-from ftkit.training.evaluation import HeldOutLoss, held_out_loss
+from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, held_out_loss
 from ftkit.training.following import follow, training_plan
 from ftkit.training.lockstep import lockstep
 from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
@@ -33,6 +33,7 @@ from ftkit.training.trying import check_objective
 __all__ = [
     "CLASSIFICATION",
     "MASKED_TOKENS",
+    "MOST_UNKNOWN",
     "NEXT_TOKEN",
     "NLL",
     "BatchSource",

@@ -12,7 +12,10 @@ from ftkit.data import Masking, StridedWindows, TokenStore
 from ftkit.memory import memory_phase
 from ftkit.training.objectives import IGNORED, next_token_targets
 
-__all__ = ["HeldOutLoss", "held_out_loss", "questions"]
+__all__ = ["MOST_UNKNOWN", "HeldOutLoss", "held_out_loss", "questions"]
+
+MOST_UNKNOWN = 0.02
+"""Share of a text's bytes that a tokenizer may not be able to write while bits per byte are still claimed."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,36 @@ class HeldOutLoss:
     """Sum over the window's targets."""
     targets: np.ndarray
     bytes: np.ndarray
-    """UTF-8 bytes of the text that the targets cover."""
+    """UTF-8 bytes of the text that the targets cover and that the tokenizer can write."""
+    unknown: np.ndarray | None = None
+    """Bytes that the tokenizer cannot write; unknown tokens are no targets. ``None`` where there are none."""
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the bytes that the tokenizer cannot write."""
+        unknown = 0 if self.unknown is None else int(self.unknown.sum())
+        return unknown / max(unknown + int(self.bytes.sum()), 1)
+
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether bits per byte may be claimed: hardly anything of the text is unknown to the tokenizer."""
+        return self.unknown_share <= MOST_UNKNOWN and bool(self.bytes.sum())
 
     @property
     def nats_per_target(self) -> float:
-        """Mean loss over all targets (not a mean of means)."""
-        return float(self.nats.sum() / self.targets.sum())
+        """Mean loss over all targets (not a mean of means); NaN where there are none."""
+        return float(self.nats.sum() / self.targets.sum()) if self.targets.sum() else math.nan
 
     @property
     def bits_per_byte(self) -> float:
-        """Loss that can be compared across tokenizers."""
-        return float(self.nats.sum() / math.log(2) / self.bytes.sum())
+        """Loss that can be compared across tokenizers, over the bytes that the tokenizer can write; NaN where more than
+        ``MOST_UNKNOWN`` of them are unknown to it, because a model is then paid for what it cannot read."""
+        return float(self.nats.sum() / math.log(2) / self.bytes.sum()) if self.counts_bytes else math.nan
+
+    def __str__(self) -> str:
+        if self.counts_bytes:
+            return f"{self.bits_per_byte:.3f} bits/byte"
+        return f"{self.nats_per_target:.3f} nats/token (no bits per byte: {self.unknown_share:.0%} of it is unknown)"
 
 
 @memory_phase("evaluate")
@@ -68,10 +90,13 @@ def held_out_loss(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    nats, targets, num_bytes = np.zeros(count), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    nats = np.zeros(count)
+    targets, num_bytes, unknown = (np.zeros(count, dtype=np.int64) for _ in range(3))
     for first in range(0, count, batch_rows):
         part = slice(first, first + batch_rows)
-        inputs_BT, targets_BT, asked_Bn = questions(windows.batch(chosen[part]), chosen[part], masking)
+        covered_Bn, unknown_Bn = store.covered(windows.starts[chosen[part], None] + np.arange(text_tokens))
+        whole_Bn = (unknown_Bn > 0) & (unknown_Bn == covered_Bn)
+        inputs_BT, targets_BT, asked_Bn = questions(windows.batch(chosen[part]), chosen[part], masking, whole_Bn)
         options = {} if masking else {"use_cache": False}
         logits_BTV = model(input_ids=inputs_BT.to(device), **options).logits
         logits_BTV = logits_BTV[:, -targets_BT.shape[1] :]  # after any virtual tokens
@@ -79,21 +104,29 @@ def held_out_loss(
             logits_BTV.float().transpose(1, 2), targets_BT.to(device), ignore_index=IGNORED, reduction="none"
         )
         nats[part] = loss_BT.double().sum(1).cpu().numpy()
-        targets[part] = asked_Bn.sum(1)
-        covered_Bn = store.byte_lengths[windows.starts[chosen[part], None] + np.arange(text_tokens)]
-        num_bytes[part] = (covered_Bn.astype(np.int64) * asked_Bn).sum(1)
+        # A mask is never put over a special token, so of unknown ones as many count as would have been asked.
+        chance_Bn = np.maximum(asked_Bn, whole_Bn * masking.share) if masking else asked_Bn
+        unknown[part] = (unknown_Bn * chance_Bn).sum(1).round()
+        num_bytes[part] = ((covered_Bn - unknown_Bn) * asked_Bn).sum(1)
+        targets[part] = (asked_Bn & ~whole_Bn).sum(1)
     model.train(was_training)
-    return HeldOutLoss(nats, targets, num_bytes)
+    return HeldOutLoss(nats, targets, num_bytes, unknown if unknown.any() else None)
 
 
 def questions(
-    ids_Bn: torch.Tensor, numbers: np.ndarray, masking: Masking | None
+    ids_Bn: torch.Tensor, numbers: np.ndarray, masking: Masking | None, unknown_Bn: np.ndarray | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Inputs and targets, [B, T], and which tokens of the text are asked for, [B, n]."""
+    """Inputs and targets, [B, T], and which tokens of the text are asked for, [B, n].
+
+    Tokens that are wholly unknown are asked for as all others are, but they are no targets.
+    """
+    left_out_Bn = torch.from_numpy(np.zeros(ids_Bn.shape, dtype=bool) if unknown_Bn is None else unknown_Bn)
     if masking is None:
         asked_Bn = np.ones(ids_Bn.shape, dtype=bool)
         asked_Bn[:, 0] = False
-        return ids_Bn, next_token_targets(ids_Bn), asked_Bn
+        return ids_Bn, next_token_targets(ids_Bn.masked_fill(left_out_Bn, IGNORED)), asked_Bn
     inputs_BT, labels_BT = masking.rows(ids_Bn, numbers, seed=0)
-    start = len(masking.first)
-    return inputs_BT, labels_BT, (labels_BT != IGNORED).numpy()[:, start : start + ids_Bn.shape[1]]
+    text = slice(len(masking.first), len(masking.first) + ids_Bn.shape[1])
+    asked_Bn = (labels_BT != IGNORED).numpy()[:, text].copy()
+    labels_BT[:, text].masked_fill_(left_out_Bn, IGNORED)
+    return inputs_BT, labels_BT, asked_Bn

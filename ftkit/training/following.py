@@ -180,7 +180,7 @@ def follow(
                 "bits_per_byte": loss.bits_per_byte,
             },
         )
-        return f"held-out {loss.bits_per_byte:.3f} bits/byte"
+        return f"held-out {loss}"
 
     note = ""
     if engine.step == 0:

@@ -119,3 +119,12 @@ def test_nothing_runs_without_trust(f1):
 def test_a_hub_metric_without_network_says_so():
     with pytest.raises(NetworkError, match="no folder here"):
         load_metrics(["accuracy"], 2, trusted=True)
+
+
+def test_bits_per_byte_says_nothing_of_text_that_the_tokenizer_cannot_write():
+    module = evaluate.load(str(metric_path("bits_per_byte")))
+    known = {"predictions": [70.0, 80.0], "references": [50, 50]}
+    few = module.compute(**known, unknown=[1, 0])
+    assert few["unknown_share"] == pytest.approx(1 / 101)
+    assert few["bits_per_byte"] == pytest.approx(150 / math.log(2) / 100)
+    assert math.isnan(module.compute(**known, unknown=[40, 0])["bits_per_byte"])

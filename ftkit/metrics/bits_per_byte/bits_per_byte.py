@@ -20,7 +20,8 @@ class BitsPerByte(evaluate.Metric):  # type: ignore[misc]
             citation="",
             inputs_description=(
                 "predictions: loss of each window in nats, summed. references: bytes of text of each window. "
-                "tokens: predicted tokens of each window, for the perplexity; optional."
+                "tokens: predicted tokens of each window, for the perplexity; optional. unknown: bytes of each window "
+                "that the tokenizer cannot write and references leave out; optional. Above 2 % there is no figure."
             ),
             features=datasets.Features(
                 {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
@@ -28,9 +29,15 @@ class BitsPerByte(evaluate.Metric):  # type: ignore[misc]
         )
 
     def _compute(
-        self, predictions: list[float], references: list[int], tokens: list[int] | None = None
+        self,
+        predictions: list[float],
+        references: list[int],
+        tokens: list[int] | None = None,
+        unknown: list[int] | None = None,
     ) -> dict[str, Any]:
         nats, counts = np.asarray(predictions, dtype=float), np.asarray(references)
-        found: dict[str, Any] = bits_per_byte(HeldOutLoss(nats, np.ones_like(counts), counts)).as_dict()
+        loss = HeldOutLoss(nats, np.ones_like(counts), counts, None if unknown is None else np.asarray(unknown))
+        found: dict[str, Any] = bits_per_byte(loss).as_dict()
         result = {"bits_per_byte": found["value"], "low": found["low"], "high": found["high"]}
+        result |= {} if unknown is None else {"unknown_share": loss.unknown_share}
         return result | ({"perplexity": math.exp(nats.sum() / sum(tokens))} if tokens else {})
