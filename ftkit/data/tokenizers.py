@@ -5,6 +5,7 @@ From the Hub or a folder, converted from tiktoken with the same ids, made of the
 
 import functools
 import hashlib
+import importlib.util
 import json
 import logging
 import re
@@ -16,7 +17,7 @@ from ftkit.data.downloads import hub_unreachable_reason
 from ftkit.data.made_tokenizers import byte_tokenizer, completed, train_tokenizer, with_special_tokens
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tiktoken_encodings import convert_tiktoken
-from ftkit.errors import ModelError, NetworkError, nearest_name
+from ftkit.errors import DeviceError, ModelError, NetworkError, nearest_name
 from ftkit.runs.adapter_base import base_of_adapter
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ _TOKENIZER_FILES = {
     "sentencepiece.bpe.model",
 }  # fmt: skip
 SCHEMES = ("byte", "tiktoken", "train")
+_PACKAGES = {
+    "sentencepiece": "sentencepiece", "protobuf": "google", "tiktoken": "tiktoken", "sacremoses": "sacremoses",
+    "fugashi": "fugashi", "jieba": "jieba",
+}  # fmt: skip
+"""Packages that files of some tokenizers need, and what they are imported as."""
 
 
 def load_tokenizer(
@@ -69,6 +75,7 @@ def load_tokenizer(
 
     Raises:
         ModelError: The folder or the name cannot be used.
+        DeviceError: Its files need a package that is not installed.
         NetworkError: The Hub or tiktoken's files are needed and cannot be fetched.
     """
     folder = Path(spec).expanduser()
@@ -112,14 +119,16 @@ def _from_folder(spec: str, folder: Path, trust_remote_code: bool) -> Any:
 
     names = {path.name for path in folder.iterdir()}
     _check_file_settings(spec, folder, names)
+    case = _case(spec, folder)
     try:
         if names & {"tokenizer.json", "tokenizer_config.json"}:
-            return transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+            return transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, **case)
         if names >= {"vocab.json", "merges.txt"}:
             return transformers.GPT2Tokenizer.from_pretrained(str(folder))
         if "vocab.txt" in names:
-            return transformers.BertTokenizer.from_pretrained(str(folder))
+            return transformers.BertTokenizer.from_pretrained(str(folder), **case)
     except Exception as error:  # a damaged file raises what its parser raises, in tokenizers a bare Exception
+        _check_packages(spec, names, error)
         raise ModelError(
             f"Tokenizer {spec!r}: the folder's files cannot be read ({_first_line(error)}). Save the tokenizer "
             f"again, or give another folder."
@@ -129,6 +138,40 @@ def _from_folder(spec: str, folder: Path, trust_remote_code: bool) -> Any:
         f"Tokenizer {spec!r}: no tokenizer in this folder. Needed is tokenizer.json, or vocab.json with merges.txt, or "
         f"vocab.txt; found: {shown}. Give a folder that a tokenizer was saved to, or choose byte or train:4096."
     )
+
+
+def _case(spec: str, folder: Path) -> dict[str, Any]:
+    """What to add where the files of a folder do not say whether text is lower-cased, and its vocabulary shows it."""
+    vocabulary, config = folder / "vocab.txt", folder / "tokenizer_config.json"
+    if not vocabulary.exists() or (folder / "tokenizer.json").exists():
+        return {}
+    try:
+        if config.exists() and "do_lower_case" in json.loads(config.read_text(encoding="utf-8")):
+            return {}
+        tokens = vocabulary.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}  # whoever loads it says what is wrong
+    capital = next((t for t in tokens if t != t.lower() and not (t.startswith("[") and t.endswith("]"))), None)
+    if capital is None:
+        return {}
+    logger.info("tokenizer %s: its vocabulary has capitals (%s), so text is not lower-cased", spec, capital)
+    return {"do_lower_case": False}
+
+
+def _check_packages(spec: str, names: set[str], error: BaseException) -> None:
+    """Name the package that is missing, where a tokenizer's files need one that is not installed."""
+    said, cause = "", error
+    while cause:
+        said, cause = f"{said} {cause}".lower(), cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    of_pieces = sorted(name for name in names if name.endswith(".model"))
+    needed = ["sentencepiece", "protobuf"] if of_pieces and "tokenizer.json" not in names else []
+    needed += [package for package in _PACKAGES if package in said and package not in needed]
+    if missing := [package for package in needed if importlib.util.find_spec(_PACKAGES[package]) is None]:
+        file = f", for {of_pieces[0]}" if of_pieces else ""
+        raise DeviceError(
+            f"Tokenizer {spec!r} needs {' and '.join(missing)}{file}, and that is not installed. Install it with "
+            f"'pip install {' '.join(missing)}', or give a folder with tokenizer.json."
+        ) from None
 
 
 def _check_file_settings(spec: str, folder: Path, names: set[str]) -> None:
@@ -182,19 +225,40 @@ def _from_hub(spec: str, trust_remote_code: bool, revision: str | None) -> Any:
         revision=revision or "main",
     )
     try:
-        return load(local_files_only=True)
+        return _with_case(spec, revision, load, local_files_only=True)
     except Exception as error:  # not in the cache, or not whole there
         logger.debug("tokenizer %s is not in the Hub's cache: %s", spec, _first_line(error))
     reason = hub_unreachable_reason()
     if not reason:
         try:
-            return load()
+            return _with_case(spec, revision, load)
         except Exception as error:
+            _check_packages(spec, _cached_files(spec, revision), error)
             reason = _first_line(error)
+    elif files := _cached_files(spec, revision):
+        _check_packages(spec, files, ModelError(reason))
     raise NetworkError(
         f"Tokenizer {spec!r}: no folder of this name, not in the Hub's cache, and not fetched from the Hub ({reason}). "
         f"Check the name and the connection, give a folder, or choose byte or train:4096, which need no download."
     )
+
+
+def _cached_files(spec: str, revision: str | None) -> set[str]:
+    """Files of a repository's tokenizer that lie in the Hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    names = ("vocab.txt", "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+    return {name for name in names if isinstance(try_to_load_from_cache(spec, name, revision=revision), str)}
+
+
+def _with_case(spec: str, revision: str | None, load: Any, **options: Any) -> Any:
+    """Load from the Hub, and again where the vocabulary that came shows that text is not to be lower-cased."""
+    from huggingface_hub import try_to_load_from_cache
+
+    loaded = load(**options)
+    vocabulary = try_to_load_from_cache(spec, "vocab.txt", revision=revision)
+    case = _case(spec, Path(vocabulary).parent) if isinstance(vocabulary, str) else {}
+    return load(**case, **options) if case else loaded
 
 
 def _tiktoken_encoding(spec: str, name: str) -> "tiktoken.Encoding":

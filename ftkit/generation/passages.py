@@ -70,13 +70,19 @@ def _parts(rows: list[list[int]], batch_rows: int, one_width: bool) -> Iterator[
 
 
 def _prompt_rows(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str] | Sequence[Sequence[int]], pad_id: int
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str] | Sequence[Sequence[int]], pad_id: int | None
 ) -> list[list[int]]:
-    """Token ids of each prompt; an empty one becomes the end-of-text token."""
+    """Token ids of each prompt; an empty one becomes the end-of-text token, or what pads."""
     rows = [
         list(tokenizer(p, add_special_tokens=False)["input_ids"]) if isinstance(p, str) else list(p) for p in prompts
     ]
-    return [row or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else pad_id] for row in rows]
+    start = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else pad_id
+    if start is None and not all(rows):
+        raise ModelError(
+            "an empty prompt has nothing to start from: the tokenizer has neither an end-of-text nor a pad token; give "
+            "a prompt, or set one, e.g. tokenizer.eos_token = '</s>'"
+        )
+    return [row or [start] for row in rows]
 
 
 def _check_length(model: PreTrainedModel, longest: int, new_tokens: int) -> None:
@@ -142,7 +148,7 @@ def generate_passages(
 
     Args:
         model: A causal language model.
-        tokenizer: Its tokenizer, with a pad or an end-of-text token.
+        tokenizer: Its tokenizer.
         prompts: Texts, or token ids (see ``random_starts``). An empty text starts from the end-of-text token.
         new_tokens: Length of each passage in tokens.
         sampling: How tokens are drawn.
@@ -153,15 +159,11 @@ def generate_passages(
         One passage for each prompt, in their order.
 
     Raises:
-        ModelError: Prompt and passage do not fit into the model's positions, or there is no token to pad or start with.
+        ModelError: Prompt and passage do not fit into the model's positions, or an empty prompt has no start.
     """
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if pad_id is None:
-        raise ModelError(
-            "the tokenizer has neither a pad nor an end-of-text token; set one, "
-            "e.g. tokenizer.pad_token = '<|endoftext|>'"
-        )
+    pad_id = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), None)
     rows = _prompt_rows(tokenizer, prompts, pad_id)
+    pad_id = 0 if pad_id is None else pad_id  # it is masked, so any id will do
     _check_length(model, max((len(row) for row in rows), default=0), new_tokens)
     forbidden = _forbidden(model, tokenizer, sampling)
     stop_id = tokenizer.eos_token_id if sampling.allow_stop else None

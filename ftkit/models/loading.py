@@ -252,6 +252,16 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
     vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else None
     highest = max(vocabulary.values()) if vocabulary else len(tokenizer) - 1
     if highest >= num_rows:
+        beyond = [token for token, place in vocabulary.items() if place >= num_rows] if vocabulary else []
+        shown = ", ".join(map(repr, beyond[:4]))
+        added = set(beyond) <= set(tokenizer.get_added_vocab()) if hasattr(tokenizer, "get_added_vocab") else False
+        if beyond and added:
+            raise ModelError(
+                f"The tokenizer was given {shown}{' ...' if len(beyond) > 4 else ''} (ids up to {highest}), and the "
+                f"model was never resized: it has {num_rows} embedding rows. Take the tokenizer as it was before (a "
+                f"padding token can be the end-of-text token), or grow the model once with "
+                f"model.resize_token_embeddings({highest + 1}) and save both."
+            )
         raise ModelError(
             f"The tokenizer produces ids up to {highest}, but the model has {num_rows} embedding rows (ids 0 to"
             f" {num_rows - 1}). Use the tokenizer that belongs to the model, or grow it with"

@@ -25,10 +25,11 @@ SAFE_SETTINGS = frozenset(
         "save_steps",
         "save_total_limit",
         "activation_checkpointing",
+        "special_tokens",
     }
 )
-"""Settings that a resumed run may have otherwise: where it lies, who looks on, which checkpoints are kept, and whether
-activations are kept or computed again."""
+"""Settings that a resumed run may have otherwise: where it lies, who looks on, which checkpoints are kept, whether
+activations are kept or computed again, and by which word special tokens are read, if they are read as before."""
 BATCH_SHARES = frozenset({"per_device_train_batch_size", "gradient_accumulation_steps"})
 """Settings by which processes and micro-batches share a batch; a resumed run may have others with the same product."""
 LOGS = ("metrics.jsonl", "samples.jsonl")

@@ -109,3 +109,5 @@ def read_special_tokens(settings: Any, run: RunFolder, texts: Mapping[str, Text]
     if chosen.counts:
         _logger.info("%s", chosen)
         run.keep(special_tokens_read_as=chosen.reading)
+        if settings.special_tokens == "auto":
+            run.settle(special_tokens=chosen.reading)

@@ -33,8 +33,8 @@ class HeldOutLoss:
     @property
     def unknown_share(self) -> float:
         """Share of the bytes that the tokenizer cannot write."""
-        unknown = 0 if self.unknown is None else int(self.unknown.sum())
-        return unknown / max(unknown + int(self.bytes.sum()), 1)
+        unknown = 0.0 if self.unknown is None else float(self.unknown.sum())
+        return unknown / max(unknown + float(self.bytes.sum()), 1.0)
 
     @property
     def counts_bytes(self) -> bool:
@@ -90,8 +90,8 @@ def held_out_loss(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    nats = np.zeros(count)
-    targets, num_bytes, unknown = (np.zeros(count, dtype=np.int64) for _ in range(3))
+    nats, unknown = np.zeros(count), np.zeros(count)
+    targets, num_bytes = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     for first in range(0, count, batch_rows):
         part = slice(first, first + batch_rows)
         covered_Bn, unknown_Bn = store.covered(windows.starts[chosen[part], None] + np.arange(text_tokens))
@@ -106,7 +106,7 @@ def held_out_loss(
         nats[part] = loss_BT.double().sum(1).cpu().numpy()
         # A mask is never put over a special token, so of unknown ones as many count as would have been asked.
         chance_Bn = np.maximum(asked_Bn, whole_Bn * masking.share) if masking else asked_Bn
-        unknown[part] = (unknown_Bn * chance_Bn).sum(1).round()
+        unknown[part] = (unknown_Bn * chance_Bn).sum(1)
         num_bytes[part] = ((covered_Bn - unknown_Bn) * asked_Bn).sum(1)
         targets[part] = (asked_Bn & ~whole_Bn).sum(1)
     model.train(was_training)

@@ -1,3 +1,4 @@
+import importlib.util
 import itertools
 import json
 import random
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftkit.data import convert_tiktoken, load_tokenizer, tokenizer_fingerprint, train_wordpiece, voice_text
-from ftkit.errors import ModelError, NetworkError
+from ftkit.errors import DeviceError, ModelError, NetworkError
 
 TEXT = voice_text("letters", 4_000) + voice_text("keeper", 2_000)
 ODD = (
@@ -333,3 +334,38 @@ def test_fingerprint_sees_the_vocabulary_and_not_padding() -> None:
     tokenizer.add_tokens(["lighthouse"])
     assert tokenizer_fingerprint(tokenizer) != before
     assert tokenizer_fingerprint(load_tokenizer("train:401", texts=[TEXT])) != before
+
+
+CASED = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Alice", "met", "the", "Queen", "q", "##ueen", "alice"]
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "pieces"),
+    [
+        (None, CASED, ["Alice", "met", "the", "Queen"]),
+        ({"tokenizer_class": "BertTokenizer"}, CASED, ["Alice", "met", "the", "Queen"]),
+        ({"tokenizer_class": "BertTokenizer", "do_lower_case": True}, CASED, ["alice", "met", "the", "q", "##ueen"]),
+        (None, [w for w in CASED if w == w.lower() or w[0] == "["], ["alice", "met", "the", "q", "##ueen"]),
+    ],
+)
+def test_a_vocabulary_with_capitals_is_not_lower_cased_unless_its_files_say_so(config, words, pieces, tmp_path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    if config:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.tokenize("Alice met the Queen") == pieces
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert load_tokenizer(str(tmp_path / "saved")).tokenize("Alice met the Queen") == pieces
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+@pytest.mark.parametrize("kind", ["LlamaTokenizer", "T5Tokenizer", "XLMRobertaTokenizer"])
+def test_a_package_that_files_need_is_named_with_what_installs_it(kind: str, tmp_path: Path) -> None:
+    config = {"tokenizer_class": kind, "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"):
+        (tmp_path / name).write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    with pytest.raises(DeviceError, match=r"needs sentencepiece.*pip install sentencepiece") as caught:
+        load_tokenizer(str(tmp_path))
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, models
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
@@ -146,3 +147,17 @@ def test_nothing_in_generation_config_json_changes_a_passage(tokenizer, tmp_path
     expected, _ = passages()
     (tmp_path / "generation_config.json").write_text(json.dumps(STORED))
     assert passages() == (expected, 3), "the file was read, and nothing of it was used"
+
+
+def test_a_tokenizer_without_end_of_text_and_pad_writes_all_the_same():
+    backend = Tokenizer(models.WordLevel({letter: number for number, letter in enumerate("abcd")}, unk_token="a"))
+    bare = PreTrainedTokenizerFast(tokenizer_object=backend)
+    model = load_model("new:gpt2,n_layer=1,n_head=2,n_embd=16", vocab_size=4, max_positions=16)
+    written = generate_passages(model, bare, [[1], [2, 3]], new_tokens=5, seed=1)
+    assert [len(passage.ids) for passage in written] == [5, 5]
+    alone = generate_passages(model, bare, [[2, 3]], new_tokens=5, sampling=PRESETS["greedy"])
+    assert (
+        alone[0].ids == generate_passages(model, bare, [[1], [2, 3]], new_tokens=5, sampling=PRESETS["greedy"])[1].ids
+    )
+    with pytest.raises(ModelError, match="an empty prompt has nothing to start from"):
+        generate_passages(model, bare, [""], new_tokens=5)

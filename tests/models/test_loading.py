@@ -21,6 +21,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from ftkit.data import load_tokenizer
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError
 from ftkit.models import check_vocabulary, load_model, reload_difference, save_model, task_of
 from ftkit.models.rounding import ROUNDING
@@ -446,6 +447,10 @@ def test_an_id_beyond_the_rows_is_refused_with_both_numbers():
     check_vocabulary(model, range(100))
     with pytest.raises(ModelError, match="ids up to 100"):
         check_vocabulary(model, range(101))
+    padded = load_tokenizer("byte")
+    padded.add_special_tokens({"pad_token": "[PAD]"})
+    with pytest.raises(ModelError, match=r"was given '\[PAD\]' .*never resized.*resize_token_embeddings\(258\)"):
+        check_vocabulary(load_model("new:gpt2,vocab_size=257"), padded)
 
 
 def test_a_changed_weight_shows_in_the_reload_difference(tmp_path):

@@ -53,6 +53,7 @@ def true_bits(folder, text: str) -> float:
 def test_a_run_learns_writes_and_says_the_tokens_of_a_chat(places):
     _, run = places
     assert read(run, "manifest.json")["special_tokens_read_as"] == "tokens"
+    assert "special_tokens: tokens\n" in (run / "config.yaml").read_text(encoding="utf-8")
     said = " ".join(read(run, "evidence.json")["models"]["tuned"]["assumptions"])
     assert "<|im_start|>" in said
     assert "each is read as one token" in said

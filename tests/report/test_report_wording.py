@@ -116,6 +116,7 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
         ),
         [],
     ),
+    "unwritten": (evidence_of(unknown_bytes=0.4, gain=around(math.nan, 0.0)), []),
     "seen": (
         evidence_of(copying=Copying(12, 60.0, around(0.0, 0.0), around(1.0, 0.0), around(0.0, 0.0), 0, "", 12)),
         [],
