@@ -273,6 +273,13 @@ def _forgetting(evidence: Evidence) -> list[str]:
     return [f"loss on {evidence.general_name} changed by {rise.value:+.1%} [{rise.low:+.1%}, {rise.high:+.1%}]"]
 
 
+def _learnt(evidence: Evidence) -> str:
+    return (
+        f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs "
+        f"{evidence.heldout_base.value:.3f}: gain {evidence.gain}"
+    )
+
+
 def _context(evidence: Evidence) -> list[str]:
     """What a reader should know beside the verdict, and what decides nothing."""
     context = list(evidence.assumptions)
@@ -322,11 +329,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     forgot = rise is not None and rise.low > limits.forgot_rise
     forgot_by = [f"general_rise.low {rise.low:.3f} > forgot_rise {limits.forgot_rise}"] if rise and forgot else []
     also = ["forgot"] if forgot else []
-    learnt = evidence.unclaimed or (
-        f"held-out text costs {evidence.heldout_tuned.value:.3f} bits per byte, the base model needs "
-        f"{evidence.heldout_base.value:.3f}: gain {gain}"
-    )
-    context = _context(evidence)
+    learnt, context = evidence.unclaimed or _learnt(evidence), _context(evidence)
 
     def verdict(word: str, reasons: list[str], by: list[str], beside: list[str]) -> Verdict:
         seen_beside = forgot_by if "forgot" in beside else []
@@ -344,8 +347,8 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     if faults:
         return found("broken", [*faults, *damaged], [learnt], also + (["copied"] if copied else []))
     if evidence.unclaimed:
-        by = [f"unknown_bytes {evidence.unknown_bytes:.3f} > {MOST_UNKNOWN}"]
-        return verdict("unsure", [learnt, *_not_copied(evidence.copying), *_forgetting(evidence)], by, also)
+        unknown = _Finding(learnt, f"unknown_bytes {evidence.unknown_bytes:.3f} > {MOST_UNKNOWN}")
+        return found("unsure", [unknown], [*_not_copied(evidence.copying), *_forgetting(evidence)], also)
     if copied:
         beside = [each.reason for each in damaged]
         return found("copied", copied, [*beside, learnt], also + (["broken"] if damaged else []))

@@ -105,7 +105,8 @@ def held_out_loss(
         )
         nats[part] = loss_BT.double().sum(1).cpu().numpy()
         # A mask is never put over a special token, so of unknown ones as many count as would have been asked.
-        chance_Bn = np.maximum(asked_Bn, whole_Bn * masking.share) if masking else asked_Bn
+        share_B1 = asked_Bn.sum(1, keepdims=True) / np.maximum((~whole_Bn).sum(1, keepdims=True), 1)
+        chance_Bn = np.maximum(asked_Bn, whole_Bn * share_B1) if masking else asked_Bn
         unknown[part] = (unknown_Bn * chance_Bn).sum(1)
         num_bytes[part] = ((covered_Bn - unknown_Bn) * asked_Bn).sum(1)
         targets[part] = (asked_Bn & ~whole_Bn).sum(1)
