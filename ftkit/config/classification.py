@@ -13,9 +13,15 @@ __all__ = ["ClassifierSettings"]
 class ClassifierSettings(TrainingSettings):
     """What recipes can be told that teach a model to tell classes of texts apart."""
 
+    LENGTHS = (*TrainingSettings.LENGTHS, "tokenizer")
+    """The tokenizer of a ``new:`` model follows from the texts too."""
+
     model: str = "new:bert"
     """Encoder or decoder to start from: a folder, a Hub id, new:FAMILY,key=value,... for random weights, or
     base:CONFIG; it gets a new head where it has none for these classes."""
+    tokenizer: str | None = None
+    """Tokenizer: a folder, a Hub id, tiktoken:NAME, byte, or train:SIZE (trained on the texts to learn from).
+    Without it: the one saved beside the model; of a new: model one that is trained, its size by the texts."""
     labelled: str | None = None
     """Texts with a class each: FILE.csv, .tsv, .jsonl or .parquet#TEXT,LABEL (names of columns; without them:
     text,label), a folder/ with a sub-folder for each class, or hub:NAME or hub:NAME:SPLIT, either with #TEXT,LABEL."""
@@ -46,6 +52,8 @@ class ClassifierSettings(TrainingSettings):
     def problems(self) -> list[Problem]:
         """One source of texts, with classes that can be told apart, and nothing that speaks of running text."""
         found = super().problems()
+        if self.tokenizer is None:  # a new model gets one that follows from the texts
+            found = [(name, said) for name, said in found if name != "tokenizer"]
         if self.metrics:  # these are trusted then, also where the model is made here
             found = [(name, said) for name, said in found if name != "trust_remote_code"]
         if (self.labelled is None) == (not self.classes):

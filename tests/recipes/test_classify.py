@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from transformers import pipeline
@@ -79,6 +80,28 @@ def test_training_stops_when_it_gets_no_better(tmp_path, caplog):
     phase = read(run, "manifest.json")["phases"]["classifier"]
     assert (phase["best_step"], phase["last_step"]) == (2, 6)
     assert "learning_rate is 0: no update will change anything" in caplog.text
+
+
+def test_a_table_is_enough_on_a_recipes_own_defaults(tmp_path, caplog):
+    """A new model gets a tokenizer that follows from the texts; it is written down, and a resumed run takes it."""
+    caplog.set_level("INFO", "ftkit")
+    rows = "".join(f"it was {n} {'good' if n % 2 else 'bad'},{n % 2}\n" for n in range(200))
+    (tmp_path / "t.csv").write_text(f"text,label\n{rows}")
+    recipe = load_recipe(find_recipe("classify"))
+    kind = main_settings(recipe.main)
+
+    def start(*flags: str) -> None:
+        given = ["--labelled", str(tmp_path / "t.csv"), "--output_dir", str(tmp_path / "run"), "--use_cpu", *flags]
+        given += ["--max_steps", "2"]  # the only thing that is not a default, for time
+        recipe.main(resolve(kind, "classify", read_flags(kind, given)).settings)
+
+    start()
+    assert "tokenizer: train:512, because new:bert has none of its own" in caplog.text
+    assert "learning_rate 5e-05 is for pretrained ones" in caplog.text
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert (written["tokenizer"], written["window_tokens"]) == ("train:512", 128)
+    assert read(tmp_path / "run", "manifest.json")["status"] == "done"
+    start("--resume")
 
 
 def test_a_resumed_run_decides_as_the_uninterrupted_one(tmp_path):
