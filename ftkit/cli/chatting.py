@@ -22,7 +22,9 @@ def safe_text(text: str) -> str:
 
 
 def chat(
-    first: Annotated[str, typer.Argument(metavar="A", help="A model: a folder, an adapter's too, or a Hub id.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A model: a folder, an adapter's or a run's too, or a Hub id.")
+    ],
     second: Annotated[str | None, typer.Argument(metavar="[B]", help="Another; without it you are the other.")] = None,
     base: Annotated[
         str | None, typer.Option(help="Base of an adapter, where it is not where the adapter's folder says.")
@@ -47,10 +49,12 @@ def chat(
     def start() -> None:
         from ftkit.errors import ConfigError, nearest_name
         from ftkit.generation import PRESETS, Conversation, converse
+        from ftkit.runs.saved_models import model_of_run
 
         if sampling not in PRESETS:
             raise ConfigError(f"--sampling: there is no {sampling!r}{nearest_name(sampling, PRESETS)}")
-        models = [first] if second is None else [first, second]
+        given = [first] if second is None else [first, second]
+        models = [model_of_run(model, classifier=False) for model in given]
         speakers = [_speaker(model, base, trust_remote_code, allow_pickle) for model in models]
         names = _names(speakers)
         start_text = opening if opening is not None else "" if second is None else "Hello, my name is Alice."

@@ -1,6 +1,7 @@
 """The command chat: two models, a person with one, and what a terminal gets to see."""
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -99,3 +100,17 @@ def test_an_adapter_whose_base_is_nowhere_names_the_way_out(adapter, monkeypatch
     assert shown.exit_code == 7
     assert "somebody/gone" in shown.output
     assert "--base" in shown.output
+
+
+def test_a_run_talks_with_the_model_that_it_has_made(models, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(models[0], run / "models" / "tuned")
+    shutil.copytree(models[1], run / "models" / "base")  # what adapters stand on
+    (run / "manifest.json").write_text("{}")
+    shown = CliRunner().invoke(app, ["chat", str(run), "--new-tokens", "6"], input="Who is there?\n")
+    assert shown.exit_code == 0, shown.output
+    assert "tuned: " in shown.output
+    shutil.copytree(models[1], run / "models" / "other")
+    shown = CliRunner().invoke(app, ["chat", str(run)], input="")
+    assert shown.exit_code == 4
+    assert "models/other" in shown.output

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.config import Settings
+from ftkit.config import Settings, TrainingSettings, resolve
+from ftkit.config.resolve import Flags
 from ftkit.errors import CheckpointError, ConfigError, DivergedError
 from ftkit.runs import open_run, write_atomically
 from ftkit.runs.files import folder_written_whole
@@ -84,6 +85,48 @@ def test_resuming_with_other_settings_names_the_difference(tmp_path):
         pytest.raises(ConfigError, match="seed: was 1, is 2"),
         open_run(start(tmp_path / "r", seed=2, resume=True), "job.py"),
     ):
+        pass
+
+
+@pytest.mark.parametrize("killed_at", ["before config.yaml", "after config.yaml"])
+def test_a_run_that_is_killed_while_its_folder_is_made_is_resumed(tmp_path, killed_at):
+    """Killed by itself at the first or the second file that it has put in place; then resumed by the command line."""
+    recipe = tmp_path / "job.py"
+    recipe.write_text(
+        '"""What for? (a test)"""\nfrom ftkit.config import Settings, launch\n'
+        "def main(settings: Settings) -> None:\n    from ftkit.runs import open_run\n"
+        "    with open_run(settings, __file__):\n        pass\n"
+        'if __name__ == "__main__":\n    launch(main)\n'
+    )
+    number = 1 if killed_at == "before config.yaml" else 2
+    code = (
+        "import os, pathlib, runpy, signal, sys\nreplace, count = pathlib.Path.replace, []\n"
+        "def kill(self, target):\n    replace(self, target)\n    count.append(target)\n"
+        f"    len(count) == {number} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"pathlib.Path.replace = kill\nsys.argv = ['job', '--seed', '7', '--output_dir', {str(tmp_path / 'r')!r}]\n"
+        f"runpy.run_path({str(recipe)!r}, run_name='__main__')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    made = {path.name for path in (tmp_path / "r").iterdir()} - {".lock"}
+    assert made == ({"manifest.json"} if number == 1 else {"manifest.json", "config.yaml"})
+    resumed = subprocess.run([sys.executable, "-m", "ftkit", "resume", str(tmp_path / "r")], check=False)
+    assert resumed.returncode == 0
+    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    assert (manifest["status"], manifest["seed"]) == ("done", 7)
+    assert "seed: 7" in (tmp_path / "r" / "config.yaml").read_text()
+
+
+def test_an_edited_configuration_is_not_resumed_with_the_old_state(tmp_path):
+    """Through the file, as ``ftkit resume`` reads it: the setting is named with both values."""
+    values = {"tokenizer": "byte", "output_dir": str(tmp_path / "r")}
+    with pytest.raises(KeyboardInterrupt), open_run(TrainingSettings(**values, learning_rate=1e-3), "job.py"):
+        raise KeyboardInterrupt
+    config = tmp_path / "r" / "config.yaml"
+    assert "learning_rate: 0.001\n" in config.read_text()
+    config.write_text(config.read_text().replace("learning_rate: 0.001\n", "learning_rate: 0.5\n"))
+    flags = Flags(config=str(config), values={"resume": True})
+    edited = resolve(TrainingSettings, "job", flags).settings
+    with pytest.raises(ConfigError, match=r"learning_rate: was 0.001, is 0.5"), open_run(edited, "job.py"):
         pass
 
 
