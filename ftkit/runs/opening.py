@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from ftkit import __version__
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
-from ftkit.errors import CheckpointError, ConfigError, FtkitError, OutOfMemory, Terminated
+from ftkit.errors import CheckpointError, ConfigError, FtkitError, OutOfMemory, PeerError, Terminated
 from ftkit.memory import memory_phase
 from ftkit.runs.checking import (
     BATCH_SHARES,
@@ -260,8 +260,11 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
                 run = RunFolder(path, recipe, _follow(path), is_main=False)
         if run.is_main and run.finished:
             _logger.info("%s: done already; this is its result", path)
-        with _recorded(run, settings) if run.is_main and not run.finished else nullcontext(), losing_a_peer():
-            yield run
+        try:
+            with _recorded(run, settings) if run.is_main and not run.finished else nullcontext(), losing_a_peer():
+                yield run
+        except PeerError as error:
+            raise _as_recorded(run, error) from None
         wait_for_everyone()  # what the others do next may need what this run has made
     finally:
         lock.release()
@@ -354,6 +357,17 @@ def _record_failure(run: RunFolder, error: BaseException) -> None:
         _logger.warning("%s: could not record the end of the run: %s", run.path, problem)
     if status == "interrupted" and len(_OPEN) == 1:  # a base goes on with the run that it is made for
         _logger.info("continue with: ftkit resume %s", run.path)
+
+
+def _as_recorded(run: RunFolder, error: PeerError) -> PeerError:
+    """The end of process 0 as it is written down, said by a process that was left alone."""
+    if run.is_main:
+        return error
+    manifest = _read_manifest(run.path)
+    if manifest.get("exit_code") and "error" in manifest:
+        _logger.warning("process 0: %s", manifest["error"])
+        return PeerError(int(manifest["exit_code"]))
+    return error
 
 
 def _follow(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -112,7 +113,14 @@ def _part_at_the_end() -> None:
     """
     from torch import distributed
 
-    atexit.register(lambda: distributed.destroy_process_group() if distributed.is_initialized() else None)
+    def part() -> None:
+        if hasattr(sys, "last_exc"):  # a traceback was printed: the others wait for this process, see ``launch``
+            sys.stderr.flush()
+            os._exit(1)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    atexit.register(part)
 
 
 def wait_for_everyone() -> None:
