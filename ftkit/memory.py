@@ -4,18 +4,27 @@ Python, numpy, torch (CPU and accelerators), Rust extensions and the system each
 way, and loaders wrap it in errors about files. ``memory_phase`` looks through all of them.
 """
 
+import ctypes
 import errno
 import os
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ftkit.errors import FtkitError, OutOfMemory
 
-__all__ = ["available_memory", "memory_phase"]
+__all__ = [
+    "MemoryMeter",
+    "available_memory",
+    "current_phase",
+    "memory_phase",
+    "resident_memory",
+    "return_freed_memory",
+]
 
 _TEXT = re.compile(
     r"can't allocate memory|cannot allocate memory|out of memory|not enough memory|unable to allocate|bad_?alloc"
@@ -40,11 +49,88 @@ _REMEDIES = {
 """What to change, by phase, where nobody who knows the settings has said it."""
 
 
+class MemoryMeter:
+    """The process's resident memory at the worst moment of each phase, above what it was when the meter was made.
+
+    Linux keeps the highest value (VmHWM) and lets it be set back; elsewhere nothing is measured and all is 0.
+    """
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, int] = {}
+        """Growth in bytes by phase; what is between the phases is that of the phase ``""``."""
+        self._start = resident_memory()
+        _set_back()
+
+    def note(self) -> int:
+        """The peak since the last note, which is taken down for the phase that is at work."""
+        peak = max(resident_memory("VmHWM") - self._start, 0)
+        phase = _PHASE.get()
+        self.peaks[phase] = max(self.peaks.get(phase, 0), peak)
+        _set_back()
+        return peak
+
+    def peak_of(self, action: Callable[[], object]) -> int:
+        """Growth at the worst moment of an action, whatever the phases inside it."""
+        return_freed_memory()
+        self.note()
+        token = _METER.set(None)
+        try:
+            action()
+        finally:
+            _METER.reset(token)
+        return self.note()
+
+    def growth(self) -> int:
+        """Bytes by which the process has grown until now."""
+        return max(resident_memory() - self._start, 0)
+
+    @contextmanager
+    def inside(self) -> Iterator[Self]:
+        """Let the phases that run inside be measured."""
+        token = _METER.set(self)
+        try:
+            yield self
+        finally:
+            _METER.reset(token)
+            self.note()
+
+
+_METER: ContextVar[MemoryMeter | None] = ContextVar("ftkit_memory_meter", default=None)
+_PHASE: ContextVar[str] = ContextVar("ftkit_memory_phase", default="")
+
+
+def current_phase() -> str:
+    """The outermost phase that is at work; empty between phases."""
+    return _PHASE.get()
+
+
+def return_freed_memory() -> None:
+    """Let glibc give what was freed back to the system; it keeps up to hundreds of MB in pieces otherwise."""
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_memory(field: str = "VmRSS") -> int:
+    """Resident bytes of this process, or another field of /proc/self/status; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
+
+
+def _set_back() -> None:
+    """Let the highest value of the resident memory begin at what it is now."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 @contextmanager
 def memory_phase(name: str = "", remedies: Callable[[], Sequence[str]] | None = None) -> Iterator[None]:
     """Turn a failed allocation inside into ``OutOfMemory``; of nested phases the outermost that has a name is named.
 
-    What the failed code held is let go at once, so that the error can be recorded with the memory that is left.
+    What the failed code held is let go at once, so that the error can be recorded with the memory that is left. At the
+    end of a phase other than training, which comes every step, freed memory goes back to the system.
 
     Args:
         name: What is being done, a key of ``OutOfMemory.PHASES``; empty where the end of a program or run is guarded.
@@ -54,7 +140,8 @@ def memory_phase(name: str = "", remedies: Callable[[], Sequence[str]] | None = 
         OutOfMemory: Memory ran out.
     """
     try:
-        yield
+        with _named(name) if name and not _PHASE.get() else nullcontext():
+            yield
     except Exception as error:
         if (cause := _failed_allocation(error)) is None:
             raise
@@ -66,6 +153,22 @@ def memory_phase(name: str = "", remedies: Callable[[], Sequence[str]] | None = 
             traceback.clear_frames(failed.__traceback__)
         said = remedies() if remedies else _REMEDIES.get(name, _REMEDIES[""])
         raise OutOfMemory(name, asked, free, said) from cause
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Name what runs inside, for whoever measures it."""
+    if meter := _METER.get():
+        meter.note()
+    token = _PHASE.set(name)
+    try:
+        yield
+    finally:
+        if meter:
+            meter.note()
+        _PHASE.reset(token)
+        if name != "train":
+            return_freed_memory()
 
 
 def _failed_allocation(error: BaseException) -> BaseException | None:

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +73,8 @@ def plan(
         from ftkit.studies.planning import plan_run
 
         memory = None if memory_gb is None else int(memory_gb * 1e9)
-        plans = {arm: (plan_run(main, settings, memory), repeats) for arm, (settings, repeats) in arms.items()}
+        with _ended_by_signals():
+            plans = {arm: (plan_run(main, settings, memory), repeats) for arm, (settings, repeats) in arms.items()}
         files = _write_figure(plans, figure) if figure else []
         if as_json:
             found = {arm: {**plan.as_dict(), "runs": repeats} for arm, (plan, repeats) in plans.items()}
@@ -85,6 +88,18 @@ def plan(
             raise DeviceError("it will not fit into the memory that is available; what to change stands above")
 
     sys.exit(report_errors(start))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the process at once: a plan has nothing to save, and Python handles no signal during a
+    backward pass, which may take minutes."""
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _arms(program: Path, arguments: list[str]) -> tuple[Any, dict[str, tuple["Settings", int]]]:
@@ -132,6 +147,7 @@ def _lines(plans: dict[str, tuple["Plan", int]], files: list[str]) -> Iterator[s
             yield from _training_lines(training)
         if plan.num_passages:
             yield f"passages     {plan.num_passages} are written before training, about {plan.passage_seconds:.0f} s"
+        yield from _memory_lines(plan)
         total += (plan.seconds or 0.0) * repeats
         yield ""
     if all(plan.fits for plan, _ in plans.values()):
@@ -139,7 +155,22 @@ def _lines(plans: dict[str, tuple["Plan", int]], files: list[str]) -> Iterator[s
     yield from files
 
 
+def _memory_lines(plan: "Plan") -> Iterator[str]:
+    """What the process will take, phase by phase."""
+    from ftkit.errors import size
+
+    for name, phase in plan.phases.items():
+        number = size(phase.rss_growth_bytes) if phase.rss_growth_bytes else f"{size(phase.tensor_bytes)} in tensors"
+        yield f"memory       {name:9}{number:>9} ({phase.how})"
+    largest = max(plan.phases.values(), key=lambda phase: phase.worst_key(), default=None)
+    if largest is not None:
+        needed = size(largest.rss_growth_bytes or largest.tensor_bytes)
+        verdict = "fits" if plan.fits else "WILL NOT FIT"
+        yield f"memory       {needed} in all, {size(plan.available_bytes)} available: {verdict}"
+
+
 def _training_lines(training: "PlannedTraining") -> Iterator[str]:
+    from ftkit.errors import size
     from ftkit.report.schedule import sparkline
     from ftkit.training.following import _described, _described_groups
 
@@ -148,11 +179,11 @@ def _training_lines(training: "PlannedTraining") -> Iterator[str]:
         yield f"  {line}"
     rates = training.schedule
     yield f"schedule     {sparkline(rates)}  peak {max(rates):g}, at the last of {len(rates)} updates {rates[-1]:.3g}"
-    gigabytes = [n / 1e9 for n in (training.peak_bytes, training.fixed_bytes, training.row_bytes)]
+    tried = ", ".join(map(str, training.tried_rows)) or "no"
     yield (
-        f"memory       {gigabytes[0]:.3f} GB at the worst moment of a step ({gigabytes[1]:.3f} GB whatever the batch, "
-        f"{gigabytes[2]:.4f} GB for each of {training.rows} rows); {training.available_bytes / 1e9:.2f} GB available: "
-        + ("fits" if training.fits else "WILL NOT FIT")
+        f"tensors      {size(training.peak_bytes)} at the worst moment of a step: {size(training.fixed_bytes)} "
+        f"without rows, {size(training.row_bytes)} a row for {training.rows} rows, {size(training.update_bytes)} "
+        f"in the update; measured on {tried} rows"
     )
     for advice in training.advice:
         yield f"  - {advice}"

@@ -19,6 +19,7 @@ from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in
 from ftkit.memory import memory_phase
 from ftkit.models import is_adapter, virtual_tokens
 from ftkit.training import NEXT_TOKEN, HeldOutLoss, held_out_loss
+from ftkit.training.evaluation import rows_at_once
 from ftkit.training.objectives import output_logits
 from ftkit.tuning import merge_adapter
 
@@ -85,7 +86,7 @@ def divergence_from_base(
         store: The text whose beginnings are asked.
         window_tokens: T, tokens in a window.
         max_windows: Windows of the text, spread evenly; ``None`` takes all.
-        batch_rows: Windows in a forward pass.
+        batch_rows: Windows in a forward pass, fewer where their logits would be large.
     """
     windows = StridedWindows(store.ids, window_tokens, window_tokens)
     count = len(windows) if max_windows is None else min(max_windows, len(windows))
@@ -94,10 +95,12 @@ def divergence_from_base(
     base.eval()
     tuned.eval()
     found = []
+    batch_rows = rows_at_once(base, 2 * window_tokens, batch_rows)  # of two models, and their difference
     for first in range(0, count, batch_rows):
         ids_BT = windows.batch(chosen[first : first + batch_rows])
         log_p_BTV, log_q_BTV = (_log_probabilities(model, ids_BT) for model in (base, tuned))
         kl_BT = (log_p_BTV.exp() * (log_p_BTV - log_q_BTV)).sum(-1)[:, :-1]
+        del log_p_BTV, log_q_BTV
         found.append(kl_BT.double().mean(1).cpu().numpy() / math.log(2))
     base.train(modes[0])
     tuned.train(modes[1])

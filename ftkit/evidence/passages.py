@@ -74,6 +74,8 @@ class PassageWriter:
         Raises:
             ConfigError: With both numbers and the longest passage that fits.
         """
+        if planned := planner():
+            planned.writing(self.new_tokens)
         limit = usable_positions(model)
         limit = limit and limit - taken
         if limit and self.new_tokens + 1 > limit:

@@ -17,7 +17,8 @@ from ftkit.data import StridedWindows, TokenStore
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits, wilson
 from ftkit.memory import memory_phase
 from ftkit.training import NEXT_TOKEN, HeldOutLoss
-from ftkit.training.objectives import next_token_targets, output_logits
+from ftkit.training.evaluation import rows_at_once
+from ftkit.training.objectives import IGNORED, next_token_targets, output_logits
 
 __all__ = ["Attribution", "Predictive", "WindowLosses", "predictive_comparison", "window_losses"]
 
@@ -104,7 +105,7 @@ def window_losses(
         heldout: Held-out tokens by corpus, from one tokenizer for all models that are compared.
         window_tokens: T, tokens in a window.
         max_windows: Windows of each corpus, spread evenly; ``None`` takes all.
-        batch_rows: Windows in a forward pass.
+        batch_rows: Windows in a forward pass, fewer where their logits would be large.
 
     Returns:
         Losses by corpus, of the same windows for every model.
@@ -117,12 +118,15 @@ def window_losses(
         count = len(windows) if max_windows is None else min(max_windows, len(windows))
         chosen = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
         nats = []
-        for first in range(0, count, batch_rows):
-            ids_BT = windows.batch(chosen[first : first + batch_rows]).to(device)
-            logits_BTV = output_logits(model, {"input_ids": ids_BT}, NEXT_TOKEN)[:, :-1]
-            targets_BT = next_token_targets(ids_BT)[:, :-1]
-            loss_BT = F.cross_entropy(logits_BTV.float().transpose(1, 2), targets_BT, reduction="none")
-            nats.append(loss_BT.double().cpu().numpy())
+        rows = rows_at_once(model, window_tokens, batch_rows)
+        for first in range(0, count, rows):
+            ids_BT = windows.batch(chosen[first : first + rows]).to(device)
+            logits_BTV = output_logits(model, {"input_ids": ids_BT}, NEXT_TOKEN)
+            targets_BT = next_token_targets(ids_BT)
+            flat = logits_BTV.float().flatten(0, 1)
+            loss_N = F.cross_entropy(flat, targets_BT.flatten(), ignore_index=IGNORED, reduction="none")
+            nats.append(loss_N.view(targets_BT.shape)[:, :-1].double().cpu().numpy())
+            del logits_BTV, flat
         covered, unknown = store.covered(windows.starts[chosen, None] + np.arange(1, window_tokens))
         costs = np.where((unknown > 0) & (unknown == covered), 0.0, np.concatenate(nats))
         found[name] = WindowLosses(costs, covered - unknown, unknown if unknown.any() else None)

@@ -1,5 +1,8 @@
 """Before a long run: a recipe's own program with a planner in the place of training."""
 
+import importlib
+import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,9 +16,16 @@ from ftkit.config import Settings
 from ftkit.errors import DeviceError, FtkitError
 from ftkit.models.outlines import outline
 from ftkit.runs.planning import planning_with
-from ftkit.training.planning import PlannedTraining, Planner, WillNotFit
+from ftkit.training.planning import PhaseMemory, PlannedTraining, Planner, WillNotFit
 
-__all__ = ["Plan", "plan_run"]
+__all__ = ["IMPORTED", "Plan", "plan_run"]
+
+IMPORTED = (
+    "ftkit.report", "ftkit.studies", "ftkit.tuning", "datasets", "jinja2", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg", "peft", "rich.table", "sklearn.feature_extraction.text", "sklearn.linear_model",
+)  # fmt: skip
+"""What runs import when they need it; the growth of a process is counted from here."""
+_PREFIX = "ftkit-plan-"
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,13 @@ class Plan:
     """Passages that are written before training."""
     passage_seconds: float
     available_bytes: int
+    phases: dict[str, PhaseMemory]
+    """Memory of each phase at its worst moment; see ``Planner.phases``."""
+
+    @property
+    def peak_rss_growth_bytes(self) -> int:
+        """Growth of the process's resident memory at the worst moment of the run; 0 where the system does not tell."""
+        return max((phase.rss_growth_bytes for phase in self.phases.values()), default=0)
 
     @property
     def fits(self) -> bool:
@@ -56,6 +73,11 @@ class Plan:
             "bases_not_made_yet": list(self.bases),
             "passages": {"number": self.num_passages, "seconds": self.passage_seconds},
             "trainings": trainings,
+            "memory": {
+                "phases": {name: asdict(phase) for name, phase in self.phases.items()},
+                "peak_rss_growth_bytes": self.peak_rss_growth_bytes,
+                "peak_tensor_bytes": max((phase.tensor_bytes for phase in self.phases.values()), default=0),
+            },
         }
 
 
@@ -71,10 +93,13 @@ def plan_run(main: Callable[[Any], None], settings: Settings, memory: int | None
         DeviceError: Not even the weights fit; nothing was loaded.
         FtkitError: What the recipe refuses.
     """
-    with tempfile.TemporaryDirectory(prefix="ftkit-plan-") as folder:
+    for name in IMPORTED:
+        importlib.import_module(name)
+    _remove_left()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
         planner = Planner(Path(folder), memory, getattr(settings, "use_cpu", False))
         _check_weights(settings, planner.available)
-        with planning_with(planner), suppress(WillNotFit):
+        with planner.meter.inside(), planning_with(planner), suppress(WillNotFit):
             main(settings.model_copy(update={"output_dir": str(Path(folder) / "run"), "resume": False}))
     return Plan(
         tuple(planner.trainings),
@@ -82,7 +107,18 @@ def plan_run(main: Callable[[Any], None], settings: Settings, memory: int | None
         planner.num_passages,
         planner.passage_seconds,
         planner.available,
+        planner.phases,
     )
+
+
+def _remove_left() -> None:
+    """Remove the folders of plans that were killed: signals end a plan at once, in the middle of a step."""
+    import psutil  # type: ignore[import-untyped]  # accelerate depends on it
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_weights(settings: Settings, available: int) -> None:

@@ -209,7 +209,7 @@ class Engine:
     # -- signals: noted when they come, obeyed when the step is done ------------------------------------------------
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in () if planner() else (signal.SIGINT, signal.SIGTERM):  # a plan has nothing to save
             try:
                 self._previous_handlers[number] = signal.signal(number, self._note_signal)
             except ValueError:  # not in the main thread, e.g. in a notebook's worker

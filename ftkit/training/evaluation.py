@@ -12,10 +12,13 @@ from ftkit.data import Masking, StridedWindows, TokenStore
 from ftkit.memory import memory_phase
 from ftkit.training.objectives import IGNORED, next_token_targets
 
-__all__ = ["MOST_UNKNOWN", "HeldOutLoss", "held_out_loss", "questions"]
+__all__ = ["MOST_UNKNOWN", "HeldOutLoss", "held_out_loss", "questions", "rows_at_once"]
 
 MOST_UNKNOWN = 0.02
 """Share of a text's bytes that a tokenizer may not be able to write while bits per byte are still claimed."""
+_LOGITS_BYTES = {"cpu": 2**27}
+"""Logits of one forward pass of an evaluation: with 50,257 tokens, 16 windows of 256 would take 0.8 GB, three times."""
+_LOGITS_BYTES_ELSEWHERE = 2**30
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def held_out_loss(
             are the masked tokens.
         masking: What an encoder is asked for, the same in every evaluation; ``None`` asks for the next token.
         max_windows: Windows to use, spread evenly over the text; ``None`` uses all.
-        batch_rows: Windows in a forward pass.
+        batch_rows: Windows in a forward pass, fewer where their logits would be large.
 
     Returns:
         Sums for each window, in the order of the text.
@@ -92,6 +95,7 @@ def held_out_loss(
     model.eval()
     nats, unknown = np.zeros(count), np.zeros(count)
     targets, num_bytes = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    batch_rows = rows_at_once(model, window_tokens, batch_rows)
     for first in range(0, count, batch_rows):
         part = slice(first, first + batch_rows)
         covered_Bn, unknown_Bn = store.covered(windows.starts[chosen[part], None] + np.arange(text_tokens))
@@ -100,9 +104,10 @@ def held_out_loss(
         options = {} if masking else {"use_cache": False}
         logits_BTV = model(input_ids=inputs_BT.to(device), **options).logits
         logits_BTV = logits_BTV[:, -targets_BT.shape[1] :]  # after any virtual tokens
-        loss_BT = F.cross_entropy(
-            logits_BTV.float().transpose(1, 2), targets_BT.to(device), ignore_index=IGNORED, reduction="none"
-        )
+        flat = logits_BTV.float().flatten(0, 1)  # classes last: with [B, V, T] torch would copy all logits once more
+        loss_N = F.cross_entropy(flat, targets_BT.flatten().to(device), ignore_index=IGNORED, reduction="none")
+        loss_BT = loss_N.view(targets_BT.shape)
+        del logits_BTV, flat
         nats[part] = loss_BT.double().sum(1).cpu().numpy()
         # A mask is never put over a special token, so of unknown ones as many count as would have been asked.
         share_B1 = asked_Bn.sum(1, keepdims=True) / np.maximum((~whole_Bn).sum(1, keepdims=True), 1)
@@ -112,6 +117,19 @@ def held_out_loss(
         targets[part] = (asked_Bn & ~whole_Bn).sum(1)
     model.train(was_training)
     return HeldOutLoss(nats, targets, num_bytes, unknown if unknown.any() else None)
+
+
+def rows_at_once(model: PreTrainedModel, tokens: int, at_most: int) -> int:
+    """Rows of a forward pass whose logits stay small.
+
+    Args:
+        model: A language model.
+        tokens: Tokens in a row.
+        at_most: Rows where nothing else limits them.
+    """
+    row_bytes = 4 * tokens * int(model.config.get_text_config().vocab_size)
+    most = _LOGITS_BYTES.get(next(model.parameters()).device.type, _LOGITS_BYTES_ELSEWHERE)
+    return max(1, min(at_most, most // row_bytes))
 
 
 def questions(

@@ -1,6 +1,8 @@
-"""What a training will need, measured on the machine that will train: a few real steps at the real shape, thrown away.
+"""What a training will need, measured on the machine that will train: steps on few rows, then on more, thrown away.
 
-Memory is measured on small batches first and extended to the real one, so that a step that will not fit is never tried.
+A batch of one row is tried first, then two, four and so on, each only where those before say that it will fit and does
+not take too long. What lies beyond is a straight line through the last two. Evaluation and generation are measured on
+one batch, or computed from their logits where that batch does not fit.
 """
 
 import gc
@@ -15,21 +17,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftkit.memory import available_memory
-from ftkit.models import save_model
+from ftkit.errors import size
+from ftkit.memory import MemoryMeter, available_memory, current_phase, return_freed_memory
+from ftkit.models import is_adapter, save_model
 from ftkit.training.engine import Engine
-from ftkit.training.evaluation import held_out_loss
+from ftkit.training.evaluation import held_out_loss, rows_at_once
 from ftkit.training.memory import peak_memory
 from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
 
-__all__ = ["PlannedTraining", "Planner", "WillNotFit", "memory_advice"]
+__all__ = ["PhaseMemory", "PlannedTraining", "Planner", "WillNotFit", "memory_advice"]
 
 _USABLE = 0.9
 """Share of the available memory that a plan may fill: kernels, allocators and Python need the rest."""
 _STEPS, _SECONDS = 3, 20.0
-"""Steps that are timed after a first one, and when to stop timing."""
-_WINDOWS = 16
-"""Held-out windows that are timed."""
+"""Steps that are timed after a first one, and when to stop timing; a step that would take longer is not tried."""
+_EVALUATION_ROWS = 16
+"""Windows of a forward pass of ``held_out_loss``."""
+_DIVERGENCE_ROWS = 8
+"""Windows of a forward pass of ``divergence_from_base``."""
+_SPELLING_BYTES, _TEXTS_OF_HELDOUT = 105, 5
+"""What the judge of spelling takes for each byte that it learns from (107 MB for 1 MB, 25 for 0.2), and how much more
+that is than the held-out text, which is a fifth of it or less."""
+_GENERATED_ROWS = 64
+"""Passages that ``generate_passages`` writes together."""
 _ROWS, _TOKENS = 3, 60
 """Rows of the first batch that are shown, and how much of each."""
 _SYMBOLS: dict[int, int | str] = {**{code: 0x2400 + code for code in range(32)}, 0x7F: 0x2421}
@@ -37,7 +47,35 @@ _SYMBOLS |= {0x0A: "⏎", 0x09: "⇥", 0xA0: "␣"}
 
 
 class WillNotFit(Exception):
-    """Stops the planning of a recipe: what comes next would need a step that does not fit."""
+    """Stops the planning of a recipe: what comes next would need memory that is not there."""
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """Memory at the worst moment of a phase of a run."""
+
+    tensor_bytes: int
+    """In tensors: on a CPU those of all models that are alive, on an accelerator what its allocator has given out."""
+    rss_growth_bytes: int
+    """Resident memory of the process above what it was when ftkit's modules were imported; 0 where the system does not
+    tell it."""
+    how: str
+    """``measured``; ``extrapolated`` from fewer rows; or ``measured + computed`` where shapes of tensors were added."""
+
+    def with_more(self, num_bytes: int) -> "PhaseMemory":
+        """The same beside further tensors."""
+        if not num_bytes:
+            return self
+        grown = self.rss_growth_bytes and self.rss_growth_bytes + num_bytes
+        return PhaseMemory(self.tensor_bytes + num_bytes, grown, "measured + computed")
+
+    def worst(self, other: "PhaseMemory | None") -> "PhaseMemory":
+        """The larger of two."""
+        return self if other is None or self.worst_key() >= other.worst_key() else other
+
+    def worst_key(self) -> tuple[int, int]:
+        """What is compared."""
+        return self.rss_growth_bytes, self.tensor_bytes
 
 
 @dataclass(frozen=True)
@@ -53,7 +91,13 @@ class PlannedTraining:
     row_bytes: int
     """Further memory for each row of a batch."""
     peak_bytes: int
-    """At the worst moment of a real step; predicted where the step does not fit."""
+    """In tensors at the worst moment of a step: of forward and backward pass, or of the update."""
+    update_bytes: int
+    """In tensors at the worst moment of the update."""
+    tried_rows: tuple[int, ...]
+    """Batches that were measured; where the real one is not among them, the peak is extrapolated."""
+    phases: dict[str, PhaseMemory]
+    """Memory of the run while and after this training, by phase."""
     available_bytes: int
     fits: bool
     seconds_per_step: float | None
@@ -74,6 +118,15 @@ class PlannedTraining:
         return None if self.seconds_per_step is None else self.steps * self.seconds_per_step + self.evaluation_seconds
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """What a batch took."""
+
+    rows: int
+    memory: PhaseMemory
+    seconds: float
+
+
 class Planner:
     """Collects what a recipe would train; see ``ftkit.runs.planning``.
 
@@ -86,11 +139,15 @@ class Planner:
     def __init__(self, folder: Path, memory: int | None = None, use_cpu: bool = False) -> None:
         self.folder = folder
         accelerator = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
-        self.available = available_memory(accelerator or torch.device("cpu")) if memory is None else memory
+        self.device = accelerator or torch.device("cpu")
+        self.available = available_memory(self.device) if memory is None else memory
+        self.meter = MemoryMeter()
         self.trainings: list[PlannedTraining] = []
         self.bases: list[str] = []
         self.passage_seconds = 0.0
         self.num_passages = 0
+        self.new_tokens = 0
+        """Tokens of a passage that the recipe's models will write; 0 where they write none."""
         self._prefix = ""
         self._last: tuple[Any, Any] | None = None
 
@@ -107,6 +164,10 @@ class Planner:
         self.num_passages += count
         self.passage_seconds += seconds
 
+    def writing(self, new_tokens: int) -> None:
+        """Note how long the passages of the recipe's models will be."""
+        self.new_tokens = max(self.new_tokens, new_tokens)
+
     def base(self, name: str, make: Callable[[Path], None]) -> Path:
         """Plan the making of a base, and leave one of its shape where the made one would be."""
         self.bases.append(name)
@@ -118,41 +179,276 @@ class Planner:
         save_model(*self._last, folder / "model")
         return folder / "model"
 
+    @property
+    def phases(self) -> dict[str, PhaseMemory]:
+        """Memory of each phase of the whole run, at its worst moment."""
+        found: dict[str, PhaseMemory] = {}
+        if (loading := self.meter.peaks.get("load")) is not None:
+            found["load"] = PhaseMemory(0, loading, "measured")
+        for training in self.trainings:
+            for name, memory in training.phases.items():
+                found[name] = memory.worst(found.get(name))
+        return found
+
     def _add(self, engine: Engine, name: str, plan: dict[str, Any], heldout: Any) -> None:
         settings = engine.settings
         self._last = engine.model, tokenizer_of(engine.source)
-        _peaks(engine, 1, [])  # makes the moments
-        alive = list(_living(engine.accelerator.device))
-        (one, updating), (two, _) = _peaks(engine, 1, alive), _peaks(engine, 2, alive)
-        rows, row_bytes = settings.per_device_train_batch_size, max(two - one, 0)
-        fixed = one - row_bytes
-        if settings.gradient_accumulation_steps > 1:
-            fixed += _gradient_bytes(engine)  # they live on while the next micro-batch goes forward
-        peak = max(fixed + rows * row_bytes, updating)
-        fits = peak <= _USABLE * self.available
-        seconds, evaluation = None, 0.0
-        if fits:
-            seconds, peak = _timed_steps(engine, alive)
-            fits = peak <= _USABLE * self.available
-            evaluation = _evaluation_seconds(engine, heldout) if heldout is not None else 0.0
+        self.meter.note()
+        trial = _Trial(engine, self.meter, self._usable)
+        phases = {self._kind: trial.step}
+        seconds, evaluation = trial.seconds_per_step, 0.0
+        if self._fits(phases) and heldout is not None:
+            phases |= self._after(engine, trial, heldout)
+        fits = self._fits(phases)
+        if fits and heldout is not None:
+            evaluation = _evaluation_seconds(engine, heldout)
         rates = tuple(
             settings.learning_rate * learning_rate_factor(s, settings) for s in range(1, settings.max_steps + 1)
         )
         warning = schedule_warning(settings)
-        advice = [] if fits else memory_advice(settings, int(_USABLE * self.available), fixed, row_bytes)
         self.trainings.append(
             PlannedTraining(
-                name=self._prefix + name, steps=settings.max_steps, rows=rows, fixed_bytes=fixed, row_bytes=row_bytes,
-                peak_bytes=peak, available_bytes=self.available, fits=fits, seconds_per_step=seconds,
-                evaluation_seconds=evaluation, schedule=rates, first_rows=tuple(_first_rows(engine)),
-                advice=tuple(advice), warnings=(warning,) if warning else (), plan=plan,
+                name=self._prefix + name, steps=settings.max_steps, rows=trial.rows, fixed_bytes=trial.fixed,
+                row_bytes=trial.row, peak_bytes=trial.step.tensor_bytes, update_bytes=trial.update.tensor_bytes,
+                tried_rows=tuple(tried.rows for tried in trial.tried), phases=phases, available_bytes=self.available,
+                fits=fits, seconds_per_step=seconds if fits else None, evaluation_seconds=evaluation, schedule=rates,
+                first_rows=tuple(_first_rows(engine)), advice=() if fits else tuple(self._advice(trial, phases)),
+                warnings=(warning,) if warning else (), plan=plan,
             )
         )  # fmt: skip
         if not fits:
             raise WillNotFit
 
+    @property
+    def _kind(self) -> str:
+        """The phase to which a training belongs: that of a judge is the judge's."""
+        return current_phase() or "train"
+
+    def _usable(self, memory: PhaseMemory) -> bool:
+        """Whether a phase fits, on an accelerator by its own memory."""
+        on_cpu = self.device.type == "cpu"
+        needed = memory.rss_growth_bytes if on_cpu and memory.rss_growth_bytes else memory.tensor_bytes
+        return needed <= _USABLE * self.available
+
+    def _fits(self, phases: dict[str, PhaseMemory]) -> bool:
+        return all(self._usable(memory) for memory in phases.values())
+
+    def _advice(self, trial: "_Trial", phases: dict[str, PhaseMemory]) -> Iterator[str]:
+        usable = int(_USABLE * self.available)
+        for name, memory in phases.items():
+            if self._usable(memory):
+                continue
+            if memory is trial.step:
+                yield from memory_advice(trial.engine.settings, usable, *trial.line)
+            else:
+                yield (
+                    f"{name} needs {size(max(memory.rss_growth_bytes, memory.tensor_bytes))}: a smaller window_tokens "
+                    f"(it is {trial.engine.settings.window_tokens}), fewer or shorter passages, or a smaller model"
+                )
+
+    def _after(self, engine: Engine, trial: "_Trial", heldout: Any) -> dict[str, PhaseMemory]:
+        """Evaluation, generation and judging while the model learns, and afterwards, when there are more models.
+
+        After a training a run holds the base, the model, its moments, the model as it was saved, and a copy of the base
+        whose weights are moved (of an adapter also one into which it is merged). What ``ftkit plan`` does not load, it
+        adds.
+        """
+        model, settings = engine.model, engine.settings
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        copies = 3 if is_adapter(model) else 2
+        found = {"load": trial.idle().with_more(weights)}
+        idle = trial.idle(touched=True)
+        rows = rows_at_once(model, settings.window_tokens, _EVALUATION_ROWS)
+        row_bytes = 4 * settings.window_tokens * _vocabulary(model)
+        evaluate = idle.with_more(3 * rows * row_bytes)
+        if self._usable(evaluate):
+            masking = getattr(engine.source, "masking", None)
+            evaluate = trial.measured(
+                lambda: held_out_loss(model, heldout, settings.window_tokens, masking=masking, max_windows=rows)
+            )
+        if getattr(settings, "general", None) is not None:  # probabilities of two models, and their difference
+            pairs = rows_at_once(model, 2 * settings.window_tokens, _DIVERGENCE_ROWS)
+            evaluate = evaluate.worst(idle.with_more(5 * pairs * row_bytes))
+        found["evaluate"] = evaluate.with_more(copies * weights)
+        if self.new_tokens:
+            passages = min(_GENERATED_ROWS, getattr(settings, "num_passages", _GENERATED_ROWS))
+            found["generate"] = idle.with_more(weights + _generation_bytes(model, passages, self.new_tokens))
+            found["judge"] = idle.with_more(weights + _SPELLING_BYTES * heldout.num_bytes * _TEXTS_OF_HELDOUT)
+        return found
+
+
+class _Trial:
+    """What steps of an engine take, from one row to as many as fit and as there is time for.
+
+    Args:
+        engine: What is planned.
+        meter: Measures the process.
+        usable: Whether a phase fits.
+    """
+
+    def __init__(self, engine: Engine, meter: MemoryMeter, usable: Callable[[PhaseMemory], bool]) -> None:
+        self.engine, self._meter = engine, meter
+        settings = engine.settings
+        self.rows = settings.per_device_train_batch_size
+        self.tried: list[_Tried] = []
+        self._alive: list[torch.Tensor] = []
+        self.seconds_per_step: float | None = None
+        self.update = self._idle = self.idle()
+        least = sum(p.numel() * p.element_size() for p in engine.parameters)  # gradients; the moments come on top
+        if not usable(self._idle.with_more(least)):
+            self.step = self._idle.with_more(3 * least)
+            return
+        self._backward(1)
+        self._step_optimizers()  # makes the moments
+        self._zero()
+        self._idle = self.idle()
+        self._alive = list(_living(engine.accelerator.device))
+        self._backward(1)
+        self.update = self.measured(self._step_optimizers)
+        if settings.gradient_accumulation_steps == 1:  # else gradients live on while the next micro-batch goes forward
+            self._zero()
+        for rows in self._ladder():
+            if self.tried and not (usable(self._foreseen(rows)) and self._seconds(rows) <= _SECONDS):
+                break
+            self.tried.append(self._try(rows))
+        self._zero()
+        self.step = self._foreseen(self.rows).worst(self.update)
+        seconds = self._seconds(self.rows) * settings.gradient_accumulation_steps
+        if usable(self.step) and self.tried[-1].rows == self.rows and seconds <= _SECONDS:
+            self._real_steps()
+        elif usable(self.step):
+            self.seconds_per_step = seconds
+
+    @property
+    def line(self) -> tuple[int, int]:
+        """Fixed bytes and bytes a row, of the process where it is known, for advice."""
+        of_rss = self.engine.accelerator.device.type == "cpu" and self._idle.rss_growth_bytes
+        at_0, at_1 = self._foreseen(0), self._foreseen(1)
+        if of_rss:
+            return at_0.rss_growth_bytes, at_1.rss_growth_bytes - at_0.rss_growth_bytes
+        return self.fixed, self.row
+
+    @property
+    def fixed(self) -> int:
+        """Bytes in tensors whatever the batch."""
+        return self._foreseen(0).tensor_bytes
+
+    @property
+    def row(self) -> int:
+        """Further bytes in tensors for each row."""
+        return self._foreseen(1).tensor_bytes - self.fixed
+
+    def idle(self, touched: bool = False) -> PhaseMemory:
+        """What is alive between two steps.
+
+        Args:
+            touched: Whether all of it is read first: weights that were mapped from a file are resident once they are.
+        """
+        gc.collect()
+        return_freed_memory()
+        living = {tensor.untyped_storage()._cdata: tensor for tensor in _living(self.engine.accelerator.device)}
+        num_bytes = sum(tensor.untyped_storage().nbytes() for tensor in living.values())
+        for tensor in living.values() if touched else ():
+            if tensor.device.type == "cpu" and tensor.numel():  # a byte of every page
+                torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())[::4096].max()
+        return PhaseMemory(num_bytes, self._meter.growth(), "measured")
+
+    def measured(self, action: Callable[[], object]) -> PhaseMemory:
+        """What an action takes at its worst moment, beside everything that is alive."""
+        gradients = [parameter.grad for parameter in self.engine.parameters if parameter.grad is not None]
+        with peak_memory([*self._alive, *gradients], self.engine.accelerator.device) as found:
+            grown = self._meter.peak_of(action)
+        return PhaseMemory(found.num_bytes, grown, "measured")
+
+    def _ladder(self) -> Iterator[int]:
+        rows = 1
+        while rows < self.rows:
+            yield rows
+            rows *= 2
+        yield self.rows
+
+    def _foreseen(self, rows: int) -> PhaseMemory:
+        """The straight line through the two largest batches that were tried."""
+        if not self.tried:
+            return self.step
+        last = self.tried[-1]
+        if last.rows == rows:
+            return last.memory
+        if len(self.tried) > 1:
+            first = self.tried[-2]
+        else:
+            gradients = sum(p.numel() * p.element_size() for p in self.engine.parameters)
+            first = _Tried(0, self._idle.with_more(gradients), 0.0)
+
+        def at(name: str) -> int:
+            low, high = getattr(first.memory, name), getattr(last.memory, name)
+            slope = max(high - low, 0) / (last.rows - first.rows)
+            return int(high + slope * (rows - last.rows))
+
+        return PhaseMemory(at("tensor_bytes"), at("rss_growth_bytes"), "extrapolated")
+
+    def _seconds(self, rows: int) -> float:
+        """Time of one forward and backward pass, by the same line."""
+        last = self.tried[-1]
+        first = self.tried[-2] if len(self.tried) > 1 else _Tried(0, last.memory, 0.0)
+        slope = max(last.seconds - first.seconds, 0.0) / (last.rows - first.rows)
+        return last.seconds + slope * (rows - last.rows)
+
+    def _try(self, rows: int) -> _Tried:
+        started = time.perf_counter()
+        memory = self.measured(lambda: self._backward(rows))
+        seconds = time.perf_counter() - started
+        if self.engine.settings.gradient_accumulation_steps == 1:
+            self._zero()
+        return _Tried(rows, memory, seconds)
+
+    def _zero(self) -> None:
+        for optimizer in self.engine.optimizers:
+            optimizer.zero_grad()
+
+    def _backward(self, rows: int) -> None:
+        engine = self.engine
+        device = engine.accelerator.device
+        batch = {name: tensor.to(device) for name, tensor in engine.source.rows(range(rows)).items()}
+        engine.module.train()
+        with engine.accelerator.autocast():
+            loss = engine.module(batch).sum()
+        engine.accelerator.backward(loss)
+
+    def _step_optimizers(self) -> None:
+        """An update at a learning rate of 0, which changes nothing."""
+        for optimizer in self.engine.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.0
+            optimizer.step()
+
+    def _real_steps(self) -> None:
+        """The engine's own steps: the peak of the first, and the median time of a few."""
+        seconds: list[float] = []
+        real = self.measured(lambda: seconds.append(self.engine._update().seconds))
+        self.step = real.worst(self.update)
+        if seconds[0] < _SECONDS:
+            seconds.clear()
+        while len(seconds) < _STEPS and sum(seconds) < _SECONDS:
+            seconds.append(self.engine._update().seconds)
+        self.seconds_per_step = median(seconds)
+
 
 # --- Memory ---
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _generation_bytes(model: Any, rows: int, new_tokens: int) -> int:
+    """Keys and values of the passages that are written together, and the scores that a token is drawn from."""
+    config = model.config.get_text_config()
+    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    cached = 2 * config.num_hidden_layers * heads * width * (new_tokens + 1)
+    scores = 7 * _vocabulary(model)  # logits, what is allowed, probabilities, and their sums in float64
+    return int(rows * 4 * (cached + scores))
 
 
 def memory_advice(settings: Any, usable: int, fixed: int, row_bytes: int) -> list[str]:
@@ -174,7 +470,7 @@ def memory_advice(settings: Any, usable: int, fixed: int, row_bytes: int) -> lis
     if fitting:
         found.append(
             f"per_device_train_batch_size: {fitting} with gradient_accumulation_steps: {batch // fitting} takes the "
-            f"same batches in smaller parts (a step then needs about {(fixed + fitting * row_bytes) / 1e9:.2f} GB)"
+            f"same batches in smaller parts (a step then needs about {size(fixed + fitting * row_bytes)})"
         )
     if not settings.activation_checkpointing and fixed < usable:
         found.append("activation_checkpointing: true keeps fewer activations and computes them again: slower")
@@ -182,8 +478,8 @@ def memory_advice(settings: Any, usable: int, fixed: int, row_bytes: int) -> lis
         found.append(f"a smaller window_tokens (it is {settings.window_tokens}) needs less for each row")
     else:
         found.append(
-            f"weights, gradients and moments alone take {fixed / 1e9:.2f} GB: train fewer of them (freeze, train, or "
-            "peft: lora where the recipe has it), take optimizer: sgd, or a smaller model"
+            f"without a single row it takes {size(fixed)}: train fewer weights (freeze, train, or peft: lora where the "
+            "recipe has it), take optimizer: sgd, or a smaller model"
         )
     return found
 
@@ -196,47 +492,6 @@ def _living(device: torch.device) -> Iterator[torch.Tensor]:
             yield item
 
 
-def _gradient_bytes(engine: Engine) -> int:
-    return sum(p.numel() * p.element_size() for p in engine.parameters)
-
-
-def _peaks(engine: Engine, rows: int, alive: list[torch.Tensor]) -> tuple[int, int]:
-    """Peak of the backward pass on so few rows, and of an update at a learning rate of 0, which changes nothing.
-
-    Args:
-        engine: What is planned, without gradients.
-        rows: In the batch.
-        alive: All other tensors, which were looked for once because that takes longer than a small step.
-    """
-    device = engine.accelerator.device
-    batch = {name: tensor.to(device) for name, tensor in engine.source.rows(range(rows)).items()}
-    engine.module.train()
-    with peak_memory([*alive, *batch.values()], device) as found:
-        with engine.accelerator.autocast():
-            loss = engine.module(batch).sum()
-        engine.accelerator.backward(loss)
-        del loss
-    gradients = [parameter.grad for parameter in engine.parameters if parameter.grad is not None]
-    with peak_memory([*alive, *batch.values(), *gradients], device) as updating:
-        for optimizer in engine.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = 0.0
-            optimizer.step()
-            optimizer.zero_grad()
-    return found.num_bytes, updating.num_bytes
-
-
-def _timed_steps(engine: Engine, alive: list[torch.Tensor]) -> tuple[float, int]:
-    """Median seconds of a few real steps, and the peak of one."""
-    device = engine.accelerator.device
-    with peak_memory(alive, device) as found:
-        engine._update()
-    seconds: list[float] = []
-    while len(seconds) < _STEPS and sum(seconds) < _SECONDS:
-        seconds.append(engine._update().seconds)
-    return median(seconds), found.num_bytes
-
-
 # --- Time, and what the model sees ---
 
 
@@ -246,7 +501,7 @@ def _evaluation_seconds(engine: Engine, heldout: Any) -> float:
     masking = getattr(source, "masking", None)
     tokens = masking.text_tokens(settings.window_tokens) if masking else settings.window_tokens
     windows = heldout.num_tokens // tokens
-    timed = min(_WINDOWS, windows, settings.eval_windows)
+    timed = min(rows_at_once(engine.model, settings.window_tokens, _EVALUATION_ROWS), windows, settings.eval_windows)
     started = time.perf_counter()
     held_out_loss(engine.model, heldout, settings.window_tokens, masking=masking, max_windows=timed)
     each = (time.perf_counter() - started) / max(timed, 1)

@@ -26,6 +26,7 @@ class Options:
     sentences: Path | None = None
     encoder: str | None = None
     compiled: bool = False
+    causal: str | None = None
 
     def rounds(self, usual: int, quick: int = 1) -> int:
         """How often each arm is measured."""

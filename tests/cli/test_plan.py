@@ -3,19 +3,28 @@
 import csv
 import json
 import re
+import signal
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
+from processes import Running, python
 from typer.testing import CliRunner, Result
 
 from ftkit.cli import app
 from ftkit.config import list_entries
+from ftkit.studies.planning import _remove_left
 
 SMALL = [
     "--fast", "--use_cpu", "--model", "new:gpt2", "--max_steps", "6", "--window_tokens", "64", "--num_passages", "8",
     "--passage_chars", "40", "--eval_steps", "3", "--sample_steps", "6", "--save_steps", "2", "--eval_windows", "4",
 ]  # fmt: skip
-TIGHT = 0.012
-"""Gigabytes in which the fast model does not fit with a batch of 8 rows."""
+WIDE = [
+    *SMALL, "--model", "new:llama,hidden_size=128,num_hidden_layers=3,intermediate_size=512",
+    "--per_device_train_batch_size", "96",
+]  # fmt: skip
+"""Many rows, each of which takes about 4 MB."""
 
 
 def ftkit(*arguments: object) -> Result:
@@ -39,22 +48,45 @@ def test_a_plan_says_what_the_run_will_write_down(tmp_path):
     assert training["fits"]
 
 
-def test_memory_foreseen_from_small_batches_is_what_a_real_step_takes():
-    (real,) = planned("pretrain", *SMALL)["pretrain"]["trainings"]
-    (foreseen,) = planned("pretrain", *SMALL, "--memory-gb", TIGHT)["pretrain"]["trainings"]
-    assert foreseen["seconds_per_step"] is None  # the step was not tried
-    assert foreseen["peak_bytes"] == pytest.approx(real["peak_bytes"], rel=0.1)
+def in_a_process(*arguments: object) -> tuple[int, str, dict]:
+    """A plan in a process of its own, whose memory nothing else has used: exit code, all that was said, and the arm."""
+    done = python("-m", "ftkit", "plan", *arguments, "--json", OMP_NUM_THREADS="1")
+    (arm,) = json.loads(done.stdout[done.stdout.index("{\n") : done.stdout.rindex("}") + 1])["arms"].values()
+    return done.returncode, done.stdout + done.stderr, arm
 
 
-def test_what_will_not_fit_fits_after_the_advice():
-    refused = ftkit("plan", "pretrain", *SMALL, "--memory-gb", TIGHT)
-    assert refused.exit_code == 3
-    assert "WILL NOT FIT" in refused.stdout
-    found = re.search(r"(per_device_train_batch_size): (\d+) with (gradient_accumulation_steps): (\d+)", refused.stdout)
+def test_what_will_not_fit_is_foreseen_from_smaller_batches_and_fits_after_the_advice():
+    _, _, real = in_a_process("pretrain", *WIDE)
+    (training,) = real["trainings"]
+    needed = training["phases"]["train"]["rss_growth_bytes"]
+    assert training["tried_rows"] == [1, 2, 4, 8, 16, 32, 64, 96]
+    tight = ["--memory-gb", needed / 1e9]  # of which nine tenths may be used
+    code, said, arm = in_a_process("pretrain", *WIDE, *tight)
+    assert (code, arm["fits"]) == (3, False)
+    (foreseen,) = arm["trainings"]
+    assert 3 <= len(foreseen["tried_rows"]) < 8  # the step was not tried
+    assert foreseen["seconds_per_step"] is None
+    assert foreseen["peak_bytes"] == pytest.approx(training["peak_bytes"], rel=0.15)
+    assert foreseen["phases"]["train"]["rss_growth_bytes"] == pytest.approx(needed, rel=0.2)
+    found = re.search(r"(per_device_train_batch_size): (\d+) with (gradient_accumulation_steps): (\d+)", said)
     assert found is not None
-    assert int(found[2]) * int(found[4]) == 8
-    flags = [f"--{found[1]}", found[2], f"--{found[3]}", found[4]]
-    assert ftkit("plan", "pretrain", *SMALL, *flags, "--memory-gb", TIGHT).exit_code == 0
+    assert int(found[2]) * int(found[4]) == 96
+    code, said, _ = in_a_process("pretrain", *WIDE, f"--{found[1]}", found[2], f"--{found[3]}", found[4], *tight)
+    assert code == 0, said
+
+
+def test_a_signal_ends_a_plan_at_once_and_the_next_one_clears_up():
+    def left() -> list[Path]:
+        return list(Path(tempfile.gettempdir()).glob(f"ftkit-plan-{run._process.pid}-*"))
+
+    run = Running("-m", "ftkit", "plan", "pretrain", *WIDE, OMP_NUM_THREADS="1")
+    while not left() and run.poll() is None:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait().returncode == -signal.SIGTERM
+    assert left()
+    _remove_left()  # what every plan does first
+    assert not left()
 
 
 def test_weights_that_do_not_fit_are_not_loaded():
