@@ -49,10 +49,13 @@ def is_classifier(config: Any) -> bool:
     """Return whether a configuration names a head that classifies whole texts.
 
     Args:
-        config: Of a model; a class of the model's own counts where ``auto_map`` says what it is for.
+        config: Of a model. A class of the model's own counts where ``auto_map`` names it for this task; a language
+            model's ``auto_map`` may name one beside it.
     """
-    named = any("SequenceClassification" in str(name) for name in config.architectures or [])
-    return named or "AutoModelForSequenceClassification" in (getattr(config, "auto_map", None) or {})
+    own = str((getattr(config, "auto_map", None) or {}).get("AutoModelForSequenceClassification", "")).rpartition(".")[
+        2
+    ]
+    return any("SequenceClassification" in str(name) or str(name) == own for name in config.architectures or [])
 
 
 def problem_type(config: Any) -> str:

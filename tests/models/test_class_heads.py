@@ -25,6 +25,7 @@ from transformers import (
 
 from ftkit.errors import ModelError
 from ftkit.models import load_model, save_model
+from ftkit.models.class_heads import is_classifier
 
 TASK = "sequence-classification"
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -181,3 +182,15 @@ def test_a_head_in_a_folder_that_names_no_architecture_is_kept(tmp_path):
     del config["architectures"]
     (folder / "config.json").write_text(json.dumps(config))
     assert close(logits(load_model(str(folder), task=TASK, labels=["good", "bad"])), before[:, [1, 0]])
+
+
+def test_a_language_model_whose_code_has_a_classifier_too_starts_with_a_new_head(tmp_path):
+    """The own GPT-2 names the classes of all its tasks in its configuration."""
+    save_model(load_model("new:ftkit_gpt2"), None, tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    assert "AutoModelForSequenceClassification" in config["auto_map"]
+    assert load_model(str(tmp_path / "m"), task=TASK, labels=["a", "b", "c"]).config.num_labels == 3
+    own = BertConfig(**SIZES, architectures=["MyHead"], auto_map={"AutoModelForSequenceClassification": "my.MyHead"})
+    assert is_classifier(own)
+    own.architectures = ["MyLanguageModel"]
+    assert not is_classifier(own)
