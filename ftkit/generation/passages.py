@@ -2,10 +2,8 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from ftkit.errors import ModelError
 from ftkit.generation.decoding import can_decode, decode
 from ftkit.generation.sampling import PRESETS, Sampling
 from ftkit.memory import memory_phase
-from ftkit.models import is_adapter, usable_positions, virtual_tokens
+from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 
 __all__ = ["Passage", "generate_passages", "random_starts"]
 
@@ -112,26 +110,6 @@ def _generation_config(
     )
 
 
-@contextmanager
-def _no_stored_settings(model: PreTrainedModel) -> Iterator[None]:
-    """Hide the model's own ``generation_config`` inside the block.
-
-    ``generate`` takes every setting that the caller leaves open from there: min_p, num_beams, suppressed and forced
-    tokens, ... A folder's generation_config.json would so change what is measured.
-    """
-    wrapper: Any = model
-    layers = [wrapper, wrapper.base_model, wrapper.get_base_model()] if is_adapter(model) else [wrapper]
-    holders = [layer for layer in layers if "generation_config" in vars(layer)]
-    stored = [layer.generation_config for layer in holders]
-    for layer in holders:
-        layer.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        for layer, config in zip(holders, stored, strict=True):
-            layer.generation_config = config
-
-
 @memory_phase("generate")
 @torch.inference_mode()
 def generate_passages(
@@ -183,7 +161,7 @@ def generate_passages(
             if own_loop:
                 new_ids = decode(model, input_ids, mask, new_tokens, sampling, forbidden, stop_id, pad_id)
             else:
-                with _no_stored_settings(model):
+                with no_stored_generation_settings(model):
                     output = model.generate(  # type: ignore[operator]
                         input_ids=input_ids, attention_mask=mask, generation_config=config
                     )

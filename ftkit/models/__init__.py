@@ -34,6 +34,7 @@ from ftkit.models.modeling_ftkit_gpt2 import (
 from ftkit.models.modeling_ftkit_ladder import FtkitLadderForCausalLM, FtkitLadderHead, FtkitLadderModel
 from ftkit.models.positions import usable_positions
 from ftkit.models.state_dicts import load_state_dict, save_state_dict
+from ftkit.models.stored_generation import no_stored_generation_settings
 from ftkit.models.tasks import reads_both_ways
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "load_model",
     "load_state_dict",
     "log_probability_model",
+    "no_stored_generation_settings",
     "problem_type",
     "read_configuration",
     "reads_both_ways",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BaseRecord",
     "adapter_tensors",
+    "copy_into_adapter",
     "is_adapter",
     "load_adapter",
     "read_adapter",
@@ -188,6 +189,8 @@ def save_adapter(model: "PeftModel", folder: Path, target: Path) -> None:
     config = model.peft_config["default"].to_dict()
     names = ("target_modules", "feedforward_modules", "modules_to_save")  # sets have an order of their own every time
     config |= {key: sorted(set(config[key])) for key in names if isinstance(config.get(key), set | list)}
+    # peft (0.21) leaves an empty set where it looked for the experts of an older transformers.
+    config = {key: (sorted(value) or None) if isinstance(value, set) else value for key, value in config.items()}
     _write(folder / _CONFIG, {**config, "base_model_name_or_path": record.base, "revision": record.revision})
     _write(folder / _BASE, asdict(record))
     tensors |= _stored_embeddings(model)
@@ -365,13 +368,36 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 def _fill(model: "PeftModel", file: Path, stored: dict[str, Tensor]) -> None:
     """Copy tensors of a file into the adapter, every one accounted for."""
-    from peft.utils.save_and_load import set_peft_model_state_dict
-
     wanted = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     if wrong := _differences(wanted, found):
         raise ModelError(f"The adapter's {file} does not hold this adapter: {'; '.join(wrong)}")
-    set_peft_model_state_dict(model, stored)
+    copy_into_adapter(model, stored)
+
+
+def copy_into_adapter(model: "PeftModel", tensors: dict[str, Tensor]) -> None:
+    """Copy tensors into an adapter, under the names that they have in a file.
+
+    peft (0.21) renames them by the rules with which transformers reads older weights of the base. Of Laguna's
+    ``shared_experts`` it makes a name that no module has, and says nothing.
+
+    Args:
+        model: The adapted model.
+        tensors: What ``adapter_tensors`` gives.
+
+    Raises:
+        ModelError: Tensors that do not arrive.
+    """
+    from peft.utils.save_and_load import set_peft_model_state_dict
+
+    result: Any = set_peft_model_state_dict(model, tensors)
+    if lost := sorted(name for name in result.unexpected_keys if ".lora_" in name or ".ia3_" in name):
+        place = lost[0].removeprefix("base_model.model.").partition(".lora_")[0]
+        inner = next((part for part in reversed(place.split(".")[:-1]) if part and not part.isdigit()), place)
+        raise ModelError(
+            f"peft cannot load what it saves of {len(lost)} tensors of this {model.config.model_type}, such as {place};"
+            f" leave them out: lora_target_modules: all-linear,^name:{inner}"
+        )
 
 
 def _differences(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> list[str]:

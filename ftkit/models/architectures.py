@@ -27,9 +27,17 @@ def architecture_of(config: PreTrainedConfig) -> dict[str, Any]:
     """
     inherited = {item.name for item in fields(PreTrainedConfig)}
     own = {item.name for item in fields(type(config))} - inherited
-    kept = {name: getattr(config, name, None) for name in sorted(own) if not _NO_COMPUTATION.search(name)}
+    kept = {name: _value(config, name) for name in sorted(own) if not _NO_COMPUTATION.search(name)}
     found: dict[str, Any] = json.loads(json.dumps({"model_type": config.model_type, **kept}, default=str))
     return found
+
+
+def _value(config: PreTrainedConfig, name: str) -> Any:
+    """A field's value; Gemma 4 refuses to read one that may differ by layer, but writes what it was given."""
+    try:
+        return getattr(config, name, None)
+    except Exception:  # an error of its own class
+        return vars(config).get(name, config.to_dict().get(name))
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

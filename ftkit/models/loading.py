@@ -436,7 +436,7 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     if plan.said and not head_keys(model, info["missing_keys"]):
         _say_once(plan.said)
     head, rows = model.get_output_embeddings(), model.get_input_embeddings()
-    if config.tie_word_embeddings and head is not None and head.weight is not rows.weight:
+    if getattr(config, "tie_word_embeddings", False) and head is not None and head.weight is not rows.weight:
         # The file holds two different matrices, as a wrongly tied training leaves them. They stay as they are, and the
         # configuration says so: else a later resize or reload would tie them and change the model.
         model.config.tie_word_embeddings = False

@@ -7,11 +7,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    GenerationConfig,
     PreTrainedModel,
 )
 
 from ftkit.errors import ModelError
 from ftkit.models.positions import usable_positions
+from ftkit.models.stored_generation import no_stored_generation_settings
 
 __all__ = ["TASKS", "check_direction", "check_next_token", "reads_both_ways"]
 
@@ -23,7 +25,7 @@ TASKS: dict[str, Any] = {
 
 _PROBE_IDS = (5, 3, 4, 2, 6, 5, 3)
 """Token ids of the causality check: below every vocabulary's end, and without 0 and 1, which often mean padding."""
-_LEAK = 1e-3
+_LEAK = 1e-4
 """Largest change of earlier logits, relative to all logits, that is rounding. Experts and scans add in another order
 for another text: measured up to 2e-6 in float32; a model that sees the future changes by more than 0.01."""
 
@@ -131,6 +133,7 @@ def check_next_token(model: PreTrainedModel, where: str) -> None:
         ) from error
     if len(first) != ids.shape[1]:
         raise ModelError(f"{where}: {kind} gives logits for {len(first)} of {ids.shape[1]} tokens; take another model")
+    _check_generation(model, ids, kind, where)
     change = float((first[:-1] - second[:-1]).abs().max())
     if change > _LEAK * max(float(first.abs().max()), 1e-6):
         raise ModelError(
@@ -138,3 +141,19 @@ def check_next_token(model: PreTrainedModel, where: str) -> None:
             f" change by {change:.2g} with the last token), so it cannot predict the next token. Set is_decoder or"
             " causal in its config.json where it has that field, or take a GPT-like model."
         )
+
+
+def _check_generation(model: PreTrainedModel, ids: torch.Tensor, kind: str, where: str) -> None:
+    """Refuse a model whose ``generate`` fails: it would be found out after the training, when it shall write."""
+    written = GenerationConfig(max_new_tokens=2, min_new_tokens=2, do_sample=False, pad_token_id=0, eos_token_id=None)
+    prompt = ids[:, : max(ids.shape[1] - 2, 1)]
+    try:
+        with no_stored_generation_settings(model):
+            generate: Any = model.generate
+            generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), generation_config=written)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"{where}: {kind} as configured cannot write ({type(error).__name__}: {reason}), so nothing of what it"
+            " learns could be shown. Take another model."
+        ) from error

@@ -18,8 +18,11 @@ biases in place and saves nothing but them, in a file that peft loads.
 """
 
 import copy
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -28,8 +31,8 @@ from transformers.pytorch_utils import Conv1D
 
 from ftkit.config import AdapterSettings
 from ftkit.errors import ConfigError, ModelError, nearest_name
-from ftkit.models import is_adapter, usable_positions, virtual_tokens
-from ftkit.models.adapter_files import wrap
+from ftkit.models import FAMILIES, is_adapter, usable_positions, virtual_tokens
+from ftkit.models.adapter_files import adapter_tensors, copy_into_adapter, wrap
 from ftkit.models.rounding import ROUNDING, relative_difference
 from ftkit.tuning.groups import ParameterGroups, Selection, select, split_selectors
 
@@ -47,6 +50,7 @@ __all__ = [
     "predicted_trainable",
 ]
 
+_logger = logging.getLogger("ftkit.tuning")
 _TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 _LORA = ("lora", "dora", "rslora")
 _HEADS = {"head", "classifier", "pooler"}
@@ -71,13 +75,20 @@ def attach_adapter(
 
     Raises:
         ConfigError: A method that this architecture cannot do, with those that it can; targets that match nothing.
+        ModelError: An adapter that peft could not load again.
     """
     config, expected = _config(model, settings, task), predicted_trainable(model, settings, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         wrapped = wrap(model, config, base, settings.revision)
+    experts = sum(p.numel() for p in wrapped.parameters() if p.ndim == 3 and not p.requires_grad)
+    if experts and settings.peft in _LORA:
+        _logger.info(
+            "peft: %s adapts linear maps; %s parameters of experts stay as they are", settings.peft, f"{experts:,}"
+        )
     if expected != (found := _trainable(wrapped)):
         raise ModelError(f"peft: {settings.peft} should train {expected:,} parameters here, but trains {found:,}")
+    copy_into_adapter(wrapped, adapter_tensors(wrapped))  # what cannot be loaded again is not trained
     return wrapped
 
 
@@ -104,13 +115,68 @@ def _linear_maps(model: PreTrainedModel) -> dict[str, nn.Module]:
         if _HEADS & {piece.group, *piece.also_groups}
         for name in (piece.name, *piece.also)
     }
-    head = model.get_output_embeddings()
-    return {
+    head, aside = model.get_output_embeddings(), {"classifier", "score"} | _ends_for_peft(model.config.model_type)
+    found: dict[str, nn.Module] = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and name not in names and module is not head
-        and name.rpartition(".")[2] not in ("classifier", "score")
+        # A router that inherits from Linear gives a tuple, which nothing can be added to.
+        if isinstance(module, nn.Linear | Conv1D) and type(module).forward in (nn.Linear.forward, Conv1D.forward)
+        and name not in names and module is not head and name.rpartition(".")[2] not in aside
     }  # fmt: skip
+    idle = frozenset() if model.config.model_type in FAMILIES else _without_gradient(model, found)
+    return {name: module for name, module in found.items() if name not in idle}
+
+
+def _ends_for_peft(model_type: str) -> set[str]:
+    """Ends of modules' names that peft (0.21) refuses, or takes for the experts of an older transformers.
+
+    Mamba's kernels read the weight of ``out_proj`` without calling the module. For Mixtral, Qwen MoE and their like
+    peft turns ``gate_proj`` of a shared expert or a dense layer into a target inside the tensor of all experts.
+    """
+    from peft.utils import transformers_weight_conversion as conversion
+
+    if model_type in ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"):
+        return {"out_proj"}
+    pattern = getattr(conversion, "_MODEL_TO_CONVERSION_PATTERN", {}).get(model_type)
+    return {*getattr(conversion, "_MOE_TARGET_MODULE_MAPPING", {}).get(pattern, ())}
+
+
+_IDLE: "WeakKeyDictionary[nn.Module, frozenset[str]]" = WeakKeyDictionary()
+
+
+def _without_gradient(model: PreTrainedModel, maps: dict[str, nn.Module]) -> frozenset[str]:
+    """Names of linear maps whose outputs no gradient reaches, found by one short row.
+
+    State-space models read some weights without calling the module; indexers only choose what is attended to. An
+    adapter there would learn nothing. Experts that got no token of the row count as their like in other places do.
+    """
+    if model in _IDLE:
+        return _IDLE[model]
+    marks = {name: torch.zeros((), device=next(model.parameters()).device, requires_grad=True) for name in maps}
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, mark=marks[name]: output + mark)
+        for name, module in maps.items()
+    ]
+    training, rows = model.training, int(model.config.get_text_config().vocab_size)
+    model.train()  # as it will be: Gemma 3n reads some weights without their module then
+    try:
+        ids = torch.arange(7, device=next(model.parameters()).device)[None] % rows
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            slopes = torch.autograd.grad(logits.float().square().mean(), [*marks.values()], allow_unused=True)
+    except Exception:  # then the check after two steps says it
+        slopes = (torch.ones(()),) * len(marks)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    kinds = {name: re.sub(r"\d+", "*", name) for name in maps}
+    learning = {kinds[name] for name, slope in zip(marks, slopes, strict=True) if slope is not None and bool(slope)}
+    idle = frozenset(name for name in maps if kinds[name] not in learning)
+    if idle:
+        _logger.info("adapters leave alone what no gradient reaches: %s", ", ".join(sorted({kinds[n] for n in idle})))
+    _IDLE[model] = idle
+    return idle
 
 
 def adapter_targets(model: PreTrainedModel, wanted: str | Sequence[str]) -> list[str]:
