@@ -21,6 +21,7 @@ __all__ = [
     "OutOfMemory",
     "PeerError",
     "Terminated",
+    "done_elsewhere",
     "nearest_name",
     "size",
 ]
@@ -143,6 +144,39 @@ class PeerError(FtkitError):
         self.exit_code = exit_code
 
 
+_ELSEWHERE = {
+    "do preference tuning": (
+        "TRL (trl.DPOTrainer, trl.KTOTrainer, ...)",
+        "cpo dpo grpo ipo kto orpo ppo preference preference_tuning rlhf rloo simpo online_dpo",
+    ),
+    "train reward models": ("TRL (trl.RewardTrainer)", "reward reward_model reward_modeling rm prm"),
+    "train encoder-decoder models": (
+        "transformers.Seq2SeqTrainer",
+        "seq2seq seq2seq_lm encoder_decoder summarization summarize translation translate t5 bart",
+    ),
+    "train models of pictures or sound": (
+        "transformers.Trainer, or TRL's SFTTrainer for models that also read text",
+        "vision vlm image image_classification audio speech asr speech_recognition whisper",
+    ),
+}
+"""What people ask for and ftkit does not do: the tool for it, and the names under which it is asked for."""
+
+
+def done_elsewhere(name: str) -> str:
+    """Return what to use for something that ftkit does not do, as the tail of a message; empty for other names.
+
+    Args:
+        name: What was asked, such as ``dpo`` or ``reward-model``.
+    """
+    plain = name.strip().lower().replace("-", "_").partition(":")[0]
+    for ending in ("_trainer", "_training", "_tuning", "_loss", "_model", "_models"):
+        plain = plain.removesuffix(ending) or plain
+    for what, (tool, names) in _ELSEWHERE.items():
+        if plain in names.split():
+            return f"; ftkit does not {what}: use {tool}"
+    return ""
+
+
 def nearest_name(name: str, choices: Iterable[str]) -> str:
     """Help for a wrong name, as the tail of a message.
 
@@ -151,9 +185,12 @@ def nearest_name(name: str, choices: Iterable[str]) -> str:
         choices: What exists.
 
     Returns:
-        ``"; did you mean 'x'?"`` where a choice is near, else ``"; there is: a, b, c"``.
+        What to use instead where ftkit does not do it; ``"; did you mean 'x'?"`` where a choice is near, else
+        ``"; there is: a, b, c"``.
     """
     known = sorted(choices)
+    if elsewhere := done_elsewhere(name):
+        return elsewhere
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"

@@ -1,14 +1,18 @@
 """Accounting for every weight: what the files lack, what the model does not take, and what a new head may lack."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
+from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ftkit.errors import ModelError
 from ftkit.models.class_heads import head_keys, is_classifier
 
-__all__ = ["COMPUTED_BUFFERS", "check_weights", "weight_problems"]
+__all__ = ["COMPUTED_BUFFERS", "check_values", "check_weights", "weight_problems"]
 
 # Buffers that older versions of transformers saved and newer ones compute; nothing is lost with them.
 COMPUTED_BUFFERS = re.compile(
@@ -50,6 +54,39 @@ def check_weights(
         raise ModelError(
             f"{where} does not fit a {type(model).__name__}: {problems}. The files are incomplete, of another"
             " architecture, or for another task."
+        )
+
+
+def check_values(model: PreTrainedModel, folder: Path, where: str) -> None:
+    """Raise unless the model holds what its files hold, looked at in the first row of each tensor.
+
+    transformers (5.23) draws the tied embedding of Youtu anew after it has read it, and says nothing.
+
+    Args:
+        model: What was loaded, in float32.
+        folder: The files; those that are no safetensors, and tensors that have another name or shape, are left out.
+        where: What was loaded, in words.
+
+    Raises:
+        ModelError: With the first names.
+    """
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    single = folder / "model.safetensors"
+    files = [single] if single.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+    wrong = set()
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in tensors.keys() & {*file.keys()}:
+                stored, own = file.get_slice(name), tensors[name].detach()
+                if tuple(stored.get_shape()) != tuple(own.shape) or not own.ndim:
+                    continue
+                row = stored[:1].to(own.dtype)
+                if row.is_floating_point() and not torch.equal(row.nan_to_num(), own[:1].nan_to_num()):
+                    wrong.add(name)
+    if wrong:
+        raise ModelError(
+            f"{where}: transformers {transformers.__version__} does not load what the files hold: {_listed(wrong)}"
+            f" differ. Take another model, or a version of transformers that loads {model.config.model_type} rightly."
         )
 
 

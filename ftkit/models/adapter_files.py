@@ -392,7 +392,7 @@ def copy_into_adapter(model: "PeftModel", tensors: dict[str, Tensor]) -> None:
 
     result: Any = set_peft_model_state_dict(model, tensors)
     if lost := sorted(name for name in result.unexpected_keys if ".lora_" in name or ".ia3_" in name):
-        place = lost[0].removeprefix("base_model.model.").partition(".lora_")[0]
+        place = lost[0].removeprefix("base_model.model.").partition(".lora_")[0].replace("..", ".")
         inner = next((part for part in reversed(place.split(".")[:-1]) if part and not part.isdigit()), place)
         raise ModelError(
             f"peft cannot load what it saves of {len(lost)} tensors of this {model.config.model_type}, such as {place};"

@@ -20,7 +20,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ftkit.errors import CheckpointError, ModelError, nearest_name
 from ftkit.memory import memory_phase
-from ftkit.models.accounting import check_weights, weight_problems
+from ftkit.models.accounting import check_values, check_weights, weight_problems
 from ftkit.models.adapter_files import (
     is_adapter,
     load_adapter,
@@ -442,6 +442,8 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
         model.config.tie_word_embeddings = False
     model.eval()
     if task == "causal-lm" and config.model_type not in FAMILIES:  # tests hold the declared ones to it
+        if Path(name).is_dir():
+            check_values(model, Path(name), where)
         check_next_token(model, where)
     return model
 

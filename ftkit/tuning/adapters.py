@@ -119,8 +119,7 @@ def _linear_maps(model: PreTrainedModel) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {
         name: module
         for name, module in model.named_modules()
-        # A router that inherits from Linear gives a tuple, which nothing can be added to.
-        if isinstance(module, nn.Linear | Conv1D) and type(module).forward in (nn.Linear.forward, Conv1D.forward)
+        if isinstance(module, nn.Linear | Conv1D)
         and name not in names and module is not head and name.rpartition(".")[2] not in aside
     }  # fmt: skip
     idle = frozenset() if model.config.model_type in FAMILIES else _without_gradient(model, found)
@@ -154,7 +153,10 @@ def _without_gradient(model: PreTrainedModel, maps: dict[str, nn.Module]) -> fro
         return _IDLE[model]
     marks = {name: torch.zeros((), device=next(model.parameters()).device, requires_grad=True) for name in maps}
     hooks = [
-        module.register_forward_hook(lambda _, __, output, mark=marks[name]: output + mark)
+        # A router that inherits from Linear gives a tuple, which nothing can be added to.
+        module.register_forward_hook(
+            lambda _, __, output, mark=marks[name]: output + mark if isinstance(output, torch.Tensor) else None
+        )
         for name, module in maps.items()
     ]
     training, rows = model.training, int(model.config.get_text_config().vocab_size)

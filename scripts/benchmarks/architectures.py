@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ftkit.config import AdapterSettings
 from ftkit.data import TokenStore, load_tokenizer, tokenize_texts, voice_text
-from ftkit.errors import FtkitError
+from ftkit.errors import FtkitError, ModelError
 from ftkit.generation import PRESETS, generate_passages
 from ftkit.models import check_positions, check_vocabulary, load_model, reload_difference, save_model
 from ftkit.models.calling import quiet, seeded
@@ -151,6 +151,8 @@ def new_base(name: str, folder: Path) -> str:
         config = tiny_configuration(name)
         check_direction(config, "causal-lm", name)
         model = AutoModelForCausalLM.from_config(config)
+        for parameter in model.parameters():  # other values than those that loading would draw
+            parameter.data.mul_(1.01)
         model.save_pretrained(folder)
     return str(folder)
 
@@ -188,6 +190,10 @@ def try_method(base: str, method: str, store: TokenStore, folder: Path) -> dict[
             for record in engine:
                 losses.append(record.loss)
             _finish(model, tokenizer, folder, before)
+        except ModelError as error:
+            if 0 < len(losses) < STEPS and "have had no gradient" in str(error):
+                raise  # the guard on adapters, which needs two updates
+            raise TrialError(f"{type(error).__name__} after {len(losses)} steps: {error}") from error
         except Exception as error:
             raise TrialError(f"{type(error).__name__} after {len(losses)} steps: {error}") from error
     return {"parameters": sum(p.numel() for p in model.parameters() if p.requires_grad), "losses": losses}
@@ -222,7 +228,8 @@ def outcome_of(name: str, store: TokenStore) -> dict[str, Any]:
         store: The text.
 
     Returns:
-        For ``full`` and ``lora`` the outcome (``works``, ``refused``, ``not built`` or ``FAILED``) with its reason.
+        For ``full`` and ``lora`` the outcome with its reason: ``works``, ``refused``, ``stopped``, ``not built`` or
+        ``FAILED``.
     """
     found: dict[str, Any] = {"name": name, "class": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name]}
     with tempfile.TemporaryDirectory() as place:
@@ -244,7 +251,8 @@ def _tried(run: Callable[[], dict[str, Any]], base: str, name: str) -> dict[str,
     try:
         return {"outcome": "works", "reason": "", **run()}
     except FtkitError as error:
-        return {"outcome": "refused", "reason": _short(error, name, base)}
+        outcome = "stopped" if "have had no gradient" in str(error) else "refused"
+        return {"outcome": outcome, "reason": _short(error, name, base)}
     except TrialError as error:
         return {"outcome": "FAILED", "reason": _short(error, name, base)}
     except Exception as error:

@@ -20,6 +20,7 @@ from ftkit.config.launch import main_settings
 COMMANDS = commands()
 ENTRIES = {entry.name: entry for entry in list_entries()}
 NOT_RUN = {
+    "scripts/architectures": "takes ten minutes; tests/tuning/test_architectures.py takes fifteen of them",
     "scripts/demo": "installs; the configuration demo is run by scripts/test-configs",
     "scripts/bench": "takes hours; scripts/bench --quick is run by tests/documented/test_documented_bench.py",
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",
