@@ -140,6 +140,12 @@ def _ends_for_peft(model_type: str) -> set[str]:
     return {*getattr(conversion, "_MOE_TARGET_MODULE_MAPPING", {}).get(pattern, ())}
 
 
+def _is_linear(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> bool:
+    """Whether a call was that of a linear map: routers give tuples, DeepSeek's grouped maps take a part at a time."""
+    shapes = [value.shape[-1] if isinstance(value, torch.Tensor) else None for value in (*inputs[:1], output)]
+    return shapes == [*_inputs_and_outputs(module)]
+
+
 _IDLE: "WeakKeyDictionary[nn.Module, frozenset[str]]" = WeakKeyDictionary()
 
 
@@ -153,9 +159,10 @@ def _without_gradient(model: PreTrainedModel, maps: dict[str, nn.Module]) -> fro
         return _IDLE[model]
     marks = {name: torch.zeros((), device=next(model.parameters()).device, requires_grad=True) for name in maps}
     hooks = [
-        # A router that inherits from Linear gives a tuple, which nothing can be added to.
         module.register_forward_hook(
-            lambda _, __, output, mark=marks[name]: output + mark if isinstance(output, torch.Tensor) else None
+            lambda module, inputs, output, mark=marks[name]: (
+                output + mark if _is_linear(module, inputs, output) else None
+            )
         )
         for name, module in maps.items()
     ]

@@ -151,8 +151,8 @@ def new_base(name: str, folder: Path) -> str:
         config = tiny_configuration(name)
         check_direction(config, "causal-lm", name)
         model = AutoModelForCausalLM.from_config(config)
-        for parameter in model.parameters():  # other values than those that loading would draw
-            parameter.data.mul_(1.01)
+        for parameter in model.parameters():  # as after a training: no row is zero, none is what loading would draw
+            parameter.data.add_(1e-3)
         model.save_pretrained(folder)
     return str(folder)
 
