@@ -25,6 +25,7 @@ WAYS_OUT = r"Hub model 'me/pickled' has no safetensors.*--allow_pickle true.*--r
 def pickled(hub: Hub, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """A repository with pickled weights on main and safetensors in a pull request."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hub.endpoint)  # kept from when it was imported
     template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     files = {path.name: path.read_bytes() for path in model.iterdir()}
