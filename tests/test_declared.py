@@ -42,7 +42,8 @@ def is_python(path: Path) -> bool:
 def imported(*folders: str) -> dict[str, set[str]]:
     """Names of what is imported from outside, at the top of files and inside functions, and where."""
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if is_python(path)]
-    own = {"ftkit", "recipes", *(path.stem for path in files), *(path.parent.name for path in files)}
+    everything = [path for folder in (*FOLDERS, "tests") for path in (ROOT / folder).rglob("*") if is_python(path)]
+    own = {"ftkit", "recipes", *(path.stem for path in everything), *(path.parent.name for path in everything)}
     own -= modules(declared() | declared("dev"))  # ftkit/data/tokenizers.py is not what "import tokenizers" finds
     found: dict[str, set[str]] = {}
     for path in files:
