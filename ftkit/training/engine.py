@@ -100,7 +100,7 @@ class Engine:
         )
         self.accelerator = make_accelerator(settings)
         if settings.activation_checkpointing:
-            # transformers 5.23 renamed it: the old name goes in 6, the new one is missing in 5.17.
+            # transformers 5.23 renamed it: the old name goes in 6, the new one is missing in 5.18.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable()
         fuse_activations(model)

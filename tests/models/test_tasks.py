@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-import transformers
-from packaging.version import Version
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -53,13 +51,7 @@ def test_a_decoder_that_says_is_decoder_false_is_a_causal_model(tmp_path, family
     assert load_model(folder).config.model_type == family
 
 
-OLD_ROFORMER = pytest.mark.skipif(
-    Version(transformers.__version__) < Version("5.23"),
-    reason="RoFormer's decoder lets a token see the future in transformers 5.17, so ftkit refuses it",
-)
-
-
-@pytest.mark.parametrize("family", [pytest.param(f, marks=OLD_ROFORMER if f == "roformer" else ()) for f in BOTH])
+@pytest.mark.parametrize("family", BOTH)
 def test_where_transformers_has_both_classes_is_decoder_decides(tmp_path, family):
     decoder = saved(tmp_path / "decoder", family, is_decoder=True)
     encoder = saved(tmp_path / "encoder", family, AutoModelForMaskedLM)
