@@ -132,12 +132,20 @@ def test_another_recipe_in_the_run_folder_is_refused(run, tmp_path):
     assert "recipe: was 'job', is 'other'" in said
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "config.yaml"])
-def test_a_run_without_its_papers_is_not_resumed(run, tmp_path, name):
-    (run / name).unlink()
+def test_a_run_without_its_manifest_is_not_resumed(run, tmp_path):
+    (run / "manifest.json").unlink()
     code, said = trials.run("resume", str(run), log=tmp_path / "log")
     assert code == 6
-    assert name in said
+    assert "manifest.json" in said
+
+
+def test_a_configuration_that_is_gone_is_written_again_from_the_manifest(run, whole, tmp_path):
+    before = (run / "config.yaml").read_text()
+    (run / "config.yaml").unlink()
+    code, said = trials.run("resume", str(run), log=tmp_path / "log")
+    assert code == 0, said
+    assert (run / "config.yaml").read_text() == before
+    assert trials.weights(run) == trials.weights(whole)
 
 
 def test_a_resume_does_not_build_on_a_model_that_has_changed(whole, tmp_path):
