@@ -19,7 +19,7 @@ from ftkit.evidence.code_samples import (
 from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
-from ftkit.evidence.fluency import Damage, Fluency, damage, fluency, out_of_range
+from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
 from ftkit.evidence.forgetting import (
     SCALES,
     Forgetting,
@@ -115,7 +115,6 @@ __all__ = [
     "copying",
     "course_of",
     "cut_passages",
-    "damage",
     "decide",
     "decide_liking",
     "disagreement",
@@ -134,6 +133,7 @@ __all__ = [
     "gather_comparison",
     "gather_evidence",
     "known_share",
+    "language_damage",
     "liking",
     "load_metrics",
     "longest_code_sample",

@@ -11,7 +11,7 @@ import numpy as np
 from ftkit.data.words import words_of
 from ftkit.evidence.intervals import Interval, bootstrap
 
-__all__ = ["Damage", "Fluency", "damage", "fluency", "out_of_range"]
+__all__ = ["Damage", "Fluency", "fluency", "language_damage", "out_of_range"]
 
 _NAMES = {
     "repetition": "repetition",
@@ -96,7 +96,7 @@ class Damage:
     """Share of unknown words above the larger of real text's and the base's."""
 
 
-def damage(
+def language_damage(
     tuned: Sequence[str],
     base: Sequence[str],
     real: Sequence[str],

@@ -15,7 +15,7 @@ from ftkit.data.words import character_share
 from ftkit.errors import DataError
 from ftkit.evidence.copying import CopyIndex, copying
 from ftkit.evidence.discriminator import discriminate
-from ftkit.evidence.fluency import damage, fluency
+from ftkit.evidence.fluency import fluency, language_damage
 from ftkit.evidence.forgetting import forgetting
 from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
@@ -162,7 +162,7 @@ def gather_evidence(
         if writes
         else None,
         fluency_real=fluency(real_passages, vocabulary_of(train_texts)) if writes else None,
-        damage=damage(tuned_passages, base_passages, real_passages, known, vocabulary_of(train_texts))
+        damage=language_damage(tuned_passages, base_passages, real_passages, known, vocabulary_of(train_texts))
         if writes
         else None,
         movement=movement(snapshot(base), tuned, trainable),

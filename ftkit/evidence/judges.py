@@ -32,6 +32,7 @@ __all__ = ["EncoderJudge", "Judge", "JudgeTexts", "NgramJudge", "spelling_model"
 _logger = logging.getLogger("ftkit.evidence")
 
 MIN_PASSAGES = 30
+"""Held-out passages of each class below which a judge is not asked: its gate's AUC would be too uncertain."""
 _FUNCTION_WORDS = 150
 """Commonest words of the texts; in prose of any language these are function words."""
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from ftkit.evidence import damage, fluency, out_of_range
+from ftkit.evidence import fluency, language_damage, out_of_range
 
 EIGHT = "one two three four five six seven eight"
 
@@ -34,22 +34,22 @@ def test_one_repeated_word_group_in_ninety_six_passages_is_no_damage_and_a_loop_
     real = [" ".join(words[start : start + 40]) for start in range(96)]
     once = [*real[1:], " ".join([*words[:30], *words[1:4], *words[31:38]])]
     known = set(words)
-    found = damage(once, real, real, known, known)
+    found = language_damage(once, real, real, known, known)
     assert 0 < found.repetition.value < 0.001
     assert found.repetition.low <= 0
     assert found.repetition.value == pytest.approx(1 / 38 / 96)
-    looping = damage(["the sea and " * 14] * 96, real, real, known | {"the", "sea", "and"}, known)
+    looping = language_damage(["the sea and " * 14] * 96, real, real, known | {"the", "sea", "and"}, known)
     assert looping.repetition.low > 0.5
     assert looping.diversity.low > 0.5
     assert looping.unknown_words.value == 0
-    as_bad = damage(["the sea and " * 14] * 96, ["the sea and " * 14] * 96, real, known, known)
+    as_bad = language_damage(["the sea and " * 14] * 96, ["the sea and " * 14] * 96, real, known, known)
     assert (as_bad.repetition.value, as_bad.diversity.value) == (0, 0)
 
 
 def test_the_interval_of_unknown_words_is_that_of_the_bootstrap_over_passages():
     known = {"a"}
     tuned = ["a b"] * 30 + ["a a"] * 30
-    found = damage(tuned, ["a a"] * 60, ["a a"] * 60, known, known)
+    found = language_damage(tuned, ["a a"] * 60, ["a a"] * 60, known, known)
     assert found.unknown_words.value == pytest.approx(0.25)
     half = 1.96 * 0.25 / math.sqrt(60)  # the share is the mean of 60 values of 0 or 1/2
     assert found.unknown_words.low == pytest.approx(0.25 - half, abs=0.02)

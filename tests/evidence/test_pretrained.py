@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer, tokenize_texts
-from ftkit.evidence import copying, cut_passages, damage, fluency
+from ftkit.evidence import copying, cut_passages, fluency, language_damage
 from ftkit.evidence.copying import CopyIndex
 from ftkit.generation import PRESETS, Sampling, generate_passages
 from ftkit.models import load_model, reload_difference, save_model
@@ -105,11 +105,11 @@ def test_stories_of_a_real_model_are_language_and_noised_weights_are_damage(mode
         for parameter in noised.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * parameter.std() * 0.6)
     known = {word.strip(".,!?\"'").lower() for passage in (*real, *base) for word in passage.split()}
-    unhurt = damage(same, base, real, known, known)
+    unhurt = language_damage(same, base, real, known, known)
     assert unhurt.repetition.low < 0.1
     assert unhurt.diversity.low < 0.1
     assert unhurt.unknown_words.low < 0.1
     written = passages(noised, 3)
-    assert damage(written, base, real, known, known).unknown_words.low > 0.1
+    assert language_damage(written, base, real, known, known).unknown_words.low > 0.1
     assert fluency(same, known).unknown_words < 0.5 * fluency(written, known).unknown_words
     assert copying(same, real, CopyIndex([NEW_STORY])).longest_run < 12
