@@ -47,7 +47,7 @@ def complaint(said: str) -> str:
         (CHECKPOINT // 2, (), "checkpoints/model", "there is no earlier checkpoint"),
         (CHECKPOINT * 5 // 2, (), "checkpoints/model/step-000003", "the newest checkpoint is step-000002"),
         (CHECKPOINT // 5, ("--save_steps", "0"), "models/model", "free space and resume"),
-        (4096, (), "manifest.json", "free space and resume"),
+        (4096, (), "config.yaml", "free space and resume"),
     ],
 )
 def test_a_full_disk_is_named_with_need_and_have_and_costs_nothing(
