@@ -21,6 +21,12 @@ COMMANDS = commands()
 ENTRIES = {entry.name: entry for entry in list_entries()}
 NOT_RUN = {
     "scripts/architectures": "takes ten minutes; tests/tuning/test_architectures.py takes fifteen of them",
+    "scripts/bench plan --causal FOLDER": "takes an hour; tests/recipes/test_plan_memory.py holds a plan against a run",
+    "ftkit chat my_adapter --base models/llama": "a folder of the reader's own; tests/cli/test_chat.py talks to one",
+    "ftkit chat runs/NAME": "the stand-in has two models; tests/cli/test_chat.py talks to a run",
+    "ftkit chat runs/finetune-1/models/tuned": "as runs/NAME/models/alice, which is run",
+    'ftkit predict MODEL "It was fine."': "a classifier of the reader's own; tests/cli/test_predict.py asks many",
+    "ftkit predict MODEL --file texts.txt --json": "a classifier of the reader's own; tests/cli/test_predict.py",
     "scripts/demo": "installs; the configuration demo is run by scripts/test-configs",
     "scripts/bench": "takes hours; scripts/bench --quick is run by tests/documented/test_documented_bench.py",
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",
