@@ -153,6 +153,9 @@ def memory_phase(name: str = "", remedies: Callable[[], Sequence[str]] | None = 
             traceback.clear_frames(failed.__traceback__)
         said = remedies() if remedies else _REMEDIES.get(name, _REMEDIES[""])
         raise OutOfMemory(name, asked, free, said) from cause
+    finally:
+        if name and name != "train":
+            return_freed_memory()
 
 
 @contextmanager
@@ -167,8 +170,6 @@ def _named(name: str) -> Iterator[None]:
         if meter:
             meter.note()
         _PHASE.reset(token)
-        if name != "train":
-            return_freed_memory()
 
 
 def _failed_allocation(error: BaseException) -> BaseException | None:
