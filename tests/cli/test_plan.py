@@ -60,7 +60,7 @@ def test_what_will_not_fit_is_foreseen_from_smaller_batches_and_fits_after_the_a
     (training,) = real["trainings"]
     needed = training["phases"]["train"]["rss_growth_bytes"]
     assert training["tried_rows"] == [1, 2, 4, 8, 16, 32, 64, 96]
-    tight = ["--memory-gb", needed / 1e9]  # of which nine tenths may be used
+    tight = ["--memory-gb", 0.75 * needed / 1e9]  # clearly too little, also where the system counts pages otherwise
     code, said, arm = in_a_process("pretrain", *WIDE, *tight)
     assert (code, arm["fits"]) == (3, False)
     (foreseen,) = arm["trainings"]
