@@ -162,9 +162,8 @@ def _memory_lines(plan: "Plan") -> Iterator[str]:
     for name, phase in plan.phases.items():
         number = size(phase.rss_growth_bytes) if phase.rss_growth_bytes else f"{size(phase.tensor_bytes)} in tensors"
         yield f"memory       {name:9}{number:>9} ({phase.how})"
-    largest = max(plan.phases.values(), key=lambda phase: phase.worst_key(), default=None)
-    if largest is not None:
-        needed = size(largest.rss_growth_bytes or largest.tensor_bytes)
+    if plan.phases:
+        needed = size(plan.peak_rss_growth_bytes or plan.peak_tensor_bytes)
         verdict = "fits" if plan.fits else "WILL NOT FIT"
         yield f"memory       {needed} in all, {size(plan.available_bytes)} available: {verdict}"
 

@@ -99,8 +99,9 @@ def divergence_from_base(
     for first in range(0, count, batch_rows):
         ids_BT = windows.batch(chosen[first : first + batch_rows])
         log_p_BTV, log_q_BTV = (_log_probabilities(model, ids_BT) for model in (base, tuned))
-        kl_BT = (log_p_BTV.exp() * (log_p_BTV - log_q_BTV)).sum(-1)[:, :-1]
-        del log_p_BTV, log_q_BTV
+        log_ratio_BTV = log_q_BTV.neg_().add_(log_p_BTV)  # in place: each of these is as large as all logits
+        kl_BT = log_ratio_BTV.mul_(log_p_BTV.exp_()).sum(-1)[:, :-1]
+        del log_p_BTV, log_q_BTV, log_ratio_BTV
         found.append(kl_BT.double().mean(1).cpu().numpy() / math.log(2))
     base.train(modes[0])
     tuned.train(modes[1])

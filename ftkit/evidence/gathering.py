@@ -165,7 +165,7 @@ def gather_evidence(
         damage=language_damage(tuned_passages, base_passages, real_passages, known, vocabulary_of(train_texts))
         if writes
         else None,
-        movement=movement(snapshot(base), tuned, trainable),
+        movement=movement(snapshot(base, copy=False), tuned, trainable),
         reload_difference=reload_difference,
         passes=passes,
         finite=finite,

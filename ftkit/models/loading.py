@@ -269,6 +269,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
         )
 
 
+@memory_phase("load")
 def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], input_ids: Tensor) -> float:
     """Compare a model with its saved folder, which is read again.
 
@@ -278,8 +279,8 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
         input_ids: Token ids, (B, T), to compare on.
 
     Returns:
-        The largest difference of the logits, relative to the largest logit where that is above 1; infinity where
-        either is not finite. Rounding alone stays below ``ftkit.models.rounding.ROUNDING``.
+        The largest difference of the logits of a row, relative to its largest logit where that is above 1; infinity
+        where either is not finite. Rounding alone stays below ``ftkit.models.rounding.ROUNDING``.
 
     Raises:
         ModelError: A folder that cannot be loaded whole.
@@ -310,19 +311,22 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
 
 
 def _logit_difference(model: PreTrainedModel, reloaded: Any, input_ids: Tensor) -> float:
-    """Return ``relative_difference`` of the logits of two models."""
+    """Return the largest ``relative_difference`` of the logits of two models, a row at a time to save memory."""
     was_training = model.training
     model.eval()
+    reloaded.to(model.device)
     try:
         with torch.no_grad():
-            inputs = {"input_ids": input_ids.to(model.device)}
-            if is_adapter(model):  # a classifier behind a prompt sees no ids, so it asks the mask where a row ends
-                inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-            logits = model(**inputs).logits
-            logits_again = reloaded.to(model.device)(**inputs).logits
+            return max(_row_difference(model, reloaded, row_1T.to(model.device)) for row_1T in input_ids.split(1))
     finally:
         model.train(was_training)
-    return relative_difference(logits_again, logits)
+
+
+def _row_difference(model: PreTrainedModel, reloaded: Any, row_1T: Tensor) -> float:
+    inputs = {"input_ids": row_1T}
+    if is_adapter(model):  # a classifier behind a prompt sees no ids, so it asks the mask where a row ends
+        inputs["attention_mask"] = torch.ones_like(row_1T)
+    return relative_difference(reloaded(**inputs).logits, model(**inputs).logits)
 
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: str | os.PathLike[str]) -> None:

@@ -27,6 +27,7 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
     """
     if found.shape != expected.shape:
         return math.inf
-    scale = max(1.0, float(expected.abs().max()))
-    difference = float((found - expected).abs().max()) / scale
-    return difference if torch.isfinite(found).all() and torch.isfinite(expected).all() else math.inf
+    bounds = [float(bound) for values in (found, expected) for bound in torch.aminmax(values)]  # NaN stays NaN
+    if not all(map(math.isfinite, bounds)):
+        return math.inf
+    return float((found - expected).abs_().max()) / max(1.0, -bounds[2], bounds[3])

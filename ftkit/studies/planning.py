@@ -49,6 +49,11 @@ class Plan:
         return max((phase.rss_growth_bytes for phase in self.phases.values()), default=0)
 
     @property
+    def peak_tensor_bytes(self) -> int:
+        """In tensors at the worst moment of the run."""
+        return max((phase.tensor_bytes for phase in self.phases.values()), default=0)
+
+    @property
     def fits(self) -> bool:
         """Whether every training fits into the available memory."""
         return all(training.fits for training in self.trainings)
@@ -76,7 +81,7 @@ class Plan:
             "memory": {
                 "phases": {name: asdict(phase) for name, phase in self.phases.items()},
                 "peak_rss_growth_bytes": self.peak_rss_growth_bytes,
-                "peak_tensor_bytes": max((phase.tensor_bytes for phase in self.phases.values()), default=0),
+                "peak_tensor_bytes": self.peak_tensor_bytes,
             },
         }
 

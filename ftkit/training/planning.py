@@ -9,7 +9,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -72,12 +72,12 @@ class PhaseMemory:
         return PhaseMemory(self.tensor_bytes + num_bytes, grown, "measured + computed")
 
     def worst(self, other: "PhaseMemory | None") -> "PhaseMemory":
-        """The larger of two."""
-        return self if other is None or self.worst_key() >= other.worst_key() else other
-
-    def worst_key(self) -> tuple[int, int]:
-        """What is compared."""
-        return self.rss_growth_bytes, self.tensor_bytes
+        """The larger of two, in either number."""
+        if other is None:
+            return self
+        how = self.how if self.rss_growth_bytes >= other.rss_growth_bytes else other.how
+        tensors = max(self.tensor_bytes, other.tensor_bytes)
+        return PhaseMemory(tensors, max(self.rss_growth_bytes, other.rss_growth_bytes), how)
 
 
 @dataclass(frozen=True)
@@ -258,10 +258,10 @@ class Planner:
         model, settings = engine.model, engine.settings
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         copies = 3 if is_adapter(model) else 2
-        found = {"load": trial.idle().with_more(weights)}
+        row_bytes = 4 * settings.window_tokens * _vocabulary(model)
+        found = {"load": trial.idle().with_more(weights + 2 * row_bytes)}  # the reloaded model, and logits of both
         idle = trial.idle(touched=True)
         rows = rows_at_once(model, settings.window_tokens, _EVALUATION_ROWS)
-        row_bytes = 4 * settings.window_tokens * _vocabulary(model)
         evaluate = idle.with_more(3 * rows * row_bytes)
         if self._usable(evaluate):
             masking = getattr(engine.source, "masking", None)
@@ -270,8 +270,9 @@ class Planner:
             )
         if getattr(settings, "general", None) is not None:  # probabilities of two models, and their difference
             pairs = rows_at_once(model, 2 * settings.window_tokens, _DIVERGENCE_ROWS)
-            evaluate = evaluate.worst(idle.with_more(5 * pairs * row_bytes))
-        found["evaluate"] = evaluate.with_more(copies * weights)
+            evaluate = evaluate.worst(idle.with_more(3 * pairs * row_bytes))
+        more = evaluate.with_more(copies * weights)  # one fewer is alive, the allocator keeps about as much
+        found["evaluate"] = replace(more, tensor_bytes=more.tensor_bytes - weights)
         if self.new_tokens:
             passages = min(_GENERATED_ROWS, getattr(settings, "num_passages", _GENERATED_ROWS))
             found["generate"] = idle.with_more(weights + _generation_bytes(model, passages, self.new_tokens))

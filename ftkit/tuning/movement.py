@@ -59,24 +59,28 @@ class Movement:
     """Groups that were allowed to change and did not: in no block, or ``GROUP@BLOCK`` in that one."""
 
 
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of all parameters on the CPU (copies: a reference would move along with the model).
+def snapshot(model: nn.Module, copy: bool = True) -> dict[str, Tensor]:
+    """All parameters on the CPU.
+
+    Args:
+        model: Any model.
+        copy: Whether to copy what is on the CPU already; a reference changes along with a model that is trained on.
 
     A tensor that is tied is copied once and has all its names, so that a model in which it is untied can be compared.
     Of a model with an adapter, which may be trained on, there are the weights that it computes with as well.
     """
     if is_adapter(model) and not virtual_tokens(model):
         wrapped: Any = model
-        return _copies(model) | _copies(effective_model(wrapped))
-    return _copies(model)
+        return _on_cpu(model, copy) | _on_cpu(effective_model(wrapped), copy)
+    return _on_cpu(model, copy)
 
 
-def _copies(model: nn.Module) -> dict[str, Tensor]:
+def _on_cpu(model: nn.Module, copy: bool) -> dict[str, Tensor]:
     copies: dict[int, Tensor] = {}
     found = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) not in copies:
-            copies[id(parameter)] = parameter.detach().to("cpu", copy=True)
+            copies[id(parameter)] = parameter.detach().to("cpu", copy=copy)
         found[name] = copies[id(parameter)]
     return found
 
@@ -100,7 +104,7 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
     now = _distinct(before, {name: parameter.detach() for name, parameter in model.named_parameters()})
     start = {name: before[name] for name in now if name in before and before[name].shape == now[name].shape}
     by_tensor = {
-        name: _relative(_norm(now[name].cpu().double() - first.double()), _norm(first)) for name, first in start.items()
+        name: _relative(_norm(now[name].cpu().double().sub_(first)), _norm(first)) for name, first in start.items()
     }
     sums: dict[tuple[str, int | None], _Sums] = {}
     leaks: dict[str, None] = {}
@@ -189,7 +193,7 @@ class _Sums:
 
     def add(self, first: Tensor, last: Tensor, trainable: int) -> None:
         """Count a piece as it was and as it is."""
-        self.change += _norm(last.double() - first.double()) ** 2
+        self.change += _norm(last.double().sub_(first)) ** 2
         self.start += _norm(first) ** 2
         self.parameters += first.numel()
         self.trainable += trainable
