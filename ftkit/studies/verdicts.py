@@ -44,6 +44,7 @@ from ftkit.evidence import (
 from ftkit.generation import PRESETS
 from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usable_positions
 from ftkit.models.architectures import architecture_of, differing
+from ftkit.models.outlines import known_positions
 from ftkit.models.trust import is_adapter_folder
 from ftkit.runs import RunFolder
 from ftkit.studies.keeping import kept_passages, kept_run
@@ -94,6 +95,7 @@ class VerdictRequest:
     judge_learning_rate: float = 5e-5
     judge_batch_size: int = 16
     judge_tokens: int = 128
+    """Tokens of a passage that the encoder reads, at most its positions."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Numbers of ``Thresholds`` that are set otherwise."""
 
@@ -324,8 +326,9 @@ def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
         warmup_steps=0.1, per_device_train_batch_size=request.judge_batch_size, max_grad_norm=1.0,
         lr_scheduler_type="linear", seed=request.seed, save_steps=0,
     )  # fmt: skip
-    settings = _JudgeSettings(request.judge, request.judge_tokens, request.seed, training)
-    with kept_run("judges", [training.model_dump(mode="json"), request.judge_tokens, asdict(texts)]) as run:
+    tokens = min(request.judge_tokens, known_positions(request.judge) or request.judge_tokens)
+    settings = _JudgeSettings(request.judge, tokens, request.seed, training)
+    with kept_run("judges", [training.model_dump(mode="json"), tokens, asdict(texts)]) as run:
         return seat_panel(texts, [_TARGET], settings, run)
 
 

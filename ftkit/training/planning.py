@@ -257,22 +257,24 @@ class Planner:
         """
         model, settings = engine.model, engine.settings
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
-        copies = 3 if is_adapter(model) else 2
         row_bytes = 4 * settings.window_tokens * _vocabulary(model)
         found = {"load": trial.idle().with_more(weights + 2 * row_bytes)}  # the reloaded model, and logits of both
         idle = trial.idle(touched=True)
         rows = rows_at_once(model, settings.window_tokens, _EVALUATION_ROWS)
-        evaluate = idle.with_more(3 * rows * row_bytes)
-        if self._usable(evaluate):
+        loss = idle.with_more(3 * rows * row_bytes)
+        if self._usable(loss):
             masking = getattr(engine.source, "masking", None)
-            evaluate = trial.measured(
+            loss = trial.measured(
                 lambda: held_out_loss(model, heldout, settings.window_tokens, masking=masking, max_windows=rows)
             )
+        divergence = idle
         if getattr(settings, "general", None) is not None:  # probabilities of two models, and their difference
             pairs = rows_at_once(model, 2 * settings.window_tokens, _DIVERGENCE_ROWS)
-            evaluate = evaluate.worst(idle.with_more(3 * pairs * row_bytes))
-        more = evaluate.with_more(copies * weights)  # one fewer is alive, the allocator keeps about as much
-        found["evaluate"] = replace(more, tensor_bytes=more.tensor_bytes - weights)
+            divergence = idle.with_more(3 * pairs * row_bytes)
+        grown = loss.worst(divergence).with_more((3 if is_adapter(model) else 2) * weights)
+        # Measured on eight models: the scaled copy, and for an adapter two more, live beside logits of the loss only.
+        tensors = max(loss.tensor_bytes + (3 if is_adapter(model) else 1) * weights, divergence.tensor_bytes)
+        found["evaluate"] = replace(grown, tensor_bytes=tensors)
         if self.new_tokens:
             passages = min(_GENERATED_ROWS, getattr(settings, "num_passages", _GENERATED_ROWS))
             found["generate"] = idle.with_more(weights + _generation_bytes(model, passages, self.new_tokens))
