@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftkit.cli.model_options import AllowPickle, TrustRemoteCode, check_revision
 from ftkit.cli.showing import print_json, run_command
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ def chat(
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a turn.")] = 50,
     sampling: Annotated[str, typer.Option(help="plain, greedy, focused, creative, top50 or judged.")] = "top50",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same talk.")] = 42,
-    trust_remote_code: Annotated[bool, typer.Option(help="Run Python files that models bring along.")] = False,
-    allow_pickle: Annotated[bool, typer.Option(help="Read pytorch_model.bin where there is no safetensors.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of A where it is a Hub id, else of --base.")
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Let two models write on one text in turns, or write in turns with one.
@@ -53,9 +57,14 @@ def chat(
 
         if sampling not in PRESETS:
             raise ConfigError(f"--sampling: there is no {sampling!r}{nearest_name(sampling, PRESETS)}")
+        check_revision(revision, base if base and Path(first).expanduser().exists() else first)
         given = [first] if second is None else [first, second]
         models = [model_of_run(model, classifier=False) for model in given]
-        speakers = [_speaker(model, base, trust_remote_code, allow_pickle) for model in models]
+        revisions = (revision, None)
+        speakers = [
+            _speaker(model, base, its_revision, trust_remote_code, allow_pickle)
+            for model, its_revision in zip(models, revisions, strict=False)
+        ]
         names = _names(speakers)
         start_text = opening if opening is not None else "" if second is None else "Hello, my name is Alice."
         draw = PRESETS[sampling]
@@ -75,20 +84,22 @@ def chat(
     run_command(start)
 
 
-def _speaker(spec: str, base: str | None, trust_remote_code: bool, allow_pickle: bool) -> "Speaker":
+def _speaker(
+    spec: str, base: str | None, revision: str | None, trust_remote_code: bool, allow_pickle: bool
+) -> "Speaker":
     from ftkit.data import load_tokenizer
     from ftkit.errors import ModelError
     from ftkit.generation import Speaker
     from ftkit.models import check_vocabulary, load_model, task_of
 
     options: dict[str, Any] = {
-        "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle, "adapter_base": base
+        "revision": revision, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle, "adapter_base": base
     }  # fmt: skip
     task = task_of(spec, **options)
     if task != "causal-lm":
         raise ModelError(f"{spec}: a {task} model cannot write on; give a causal language model")
     model = load_model(spec, task=task, **options)
-    tokenizer = load_tokenizer(spec, adapter_base=base, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(spec, adapter_base=base, revision=revision, trust_remote_code=trust_remote_code)
     check_vocabulary(model, tokenizer)
     return Speaker(Path(spec).name or spec, model, tokenizer)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftkit.cli.model_options import AllowPickle, Revision, TrustRemoteCode, check_revision
 from ftkit.cli.showing import print_json, run_command, show_table
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def predict(
     ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of --file and of standard input.")] = "utf-8",
     max_tokens: Annotated[int, typer.Option(min=0, help="Longer texts are cut; 0: as in training.")] = 0,
-    trust_remote_code: Annotated[bool, typer.Option(help="Run Python files that the model brings along.")] = False,
-    allow_pickle: Annotated[bool, typer.Option(help="Read pytorch_model.bin where there is no safetensors.")] = False,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what a classifier says of texts: a class and how sure it is, the labels that apply, or a value."""
@@ -40,8 +42,9 @@ def predict(
     def start() -> None:
         from ftkit.runs.saved_models import model_of_run
 
+        check_revision(revision, model)
         asked, found = _asked(texts or [], file, encoding), model_of_run(model, classifier=True)
-        kind, names, outputs = _predicted(found, asked, max_tokens, trust_remote_code, allow_pickle)
+        kind, names, outputs = _predicted(found, asked, max_tokens, revision, trust_remote_code, allow_pickle)
         if as_json:
             rows = [
                 {"text": text, **_as_json(kind, names, row.tolist())} for text, row in zip(asked, outputs, strict=True)
@@ -113,7 +116,7 @@ def _asked(texts: list[str], file: str | None, encoding: str) -> list[str]:
 
 
 def _predicted(
-    spec: str, texts: list[str], max_tokens: int, trust_remote_code: bool, allow_pickle: bool
+    spec: str, texts: list[str], max_tokens: int, revision: str | None, trust_remote_code: bool, allow_pickle: bool
 ) -> "tuple[str, list[str], np.ndarray]":
     """What the outputs mean, their names, and the outputs themselves [texts, outputs]."""
     from ftkit.models import (
@@ -129,11 +132,13 @@ def _predicted(
     from ftkit.models.trust import is_adapter_folder
     from ftkit.training import predict_outputs
 
-    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    trust: dict[str, Any] = {
+        "revision": revision, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle
+    }  # fmt: skip
     if not is_adapter_folder(spec):  # an adapter says itself what it was trained for
         check_classifier(read_configuration(spec, **trust), spec)
     model = load_model(spec, task="sequence-classification", **trust)
-    tokenizer = _tokenizer_of(spec, model, trust_remote_code)
+    tokenizer = _tokenizer_of(spec, model, revision, trust_remote_code)
     check_vocabulary(model, tokenizer)
     limit = usable_positions(model) or 512
     most = max_tokens or min(tokenizer.model_max_length, limit)
@@ -141,14 +146,14 @@ def _predicted(
     return problem_type(model.config), class_names(model.config), predict_outputs(model, tokenizer, texts, most)
 
 
-def _tokenizer_of(spec: str, model: Any, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
+def _tokenizer_of(spec: str, model: Any, revision: str | None, trust_remote_code: bool) -> "PreTrainedTokenizerFast":
     """The tokenizer beside a model; of an adapter that was saved without one, the base's."""
     from ftkit.data import load_tokenizer
     from ftkit.errors import FtkitError
     from ftkit.models import is_adapter
 
     try:
-        return load_tokenizer(spec, trust_remote_code=trust_remote_code)
+        return load_tokenizer(spec, revision=revision, trust_remote_code=trust_remote_code)
     except FtkitError:
         if not is_adapter(model):
             raise

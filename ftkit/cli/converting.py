@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ftkit.cli.model_options import AllowPickle, Revision, check_revision
 from ftkit.cli.showing import run_command
 
 __all__ = ["convert"]
@@ -16,7 +17,8 @@ def convert(
     to: Annotated[
         Literal["gpt2", "ftkit_gpt2"], typer.Option(help="gpt2 is Hugging Face's, ftkit_gpt2 is ftkit's own.")
     ],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    revision: Revision = None,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Convert a GPT-2 between ftkit's own architecture and Hugging Face's.
 
@@ -26,7 +28,8 @@ def convert(
     def start() -> None:
         from ftkit.tuning.converted_folder import convert_folder
 
-        done = convert_folder(model, out, to, revision=revision)
+        check_revision(revision, model)
+        done = convert_folder(model, out, to, revision=revision, allow_pickle=allow_pickle)
         typer.echo(
             f"{out}: {done.source} -> {done.target}, {done.parameters:,} parameters in {done.dtype},"
             f" {'with' if done.has_tokenizer else 'without'} a tokenizer"

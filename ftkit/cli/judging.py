@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ftkit.cli.model_options import AllowPickle, TrustRemoteCode
 from ftkit.cli.showing import print_json
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def verdict(
         str,
         typer.Option(help="How special tokens in the texts (<|im_start|>, <s>) are read: auto, text or tokens."),
     ] = "auto",
-    trust_remote_code: Annotated[bool, typer.Option(help="Run Python files that models bring along.")] = False,
-    allow_pickle: Annotated[bool, typer.Option(help="Read pytorch_model.bin where there is no safetensors.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Judge a model that was fine-tuned with any tool.

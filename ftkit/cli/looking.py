@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftkit.cli.model_options import AllowPickle, Revision, TrustRemoteCode, check_revision
 from ftkit.cli.showing import print_json, run_command, show_table
 
 if TYPE_CHECKING:
@@ -40,12 +41,15 @@ def inspect(
         str | None,
         typer.Option(help="causal-lm, masked-lm, sequence-classification or none, where MODEL leaves it open."),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    revision: Revision = None,
     tree: Annotated[bool, typer.Option("--tree", help="Show every module.")] = False,
     weights: Annotated[
         Path | None, typer.Option(help="Folder for histograms of the weights, which are then loaded.")
     ] = None,
     groups: Annotated[str, typer.Option(help="Selectors of what --weights shows.")] = "all",
+    allow_pickle: Annotated[
+        bool, typer.Option(help="For --weights read pytorch_model.bin where there is no safetensors.")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Show what a model consists of.
@@ -57,9 +61,12 @@ def inspect(
         from ftkit.models.outlines import outline
         from ftkit.tuning.inspecting import inspect_model, module_tree
 
+        check_revision(revision, model)
         described = outline(model, task=task, revision=revision)
         found = inspect_model(described, train, freeze)
-        written = _write_weights(model, described.task, revision, groups, weights) if weights else []
+        written = []
+        if weights:
+            written = _write_weights(model, described.task, revision, allow_pickle, groups, weights)
         if as_json:
             print_json(found.as_dict() | ({"files": [str(path) for path in written]} if weights else {}))
             return
@@ -135,6 +142,9 @@ def perturb(
     max_windows: Annotated[int, typer.Option(min=1, help="Windows at most, spread over the text.")] = 64,
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where it is not MODEL's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the curve as CSV, SVG and PNG.")] = None,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     as_json: _Json = False,
 ) -> None:
     """Show how much worse a model gets with the first blocks perturbed.
@@ -143,7 +153,9 @@ def perturb(
     """
 
     def start() -> None:
-        points, chosen = _damage(model, text, groups, kind, value, seed, window_tokens, max_windows, tokenizer)
+        check_revision(revision, model)
+        trust = {"revision": revision, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+        points, chosen = _damage(model, text, groups, kind, value, seed, window_tokens, max_windows, tokenizer, trust)
         if out:
             from ftkit.report.weights import write_damage
 
@@ -162,12 +174,15 @@ def perturb(
 # ---------------------------------------------------------------------------------------------------------- doing
 
 
-def _write_weights(model: str, task: str, revision: str | None, groups: str, folder: Path) -> list[Path]:
+def _write_weights(
+    model: str, task: str, revision: str | None, allow_pickle: bool, groups: str, folder: Path
+) -> list[Path]:
     from ftkit.models import load_model
     from ftkit.report.weights import write_weights
     from ftkit.tuning.distributions import weight_statistics
 
-    return write_weights(weight_statistics(load_model(model, task=task, revision=revision), groups), folder)
+    loaded = load_model(model, task=task, revision=revision, allow_pickle=allow_pickle)
+    return write_weights(weight_statistics(loaded, groups), folder)
 
 
 def _damage(
@@ -180,6 +195,7 @@ def _damage(
     window_tokens: int | None,
     max_windows: int,
     tokenizer: str | None,
+    trust: dict[str, Any],
 ) -> "tuple[list[DamagePoint], str]":
     """Measure the damage; returns the points and what was perturbed."""
     from ftkit.data import fix_special_tokens, load_corpus, load_tokenizer, tokenize_texts
@@ -190,8 +206,9 @@ def _damage(
 
     if tokenizer is None and model.startswith("new:"):
         tokenizer = "byte"
-    reader = load_tokenizer(tokenizer or model)
-    loaded = load_model(model, vocab_size=len(reader), max_positions=window_tokens)
+    own = {} if tokenizer else {name: trust[name] for name in ("revision", "trust_remote_code")}
+    reader = load_tokenizer(tokenizer or model, **own)
+    loaded = load_model(model, vocab_size=len(reader), max_positions=window_tokens, **trust)
     check_vocabulary(loaded, reader)
     parts = ParameterGroups(loaded)
     if not parts.num_layers:

@@ -39,7 +39,13 @@ class Conversion:
 
 
 def convert_folder(
-    model: str, folder: str | os.PathLike[str], to: str, *, revision: str | None = None, seed: int = 0
+    model: str,
+    folder: str | os.PathLike[str],
+    to: str,
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    seed: int = 0,
 ) -> Conversion:
     """Write a model in the other architecture, with its tokenizer.
 
@@ -50,6 +56,7 @@ def convert_folder(
         folder: The folder to make; it must not exist, or be empty.
         to: ``gpt2`` or ``ftkit_gpt2``.
         revision: Branch, tag or commit of a Hub id.
+        allow_pickle: Whether ``pytorch_model.bin`` is read where there are no safetensors.
         seed: Draws the token ids of the probe.
 
     Returns:
@@ -71,7 +78,7 @@ def convert_folder(
             f"{model} is a {described.name} (model_type {described.config.model_type}), which cannot be converted to"
             f" {to}; there is: {', '.join(CONVERTIBLE[to])}."
         )
-    donor = load_model(model, task=described.task, revision=revision)
+    donor = load_model(model, task=described.task, revision=revision, allow_pickle=allow_pickle)
     converted: Any = to_hf_gpt2(donor) if to == "gpt2" else from_hf_gpt2(donor)
     dtype = _stored_dtype(donor, described.config.dtype)
     tokenizer = load_tokenizer(model, revision=revision) if _has_tokenizer(model) else None

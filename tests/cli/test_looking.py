@@ -190,3 +190,18 @@ def test_run_explains_itself(arguments, code):
     assert shown.exit_code == code
     for text in ("ftkit run NAME --help", "--sweep", "--fast", "ftkit list", "ftkit run finetune --corpus my_text.txt"):
         assert text in " ".join(shown.output.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("chat", "{model}"),
+        ("convert", "{model}", "out", "--to", "gpt2"),
+        ("inspect", "{model}"),
+        ("perturb", "{model}", "--text", "voices:keeper:6000"),
+        ("predict", "{model}", "a warm day"),
+    ],
+)
+def test_a_revision_of_a_folder_is_refused_by_every_command(saved, arguments):
+    refused = ftkit(*(word.format(model=saved) for word in arguments), "--revision", "main")
+    assert (refused.exit_code, "--revision: has no effect on" in refused.output) == (2, True)

@@ -14,7 +14,8 @@ from ftkit.config import find_recipe, resolve
 from ftkit.config.catalogue import find_config, load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.resolve import read_flags
-from ftkit.models import load_model
+from ftkit.data import load_tokenizer
+from ftkit.models import load_model, save_model
 
 NAME = "me/pickled"
 WAYS_OUT = r"Hub model 'me/pickled' has no safetensors.*--allow_pickle true.*--revision"
@@ -23,14 +24,19 @@ WAYS_OUT = r"Hub model 'me/pickled' has no safetensors.*--allow_pickle true.*--r
 @pytest.fixture
 def pickled(hub: Hub, model: Path, tmp_path: Path) -> Hub:
     """A repository with pickled weights on main and safetensors in a pull request."""
+    hub.repositories[NAME] = repository_of(model, "causal-lm", tmp_path)
+    return hub
+
+
+def repository_of(model: Path, task: str, scratch: Path) -> Repository:
     files = {path.name: path.read_bytes() for path in model.iterdir()}
     weights = files.pop("model.safetensors")
-    torch.save(load_model(str(model)).state_dict(), tmp_path / "weights")
-    repository = hub.repositories[NAME] = Repository()
-    repository.commit({**files, "pytorch_model.bin": (tmp_path / "weights").read_bytes()})
+    torch.save(load_model(str(model), task=task).state_dict(), scratch / "weights")
+    repository = Repository()
+    repository.commit({**files, "pytorch_model.bin": (scratch / "weights").read_bytes()})
     repository.branches["refs/pr/7"] = repository.branches["main"]
     repository.commit({"model.safetensors": weights}, "refs/pr/7")
-    return hub
+    return repository
 
 
 def in_a_process(hub: Hub, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -85,6 +91,40 @@ def test_a_run_on_pickled_weights_ends_with_4_and_says_both_ways_out(pickled: Hu
     assert (refused.returncode, "Traceback" in refused.stderr) == (4, False)
     assert "--allow_pickle true" in refused.stderr
     assert "--revision" in refused.stderr
+
+
+COMMANDS = """
+import sys
+from typer.testing import CliRunner
+from ftkit.cli import app
+
+commands = {
+    "chat": ["chat", "me/pickled", "--new-tokens", "2", "--opening", "Hello"],
+    "convert": ["convert", "me/pickled", "{out}", "--to", "gpt2"],
+    "inspect": ["inspect", "me/pickled", "--weights", "{out}", "--groups", "norm"],
+    "perturb": ["perturb", "me/pickled", "--text", "text.txt", "--window-tokens", "16", "--max-windows", "1"],
+    "predict": ["predict", "me/classifier", "a warm day"],
+}
+for name, words in commands.items():
+    codes = []
+    for number, flags in enumerate(([], ["--allow-pickle"], ["--revision", "refs/pr/7"])):
+        given = [word.format(out=f"{name}{number}") for word in words]
+        codes.append(CliRunner().invoke(app, [*given, *flags], input="hello\\n\\n").exit_code)
+    print(name, codes)
+"""
+
+
+def test_every_command_that_loads_a_model_has_both_ways_out(pickled: Hub, tmp_path: Path):
+    tokenizer = load_tokenizer("byte")
+    classifier = load_model("new:bert", task="sequence-classification", vocab_size=len(tokenizer))
+    save_model(classifier, tokenizer, tmp_path / "classifier")
+    pickled.repositories["me/classifier"] = repository_of(tmp_path / "classifier", "sequence-classification", tmp_path)
+    (tmp_path / "text.txt").write_text("The lamp was lit at dusk and the sea was calm. " * 40)
+    ended = in_a_process(pickled, tmp_path, "-c", COMMANDS)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [
+        f"{name} [4, 0, 0]" for name in ("chat", "convert", "inspect", "perturb", "predict")
+    ], ended.stderr
 
 
 def test_codegen_calculus_asks_for_what_its_model_needs_and_the_fast_one_for_nothing():

@@ -1,0 +1,30 @@
+"""Options of every command that loads a model: its revision, and what a foreign model may bring along."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["AllowPickle", "Revision", "TrustRemoteCode", "check_revision"]
+
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option(help="Run Python files that the model brings along. A Hub id then needs --revision.")
+]
+AllowPickle = Annotated[bool, typer.Option(help="Read pytorch_model.bin where there is no safetensors.")]
+
+
+def check_revision(revision: str | None, model: str) -> None:
+    """Refuse a revision of what has none.
+
+    Args:
+        revision: As given; ``None`` where it was not.
+        model: The model that it is for.
+
+    Raises:
+        ConfigError: The model is a folder or is made here.
+    """
+    from ftkit.errors import ConfigError
+
+    if revision is not None and (model.startswith("new:") or Path(model).expanduser().exists()):
+        raise ConfigError(f"--revision: has no effect on {model!r}, which is not on the Hub; leave it out")
