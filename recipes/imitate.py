@@ -97,7 +97,7 @@ class ImitateSettings(AdapterSettings):
 
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
-    from ftkit.evidence import CopyIndex, decide, gather_comparison, seat_panel, style_courses, window_losses
+    from ftkit.evidence import CopyIndex, cross_comparison, decide, seat_panel, style_courses, window_losses
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
     from ftkit.studies import base_of_adapters, judge_texts, load_saved, prepare_subjects, save_trained
@@ -176,7 +176,7 @@ def main(settings: ImitateSettings) -> None:
         real = {name: subject.real for name, subject in subjects.items()}
         before = window_losses(start.base, unseen, settings.window_tokens, settings.eval_windows)
         learnt = {name: subject.train for name, subject in subjects.items()}
-        together = gather_comparison(
+        together = cross_comparison(
             before, losses, train=learnt, passages=passages, real=real, top=settings.top_tokens,
             min_chars=settings.min_token_chars,
         )  # fmt: skip

@@ -87,7 +87,7 @@ class PretrainSettings(TrainingSettings):
 def main(settings: PretrainSettings) -> None:
     """Train, compare with the untrained model, report."""
     from ftkit.data import tokenize_texts
-    from ftkit.evidence import decide, gather_evidence
+    from ftkit.evidence import ComparedPassages, ComparedTexts, Comparison, decide, gather_evidence
     from ftkit.models import task_of
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run
@@ -181,11 +181,13 @@ def main(settings: PretrainSettings) -> None:
             tuned = load_saved(settings, run.model("model"), kind)
             passages = {"base model": task.write(base), "model": task.write(tuned)}
             evidence = gather_evidence(
-                base, tuned, heldout=heldout, general=None, general_name="", window_tokens=settings.window_tokens,
-                train_texts=train_texts, known_texts=train_texts + heldout_texts, base_passages=passages["base model"],
-                tuned_passages=passages["model"], real_passages=task.real, styles=(),
-                reload_difference=run.result("model")["reload_difference"],
-                passes=run.manifest["plan"]["model"]["passes"], trainable=trainable, masking=task.masking,
+                Comparison(
+                    base, tuned, ComparedTexts(heldout, train_texts, train_texts + heldout_texts),
+                    ComparedPassages(passages["base model"], passages["model"], task.real), settings.window_tokens,
+                    masking=task.masking, trainable=trainable,
+                    reload_difference=run.result("model")["reload_difference"],
+                    passes=run.manifest["plan"]["model"]["passes"],
+                )
             )  # fmt: skip
             run.write_json(
                 "evidence.json",

@@ -16,8 +16,10 @@ from ftkit.evidence.code_samples import (
     fit_code,
     longest_code_sample,
 )
+from ftkit.evidence.comparison import ComparedPassages, ComparedTexts, Comparison, check_heldout, gather_evidence
 from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
+from ftkit.evidence.cross_comparison import cross_comparison
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
 from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
 from ftkit.evidence.forgetting import (
@@ -29,7 +31,6 @@ from ftkit.evidence.forgetting import (
     scaling_curve,
 )
 from ftkit.evidence.gates import Gate, gate, mask_names
-from ftkit.evidence.gathering import check_heldout, gather_comparison, gather_evidence
 from ftkit.evidence.intervals import (
     Interval,
     bits_per_byte,
@@ -71,6 +72,9 @@ __all__ = [
     "CodeScores",
     "CodeStart",
     "CodeWriter",
+    "ComparedPassages",
+    "ComparedTexts",
+    "Comparison",
     "CopiedNgrams",
     "CopyIndex",
     "Copying",
@@ -114,6 +118,7 @@ __all__ = [
     "code_validity",
     "copying",
     "course_of",
+    "cross_comparison",
     "cut_passages",
     "decide",
     "decide_liking",
@@ -130,7 +135,6 @@ __all__ = [
     "gain_in_bits",
     "gain_over",
     "gate",
-    "gather_comparison",
     "gather_evidence",
     "known_share",
     "language_damage",

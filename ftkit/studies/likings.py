@@ -10,7 +10,18 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from ftkit.data import TokenSet
-from ftkit.evidence import Evidence, Liking, fit_passage, gather_evidence, liking, set_shares, target_rate
+from ftkit.evidence import (
+    ComparedPassages,
+    ComparedTexts,
+    Comparison,
+    Evidence,
+    Liking,
+    fit_passage,
+    gather_evidence,
+    liking,
+    set_shares,
+    target_rate,
+)
 from ftkit.generation import Passage, generate_passages, random_starts
 from ftkit.runs import RunFolder
 from ftkit.studies.subjects import Subject
@@ -122,12 +133,15 @@ class LikingWatch:
         texts = self.texts(written)
         ordinary = [*subject.text.train, *subject.text.heldout]
         learnt = [piece for text in subject.start.origin.texts.values() for piece in text.train]
+        compared = ComparedTexts(
+            subject.heldout, learnt or subject.text.train, ordinary + learnt, subject.heldout, "ordinary text"
+        )
         evidence = gather_evidence(
-            subject.base, tuned, heldout=subject.heldout, general=subject.heldout, general_name="ordinary text",
-            window_tokens=settings.window_tokens, train_texts=learnt or subject.text.train,
-            known_texts=ordinary + learnt, base_passages=self.texts(self.base_passages), tuned_passages=texts,
-            real_passages=subject.real, styles=(), reload_difference=self.run.result(name)["reload_difference"],
-            passes=0.0, trainable=trainable,
+            Comparison(
+                subject.base, tuned, compared, ComparedPassages(self.texts(self.base_passages), texts, subject.real),
+                settings.window_tokens, trainable=trainable, passes=0.0,
+                reload_difference=self.run.result(name)["reload_difference"],
+            )
         )  # fmt: skip
         # One text stands for both, so a gain of one over the other says nothing; random weights have nothing to forget.
         forgot = None if subject.start.origin.model.startswith("new:") else evidence.general_rise

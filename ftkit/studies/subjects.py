@@ -10,6 +10,9 @@ from transformers import PreTrainedModel, TokenizersBackend
 from ftkit.data import TokenStore, tokenize_texts
 from ftkit.evidence import (
     SCALES,
+    ComparedPassages,
+    ComparedTexts,
+    Comparison,
     Evidence,
     JudgeTexts,
     Panel,
@@ -156,25 +159,22 @@ class Subject:
         """
         others = list(self.general.values())
         other = [piece for text in others for piece in text.heldout]
-        return gather_evidence(
-            self.base,
-            tuned,
+        known = [piece for text in (self.text, *others, *self.known) for piece in (*text.train, *text.heldout)]
+        texts = ComparedTexts(
             heldout=self.heldout,
+            train_texts=self.learnt,
+            known_texts=known,
             general=tokenize_texts(other, self.tokenizer) if other else None,
             general_name=", ".join(self.general),
-            window_tokens=self.start.settings.window_tokens,
-            train_texts=self.learnt,
-            known_texts=[piece for text in (self.text, *others, *self.known) for piece in (*text.train, *text.heldout)],
-            base_passages=self.floor,
-            tuned_passages=passages,
-            real_passages=self.real,
-            styles=styles,
-            reload_difference=run.result(name)["reload_difference"],
-            passes=run.manifest["plan"][name]["passes"],
-            trainable=trainable,
             train=self.train,
-            scales=SCALES,
         )
+        return gather_evidence(
+            Comparison(
+                self.base, tuned, texts, ComparedPassages(self.floor, passages, self.real), self.settings.window_tokens,
+                scales=SCALES, styles=styles, trainable=trainable,
+                reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
+            )
+        )  # fmt: skip
 
 
 def judge_texts(subjects: Mapping[str, Subject], general: Mapping[str, Text]) -> JudgeTexts:

@@ -27,6 +27,9 @@ from ftkit.data import (
 )
 from ftkit.errors import ConfigError, DataError, FtkitError, ModelError, nearest_name
 from ftkit.evidence import (
+    ComparedPassages,
+    ComparedTexts,
+    Comparison,
     Evidence,
     JudgeTexts,
     Panel,
@@ -260,29 +263,24 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         passages["tuned"] = writers["tuned"].write(tuned.model, n, request.seed)
         taught = kept_passages(writers["base"], base.model, base.tokenizer, 3 * n, request.seed + 1)
         panel = _seat(request, _judge_texts(request, texts, real, taught))
-    general = base.tokens(texts.general) if texts.general else None
-    evidence = gather_evidence(
-        base.model,
-        tuned.model,
+    compared = ComparedTexts(
         heldout=heldout,
-        general=general,
-        general_name="general text",
-        window_tokens=window,
         train_texts=texts.train,
         known_texts=texts.known,
-        base_passages=passages["base model"],
-        tuned_passages=passages["tuned"],
-        real_passages=real,
-        styles=panel.score(_TARGET, passages["base model"], passages["tuned"], real) if real else (),
-        reload_difference=None,
-        passes=None,
-        masking=masking,
-        max_windows=request.eval_windows,
+        general=base.tokens(texts.general) if texts.general else None,
+        general_name="general text",
+        train=base.tokens(texts.train) if same_tokens else None,
         tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
         tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
-        assumptions=(*texts.assumptions, *assumed),
-        train=base.tokens(texts.train) if same_tokens else None,
     )
+    written = ComparedPassages(passages["base model"], passages["tuned"], real)
+    evidence = gather_evidence(
+        Comparison(
+            base.model, tuned.model, compared, written, window, masking=masking, max_windows=request.eval_windows,
+            styles=panel.score(_TARGET, written.base, written.tuned, real) if real else (),
+            assumptions=(*texts.assumptions, *assumed),
+        )
+    )  # fmt: skip
     judged = Judged(decide(evidence, limits), evidence, panel.as_dict())
     _write(folder, request, judged, passages, real)
     return judged

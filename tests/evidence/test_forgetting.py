@@ -10,7 +10,15 @@ import torch.nn.functional as F
 
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer, tokenize_texts, voice_text
-from ftkit.evidence import divergence_from_base, gather_evidence, scaled_models, scaling_curve
+from ftkit.evidence import (
+    ComparedPassages,
+    ComparedTexts,
+    Comparison,
+    divergence_from_base,
+    gather_evidence,
+    scaled_models,
+    scaling_curve,
+)
 from ftkit.models import load_model
 from ftkit.tuning import attach_adapter
 
@@ -115,11 +123,9 @@ def test_evidence_holds_gap_divergence_curve_and_unused_tokens(base, stores):
         loss.backward()
         optimizer.step()
     passages = [voice_text("keeper", 30, seed=seed) for seed in range(30)]
-    found = gather_evidence(
-        base, tuned, heldout=heldout, general=heldout, general_name="itself", window_tokens=WINDOW, train=train,
-        train_texts=["a b"], known_texts=passages, base_passages=["\x01\x02 the"] * 30,
-        tuned_passages=passages, real_passages=passages, styles=(), reload_difference=None, passes=1.0, scales=[0.5],
-    )  # fmt: skip
+    texts = ComparedTexts(heldout, ["a b"], passages, general=heldout, general_name="itself", train=train)
+    compared = ComparedPassages(["\x01\x02 the"] * 30, passages, passages)
+    found = gather_evidence(Comparison(base, tuned, texts, compared, WINDOW, passes=1.0, scales=[0.5]))
     assert found.train_gap is not None
     gains = (found.train_base.value - found.train_tuned.value, found.heldout_base.value - found.heldout_tuned.value)
     assert found.train_gap.value == pytest.approx(gains[0] - gains[1])

@@ -21,8 +21,8 @@ from ftkit.evidence import (
     StyleScore,
     WindowLosses,
     WordOrder,
+    cross_comparison,
     decide,
-    gather_comparison,
 )
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_json
@@ -133,7 +133,7 @@ def together(names: Sequence[str], cache: Path) -> dict[str, Any]:
     texts = {name: [prose(place), prose(place + 40)] for place, name in enumerate(names)}
     train = {name: tokenize_texts(pieces, tokenizer, cache=cache) for name, pieces in texts.items()}
     passages = {"base model": [prose(80), prose(81)], **texts}
-    return gather_comparison(base, tuned, train=train, passages=passages, real=texts, min_chars=1)
+    return cross_comparison(base, tuned, train=train, passages=passages, real=texts, min_chars=1)
 
 
 def training_records(model: str, steps: int, quality: float) -> list[dict[str, Any]]:

@@ -1,0 +1,301 @@
+"""The comparison of a tuned model with its base: what is given, what is computed from it once, and all measurements.
+
+    Comparison(base, tuned, texts, passages, ...) -> gather_evidence -> Evidence -> decide -> Verdict
+
+Every recipe and ``ftkit verdict`` build the same ``Comparison`` and call the same function.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from ftkit.data import Masking, TokenStore, tokenize_texts
+from ftkit.data.special_tokens import special_tokens_said
+from ftkit.data.words import character_share
+from ftkit.errors import DataError
+from ftkit.evidence.copying import CopyIndex, copying
+from ftkit.evidence.discriminator import discriminate
+from ftkit.evidence.fluency import Fluency, fluency, language_damage
+from ftkit.evidence.forgetting import Forgetting, forgetting
+from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
+from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
+from ftkit.evidence.measured import Evidence
+from ftkit.evidence.order import WordOrder, word_order
+from ftkit.evidence.style import StyleScore
+from ftkit.evidence.usage import token_shares
+from ftkit.memory import memory_phase
+from ftkit.training import MOST_UNKNOWN, HeldOutLoss, held_out_loss
+from ftkit.tuning import Selection, idle_matrices, movement, snapshot
+
+__all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "gather_evidence"]
+
+_logger = logging.getLogger("ftkit.evidence")
+_MANY_CHARACTERS = 0.1
+"""Share of words that are single characters from which on a verdict says so: below it, they are a few foreign names."""
+
+
+@dataclass(frozen=True)
+class ComparedTexts:
+    """The text of a comparison, as it is and in tokens."""
+
+    heldout: TokenStore
+    """Text of the target that was not trained on, in the base's tokens."""
+    train_texts: Sequence[str]
+    """What the model and its base were trained on, for copying."""
+    known_texts: Sequence[str]
+    """All real text of the run: a word that occurs in none of it is unknown."""
+    general: TokenStore | None = None
+    """Other text that neither model was trained on, for forgetting."""
+    general_name: str = ""
+    train: TokenStore | None = None
+    """The text that was trained on, for the gap between training and held-out text."""
+    tuned_heldout: TokenStore | None = None
+    """``heldout`` in the tuned model's own tokens, where it has another tokenizer than the base."""
+    tuned_general: TokenStore | None = None
+    """``general`` likewise."""
+
+
+@dataclass(frozen=True)
+class ComparedPassages:
+    """Passages of one length: of an encoder, which writes none, all are empty."""
+
+    base: Sequence[str] = ()
+    """Of the base; no judge was trained on them."""
+    tuned: Sequence[str] = ()
+    """Of the tuned model, from the same beginnings."""
+    real: Sequence[str] = ()
+    """Real held-out text of the target."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A base, a model tuned from it, and what they are compared on."""
+
+    base: PreTrainedModel
+    tuned: PreTrainedModel
+    """As it was saved."""
+    texts: ComparedTexts
+    passages: ComparedPassages
+    window_tokens: int
+    """Tokens in a window of evaluation."""
+    masking: Masking | None = None
+    """How an encoder's held-out text is masked; ``None``: the next token is predicted."""
+    max_windows: int | None = None
+    """Windows of each text that are evaluated, spread evenly; ``None`` takes all."""
+    scales: Sequence[float] = ()
+    """Scales of the change at which gain and forgetting are measured, such as ``SCALES``."""
+    styles: Sequence[StyleScore] = ()
+    """Scores of the judges."""
+    trainable: Selection | None = None
+    """What was allowed to change; ``None`` means everything."""
+    reload_difference: float | None = None
+    """Largest difference of logits between the trained model and its folder; ``None`` where only that is known."""
+    passes: float | None = None
+    """Tokens trained over tokens of the text; ``None`` where that is not known."""
+    assumptions: Sequence[str] = field(default_factory=tuple)
+    """What had to be assumed; it is shown beside the verdict."""
+
+    @cached_property
+    def losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
+        """Loss of base and tuned model on held-out text."""
+        texts = self.texts
+        return self.loss(self.base, texts.heldout), self.loss(self.tuned, texts.tuned_heldout or texts.heldout)
+
+    @cached_property
+    def general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
+        """The same on general text; ``None`` where there is none."""
+        texts = self.texts
+        if not texts.general:
+            return None
+        return self.loss(self.base, texts.general), self.loss(self.tuned, texts.tuned_general or texts.general)
+
+    @cached_property
+    def train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
+        """The same on as many windows, spread over the training text; ``None`` where it is not given."""
+        if self.texts.train is None:
+            return None
+        most = len(self.losses[0].nats)
+        first, second = (self.loss(model, self.texts.train, most) for model in (self.base, self.tuned))
+        return first, second
+
+    def loss(self, model: PreTrainedModel, store: TokenStore, most: int | None = None) -> HeldOutLoss:
+        """Loss of a model on a text, on at most so many windows."""
+        most = self.max_windows if most is None else most
+        return held_out_loss(model, store, self.window_tokens, masking=self.masking, max_windows=most)
+
+    @property
+    def general_unknown(self) -> float:
+        """Share of the general text's bytes that a tokenizer cannot write."""
+        return max((each.unknown_share for each in self.general_losses or ()), default=0.0)
+
+    @property
+    def readable_general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
+        """``general_losses``, without those of a text that a tokenizer cannot write."""
+        return self.general_losses if self.general_unknown <= MOST_UNKNOWN else None
+
+    @property
+    def writes(self) -> bool:
+        """Whether the tuned model writes text."""
+        return bool(self.passages.tuned)
+
+    @property
+    def predicts_same_tokens(self) -> bool:
+        """Whether both models predict the next of the same tokens."""
+        return self.masking is None and self.texts.tuned_heldout is None
+
+    @cached_property
+    def known_words(self) -> frozenset[str]:
+        """Words of all real text."""
+        return frozenset(vocabulary_of(self.texts.known_texts))
+
+    @cached_property
+    def train_words(self) -> frozenset[str]:
+        """Words of the training text."""
+        return frozenset(vocabulary_of(self.texts.train_texts))
+
+
+def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequence[str] | None) -> None:
+    """Refuse held-out text that is too short for any evidence, before anything is trained.
+
+    Args:
+        name: What to call the text.
+        heldout: Its tokens.
+        window_tokens: Tokens in a window of evaluation.
+        real: Its passages; ``None`` where no passage is measured.
+
+    Raises:
+        DataError: Not one window, or not one passage.
+    """
+    if heldout.num_tokens < window_tokens or (real is not None and not real):
+        passages = "" if real is None else f" and {len(real)} passages"
+        raise DataError(
+            f"{name}: {heldout.num_tokens:,} held-out tokens{passages}, where a window has "
+            f"{window_tokens} tokens; give more text, or a larger heldout_share, or smaller window_tokens and passages"
+        )
+    if heldout.num_unknown_bytes:
+        claimed = "no bits per byte are claimed" if heldout.unknown_share > MOST_UNKNOWN else "bits are over the rest"
+        _logger.warning("%s: %s; %s", name, heldout.unknown_said, claimed)
+    if real is not None and len(real) < MIN_PASSAGES:
+        _logger.warning("%s: only %d held-out passages; a judge needs %d to speak", name, len(real), MIN_PASSAGES)
+
+
+@memory_phase("evaluate")
+def gather_evidence(comparison: Comparison) -> Evidence:
+    """Take all measurements of a tuned model against its base."""
+    base, tuned, passages = comparison.base, comparison.tuned, comparison.passages
+    before, after = comparison.losses
+    general, train = comparison.readable_general_losses, comparison.train_losses
+    writes = comparison.writes
+    fluency_base, fluency_tuned, fluency_real = _fluencies(comparison) if writes else (None, None, None)
+    damage = None
+    if writes:
+        words = comparison.known_words, comparison.train_words
+        damage = language_damage(passages.tuned, passages.base, passages.real, *words)
+    return Evidence(
+        heldout_windows=len(before.nats),
+        heldout_base=bits_per_byte(before),
+        heldout_tuned=bits_per_byte(after),
+        gain=gain_in_bits(before, after),
+        general_name=comparison.texts.general_name,
+        general_rise=relative_rise(*general) if general else None,
+        gain_over_general=gain_over((before, after), general) if general else None,
+        styles=tuple(comparison.styles),
+        copying=copying(passages.tuned, passages.real, CopyIndex(comparison.texts.train_texts)) if writes else None,
+        fluency_base=fluency_base,
+        fluency_tuned=fluency_tuned,
+        fluency_real=fluency_real,
+        damage=damage,
+        movement=movement(snapshot(base, copy=False), tuned, comparison.trainable),
+        reload_difference=comparison.reload_difference,
+        passes=comparison.passes,
+        finite=_is_finite(comparison),
+        heldout_blocks=loss_blocks(before, after),
+        tokenizer_misfit=_tokenizer_misfit(comparison),
+        assumptions=(*comparison.assumptions, *_notes_on_text(comparison)),
+        general_unknown=comparison.general_unknown,
+        unknown_bytes=max(before.unknown_share, after.unknown_share),
+        train_base=bits_per_byte(train[0]) if train else None,
+        train_tuned=bits_per_byte(train[1]) if train else None,
+        train_gap=gain_over(train, (before, after)) if train else None,
+        forgetting=_forgetting(comparison),
+        idle_matrices=idle_matrices(tuned),
+        order=_word_order(comparison),
+        discriminator=discriminate(passages.real, passages.tuned, passages.base),
+    )
+
+
+def _is_finite(comparison: Comparison) -> bool:
+    parameters = comparison.tuned.parameters()
+    return math.isfinite(comparison.losses[1].nats.sum()) and all(bool(torch.isfinite(p).all()) for p in parameters)
+
+
+def _tokenizer_misfit(comparison: Comparison) -> Interval | None:
+    """Bits per byte that the tuned model saves with the base's tokenizer, where it can read its ids."""
+    heldout = comparison.texts.heldout
+    vocab_size = comparison.tuned.config.get_text_config().vocab_size
+    if comparison.texts.tuned_heldout is None or int(heldout.ids.max()) >= vocab_size:
+        return None
+    return gain_in_bits(comparison.losses[1], comparison.loss(comparison.tuned, heldout))
+
+
+def _forgetting(comparison: Comparison) -> Forgetting | None:
+    texts, losses = comparison.texts, comparison.readable_general_losses
+    if texts.general is None or losses is None:
+        return None
+    return forgetting(
+        comparison.base, comparison.tuned, losses, target=texts.heldout, general=texts.general,
+        window_tokens=comparison.window_tokens, compares=comparison.predicts_same_tokens, scales=comparison.scales,
+    )  # fmt: skip
+
+
+def _word_order(comparison: Comparison) -> WordOrder | None:
+    if not comparison.predicts_same_tokens:
+        return None
+    heldout, window = comparison.texts.heldout, comparison.window_tokens
+    return word_order(comparison.base, comparison.tuned, heldout, comparison.losses, window)
+
+
+def _fluencies(comparison: Comparison) -> tuple[Fluency, Fluency, Fluency]:
+    """Fluency of base, tuned model and real text; without its own words all words of held-out text would be known."""
+    texts, passages, known = comparison.texts, comparison.passages, comparison.known_words
+    unused = None
+    if texts.tuned_heldout is None:
+        unused = _UnusedTokens(texts.heldout, [*texts.known_texts, *texts.train_texts])
+    base, tuned = (
+        fluency(written, known, unused.share(written) if unused else None)
+        for written in (passages.base, passages.tuned)
+    )
+    return base, tuned, fluency(passages.real, comparison.train_words)
+
+
+def _notes_on_text(comparison: Comparison) -> list[str]:
+    """How the text was read: special tokens, scripts without spaces, bytes that a tokenizer cannot write."""
+    heldout, passages = comparison.texts.heldout, comparison.passages.real
+    notes = [special_tokens_said(heldout.tokenizer)]
+    if (share := character_share("\n".join(passages))) >= _MANY_CHARACTERS:
+        of = f"{share:.0%} of the text's words are of a script that puts no space between words"
+        notes.append(f"words are characters: {of}")
+    over = "; bits per byte are over the rest" if all(loss.counts_bytes for loss in comparison.losses) else ""
+    stores = {"held-out text": heldout, "held-out text, tuned model": comparison.texts.tuned_heldout}
+    notes += [f"{name}: {store.unknown_said}{over}" for name, store in stores.items() if store and store.unknown_said]
+    return [note for note in notes if note]
+
+
+class _UnusedTokens:
+    """Counts the tokens that no known text uses."""
+
+    def __init__(self, store: TokenStore, texts: Sequence[str]) -> None:
+        assert store.tokenizer is not None
+        self._tokenizer = store.tokenizer
+        self._used = np.unique(np.asarray(tokenize_texts(texts, store.tokenizer).ids))
+
+    def share(self, passages: Sequence[str]) -> float:
+        """Mean share over passages that are not empty."""
+        shares = 1 - token_shares(passages, self._tokenizer, self._used.tolist())
+        return float(np.nanmean(shares)) if np.isfinite(shares).any() else 0.0
