@@ -127,7 +127,7 @@ def main(settings: CompareTuningSettings) -> None:
             found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
             on_disk = sum(file.stat().st_size for file in run.model(name).glob("*.safetensors"))
             more = {
-                "style, ngrams": str(styles[0].position),
+                "style, ngrams": styles[0].position,
                 "memory of a step, MB": run.result(name)["memory_bytes"] / 1e6,
                 "on disk, MB": on_disk / 1e6,
             }

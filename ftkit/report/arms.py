@@ -6,7 +6,6 @@ on, and none, where one run each gives nothing to draw from.
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,9 +25,8 @@ __all__ = ["ArmResult", "Measured", "ModelResult", "Pair", "PointResult", "Study
 
 BITS = "bits_per_byte"
 SECONDS = "seconds_per_step"
-_ROUNDED_TWICE = {"held-out bits per byte", "gain", "seconds for a step"}
-"""Columns of a recipe's own table that are read from where they are exact."""
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_KNOWN_COLUMNS = {"held-out bits per byte", "gain", "seconds for a step"}
+"""Columns of a recipe's own table of arms that have other names here."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,12 @@ def _read_model(results: Any, name: str, headline: str | None) -> ModelResult:
     numbers = {key: last[key] for key in last if key not in ("model", "step", "split") and is_number(last[key])}
     seconds = [record["seconds"] for record in train if is_number(record.get("seconds"))]
     numbers |= {SECONDS: float(np.median(seconds))} if seconds else {}
-    numbers |= _table_numbers(results.measured.get("arms", {}).get(name, {}))
+    columns = results.measured.get("arms", {}).get(name, {})
+    numbers |= {
+        heading: cell["value"]
+        for heading, cell in columns.items()
+        if heading not in _KNOWN_COLUMNS and is_number(cell["value"])
+    }
     items = own[headline].get("items") if headline in own and isinstance(own[headline], Mapping) else None
     blocks = evidence.get("heldout_blocks") or {}
     complete = blocks and all(is_number(number) for row in blocks.values() for number in row)
@@ -226,16 +229,6 @@ def _read_model(results: Any, name: str, headline: str | None) -> ModelResult:
         [(record["step"], record[curve]) for record in heldout if is_number(record.get(curve))],
         [(record["step"], record["loss"]) for record in train if is_number(record.get("loss"))],
     )
-
-
-def _table_numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The first number of each further column of a recipe's own table of arms."""
-    found = {}
-    for key, value in row.items():
-        match = _NUMBER.search(str(value).replace("−", "-"))
-        if match and key not in _ROUNDED_TWICE:
-            found[key] = float(match[0].replace(",", ""))
-    return found
 
 
 # --- Arms and pairs ---

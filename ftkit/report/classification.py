@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftkit.evidence import ArmDifference, ClassifierScores, Course
+from ftkit.evidence import ArmDifference, ClassifierScores, Course, Interval
 from ftkit.report.drawing import (
     INK,
     PALETTE,
@@ -25,7 +25,7 @@ from ftkit.report.drawing import (
     value_ticks,
 )
 from ftkit.report.reading import Results
-from ftkit.report.wording import interval, number, percent, percent_interval
+from ftkit.report.wording import interval, number, percent, percent_interval, table_cell
 from ftkit.runs import RunFolder
 
 __all__ = ["CLASSIFIERS", "classifier_headline", "classifier_row", "classifier_tables"]
@@ -196,8 +196,8 @@ def classifier_headline(name: str, scores: Mapping[str, Any]) -> str:
 
 def classifier_row(
     run: RunFolder, name: str, scores: ClassifierScores, course: Course, difference: ArmDifference | None
-) -> dict[str, Any]:
-    """One arm's line of the table that compares classifiers.
+) -> dict[str, dict[str, Any]]:
+    """Return one arm's row of the table that compares classifiers.
 
     Args:
         run: The run, for the plan.
@@ -207,22 +207,35 @@ def classifier_row(
         difference: The arm against the baseline; ``None`` for the baseline itself.
 
     Returns:
-        Columns by heading, numbers rounded for reading.
+        Cells by heading; see ``table_cell``.
     """
     plan = run.manifest["plan"][name]
-    ratio = interval(difference.variance_ratio.as_dict()) if difference else ""
-    return {
-        "trainable": f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})",
-        "accuracy": percent_interval(scores.accuracy.as_dict()),
-        "more accuracy than the baseline, points": _points(difference.accuracy.as_dict()) if difference else "",
-        "log-loss, nats": interval(scores.log_loss.as_dict()),
-        "variance of the last training losses": number(course.loss_variance),
-        "that over the baseline's": ratio,
-        "steps clipped": percent(course.clipped),
-        "clip factor when clipped": number(course.clip_factor) if course.clip_factor is not None else "",
-        "norm lost per step": number(course.lost_norm),
-        "seconds for a step": number(course.seconds),
+    trainable = f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})"
+    cells = {
+        "trainable": table_cell(trainable, plan["trainable"]),
+        "accuracy": table_cell(percent_interval(scores.accuracy.as_dict()), _hundredfold(scores.accuracy)),
+        "more accuracy than the baseline, points": table_cell(""),
+        "log-loss, nats": table_cell(interval(scores.log_loss.as_dict()), scores.log_loss),
+        "variance of the last training losses": _plain(course.loss_variance),
+        "that over the baseline's": table_cell(""),
+        "steps clipped": table_cell(percent(course.clipped), 100 * course.clipped),
+        "clip factor when clipped": _plain(course.clip_factor),
+        "norm lost per step": _plain(course.lost_norm),
+        "seconds for a step": _plain(course.seconds),
     }
+    if difference:
+        more, ratio = difference.accuracy, difference.variance_ratio
+        cells["more accuracy than the baseline, points"] = table_cell(_points(more.as_dict()), _hundredfold(more))
+        cells["that over the baseline's"] = table_cell(interval(ratio.as_dict()), ratio)
+    return cells
+
+
+def _hundredfold(share: Interval) -> Interval:
+    return Interval(100 * share.value, 100 * share.low, 100 * share.high)
+
+
+def _plain(value: float | None) -> dict[str, Any]:
+    return table_cell("" if value is None else number(value), value)
 
 
 def _points(difference: Mapping[str, float]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ftkit.evidence import Evidence
+from ftkit.evidence import Evidence, Interval
 from ftkit.report.drawing import (
     INK,
     Kind,
@@ -24,6 +24,7 @@ from ftkit.report.drawing import (
 )
 from ftkit.report.likings import LIKINGS, liking_tables
 from ftkit.report.reading import Results
+from ftkit.report.wording import table_cell
 from ftkit.runs import RunFolder
 
 __all__ = ["COMPARISONS", "arm_row", "comparison_tables"]
@@ -212,9 +213,9 @@ COMPARISONS = LIKINGS | {
 
 
 def arm_row(
-    run: RunFolder, name: str, evidence: Evidence, more: Mapping[str, float | str] | None = None
-) -> dict[str, Any]:
-    """One arm's line of the table that compares arms.
+    run: RunFolder, name: str, evidence: Evidence, more: Mapping[str, float | str | Interval] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return one arm's row of the table that compares arms.
 
     Args:
         run: The run, for times and the plan.
@@ -223,16 +224,21 @@ def arm_row(
         more: Further columns.
 
     Returns:
-        Columns by heading, numbers rounded for reading.
+        Cells by heading; see ``table_cell``.
     """
     plan = run.manifest["plan"][name]
-    seconds = [r["seconds"] for r in run.records("metrics.jsonl") if r["model"] == name and r.get("seconds")]
-    row: dict[str, Any] = {
-        "trainable": f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})",
-        "seconds for a step": f"{np.median(seconds):.3g}" if seconds else "",
-        "held-out bits per byte": str(evidence.heldout_tuned),
-        "gain": str(evidence.gain),
+    times = [r["seconds"] for r in run.records("metrics.jsonl") if r["model"] == name and r.get("seconds")]
+    seconds = float(np.median(times)) if times else None
+    trainable = f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})"
+    row = {
+        "trainable": table_cell(trainable, plan["trainable"]),
+        "seconds for a step": table_cell("" if seconds is None else f"{seconds:.3g}", seconds),
+        "held-out bits per byte": table_cell(str(evidence.heldout_tuned), evidence.heldout_tuned),
+        "gain": table_cell(str(evidence.gain), evidence.gain),
     }
     if evidence.general_rise is not None:
-        row["rise on general text"] = f"{evidence.general_rise.value:+.1%}"
-    return row | {key: value if isinstance(value, str) else f"{value:.3g}" for key, value in (more or {}).items()}
+        row["rise on general text"] = table_cell(f"{evidence.general_rise.value:+.1%}", evidence.general_rise)
+    for heading, value in (more or {}).items():
+        text = f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        row[heading] = table_cell(text, None if isinstance(value, str) else value)
+    return row

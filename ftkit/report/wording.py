@@ -14,6 +14,7 @@ __all__ = [
     "outcome",
     "percent",
     "percent_interval",
+    "table_cell",
 ]
 
 MISSING = "not measured"
@@ -104,6 +105,20 @@ def percent_interval(measured: Mapping[str, float] | None) -> str:
         return MISSING
     value, low, high = (_fixed(100 * measured[key], 1) for key in ("value", "low", "high"))
     return _with_range(f"{value}\u00a0%", low, high)
+
+
+def table_cell(text: str, measured: Any = None) -> dict[str, Any]:
+    """A cell of a table of arms: the text that is shown, and the exact number behind it.
+
+    Args:
+        text: What people read.
+        measured: A number, or an interval with ``value``, ``low`` and ``high`` as attributes or keys; ``None`` where
+            the cell holds no number.
+    """
+    if measured is None or is_number(measured):
+        return {"text": text, "value": measured}
+    ends = measured if isinstance(measured, Mapping) else vars(measured)
+    return {"text": text, **{key: ends[key] for key in ("value", "low", "high")}}
 
 
 def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from ftkit.evidence import (
     ComparedTexts,
     Comparison,
     Evidence,
+    Interval,
     Liking,
     fit_passage,
     gather_evidence,
@@ -149,10 +150,9 @@ class LikingWatch:
         rates = self.shares(self.base_passages), self.shares(written)
         return evidence, liking(*rates, subject.start.writer.new_tokens, evidence.gain), texts
 
-    def columns(self, name: str, found: Liking) -> dict[str, str]:
-        """What stands in the table of arms beside what every comparison has."""
-        steps = f"{self.run.result(name)['steps']:,}"
-        return {"steps": steps, "rate of the set": str(found.after), "damage": str(found.damage)}
+    def columns(self, name: str, found: Liking) -> dict[str, int | Interval]:
+        """Further columns of the table of arms."""
+        return {"steps": self.run.result(name)["steps"], "rate of the set": found.after, "damage": found.damage}
 
     def as_dict(self, arms: Mapping[str, Liking]) -> dict[str, Any]:
         """For ``evidence.json``."""

@@ -77,7 +77,7 @@ def test_each_arm_trains_what_it_says_and_an_adapter_needs_less(compared):
     assert memory["full"] > memory["frozen"]
     assert memory["full"] > memory["adapter"]
     rows = read(compared, "evidence.json")["arms"]
-    sizes = [float(rows[arm]["on disk, MB"]) for arm in ("full", "frozen", "adapter")]
+    sizes = [rows[arm]["on disk, MB"]["value"] for arm in ("full", "frozen", "adapter")]
     assert sizes[0] == sizes[1] > 4 * sizes[2]
     assert read(compared, "verdict.json").keys() == set(rows)
     assert (compared / "models" / "adapter" / "adapter_config.json").is_file()

@@ -80,8 +80,8 @@ def test_clipping_cuts_the_global_norm_from_its_step_on(run):
     assert all(r["clip_factor"] == 1 and r["lost_norm"] == 0 for r in untouched)
     rows = read(run, "evidence.json")["arms"]
     share = sum(r["clip_factor"] < 1 for r in records["clip"]) / STEPS
-    assert rows["clip"]["steps clipped"].startswith(f"{100 * share:.1f}")
-    assert rows["baseline"]["steps clipped"].startswith("0.0")
+    assert rows["clip"]["steps clipped"]["text"].startswith(f"{100 * share:.1f}")
+    assert rows["baseline"]["steps clipped"]["value"] == 0
 
 
 def test_the_schedule_is_followed_by_its_arms_alone(run):
