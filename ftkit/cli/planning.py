@@ -151,7 +151,7 @@ def _lines(plans: dict[str, tuple["Plan", int]], files: list[str]) -> Iterator[s
         total += (plan.seconds or 0.0) * repeats
         yield ""
     if all(plan.fits for plan, _ in plans.values()):
-        yield f"in all about {_minutes(total)}, with evaluations; samples, judgements and the report come on top"
+        yield f"in all about {_duration(total)}, with evaluations; samples, judgements and the report come on top"
     yield from files
 
 
@@ -182,19 +182,21 @@ def _training_lines(training: "PlannedTraining") -> Iterator[str]:
     yield (
         f"tensors      {size(training.peak_bytes)} at the worst moment of a step: {size(training.fixed_bytes)} "
         f"without rows, {size(training.row_bytes)} a row for {training.rows} rows, {size(training.update_bytes)} "
-        f"in the update; measured on {tried} rows"
+        f"in the update; measured on {tried} row{'' if tried == '1' else 's'}"
     )
     for advice in training.advice:
         yield f"  - {advice}"
     if training.seconds_per_step is not None and training.seconds is not None:
         yield (
             f"time         {training.seconds_per_step:.3g} s a step, {training.steps} steps, evaluations "
-            f"{training.evaluation_seconds:.0f} s: about {_minutes(training.seconds)}"
+            f"{training.evaluation_seconds:.0f} s: about {_duration(training.seconds)}"
         )
     yield from (f"warning: {warning}" for warning in training.warnings)
     yield "first rows of the first batch:"
     yield from (f"  {row}" for row in training.first_rows)
 
 
-def _minutes(seconds: float) -> str:
+def _duration(seconds: float) -> str:
+    if seconds >= 3 * 3600:
+        return f"{seconds / 3600:.1f} hours"
     return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
