@@ -52,6 +52,7 @@ from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_compa
 from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
 from ftkit.evidence.style import StyleScore, disagreement, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
+from ftkit.evidence.thresholds import Thresholds, meanings
 from ftkit.evidence.usage import (
     Usage,
     UsageMatrix,
@@ -61,7 +62,7 @@ from ftkit.evidence.usage import (
     token_usage,
     usage_matrix,
 )
-from ftkit.evidence.verdict import Thresholds, Verdict, decide
+from ftkit.evidence.verdict import Verdict, decide
 
 __all__ = [
     "MIN_PASSAGES",
@@ -143,6 +144,7 @@ __all__ = [
     "longest_code_sample",
     "longest_passage",
     "mask_names",
+    "meanings",
     "out_of_range",
     "paired_difference",
     "predictive_comparison",

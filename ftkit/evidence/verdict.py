@@ -1,6 +1,6 @@
 """The verdict: one main word and what stands beside it, decided by rules that can be read here.
 
-The numbers in ``Thresholds`` are starting values; they are printed beside every verdict.
+The numbers stand in ``ftkit.evidence.thresholds``; they are printed beside every verdict.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -10,48 +10,11 @@ from ftkit.evidence.copying import Copying
 from ftkit.evidence.measured import Evidence
 from ftkit.evidence.stillness import why_nothing
 from ftkit.evidence.style import disagreement
+from ftkit.evidence.thresholds import Thresholds
 from ftkit.runs.notebook import html_table
 from ftkit.training import MOST_UNKNOWN
 
-__all__ = ["Thresholds", "Verdict", "decide"]
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What decides; intervals are 95 %."""
-
-    nothing_gain: float = 0.01
-    """Bits per byte: a gain whose whole interval is nearer to 0 than this is no gain."""
-    worked_gain: float = 0.01
-    """Bits per byte: the gain's lower bound must lie above."""
-    style_position: float = 0.5
-    """Lower bound of the style's place between floor (0) and ceiling (1)."""
-    copied_excess: float = 0.02
-    """Lower bound of the 12-gram copy rate above that of held-out real text."""
-    copied_run: int = 30
-    """Words: a longer verbatim run, longer than any in held-out text, is copying."""
-    forgot_rise: float = 0.05
-    """Lower bound of the relative rise of the loss on general text."""
-    min_windows: int = 15
-    """Held-out windows below which an interval promises more than it can keep."""
-    seen_heldout: float = 0.1
-    """12-gram rate of held-out real text above which it is not held out: it stands in the training text too."""
-    min_ngrams: float = 12.0
-    """12-grams in a passage, on average, below which copying cannot be seen."""
-    reload_difference: float = 1e-4
-    """Largest difference of logits between the model and its saved folder."""
-    repetition_excess: float = 0.1
-    """Lower bound of the mean repetition above real text's and the base's. Honest runs on real books: at most 0.001."""
-    diversity_loss: float = 0.1
-    """Lower bound of the mean diversity below real text's and the base's. Honest runs on real books: at most 0.028."""
-    invented_words: float = 0.1
-    """Lower bound of the share of words in no text, above the base's and real text's, in a model that got worse."""
-    word_order: float = 0.5
-    """Share of what the order of words was worth to the base, in bits; whose interval lies below knows words only."""
-    min_word_order: float = 0.1
-    """Bits per byte that the order of words must be worth to the base for that to be asked."""
-    tokenizer_misfit: float = 0.1
-    """Bits per byte that the base's tokenizer would save: above it, the saved tokenizer is not the model's."""
+__all__ = ["Verdict", "decide"]
 
 
 @dataclass(frozen=True)

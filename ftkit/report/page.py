@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from ftkit.evidence import meanings
 from ftkit.report import wording
 from ftkit.report.advice import next_steps
 from ftkit.report.classification import CLASSIFIERS, classifier_headline
@@ -40,6 +41,10 @@ _SAMPLE_BYTES = 2_000_000
 Spans = Sequence[Sequence[int]]
 """First and end character of each run that stands in the training text."""
 
+_OTHER_THRESHOLDS = {
+    "liked_share": "worked (a liking): the rate's lower bound is at least this share of the mass that was asked for"
+}
+"""Thresholds of other verdicts than that of a tuned model."""
 _WEIGHTS = ("weight_std", "weight_histogram")
 """Figures of each group, which are many and are shown when asked for."""
 
@@ -319,9 +324,10 @@ def _advice(results: Results) -> list[tuple[str, str, list[str]]]:
 def _limits(results: Results) -> list[tuple[str, str, float]]:
     """(setting, meaning, value) of every threshold that was used."""
     used: dict[str, float] = {}
+    known = meanings() | _OTHER_THRESHOLDS
     for verdict in results.verdicts.values():
         used |= verdict.get("thresholds", {})
-    return [(name, wording.THRESHOLDS.get(name, ""), value) for name, value in used.items()]
+    return [(name, known.get(name, ""), value) for name, value in used.items()]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

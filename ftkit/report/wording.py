@@ -6,7 +6,6 @@ from typing import Any
 
 __all__ = [
     "MISSING",
-    "THRESHOLDS",
     "headline",
     "interval",
     "is_number",
@@ -20,26 +19,6 @@ __all__ = [
 MISSING = "not measured"
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-THRESHOLDS = {
-    "min_windows": "unsure: fewer held-out windows than this promise more than they can keep",
-    "seen_heldout": "unsure: more of the held-out text's 12-grams than this stand in training text (share)",
-    "min_ngrams": "unsure: a passage has fewer 12-grams than this on average, so copying cannot be seen",
-    "nothing_gain": "nothing: the whole interval of the held-out gain lies nearer to 0 than this (bits per byte)",
-    "worked_gain": "worked: the lower bound of the held-out gain lies above this (bits per byte)",
-    "style_position": "worked: the lower bound of every speaking judge's position is at least this (0 base, 1 real)",
-    "copied_excess": "copied: the lower bound of the copy rate above that of real held-out text exceeds this (share)",
-    "copied_run": "copied: a verbatim run is longer than this, and longer than any in held-out text (words)",
-    "forgot_rise": "forgot: the lower bound of the relative rise of the loss on general text exceeds this (share)",
-    "liked_share": "worked (a liking): the rate's lower bound is at least this share of the mass that was asked for",
-    "repetition_excess": "broken: more repetition than this above real text's and the base's (lower bound, share)",
-    "diversity_loss": "broken: less lexical diversity than this below real text's and the base's (lower bound)",
-    "invented_words": "broken: higher loss, and more words than this in no text, above the base's (lower bound, share)",
-    "word_order": "broken: the order of words is worth less than this share of what it was to the base (upper bound)",
-    "min_word_order": "broken: that is asked only where the order was worth this much to the base (bits per byte)",
-    "tokenizer_misfit": "broken: with the base's tokenizer the model would save more than this (bits per byte)",
-    "reload_difference": "broken: the saved folder computes other logits than the trained model by more than this",
-}
 
 _OUTCOMES = {
     "worked": "{} worked",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from report_runs import around, evidence_of, style_score
 from ftkit.evidence import Copying, Evidence, Interval, Thresholds, WordOrder, decide
 from ftkit.report import advice
 from ftkit.report.advice import next_steps
-from ftkit.report.wording import THRESHOLDS, headline, interval, number, outcome, percent, percent_interval
+from ftkit.report.wording import headline, interval, number, outcome, percent, percent_interval
 from ftkit.tuning import Movement
 
 
@@ -171,8 +172,13 @@ def test_a_model_that_forgot_is_not_told_to_train_longer() -> None:
     assert "higher max_steps" not in said
 
 
-def test_every_number_that_decides_is_explained() -> None:
-    assert {field.name for field in fields(Thresholds)} <= set(THRESHOLDS)
+def test_every_number_that_decides_has_its_words_its_reason_and_its_row_in_the_docs() -> None:
+    page = Path(__file__).parents[2].joinpath("docs/verdict.md").read_text(encoding="utf-8")
+    for threshold in fields(Thresholds):
+        words = ("worked", "copied", "broken", "nothing", "forgot", "unsure")
+        assert threshold.metadata["decides"].startswith(words), threshold.name
+        assert threshold.metadata["reason"], threshold.name
+        assert f"| `{threshold.name}` | {threshold.default:g} |" in page, threshold.name
 
 
 def test_no_sentence_of_the_advice_is_unreachable() -> None:
