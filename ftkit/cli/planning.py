@@ -42,7 +42,7 @@ def find_program(name: str, arguments: Sequence[str]) -> tuple[Path, list[str]]:
         config = find_config(name)
         return recipe_of(config), ["--config", str(config), *arguments]
     if name not in names and not is_path:
-        raise ConfigError(f"there is no recipe or configuration {name!r}{nearest_name(name, names)}")
+        raise ConfigError(f"unknown recipe or configuration {name!r}{nearest_name(name, names)}")
     return find_recipe(name), list(arguments)
 
 

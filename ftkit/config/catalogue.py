@@ -91,7 +91,7 @@ def find_recipe(name: str) -> Path:
         return path
     path = recipes_folder() / f"{name}.py"
     if not path.is_file():
-        raise ConfigError(f"there is no recipe {name!r}{nearest_name(name, _names('.py'))}")
+        raise ConfigError(f"unknown recipe {name!r}{nearest_name(name, _names('.py'))}")
     return path
 
 
@@ -113,7 +113,7 @@ def find_config(name: str) -> Path:
         return path
     path = recipes_folder() / "configs" / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(f"there is no configuration {name!r}{nearest_name(name, _names('.yaml'))}")
+        raise ConfigError(f"unknown configuration {name!r}{nearest_name(name, _names('.yaml'))}")
     return path
 
 
@@ -126,7 +126,7 @@ def recipe_of(config: Path) -> Path:
     name = read_yaml(config).values.get("recipe")
     if not isinstance(name, str):
         known = ", ".join(_names(".py"))
-        raise ConfigError(f"{config}: does not say which recipe runs it; add a line 'recipe: NAME' with one of {known}")
+        raise ConfigError(f"{config}: names no recipe; add the line 'recipe: NAME' with one of {known}")
     return find_recipe(str(config.parent / Path(name).expanduser()) if _is_path(name, ".py") else name)
 
 

@@ -31,11 +31,11 @@ def probe_problems(probes: Sequence[str]) -> list[str]:
     for text in probes:
         name, argument = split_probe(text)
         if name not in PROBES:
-            found.append(f"{text!r} is no probe{nearest_name(name, PROBES)}")
+            found.append(f"unknown probe {text!r}{nearest_name(name, PROBES)}")
         elif argument and not PROBES[name]:
             found.append(f"{text!r}: {name} takes no argument")
         elif name == "token_groups" and argument and not (argument.isdecimal() and int(argument)):
-            found.append(f"{text!r}: behind the colon stands how many tokens are in a group, e.g. token_groups:100")
+            found.append(f"{text!r}: the number after the colon is the size of a group, e.g. token_groups:100")
     if twice := [text for number, text in enumerate(probes) if text in probes[:number]]:
-        found.append(f"{twice[0]!r} stands there twice")
+        found.append(f"duplicate probe {twice[0]!r}; keep one")
     return found

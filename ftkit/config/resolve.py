@@ -106,9 +106,7 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
         elif switched_off in fields and accepts(fields[switched_off].annotation, bool):
             flags.values[switched_off] = False
         elif name != "config" and name not in fields:
-            flags.problems.append(
-                f"--{name}: there is no such setting{nearest_name(name, [*fields, 'config', 'fast'])}"
-            )
+            flags.problems.append(f"--{name}: unknown setting{nearest_name(name, [*fields, 'config', 'fast'])}")
             if not has_value and rest and not rest[0].startswith("--"):
                 rest.pop(0)
         elif name in fields and fields[name].annotation is bool and not has_value:
@@ -140,7 +138,7 @@ def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     top = str(error["loc"][0])
     if kind == "extra_forbidden":
-        return f"there is no such setting{nearest_name(top, settings_class.model_fields)}"
+        return f"unknown setting{nearest_name(top, settings_class.model_fields)}"
     if kind == "missing":
         return "is missing and has no default"
     if kind == "literal_error":

@@ -111,7 +111,7 @@ class Settings(BaseModel):
     def problems(self) -> list[Problem]:
         """Settings that contradict each other or have no effect, each with a message; subclasses add to the list."""
         unknown = [name for name in self.trackers if name not in _TRACKERS]
-        return [("report_to", f"there is no tracker {name!r}{nearest_name(name, _TRACKERS)}") for name in unknown]
+        return [("report_to", f"unknown tracker {name!r}{nearest_name(name, _TRACKERS)}") for name in unknown]
 
     @classmethod
     def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def complaint(tmp_path: Path, text: str, *argv: str) -> str:
     ("text", "value"),
     [
         ("1e-5", 1e-5), ("3", 3), ("-2.5", -2.5), ("1_000", 1000), ("true", True), ("yes", "yes"), ("off", "off"),
-        ("null", None), ("a b", "a b"), ("0x1f", "0x1f"), ("1.e3", 1000.0), ("", None),
+        ("null", None), ("a b", "a b"), ("0x1f", 31), ("1.e3", 1000.0), ("2026-11-28", "2026-11-28"), ("", None),
     ],
 )  # fmt: skip
 def test_scalars_follow_yaml_1_2(text, value):
@@ -70,21 +70,21 @@ def test_all_problems_are_shown_at_once_with_their_lines(tmp_path):
     )  # fmt: skip
     assert text.count("\n") == 6
     assert "c.yaml:1: learning_rate: is 'fast' (text); it must be a number" in text
-    assert "c.yaml:2: max_step: there is no such setting; did you mean 'max_steps'?" in text
+    assert "c.yaml:2: max_step: unknown setting; did you mean 'max_steps'?" in text
     assert "c.yaml:4: bf16: is 'yes' (text); it must be true or false" in text
     assert "c.yaml:5: max_grad_norm: is -1; it must be at least 0" in text
     assert "did you mean 'cosine'?" in text
     assert "c.yaml:8: corpora.a: is 3 (a whole number); it must be text" in text
-    assert text.startswith("--sead: there is no such setting; did you mean 'seed'?")
+    assert text.startswith("--sead: unknown setting; did you mean 'seed'?")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("seed: 1\nseed: 2\n", "c.yaml:2: 'seed' stands twice, first on line 1"),
+        ("seed: 1\nseed: 2\n", "c.yaml:2: duplicate key 'seed' in lines 1 and 2"),
         ("a: &x 1\nb: *x\n", "anchors and aliases"),
         ("a: !!python/object:os.system x\n", "tag"),
-        ("- 1\n- 2\n", "holds a list"),
+        ("- 1\n- 2\n", "contains a list"),
         ("seed: [1\n", "not valid YAML"),
         ("seed: .nan\n", "it must be a whole number"),
         ("learning_rate: .inf\n", "finite"),
@@ -108,8 +108,8 @@ def test_files_that_are_no_configuration(tmp_path):
     for content, message in (
         (b"\xff\xfe\x00", r"c\.yaml: is not UTF-8: byte 0 is 0xff"),
         (b"a: " + b"x" * 300_000, r"c\.yaml: has 300,003 bytes"),
-        (b"[" * 200_000, r"c\.yaml:1: .*nested too deeply"),
-        (b"a: " + b"{b: " * 30 + b"}" * 30, r"c\.yaml:1: .*nested too deeply"),
+        (b"[" * 200_000, r"c\.yaml:1: .*has more than 20 levels"),
+        (b"a: " + b"{b: " * 30 + b"}" * 30, r"c\.yaml:1: .*has more than 20 levels"),
     ):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=message):

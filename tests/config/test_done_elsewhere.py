@@ -29,7 +29,7 @@ def test_other_names_are_as_before():
 
 
 def test_recipes_objectives_and_tasks_are_asked_alike():
-    with pytest.raises(ConfigError, match=r"there is no recipe 'dpo'; ftkit does not do preference tuning: use TRL"):
+    with pytest.raises(ConfigError, match=r"unknown recipe 'dpo'; ftkit does not do preference tuning: use TRL"):
         find_recipe("dpo")
     with pytest.raises(ConfigError, match=r"objective 'orpo:0\.1'.*use TRL"):
         read_objective("orpo:0.1")

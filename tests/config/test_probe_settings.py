@@ -9,12 +9,12 @@ from ftkit.config.probes import PROBES, probe_problems
 @pytest.mark.parametrize(
     ("probes", "said"),
     [
-        (["weigth_change"], "is no probe; did you mean 'weight_change'?"),
+        (["weigth_change"], "unknown probe 'weigth_change'; did you mean 'weight_change'?"),
         (["xyz"], "there is: activations, token_groups, update_ratio, weight_change, weights"),
         (["activations:3"], "activations takes no argument"),
-        (["token_groups:many"], "how many tokens are in a group"),
-        (["token_groups:0"], "how many tokens are in a group"),
-        (["weights", "update_ratio", "weights"], "'weights' stands there twice"),
+        (["token_groups:many"], "the size of a group"),
+        (["token_groups:0"], "the size of a group"),
+        (["weights", "update_ratio", "weights"], "duplicate probe 'weights'"),
     ],
 )
 def test_a_wrong_probe_is_explained(probes, said):

@@ -111,8 +111,8 @@ def test_everything_wrong_is_said_together_with_its_place(tmp_path):
     text = "arms:\n  one: {learning_rte: 1}\n  two: {max_steps: 0}\nseeds: [1, x]\n"
     lines = refused(config(tmp_path, text), "--sweep", "max_grad_norm=-1,1", "--weigt_decay", "1")
     path = tmp_path / "study.yaml"
-    assert lines[0].endswith("there is no such setting; did you mean 'weight_decay'?")
-    assert f"{path}:4: arms.one.learning_rte: there is no such setting; did you mean 'learning_rate'?" in lines
+    assert lines[0].endswith("unknown setting; did you mean 'weight_decay'?")
+    assert f"{path}:4: arms.one.learning_rte: unknown setting; did you mean 'learning_rate'?" in lines
     assert f"{path}:5: arms.two.max_steps: is 0; it must be at least 1" in lines
     assert "--sweep max_grad_norm: is -1; it must be at least 0" in lines
     assert f"{path}:6: seeds: is 'x' (text); it must be a whole number" in lines

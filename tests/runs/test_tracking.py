@@ -112,7 +112,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_its_package(name, tmp_p
 
 def test_an_unknown_tracker_and_a_token_are_problems_of_the_settings():
     assert Settings(report_to="tensorbord").problems() == [
-        ("report_to", "there is no tracker 'tensorbord'; did you mean 'tensorboard'?")
+        ("report_to", "unknown tracker 'tensorbord'; did you mean 'tensorboard'?")
     ]
     assert Settings(report_to=["wandb", "trackio"]).problems() == Settings(report_to="none").problems() == []
     assert Settings(report_to="wandb,mlflow").trackers == ["wandb", "mlflow"]
