@@ -50,12 +50,10 @@ class ClassifierSettings(TrainingSettings):
     after it: f1:average=macro. They are Python files that run: they need trust_remote_code."""
 
     def problems(self) -> list[Problem]:
-        """One source of texts, with classes that can be told apart, and nothing that speaks of running text."""
+        """Texts that are missing or given twice, and names that no class can have."""
         found = super().problems()
         if self.tokenizer is None:  # a new model gets one that follows from the texts
             found = [(name, said) for name, said in found if name != "tokenizer"]
-        if self.metrics:  # these are trusted then, also where the model is made here
-            found = [(name, said) for name, said in found if name != "trust_remote_code"]
         if (self.labelled is None) == (not self.classes):
             both = "are both given; keep one of them" if self.classes else "are both missing; give one of them"
             found.append(("labelled", f"and classes {both}"))
@@ -63,16 +61,7 @@ class ClassifierSettings(TrainingSettings):
             found.append(("classes", f"needs two or more, found only {next(iter(self.classes))!r}"))
         for name in self.classes:
             if not re.fullmatch(r"\S(.*\S)?", name):
-                found.append(("classes", f"{name!r} is no name of a class"))
-        if self.passage_chars and not self.classes:
-            found.append(("passage_chars", "has no effect on labelled texts; give classes, or leave it out"))
-        if self.passage_chars and self.labelled_test is not None:
-            found.append(("labelled_test", "has no effect with passage_chars, which hold out the end of each text"))
-        for name in ("split", "eval_windows", "special_tokens"):
-            if self.differs(name):
-                found.append((name, "has no effect on texts with classes; leave it out"))
-        if self.labelled_test is not None and self.differs("heldout_share"):
-            found.append(("heldout_share", "has no effect with labelled_test; leave one of them out"))
+                found.append(("classes", f"{name!r} is not a valid class name; it is empty, or has a space at an end"))
         return found
 
     @classmethod

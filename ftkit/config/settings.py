@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ftkit.config.no_effect import NO_EFFECT
 from ftkit.config.probes import probe_problems
 from ftkit.errors import nearest_name
 
@@ -262,42 +263,28 @@ class TrainingSettings(Settings):
         """Updates of the run; infinite where they follow from a text that has not been read."""
         return self.max_steps
 
+    def without_effect(self) -> list[Problem]:
+        """The settings that differ from their defaults and change nothing, by the table of ``config.no_effect``."""
+        fields = type(self).model_fields
+        return [
+            (name, f"has no effect {line.reason.format(self, default=fields[name].default)}")
+            for line in NO_EFFECT
+            for name in line.settings
+            if name in fields and self.differs(name) and line.condition(self)
+        ]
+
     def problems(self) -> list[Problem]:
-        """Contradictions and settings without effect."""
-        found = super().problems()
+        """Contradictions, settings without effect and values that are too large or too small."""
+        found = super().problems() + self.without_effect()
         if self.bf16 and self.fp16:
             found.append(("fp16", "bf16 and fp16 exclude each other; keep one of them"))
-        if self.differs("muon_learning_rate") and self.optimizer != "muon":
-            found.append(
-                (
-                    "muon_learning_rate",
-                    f"has no effect with optimizer: {self.optimizer}; set optimizer: muon or leave it out",
-                )
-            )
-        if self.lr_floor and self.lr_scheduler_type == "constant":
-            found.append(
-                ("lr_floor", "has no effect with lr_scheduler_type: constant; choose linear or cosine, or leave it out")
-            )
-        if self.differs("lr_cycles") and self.lr_scheduler_type != "cosine":
-            found.append(
-                ("lr_cycles", f"has no effect with lr_scheduler_type: {self.lr_scheduler_type}; choose cosine")
-            )
-        if self.schedule_steps and self.lr_scheduler_type == "constant":
-            found.append(("schedule_steps", "has no effect with lr_scheduler_type: constant; choose linear or cosine"))
         if 0 < self.schedule_steps <= self.warmup_steps:
             text = f"is {self.schedule_steps:,}, and the warm-up takes {self.warmup_steps:g} of it; give more"
             found.append(("schedule_steps", text))
-        if self.clip_after and not (self.max_grad_norm or self.max_grad_value or self.max_group_norms):
-            text = "has no effect without max_grad_norm, max_grad_value or max_group_norms; set one of them"
-            found.append(("clip_after", text))
         for selector, norm in self.max_group_norms.items():
             if norm <= 0:
                 found.append(("max_group_norms", f"{selector!r} has the norm {norm:g}; it must be above 0"))
         found += [("probes", text) for text in probe_problems(self.probes)]
-        if self.differs("probe_steps") and not self.probes:
-            found.append(("probe_steps", "has no effect without probes; name some, e.g. probes: [update_ratio]"))
-        if self.optimizer_args and self.optimizer == "muon":
-            found.append(("optimizer_args", "has no effect with optimizer: muon; leave it out"))
         if self.warmup_steps >= 1 and self.warmup_steps > self.known_steps:
             found.append(
                 ("warmup_steps", f"is {self.warmup_steps:g}, longer than the run (max_steps: {self.max_steps})")
@@ -312,11 +299,6 @@ class TrainingSettings(Settings):
         for selector, rate in self.learning_rates.items():
             if rate < 0:
                 found.append(("learning_rates", f"{selector!r} has the rate {rate:g}; it must be at least 0"))
-        if self.revision and (self.model.startswith("new:") or Path(self.model).exists()):
-            found.append(("revision", f"has no effect on {self.model!r}, which is not on the Hub"))
-        for name in ("trust_remote_code", "allow_pickle"):
-            if getattr(self, name) and self.model.startswith(("new:", "base:")):
-                found.append((name, f"has no effect on {self.model!r}, which is made here; leave it out"))
         if not self.model.startswith("new:") and (self.tokenizer or "").startswith("train:"):
             text = f"{self.tokenizer} would give {self.model!r} other ids than it has learnt; leave tokenizer out"
             found.append(("tokenizer", text))
@@ -385,23 +367,8 @@ class AdapterSettings(TrainingSettings):
         return self.virtual_tokens if self.peft in ("prefix", "prompt") else 0
 
     def problems(self) -> list[Problem]:
-        """Settings without effect, and what cannot go together."""
+        """Settings without effect, and optimizers and tokens that an adapter cannot use."""
         found = super().problems()
-        if self.passes and self.differs("max_steps"):
-            default = type(self).model_fields["max_steps"].default
-            text = (
-                f"has no effect beside passes; leave one of them out (over a file: --max_steps {default}, the default)"
-            )
-            found.append(("max_steps", text))
-        lora = ("lora", "dora", "rslora")
-        serves: dict[str, tuple[str, ...]] = dict.fromkeys(
-            ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"), lora
-        )
-        serves |= {"virtual_tokens": ("prefix", "prompt"), "trainable_tokens": ("tokens",)}
-        for name, methods in serves.items():
-            if self.differs(name) and self.peft not in methods:
-                text = f"has no effect with peft: {self.peft}; set peft to {' or '.join(methods)}, or leave it out"
-                found.append((name, text))
         if self.peft == "none":
             return found
         if self.optimizer == "muon":
@@ -412,9 +379,6 @@ class AdapterSettings(TrainingSettings):
                 f"{self.optimizer} keeps no second moment, by which an adapter is seen to learn; set optimizer: adamw"
             )
             found.append(("optimizer", text))
-        for name in ("train", "freeze", "freeze_until", "freeze_from", "thaw_every"):
-            if self.differs(name):
-                found.append((name, f"and peft: {self.peft} exclude each other: with an adapter, only that changes"))
         ids = self.trainable_tokens
         if self.peft == "tokens" and not 0 < len(set(ids)) == len(ids):
             found.append(("trainable_tokens", f"are {ids}; peft: tokens needs one id or more, each once"))

@@ -120,7 +120,7 @@ def test_everything_wrong_is_said_together_with_its_place(tmp_path):
 
 def test_a_problem_of_one_point_names_the_point():
     lines = refused("--corpus", "a.txt", "--lr_cycles", "2", "--sweep", "lr_scheduler_type=cosine,linear")
-    text = "--lr_cycles: has no effect with lr_scheduler_type: linear; choose cosine"
+    text = "--lr_cycles: has no effect with lr_scheduler_type: linear; set lr_scheduler_type to cosine, or leave it out"
     assert lines == [f"{text} (at the point lr_scheduler_type=linear)"]
 
 

@@ -48,5 +48,5 @@ def test_a_text_that_is_too_short_and_settings_without_effect_are_refused(tmp_pa
         load_classes(settings_of(*sources, "--passage_chars", "300"))
     with pytest.raises(ConfigError, match="passage_chars: has no effect on labelled texts"):
         settings_of("--labelled", "reviews.csv", "--passage_chars", "300")
-    with pytest.raises(ConfigError, match="no effect with passage_chars"):
+    with pytest.raises(ConfigError, match="no effect beside passage_chars"):
         settings_of(*sources, "--passage_chars", "300", "--labelled_test", "more.csv")
