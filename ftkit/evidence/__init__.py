@@ -11,6 +11,7 @@ from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validi
 from ftkit.evidence.code_samples import (
     CodeStart,
     CodeWriter,
+    check_code_places,
     code_by_length,
     code_starts,
     fit_code,
@@ -111,6 +112,7 @@ __all__ = [
     "bits_per_byte",
     "bootstrap",
     "change_of_share",
+    "check_code_places",
     "check_heldout",
     "classifier_finding",
     "code_by_length",

@@ -24,7 +24,15 @@ from ftkit.evidence.passages import PassageWriter
 from ftkit.generation import Sampling, generate_passages
 from ftkit.models import usable_positions
 
-__all__ = ["CodeStart", "CodeWriter", "code_by_length", "code_starts", "fit_code", "longest_code_sample"]
+__all__ = [
+    "CodeStart",
+    "CodeWriter",
+    "check_code_places",
+    "code_by_length",
+    "code_starts",
+    "fit_code",
+    "longest_code_sample",
+]
 
 _MOST_DOCUMENT = 10_000_000
 """Characters of a held-out file that is parsed; it is the user's own, so this is only against accidents."""
@@ -108,18 +116,36 @@ def code_starts(
     Raises:
         DataError: Too few places to measure anything.
     """
+    check_code_places(texts, characters, most)
     places = [(text, place) for text in texts for place in _places(text, characters)]
-    if len(places) < min(most, _FEW):
-        unread = sum(_parsed(text)[1] is None for text in texts)
-        mistaken = f", {unread} of which Python cannot parse" if unread else ""
-        raise DataError(
-            f"The held-out code has {len(places)} places where a statement begins and {characters} characters follow, "
-            f"in {len(texts)} pieces{mistaken}; needed are {min(most, _FEW)}. Give more code that Python can parse, a "
-            f"larger heldout_share, or smaller passage_chars."
-        )
     chosen = np.sort(np.random.default_rng(seed).permutation(len(places))[:most])
     wanted = [places[number] for number in chosen]
     return [_start(text, place, tokenizer, characters, prompt_tokens) for text, place in wanted]
+
+
+def check_code_places(texts: Sequence[str], characters: int, most: int, shortest: int = 1) -> None:
+    """Refuse held-out code with too few places to write from.
+
+    Args:
+        texts: Held-out code, a file each.
+        characters: Length of a sample.
+        most: Starts that are wanted.
+        shortest: The shortest sample that can be asked for.
+
+    Raises:
+        DataError: With the number of places that there are.
+    """
+    found, needed = sum(1 for text in texts for _ in _places(text, characters)), min(most, _FEW)
+    if found < needed:
+        unread = sum(_parsed(text)[1] is None for text in texts)
+        mistaken = f", {unread} of which Python cannot parse" if unread else ""
+        size = sum(map(len, texts))
+        remedies = "Give more code that Python can parse, or a larger heldout_share"
+        remedies += ", or smaller passage_chars." if characters > shortest else "."
+        raise DataError(
+            f"The held-out code ({size:,} characters in {len(texts)} pieces{mistaken}) has {found} places where a "
+            f"statement begins and {characters} characters follow; needed are {needed}. {remedies}"
+        )
 
 
 def _places(text: str, characters: int) -> Iterator[int]:

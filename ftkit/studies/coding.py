@@ -12,6 +12,7 @@ from ftkit.errors import DataError
 from ftkit.evidence import (
     CodeScores,
     CodeWriter,
+    check_code_places,
     code_by_length,
     code_change,
     code_validity,
@@ -20,7 +21,7 @@ from ftkit.evidence import (
 from ftkit.generation import PRESETS
 from ftkit.runs import RunFolder
 from ftkit.runs.processes import num_processes
-from ftkit.studies.lengths import Limit
+from ftkit.studies.lengths import SHORTEST, Limit
 from ftkit.studies.subjects import Subject, prepare_subject
 
 __all__ = ["CodeStudy", "prepare_code"]
@@ -161,7 +162,10 @@ def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
     """
 
     def limits(heldout: Sequence[str]) -> list[Limit]:
+        shortest = SHORTEST["passage_chars"]
         longest = longest_code_sample(heldout, settings.passage_chars, settings.num_passages)
+        if longest < shortest:
+            check_code_places(heldout, shortest, settings.num_passages, shortest)
         reason = f"the held-out code has few places where a statement begins and more than {longest} characters follow"
         return [Limit(longest, reason, DataError)]
 

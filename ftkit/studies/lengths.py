@@ -20,10 +20,20 @@ from ftkit.models.outlines import GROWS, known_positions
 from ftkit.runs import RunFolder
 from ftkit.studies.texts import Text
 
-__all__ = ["BaseOutline", "Limit", "fit_judge", "fit_language", "fit_length", "fit_window", "fit_writing", "outline_of"]
+__all__ = [
+    "SHORTEST",
+    "BaseOutline",
+    "Limit",
+    "fit_judge",
+    "fit_language",
+    "fit_length",
+    "fit_window",
+    "fit_writing",
+    "outline_of",
+]
 
 _logger = logging.getLogger("ftkit.studies")
-_SHORTEST = {"window_tokens": 8, "passage_chars": 40, "judge_tokens": 8}
+SHORTEST = {"window_tokens": 8, "passage_chars": 40, "judge_tokens": 8}
 """Below this a length that follows would measure nothing."""
 _FEWEST_WINDOWS = 8
 """Windows of held-out text that an interval of its loss needs."""
@@ -96,11 +106,11 @@ def fit_length(settings: Any, run: RunFolder | None, name: str, limits: Iterable
             wanted, reason = max(limit.most, 0), limit.reason
         elif not follows and limit.error and wanted > limit.most:
             remedy = f"set {name} to {limit.most} or less, or leave it out"
-            if limit.most < _SHORTEST[name]:
+            if limit.most < SHORTEST[name]:
                 remedy = "give more text or another model"
             raise limit.error(f"{name} is {wanted}, but {limit.reason}; {remedy}")
-    if reason and wanted < _SHORTEST[name]:
-        raise DataError(f"{name}: {reason}, and at least {_SHORTEST[name]} are needed; give more text or another model")
+    if reason and wanted < SHORTEST[name]:
+        raise DataError(f"{name}: {reason}, and at least {SHORTEST[name]} are needed; give more text or another model")
     value = wanted if written is None else written
     if reason and run is not None:
         _logger.info("%s: %d, because %s (default %d)", name, value, reason, getattr(settings, name))

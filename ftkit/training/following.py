@@ -122,8 +122,8 @@ def doubt_of_first_loss(loss: float, baseline: float, untrained: bool, of_text: 
         )
     if not untrained and of_text and loss > baseline:
         return (
-            f"worse than {baseline:.3f}, which knowing nothing gives: the tokenizer is not this model's, or labels are "
-            "shifted twice"
+            f"worse than {baseline:.3f}, the loss of a uniform prediction: the text differs from all that this model "
+            "has learned, the tokenizer is not this model's, or labels are shifted twice"
         )
     return ""
 

@@ -165,3 +165,17 @@ def test_samples_of_code_are_as_long_as_enough_places_in_it(folder, tmp_path):
         study = prepare_code(settings, run)
     assert 40 <= study.settings.passage_chars < 320
     assert len(study.subject.real) >= 30
+
+
+def test_code_with_too_few_places_is_refused_with_their_number(folder, tmp_path):
+    code = "".join(f"def step_{n}(value):\n    return value + {n}\n\n\n" for n in range(40))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "steps.py").write_text(code)
+    for values in ({}, {"passage_chars": 40}):
+        run_folder = tmp_path / f"run{len(values)}"
+        settings = asked("code_completion", folder, run_folder, corpus=f"code:{tmp_path / 'code'}", **values)
+        refused = pytest.raises(
+            DataError, match=r"has \d places where .* 40 characters follow; needed are 30.*share\.$"
+        )
+        with refused, open_run(settings, str(find_recipe("code_completion"))) as run:
+            prepare_code(settings, run)
