@@ -95,9 +95,9 @@ def main(settings: BiasSettings) -> None:
     """Ordinary text, base, an arm for each rate on the same random rows, rate and damage of each, report."""
     from ftkit.data import token_set
     from ftkit.evidence import decide_liking
-    from ftkit.report import announce, arm_row, write_report
+    from ftkit.report import announce, arm_row
     from ftkit.runs import open_run
-    from ftkit.studies import LikingWatch, load_saved, prepare_subject, save_trained
+    from ftkit.studies import LikingWatch, finish, load_saved, prepare_subject, save_trained
     from ftkit.training import (
         CheckpointFolder,
         Engine,
@@ -161,8 +161,8 @@ def main(settings: BiasSettings) -> None:
             verdict.reasons.extend(watch.reasons(name))
             found[name], verdicts[name] = evidence.as_dict(), verdict.as_dict()
             table[name] = arm_row(run, name, evidence, watch.columns(name, likings[name]))
-        run.write_json(
-            "evidence.json",
+        finish(
+            run,
             {
                 "models": found, "judges": {}, "passages": passages, "real": {}, "arms": table,
                 "liking": watch.as_dict(likings),
@@ -170,10 +170,8 @@ def main(settings: BiasSettings) -> None:
                 "metrics": {name: item.metrics() for name, item in likings.items()},
                 "finding": watch.finding(likings),
             },
+            verdicts,
         )  # fmt: skip
-        run.write_json("verdict.json", verdicts)
-        write_report(run)
-        announce(run)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ def main(settings: ClassifySettings) -> None:
     """Texts, training with early stop, the test beside its baselines, report."""
     from ftkit.evidence import classifier_finding, feature_baseline, load_metrics, word_baseline
     from ftkit.models import save_model
-    from ftkit.report import announce, write_report
+    from ftkit.report import announce
     from ftkit.runs import open_run
-    from ftkit.studies import load_saved, prepare_classes
+    from ftkit.studies import finish, load_saved, prepare_classes
     from ftkit.training import CLASSIFICATION, BestStep, CheckpointFolder, Engine, build_probes, follow_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
@@ -91,8 +91,8 @@ def main(settings: ClassifySettings) -> None:
         difference = abs(float(again) - run.result(name)["best_loss"])
         measured[name] |= {"leaks": moved.leaks, "frozen": moved.frozen, "reload_difference": difference}
         measured[name] |= run.result(name)
-        run.write_json(
-            "evidence.json",
+        finish(
+            run,
             {
                 "finding": classifier_finding(name, scores, said),
                 "classifiers": measured,
@@ -106,8 +106,6 @@ def main(settings: ClassifySettings) -> None:
                 "metrics": {name: scores[name].metrics(said[name])},
             },
         )
-        write_report(run)
-        announce(run)
 
 
 if __name__ == "__main__":

@@ -65,20 +65,10 @@ class CodeCompletionSettings(AdapterSettings):
 def main(settings: CodeCompletionSettings) -> None:
     """Code, base, training, samples of both from the same places, evidence, report."""
     from ftkit.evidence import decide
-    from ftkit.report import announce, write_report
+    from ftkit.report import announce
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, load_saved, prepare_code, save_trained
-    from ftkit.training import (
-        NEXT_TOKEN,
-        Called,
-        CheckpointFolder,
-        Engine,
-        TokenWindows,
-        build_probes,
-        follow,
-        with_steps_of_passes,
-    )
-    from ftkit.tuning import attach_adapter, check_adapter, check_tuning
+    from ftkit.studies import finish, load_saved, prepare_code, prepare_tuning, train_model
+    from ftkit.training import TokenWindows
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -86,61 +76,37 @@ def main(settings: CodeCompletionSettings) -> None:
             return
 
         # The code, the base, and the places in held-out code from which both will write.
-        study = prepare_code(settings, run)
+        study, name = prepare_code(settings, run), "code"
         settings, subject = study.settings, study.subject
-        adapted = settings.peft != "none"
-        trainable = check_tuning(subject.base, settings)
-        if adapted:
-            check_adapter(subject.base, settings)
-            place = base_of_adapters(subject.base, subject.tokenizer, subject.start.origin.model, settings, run)
+        trainable, new_model = prepare_tuning(subject.start, run)
 
-        # Training.
-        if run.sealed("code") is None:
-            model: Any = attach_adapter(subject.new_model(), settings, base=place) if adapted else subject.new_model()
-            source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
-            told = with_steps_of_passes(settings, source)
+        # Training, with samples every few steps.
+        def sample(model: Any, step: int) -> None:
+            study.sample(model, name, step)
 
-            def sample(step: int) -> None:
-                with engine.whole_model():
-                    if run.is_main:
-                        study.sample(model, "code", step)
-
-            samples = Called("samples", settings.sample_steps, sample)
-            probes = [samples, *build_probes(told, model, subject.train, subject.heldout)]
-            checkpoints = CheckpointFolder(run.checkpoints("code"), settings.save_total_limit)
-            with Engine(model, NEXT_TOKEN, source, told, checkpoints) as engine:
-                run.rewind("code", engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow(engine, run, "code", source, subject.heldout, probes):
-                    pass
-            save_trained(run, "code", model, subject.tokenizer, source)
+        source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
+        watch = (settings.sample_steps, sample)
+        train_model(run, name, new_model, source, subject.heldout, settings, watch=watch)
 
         # Evidence, from the folder that the model was saved to.
         if not run.is_main:
             return
-        tuned = load_saved(settings, run.model("code"))
+        tuned = load_saved(settings, run.model(name))
         passages = subject.write(tuned)
-        evidence = subject.measure(run, "code", tuned, passages, trainable)
-        code = study.measure(tuned, passages)
-        run.write_json(
-            "evidence.json",
-            {
-                "models": {"code": evidence.as_dict()},
-                "judges": {},
-                "passages": {"base model": subject.floor, "code": passages},
-                "real": {"code": subject.real},
-                "code": code,
-                "headline": {"metric": "parses", "higher_is_better": True},
-                "metrics": {
-                    "code": {key: code["scores"]["tuned"][key] for key in ("parses", "compiles", "well_formed")}
-                },
-                "finding": code["finding"],
-            },
-        )
-        verdict = decide(evidence)
+        evidence = subject.measure(run, name, tuned, passages, trainable)
+        verdict, code = decide(evidence), study.measure(tuned, passages)
         verdict.reasons.append(study.reason(code))
-        run.write_json("verdict.json", {"code": verdict.as_dict()})
-        write_report(run)
-        announce(run)
+        measured = {
+            "models": {name: evidence.as_dict()},
+            "judges": {},
+            "passages": {"base model": subject.floor, name: passages},
+            "real": {name: subject.real},
+            "code": code,
+            "headline": {"metric": "parses", "higher_is_better": True},
+            "metrics": {name: {key: code["scores"]["tuned"][key] for key in ("parses", "compiles", "well_formed")}},
+            "finding": code["finding"],
+        }
+        finish(run, measured, {name: verdict.as_dict()})
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ class CompareTuningSettings(AdapterSettings):
 def main(settings: CompareTuningSettings) -> None:
     """Text, base, three arms on the same batches, evidence for each, one table."""
     from ftkit.evidence import decide
-    from ftkit.report import announce, arm_row, write_report
+    from ftkit.report import announce, arm_row
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, load_saved, prepare_subject, save_trained
+    from ftkit.studies import base_of_adapters, finish, load_saved, prepare_subject, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         CheckpointFolder,
@@ -132,8 +132,8 @@ def main(settings: CompareTuningSettings) -> None:
                 "on disk, MB": on_disk / 1e6,
             }
             rows[name] = arm_row(run, name, evidence, more)
-        run.write_json(
-            "evidence.json",
+        finish(
+            run,
             {
                 "models": found,
                 "judges": subject.panel.as_dict(),
@@ -141,10 +141,8 @@ def main(settings: CompareTuningSettings) -> None:
                 "real": dict.fromkeys(arms, subject.real),
                 "arms": rows,
             },
+            verdicts,
         )
-        run.write_json("verdict.json", verdicts)
-        write_report(run)
-        announce(run)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,9 @@ def main(settings: DialogueSettings) -> None:
     from ftkit.data import load_tokenizer
     from ftkit.generation import PRESETS, Speaker, converse
     from ftkit.models import check_vocabulary
-    from ftkit.report import announce, write_report
+    from ftkit.report import announce
     from ftkit.runs import open_run, progress
-    from ftkit.studies import load_saved
+    from ftkit.studies import finish, load_saved
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -89,12 +89,10 @@ def main(settings: DialogueSettings) -> None:
                 bar.advance(turn.speaker)
         transcript = "".join(turn["text"] for turn in turns)
         run.write_text("transcript.txt", f"{settings.opening}{transcript}\n")
-        run.write_json(
-            "evidence.json",
+        finish(
+            run,
             {"finding": finding(turns), "dialogue": {"opening": settings.opening, "turns": turns}},
         )
-        write_report(run)
-        announce(run)
 
 
 def finding(turns: list[dict[str, Any]]) -> str:
@@ -112,7 +110,7 @@ def finding(turns: list[dict[str, Any]]) -> str:
 def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
     """One model for each text, from one base; folders by name."""
     from ftkit.data import tokenize_texts
-    from ftkit.models import check_positions, check_vocabulary, save_model
+    from ftkit.models import check_positions, check_vocabulary
     from ftkit.studies import (
         fit_window,
         foresee_base,
@@ -121,8 +119,9 @@ def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
         load_texts,
         prepare_base,
         read_special_tokens,
+        train_model,
     )
-    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow
+    from ftkit.training import TokenWindows
     from ftkit.tuning import check_tuning
 
     texts = load_texts(settings.corpora, settings, run)
@@ -134,24 +133,18 @@ def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
     run.keep(base=base.model)
     tokenizer = load_start_tokenizer(settings, base.model, train_texts)
     read_special_tokens(settings, run, texts, tokenizer)
-    for name, text in texts.items():
-        if run.sealed(name):
-            continue
+
+    def new_model() -> Any:
         model = load_start(settings, base.model, vocab_size=len(tokenizer), max_positions=settings.window_tokens)
         check_vocabulary(model, tokenizer)
         check_positions(model, settings.window_tokens, "window_tokens")
         check_tuning(model, settings)
+        return model
+
+    for name, text in texts.items():
         train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
         source = TokenWindows(train, settings.window_tokens, settings.seed)
-        probes = build_probes(settings, model, train, heldout)
-        checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-        with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
-            run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-            for _ in follow(engine, run, name, source, heldout, probes):
-                pass
-        if run.is_main:
-            save_model(model, tokenizer, run.model(name))
-        run.seal(name)
+        train_model(run, name, new_model, source, heldout, settings)
     return {name: str(run.model(name)) for name in texts}
 
 

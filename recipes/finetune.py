@@ -57,94 +57,58 @@ class FinetuneSettings(AdapterSettings):
 def main(settings: FinetuneSettings) -> None:
     """Text, base, training, evidence before and after, report."""
     from ftkit.evidence import decide, frequent_tokens, token_usage
-    from ftkit.report import announce, write_report
+    from ftkit.report import announce
     from ftkit.runs import open_run
-    from ftkit.studies import WritingTask, base_of_adapters, load_saved, prepare_subject, save_trained
-    from ftkit.training import (
-        NEXT_TOKEN,
-        Called,
-        CheckpointFolder,
-        Engine,
-        Ingredients,
-        TokenWindows,
-        build_objective,
-        build_probes,
-        follow,
-        read_objective,
-        with_output_of,
-        with_steps_of_passes,
-    )
-    from ftkit.tuning import attach_adapter, check_adapter, check_tuning
+    from ftkit.studies import WritingTask, finish, load_saved, prepare_subject, prepare_tuning, train_model
+    from ftkit.training import NEXT_TOKEN, Ingredients, TokenWindows, build_objective, read_objective
 
     with open_run(settings, __file__) as run:
         if run.finished:
             announce(run)
             return
         if settings.objective:
-            read_objective(settings.objective)  # a wrong name is told before anything is loaded
+            read_objective(settings.objective)  # a wrong name is an error before anything is loaded
 
         # The text, the base, other text for forgetting, and what may change.
         subject, name = prepare_subject(settings, run), "tuned"
-        settings = subject.settings
-        trainable = check_tuning(subject.base, settings)
-        adapted = settings.peft != "none"
-        if adapted:
-            check_adapter(subject.base, settings)
-            place = base_of_adapters(subject.base, subject.tokenizer, subject.start.origin.model, settings, run)
+        settings, tokenizer = subject.settings, subject.tokenizer
+        trainable, new_model = prepare_tuning(subject.start, run)
         objective: Any = NEXT_TOKEN
         if settings.objective:
-            rows = subject.base.config.get_text_config().vocab_size
-            wanted = Ingredients(subject.tokenizer, rows, "causal-lm", subject.new_model)
-            objective = build_objective(settings.objective, wanted)
+            vocab_size = subject.base.config.get_text_config().vocab_size
+            given = Ingredients(tokenizer, vocab_size, "causal-lm", subject.new_model)
+            objective = build_objective(settings.objective, given)
 
         # Training, with a sample every few steps, the first before any update.
+        writing = WritingTask(tokenizer, subject.heldout, subject.text.heldout, settings)
+
+        def sample(model: Any, step: int) -> None:
+            run.log("samples.jsonl", {"model": name, "step": step, **writing.sample(model)})
+
         source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
-        told = with_steps_of_passes(settings, source)
-        if run.sealed(name) is None:
-            model: Any = subject.new_model()
-            model = attach_adapter(model, settings, base=place) if adapted else model
-            writing = WritingTask(subject.tokenizer, subject.heldout, subject.text.heldout, settings)
-
-            def sample(step: int) -> None:
-                with engine.whole_model():
-                    if run.is_main:
-                        run.log("samples.jsonl", {"model": name, "step": step, **writing.sample(model)})
-
-            samples = Called("samples", settings.sample_steps, sample)
-            probes = [samples, *build_probes(told, model, subject.train, subject.heldout)]
-            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-            with Engine(with_output_of(model, objective), objective, source, told, checkpoints) as engine:
-                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow(engine, run, name, source, subject.heldout, probes):
-                    pass
-            save_trained(run, name, model, subject.tokenizer, source)
+        watch = (settings.sample_steps, sample)
+        train_model(run, name, new_model, source, subject.heldout, settings, objective, watch)
 
         # Evidence before and after, from the folder it was saved to.
         if not run.is_main:
             return
-        frequent = frequent_tokens(subject.train, subject.tokenizer, settings.top_tokens, settings.min_token_chars)
         tuned = load_saved(settings, run.model(name))
         passages = {"base model": subject.floor, name: subject.write(tuned)}
-        styles = subject.styles(passages[name])
-        evidence = subject.measure(run, name, tuned, passages[name], trainable, styles)
-        usage = token_usage(subject.floor, passages[name], subject.real, subject.tokenizer, frequent)
-        run.write_json(
-            "evidence.json",
-            {
-                "models": {name: evidence.as_dict()},
-                "judges": subject.panel.as_dict(),
-                "passages": passages,
-                "real": {name: subject.real},
-                "usage": {
-                    "top": len(frequent), "real": usage.real.as_dict(), "models": {name: usage.as_dict()},
-                    "tokens": [subject.tokenizer.decode([token]) for token in frequent[:12]],
-                },
-                "metrics": {name: {"usage_before": usage.before.as_dict(), "usage_after": usage.after.as_dict()}},
+        evidence = subject.measure(run, name, tuned, passages[name], trainable, subject.styles(passages[name]))
+        frequent = frequent_tokens(subject.train, tokenizer, settings.top_tokens, settings.min_token_chars)
+        usage = token_usage(subject.floor, passages[name], subject.real, tokenizer, frequent)
+        measured = {
+            "models": {name: evidence.as_dict()},
+            "judges": subject.panel.as_dict(),
+            "passages": passages,
+            "real": {name: subject.real},
+            "usage": {
+                "top": len(frequent), "real": usage.real.as_dict(), "models": {name: usage.as_dict()},
+                "tokens": [tokenizer.decode([token]) for token in frequent[:12]],
             },
-        )  # fmt: skip
-        run.write_json("verdict.json", {name: decide(evidence).as_dict()})
-        write_report(run)
-        announce(run)
+            "metrics": {name: {"usage_before": usage.before.as_dict(), "usage_after": usage.after.as_dict()}},
+        }  # fmt: skip
+        finish(run, measured, {name: decide(evidence).as_dict()})
 
 
 if __name__ == "__main__":

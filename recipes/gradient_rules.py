@@ -73,9 +73,9 @@ class GradientRulesSettings(ClassifierSettings):
 def main(settings: GradientRulesSettings) -> None:
     """Texts, five arms on the same batches, all test texts for each, one table, one sentence."""
     from ftkit.evidence import arm_difference, course_of, rules_finding
-    from ftkit.report import announce, classifier_row, write_report
+    from ftkit.report import announce, classifier_row
     from ftkit.runs import open_run
-    from ftkit.studies import load_saved, prepare_classes, save_trained
+    from ftkit.studies import finish, load_saved, prepare_classes, save_trained
     from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, build_probes, follow_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
@@ -128,8 +128,8 @@ def main(settings: GradientRulesSettings) -> None:
             rows[name] = classifier_row(run, name, scores[name], courses[name], differences.get(name))
         idle = [name for name in ("clip", "all") if not courses[name].clipped]
         finding = rules_finding(scores["baseline"].accuracy, differences, idle)
-        run.write_json(
-            "evidence.json",
+        finish(
+            run,
             {
                 "finding": finding,
                 "classifiers": {name: {**score.as_dict(), **found.get(name, {})} for name, score in scores.items()},
@@ -139,8 +139,6 @@ def main(settings: GradientRulesSettings) -> None:
                 "metrics": {name: scores[name].metrics(said[name]) for name in arms},
             },
         )
-        write_report(run)
-        announce(run)
 
 
 if __name__ == "__main__":

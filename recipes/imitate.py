@@ -98,20 +98,10 @@ class ImitateSettings(AdapterSettings):
 def main(settings: ImitateSettings) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
     from ftkit.evidence import CopyIndex, cross_comparison, decide, seat_panel, style_courses, window_losses
-    from ftkit.report import announce, write_report
+    from ftkit.report import announce
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, judge_texts, load_saved, prepare_subjects, save_trained
-    from ftkit.training import (
-        NEXT_TOKEN,
-        Called,
-        CheckpointFolder,
-        Engine,
-        TokenWindows,
-        build_probes,
-        follow,
-        with_steps_of_passes,
-    )
-    from ftkit.tuning import attach_adapter, check_adapter, check_tuning
+    from ftkit.studies import finish, judge_texts, load_saved, prepare_subjects, prepare_tuning, train_model
+    from ftkit.training import TokenWindows
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -121,11 +111,7 @@ def main(settings: ImitateSettings) -> None:
         # The base, the texts to imitate, and other text.
         start, subjects, general = prepare_subjects(settings, run)
         settings = start.settings
-        trainable = check_tuning(start.base, settings)
-        adapted = settings.peft != "none"
-        if adapted:
-            check_adapter(start.base, settings)
-            place = base_of_adapters(start.base, start.tokenizer, start.origin.model, settings, run)
+        trainable, new_model = prepare_tuning(start, run)
 
         # Two judges of different kinds, each behind its gate. No passage of the base serves twice: some teach the
         # judges, some test them, and the floor is neither.
@@ -133,33 +119,20 @@ def main(settings: ImitateSettings) -> None:
 
         # One model for each text, judged while it learns.
         for name, subject in subjects.items():
-            if run.sealed(name):
-                continue
-            model: Any = attach_adapter(start.new_model(), settings, base=place) if adapted else start.new_model()
-            source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
-            told = with_steps_of_passes(settings, source)
             index = CopyIndex(subject.learnt)
 
-            def judge(step: int, name: str = name, model: Any = model, index: CopyIndex = index) -> None:
-                if not run.is_main:
-                    return
+            def judge(model: Any, step: int, name: str = name, index: CopyIndex = index) -> None:
                 passages = start.writer.write(model, settings.judged_passages, settings.seed)
-                run.log(
-                    "metrics.jsonl", {"model": name, "step": step, "split": "judge", **panel.glance(name, passages)}
-                )
+                scores = panel.glance(name, passages)
+                run.log("metrics.jsonl", {"model": name, "step": step, "split": "judge", **scores})
                 sampling = start.writer.sampling.as_dict()
                 sample = {"model": name, "step": step, "seed": settings.seed, "sampling": sampling}
                 shown = zip(passages[:4], index.spans(passages[:4]), strict=True)
                 run.log("samples.jsonl", *({**sample, "text": text, "copied": spans} for text, spans in shown))
 
-            judging = Called("judge", settings.judge_steps, judge)
-            probes = [judging, *build_probes(told, model, subject.train, subject.heldout)]
-            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-            with Engine(model, NEXT_TOKEN, source, told, checkpoints) as engine:
-                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow(engine, run, name, source, subject.heldout, probes):
-                    pass
-            save_trained(run, name, model, start.tokenizer, source)
+            source = TokenWindows(subject.train, settings.window_tokens, settings.seed)
+            watch = (settings.judge_steps, judge)
+            train_model(run, name, new_model, source, subject.heldout, settings, watch=watch)
 
         # Evidence for each model, from the folder it was saved to.
         if not run.is_main:
@@ -182,10 +155,7 @@ def main(settings: ImitateSettings) -> None:
         )  # fmt: skip
         measured = {"models": found, "judges": panel.as_dict(), "passages": passages, "real": real}
         measured["courses"] = style_courses(run.records("metrics.jsonl"))
-        run.write_json("evidence.json", measured | together)
-        run.write_json("verdict.json", verdicts)
-        write_report(run)
-        announce(run)
+        finish(run, measured | together, verdicts)
 
 
 if __name__ == "__main__":

@@ -89,9 +89,10 @@ def main(settings: PretrainSettings) -> None:
     from ftkit.data import tokenize_texts
     from ftkit.evidence import ComparedPassages, ComparedTexts, Comparison, decide, gather_evidence
     from ftkit.models import task_of
-    from ftkit.report import announce, write_report
+    from ftkit.report import announce
     from ftkit.runs import open_run
     from ftkit.studies import (
+        finish,
         fit_language,
         foresee_base,
         language_task,
@@ -101,19 +102,9 @@ def main(settings: PretrainSettings) -> None:
         load_texts,
         prepare_base,
         read_special_tokens,
-        save_trained,
+        train_model,
     )
-    from ftkit.training import (
-        Called,
-        CheckpointFolder,
-        Engine,
-        Ingredients,
-        build_objective,
-        build_probes,
-        follow,
-        read_objective,
-        with_output_of,
-    )
+    from ftkit.training import Ingredients, build_objective, read_objective
     from ftkit.tuning import check_tuning, transplant
 
     with open_run(settings, __file__) as run:
@@ -158,22 +149,12 @@ def main(settings: PretrainSettings) -> None:
             rows = model.config.get_text_config().vocab_size
             objective = build_objective(settings.objective, Ingredients(tokenizer, rows, kind, untrained))
 
-        def sample(step: int) -> None:
-            with engine.whole_model():
-                if run.is_main:
-                    run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
+        # Training, with a sample every few steps.
+        def sample(model: Any, step: int) -> None:
+            run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
 
-        # Training.
-        if run.sealed("model") is None:
-            source = task.source(train)
-            samples = Called("samples", settings.sample_steps, sample)
-            probes = [samples, *build_probes(settings, model, train, heldout, source.masking)]
-            checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
-            with Engine(with_output_of(model, objective), objective, source, settings, checkpoints) as engine:
-                run.rewind("model", engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow(engine, run, "model", source, heldout, probes):
-                    pass
-            save_trained(run, "model", model, tokenizer, source)
+        watch = (settings.sample_steps, sample)
+        train_model(run, "model", lambda: model, task.source(train), heldout, settings, objective, watch)
 
         # Evidence: the trained model beside the untrained one.
         if run.is_main:
@@ -189,18 +170,16 @@ def main(settings: PretrainSettings) -> None:
                     passes=run.manifest["plan"]["model"]["passes"],
                 )
             )  # fmt: skip
-            run.write_json(
-                "evidence.json",
+            finish(
+                run,
                 {
                     "models": {"model": evidence.as_dict()},
                     "judges": {},
                     "passages": passages,
                     "real": {"model": task.real},
                 },
+                {"model": decide(evidence).as_dict()},
             )
-            run.write_json("verdict.json", {"model": decide(evidence).as_dict()})
-            write_report(run)
-            announce(run)
 
 
 if __name__ == "__main__":

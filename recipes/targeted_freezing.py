@@ -63,9 +63,9 @@ def main(settings: TargetedFreezingSettings) -> None:
     from contextlib import ExitStack
 
     from ftkit.evidence import decide, frequent_tokens, token_usage
-    from ftkit.report import announce, arm_row, write_report
+    from ftkit.report import announce, arm_row
     from ftkit.runs import open_run
-    from ftkit.studies import load_saved, prepare_subject, save_trained
+    from ftkit.studies import finish, load_saved, prepare_subject, save_trained
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow, lockstep
     from ftkit.tuning import ParameterGroups, Watch, check_tuning, select
 
@@ -119,8 +119,8 @@ def main(settings: TargetedFreezingSettings) -> None:
             used = token_usage(subject.floor, passages[name], subject.real, subject.tokenizer, frequent)
             found[name], verdicts[name], usage[name] = evidence.as_dict(), decide(evidence).as_dict(), used.as_dict()
             rows[name] = arm_row(run, name, evidence, {"use of frequent tokens, %": 100 * used.after.value})
-        run.write_json(
-            "evidence.json",
+        finish(
+            run,
             {
                 "models": found,
                 "judges": subject.panel.as_dict(),
@@ -129,10 +129,8 @@ def main(settings: TargetedFreezingSettings) -> None:
                 "arms": rows,
                 "usage": {"top": len(frequent), "real": usage["selected"]["real"], "models": usage},
             },
+            verdicts,
         )
-        run.write_json("verdict.json", verdicts)
-        write_report(run)
-        announce(run)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.lengths import fit_language, fit_window
 from ftkit.studies.likings import LikingWatch
 from ftkit.studies.loading import load_saved, load_start, load_start_tokenizer
-from ftkit.studies.saving import save_trained
+from ftkit.studies.stages import finish, prepare_tuning, save_trained, train_model
 from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
 
@@ -22,6 +22,7 @@ __all__ = [
     "Text",
     "WritingTask",
     "base_of_adapters",
+    "finish",
     "fit_language",
     "fit_window",
     "foresee_base",
@@ -37,6 +38,8 @@ __all__ = [
     "prepare_code",
     "prepare_subject",
     "prepare_subjects",
+    "prepare_tuning",
     "read_special_tokens",
     "save_trained",
+    "train_model",
 ]
