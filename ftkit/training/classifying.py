@@ -7,7 +7,7 @@ that is sorted by label, would say little (lessons 07/015 to 07/019).
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,11 @@ from ftkit.data import LabelledTexts
 from ftkit.errors import ModelError
 from ftkit.memory import memory_phase
 from ftkit.models import class_names, problem_type, reads_both_ways, virtual_tokens
-from ftkit.runs import RunFolder, progress
+from ftkit.runs import RunFolder
 from ftkit.training.batches import ClassifiedTexts, pad_rows
 from ftkit.training.engine import Engine, StepRecord
-from ftkit.training.following import clipping_noted
-from ftkit.training.probes import Probe, Probing
+from ftkit.training.following import logged_steps
+from ftkit.training.probes import Probe
 from ftkit.tuning import parameter_table, schedule_warning
 
 __all__ = ["BestStep", "Predictions", "classifier_plan", "follow_classifier", "predict_classes", "predict_outputs"]
@@ -205,7 +205,7 @@ def follow_classifier(
     Yields:
         The engine's records.
     """
-    settings, is_main = engine.settings, engine.accelerator.is_main_process
+    settings = engine.settings
     plan = classifier_plan(engine, source)
     run.note(plan={**run.manifest.get("plan", {}), name: plan})
     _logger.info("%s: %s", name, _described(plan))
@@ -222,24 +222,7 @@ def follow_classifier(
             notes[split] = f"{split} loss {loss:.3f}, accuracy {accuracy:.1%}"
         return notes.get("test", "")
 
-    note = ""
-    if engine.step == 0:
-        with engine.whole_model():
-            note = look(0) if is_main else ""
-    probing = Probing(probes, run, name, engine)
-    probing.begin(engine.step)
-    probing.before(engine.step + 1)
-    with progress(name, settings.max_steps, engine.step) as bar, clipping_noted(settings, run, name):
-        for record in engine:
-            if is_main:
-                run.log("metrics.jsonl", {"model": name, "step": record.step, "split": "train", **asdict(record)})
-            if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
-                with engine.whole_model():
-                    note = look(record.step) if is_main else ""
-            bar.advance(f"loss {record.loss:.3f}, {note}")
-            probing.measure(record.step)
-            yield record
-            probing.before(record.step + 1)
+    yield from logged_steps(engine, run, name, probes, look)
 
 
 class BestStep:

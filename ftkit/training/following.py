@@ -1,7 +1,7 @@
 """What a person wants to see of a run: derived numbers before it, progress, held-out loss, and metrics on disk."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +18,7 @@ from ftkit.training.evaluation import held_out_loss
 from ftkit.training.probes import Probe, Probing
 from ftkit.tuning import parameter_table, schedule_warning
 
-__all__ = ["clipping_noted", "doubt_of_first_loss", "follow", "training_plan"]
+__all__ = ["doubt_of_first_loss", "follow", "logged_steps", "training_plan"]
 
 _logger = logging.getLogger("ftkit.training")
 _SLACK = 0.1
@@ -149,7 +149,7 @@ def follow(
     Yields:
         The engine's records.
     """
-    settings, is_main = engine.settings, engine.accelerator.is_main_process
+    settings = engine.settings
     plan = training_plan(engine, source)
     if planned := planner():
         planned.followed(engine, name, plan, heldout)
@@ -182,6 +182,35 @@ def follow(
         )
         return f"held-out {loss}"
 
+    def compare_first(record: StepRecord) -> None:
+        _compare_with_baseline(name, record, plan, engine)
+
+    yield from logged_steps(engine, run, name, probes, evaluate, compare_first)
+
+
+def logged_steps(
+    engine: Engine,
+    run: RunFolder,
+    name: str,
+    probes: Sequence[Probe],
+    evaluate: Callable[[int], str],
+    after_first: Callable[[StepRecord], None] | None = None,
+) -> Iterator[StepRecord]:
+    """Iterate over an engine; log each step, show progress, evaluate every ``eval_steps``, and measure the probes.
+
+    Args:
+        engine: The engine.
+        run: Where ``metrics.jsonl`` is.
+        name: The model's name in the logs.
+        probes: What else is measured, each at its own steps; made before the engine.
+        evaluate: Logs an evaluation after so many updates, and returns what the progress bar shows of it; called on
+            process 0 while the model is whole there.
+        after_first: Gets the record of the first step, on process 0.
+
+    Yields:
+        The engine's records.
+    """
+    settings, is_main = engine.settings, engine.accelerator.is_main_process
     note = ""
     if engine.step == 0:
         with engine.whole_model():
@@ -192,10 +221,9 @@ def follow(
     with progress(name, settings.max_steps, engine.step) as bar, clipping_noted(settings, run, name):
         for record in engine:
             if is_main:
-                if record.step == 1:
-                    _compare_with_baseline(name, record, plan, engine)
-                train_record = {"model": name, "step": record.step, "split": "train", **asdict(record)}
-                run.log("metrics.jsonl", train_record)
+                if record.step == 1 and after_first:
+                    after_first(record)
+                run.log("metrics.jsonl", {"model": name, "step": record.step, "split": "train", **asdict(record)})
             if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
                 with engine.whole_model():
                     note = evaluate(record.step) if is_main else ""
