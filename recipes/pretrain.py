@@ -88,6 +88,7 @@ def main(settings: PretrainSettings) -> None:
     """Train, compare with the untrained model, report."""
     from ftkit.data import tokenize_texts
     from ftkit.evidence import ComparedPassages, ComparedTexts, Comparison, decide, gather_evidence
+    from ftkit.inspection import transplant
     from ftkit.models import task_of
     from ftkit.report import announce
     from ftkit.runs import open_run
@@ -105,7 +106,7 @@ def main(settings: PretrainSettings) -> None:
         train_model,
     )
     from ftkit.training import Ingredients, build_objective, read_objective
-    from ftkit.tuning import check_tuning, transplant
+    from ftkit.tuning import check_tuning
 
     with open_run(settings, __file__) as run:
         if run.finished:

@@ -16,6 +16,7 @@ FLOORS = [
     {"runs"},
     {"models", "data"},
     {"tuning"},
+    {"inspection"},
     {"training", "generation"},
     {"evidence", "numerics"},
     {"report", "metrics"},

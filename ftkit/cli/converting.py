@@ -26,7 +26,7 @@ def convert(
     """
 
     def start() -> None:
-        from ftkit.tuning.converted_folder import convert_folder
+        from ftkit.inspection.converted_folder import convert_folder
 
         check_revision(revision, model)
         done = convert_folder(model, out, to, revision=revision, allow_pickle=allow_pickle)

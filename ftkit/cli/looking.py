@@ -11,9 +11,9 @@ from ftkit.cli.showing import print_json, run_command, show_table
 
 if TYPE_CHECKING:
     from ftkit.evidence.damage import DamagePoint
-    from ftkit.tuning.comparing import Change, FolderDifference
-    from ftkit.tuning.inspecting import Inspection
-    from ftkit.tuning.verifying import Verification
+    from ftkit.inspection.diff import Change, FolderDifference
+    from ftkit.inspection.model_summary import Inspection
+    from ftkit.inspection.verification import Verification
 
 __all__ = ["add_commands"]
 
@@ -58,8 +58,8 @@ def inspect(
     """
 
     def start() -> None:
+        from ftkit.inspection.model_summary import inspect_model, module_tree
         from ftkit.models.outlines import outline
-        from ftkit.tuning.inspecting import inspect_model, module_tree
 
         check_revision(revision, model)
         described = outline(model, task=task, revision=revision)
@@ -84,7 +84,7 @@ def diff(first: _First, second: _Second, as_json: _Json = False) -> None:
     """Show which tensors of two model folders differ, and by how much."""
 
     def start() -> None:
-        from ftkit.tuning.comparing import diff_folders
+        from ftkit.inspection.diff import diff_folders
 
         difference = diff_folders(first, second)
         if as_json:
@@ -109,7 +109,7 @@ def verify(
 
     def start() -> None:
         from ftkit.errors import ModelError
-        from ftkit.tuning.verifying import verify_folders
+        from ftkit.inspection.verification import verify_folders
 
         found = verify_folders(first, second, tolerance=tolerance, seed=seed)
         if as_json:
@@ -177,9 +177,9 @@ def perturb(
 def _write_weights(
     model: str, task: str, revision: str | None, allow_pickle: bool, groups: str, folder: Path
 ) -> list[Path]:
+    from ftkit.inspection.distributions import weight_statistics
     from ftkit.models import load_model
     from ftkit.report.weights import write_weights
-    from ftkit.tuning.distributions import weight_statistics
 
     loaded = load_model(model, task=task, revision=revision, allow_pickle=allow_pickle)
     return write_weights(weight_statistics(loaded, groups), folder)

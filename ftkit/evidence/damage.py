@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 from ftkit.data import TokenStore
 from ftkit.errors import ConfigError
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits
+from ftkit.inspection.perturbation import Perturbation, perturb
 from ftkit.training import HeldOutLoss, held_out_loss
 from ftkit.tuning import ParameterGroups, select
-from ftkit.tuning.perturbing import Perturbation, perturb
 
 __all__ = ["DamagePoint", "damage_curve"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ftkit.evidence.damage import DamagePoint
+from ftkit.inspection.distributions import WeightStatistics
 from ftkit.report.drawing import INK, PALETTE, as_csv, rendered
 from ftkit.runs.files import write_atomically
-from ftkit.tuning.distributions import WeightStatistics
 
 __all__ = ["write_damage", "write_weights"]
 

@@ -10,39 +10,29 @@ from ftkit.tuning.adapters import (
     predicted_trainable,
 )
 from ftkit.tuning.clipping import Clipping, ClipReport, GradientNorms, clip_report
-from ftkit.tuning.comparing import FolderDifference, diff_folders
-from ftkit.tuning.distributions import WeightStatistics, weight_statistics
 from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
-from ftkit.tuning.inspecting import Inspection, inspect_model, module_tree
 from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
 from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_blocks
-from ftkit.tuning.perturbing import perturb
 from ftkit.tuning.rates import peak_rates
 from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
 from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
-from ftkit.tuning.transplanting import transplant
-from ftkit.tuning.verifying import Verification, verify_folders
 from ftkit.tuning.watching import Watch
 
 __all__ = [
     "ClipReport",
     "Clipping",
-    "FolderDifference",
     "Freezing",
     "FrozenSpan",
     "GradientNorms",
     "GroupMovement",
     "GroupRow",
-    "Inspection",
     "Movement",
     "ParameterGroups",
     "ParameterTable",
     "Piece",
     "Selection",
-    "Verification",
     "Watch",
-    "WeightStatistics",
     "adapter_targets",
     "attach_adapter",
     "build_optimizers",
@@ -50,24 +40,17 @@ __all__ = [
     "check_adapter_gradients",
     "check_tuning",
     "clip_report",
-    "diff_folders",
     "freeze",
     "idle_matrices",
-    "inspect_model",
     "learning_rate_factor",
     "matrices_of_blocks",
     "merge_adapter",
-    "module_tree",
     "movement",
     "parameter_table",
     "peak_rates",
-    "perturb",
     "predicted_trainable",
     "schedule_warning",
     "select",
     "snapshot",
     "trainable_selection",
-    "transplant",
-    "verify_folders",
-    "weight_statistics",
 ]

@@ -15,11 +15,11 @@ from ftkit.data import load_tokenizer, tokenize_texts
 from ftkit.evidence import copying, cut_passages, fluency, language_damage
 from ftkit.evidence.copying import CopyIndex
 from ftkit.generation import PRESETS, Sampling, generate_passages
+from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, reload_difference, save_model
 from ftkit.models.rounding import ROUNDING
 from ftkit.training import NEXT_TOKEN, Engine, TokenWindows, held_out_loss
 from ftkit.tuning import attach_adapter
-from ftkit.tuning.verifying import verify_folders
 
 STORY = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "

@@ -15,6 +15,8 @@ from ftkit.config.resolve import read_flags
 from ftkit.data import TokenStore, load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import CheckpointError, ConfigError, ModelError
 from ftkit.generation import PRESETS, generate_passages
+from ftkit.inspection.diff import diff_folders
+from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, reload_difference, save_model, virtual_tokens
 from ftkit.models.outlines import outline
 from ftkit.models.rounding import ROUNDING
@@ -31,8 +33,6 @@ from ftkit.tuning import (
     select,
     snapshot,
 )
-from ftkit.tuning.comparing import diff_folders
-from ftkit.tuning.verifying import verify_folders
 
 LM, CLS = "causal-lm", "sequence-classification"
 METHODS = ["lora", "dora", "rslora", "ia3", "prefix", "prompt", "bias", "tokens"]

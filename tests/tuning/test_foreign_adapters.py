@@ -215,8 +215,8 @@ def test_a_configuration_beside_an_adapter_makes_it_no_whole_model(bases, tmp_pa
 def test_whole_weights_with_an_adapter_beside_them_are_refused_by_every_reader(bases, tmp_path):
     """transformers puts the adapter on top, so that one which was merged already counts twice."""
     from ftkit.hub.sharing import push
-    from ftkit.tuning.comparing import diff_folders
-    from ftkit.tuning.verifying import verify_folders
+    from ftkit.inspection.diff import diff_folders
+    from ftkit.inspection.verification import verify_folders
 
     folder = edit(written(bases / "tied", tmp_path / "adapter", **Q), base_model_name_or_path=str(bases / "tied"))
     load_model(str(folder)).merge_and_unload().save_pretrained(folder)
@@ -233,8 +233,8 @@ def test_whole_weights_with_an_adapter_beside_them_are_refused_by_every_reader(b
 
 
 def test_stale_shards_beside_a_whole_file_are_read_by_nobody(bases, tmp_path):
-    from ftkit.tuning.comparing import diff_folders
-    from ftkit.tuning.verifying import verify_folders
+    from ftkit.inspection.diff import diff_folders
+    from ftkit.inspection.verification import verify_folders
 
     folder = tmp_path / "stale"
     other = theirs(bases / "untied")
@@ -297,8 +297,8 @@ def test_an_adapter_on_a_tied_embedding_moves_that_end_alone(bases, tmp_path):
 
 @pytest.mark.parametrize("kind", ["same values", "other values"])
 def test_a_merged_model_that_was_saved_untied_is_the_adapters_model(bases, tmp_path, kind):
-    from ftkit.tuning.comparing import diff_folders
-    from ftkit.tuning.verifying import verify_folders
+    from ftkit.inspection.diff import diff_folders
+    from ftkit.inspection.verification import verify_folders
 
     targets = {"same values": ["q_proj", "v_proj"], "other values": ["lm_head", "q_proj"]}[kind]
     folder = written(bases / "tied", tmp_path / "adapter", target_modules=targets)

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
+from ftkit.inspection import weight_statistics
 from ftkit.training.probes.probing import Probe, Row
-from ftkit.tuning import Selection, weight_statistics
+from ftkit.tuning import Selection
 from ftkit.tuning.watching import SelectedValues
 
 __all__ = ["UpdateRatio", "WeightChange", "WeightDistributions"]

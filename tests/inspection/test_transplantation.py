@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ftkit.errors import ConfigError, ModelError
+from ftkit.inspection.transplantation import transplant
 from ftkit.models import from_hf_gpt2, load_model
-from ftkit.tuning.transplanting import transplant
 
 
 def test_an_embedding_moves_from_gpt2_to_the_own_one_and_the_donor_stays_when_the_target_trains():

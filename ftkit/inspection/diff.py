@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ftkit.inspection.stored_tensors import StoredTensors
 from ftkit.runs.files import json_value
 from ftkit.tuning.movement import same_bits
-from ftkit.tuning.stored import StoredTensors
 
 __all__ = ["Change", "FolderDifference", "diff_folders"]
 

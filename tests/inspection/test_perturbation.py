@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from ftkit.data import TokenStore, load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import ConfigError
 from ftkit.evidence.damage import damage_curve
+from ftkit.inspection.perturbation import perturb
 from ftkit.models import FAMILIES, load_model
 from ftkit.training import held_out_loss
-from ftkit.tuning.perturbing import perturb
 from ftkit.tuning.slices import chosen_slices
 
 CAUSAL = [family for family in FAMILIES if family not in ("bert", "distilbert")]

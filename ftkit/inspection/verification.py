@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ftkit.inspection.diff import FolderDifference, diff_folders
 from ftkit.models import load_model, usable_positions
 from ftkit.models.architectures import architecture_of, differing
 from ftkit.models.outlines import Outline, outline
 from ftkit.models.rounding import ROUNDING, relative_difference
 from ftkit.runs.files import json_value
-from ftkit.tuning.comparing import FolderDifference, diff_folders
 
 __all__ = ["Verification", "verify_folders"]
 

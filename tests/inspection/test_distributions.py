@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ftkit.errors import ConfigError
+from ftkit.inspection.distributions import WeightStatistics, weight_statistics
 from ftkit.models import FAMILIES, load_model
-from ftkit.tuning.distributions import WeightStatistics, weight_statistics
 from ftkit.tuning.slices import chosen_slices
 
 

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from ftkit.cli import app
 from ftkit.data import load_tokenizer
 from ftkit.errors import ModelError
+from ftkit.inspection import converted_folder
+from ftkit.inspection.converted_folder import convert_folder
+from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, save_model
-from ftkit.tuning import converted_folder
-from ftkit.tuning.converted_folder import convert_folder
-from ftkit.tuning.verifying import verify_folders
 
 SIZE = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 48, "vocab_size": 257, "initializer_range": 0.2}
 IDS = torch.arange(5, 45)[None]

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
 from ftkit.errors import ModelError
+from ftkit.inspection.diff import diff_folders
+from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, save_model, to_hf_gpt2
 from ftkit.models.rounding import ROUNDING
-from ftkit.tuning.comparing import diff_folders
-from ftkit.tuning.verifying import verify_folders
 
 WEIGHT = "transformer.h.1.attn.c_attn.weight"
 

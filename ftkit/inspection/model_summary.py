@@ -1,4 +1,4 @@
-"""What a model is, in numbers that can be checked by hand, and what of it selectors would train."""
+"""Summary of a model: parameters, shapes and bytes by group, and which of them selectors would train."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
