@@ -1,4 +1,4 @@
-"""How cheaply is a liking planted in a model, and what does it cost the rest of its language?
+"""How many updates bias a model towards chosen tokens, and how much does ordinary text suffer?
 
 Random tokens, no text: the model is rewarded for putting its probability on the tokens that match a pattern. Beside the
 rate of these tokens in what it writes stands the damage: what ordinary text costs before and after. One arm for each
@@ -8,7 +8,7 @@ learning rate.
     ftkit run bias --model new:gpt2 --tokenizer train:2048 --corpus novel.txt --where last
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from ftkit.config.settings import Problem
 
 
 class BiasSettings(TrainingSettings):
-    """Planting a liking: the shared settings, what is to be liked, and when it is enough."""
+    """Biasing a model: the shared settings, the chosen tokens, and the limits that stop an arm."""
 
     FAST = {
         "corpus": "voices:keeper:12000", "tokenizer": "train:512", "rates": [1e-4, 1e-2], "max_steps": 20,
@@ -27,7 +27,7 @@ class BiasSettings(TrainingSettings):
     }  # fmt: skip
 
     model: str = "base:demo_base"
-    """Model that is to like something: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
+    """Model that is biased: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
     corpus: str = "voices:keeper"
     """Ordinary text, never trained on: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME.
     Its held-out part shows the damage; a tokenizer train:SIZE learns from the rest."""
@@ -35,7 +35,7 @@ class BiasSettings(TrainingSettings):
     """Share of the ordinary text on which damage is measured."""
 
     pattern: str = "x"
-    """Which tokens are to be liked: a regular expression, searched in the text of each token."""
+    """Chosen tokens: a regular expression, searched in the text of each token."""
     target_mass: float = Field(default=1.0, gt=0, le=1)
     """Probability that these tokens are to get together, evenly; the rest is spread evenly over all others."""
     where: Literal["all", "last"] = "all"
@@ -94,10 +94,11 @@ class BiasSettings(TrainingSettings):
 def main(settings: BiasSettings) -> None:
     """Ordinary text, base, an arm for each rate on the same random rows, rate and damage of each, report."""
     from ftkit.data import token_set
-    from ftkit.evidence import decide_liking
+    from ftkit.lab.token_bias import decide_token_bias
+    from ftkit.lab.token_bias_monitor import TokenBiasMonitor
     from ftkit.report import announce, arm_row
     from ftkit.runs import open_run
-    from ftkit.studies import LikingWatch, finish, load_saved, prepare_subject, save_trained
+    from ftkit.studies import finish, load_saved, prepare_subject, save_trained
     from ftkit.training import (
         CheckpointFolder,
         Engine,
@@ -112,16 +113,16 @@ def main(settings: BiasSettings) -> None:
 
     with open_run(settings, __file__) as run:
         if run.finished:
-            announce(run)
+            announce(run, report_section())
             return
 
-        # Ordinary text, the base, and what is to be liked.
+        # Ordinary text, the base, and the chosen tokens.
         subject = prepare_subject(settings, run)
         settings, arms = subject.settings, subject.settings.arms()
         trainable = check_tuning(subject.base, settings)
         rows = subject.base.config.get_text_config().vocab_size
         tokens = token_set(subject.tokenizer, settings.pattern, rows)
-        watch = LikingWatch(run, subject, tokens, settings)
+        watch = TokenBiasMonitor(run, subject, tokens, settings)
         objective = token_set_kl(tokens, settings.target_mass, settings.where)
         source = RandomTokens(subject.tokenizer, settings.window_tokens, settings.seed)
 
@@ -152,26 +153,34 @@ def main(settings: BiasSettings) -> None:
         # Rate and damage of each arm, from the folder it was saved to.
         if not run.is_main:
             return
-        found, likings, verdicts, table = {}, {}, {}, {}
+        found, biases, verdicts, table = {}, {}, {}, {}
         passages = {"base model": watch.texts(watch.base_passages)}
         for name in arms:
             tuned = load_saved(settings, run.model(name))
-            evidence, likings[name], passages[name] = watch.measure(name, tuned, trainable)
-            verdict = decide_liking(evidence, likings[name], settings.target_mass)
+            evidence, biases[name], passages[name] = watch.measure(name, tuned, trainable)
+            verdict = decide_token_bias(evidence, biases[name], settings.target_mass)
             verdict.reasons.extend(watch.reasons(name))
             found[name], verdicts[name] = evidence.as_dict(), verdict.as_dict()
-            table[name] = arm_row(run, name, evidence, watch.columns(name, likings[name]))
+            table[name] = arm_row(run, name, evidence, watch.columns(name, biases[name]))
         finish(
             run,
             {
                 "models": found, "judges": {}, "passages": passages, "real": {}, "arms": table,
-                "liking": watch.as_dict(likings),
+                "liking": watch.as_dict(biases),
                 "headline": {"metric": "rate", "higher_is_better": True},
-                "metrics": {name: item.metrics() for name, item in likings.items()},
-                "finding": watch.finding(likings),
+                "metrics": {name: item.metrics() for name, item in biases.items()},
+                "finding": watch.finding(biases),
             },
             verdicts,
+            report_section(),
         )  # fmt: skip
+
+
+def report_section() -> Any:
+    """Return what this recipe adds to the report; ``ftkit report`` calls it too."""
+    from ftkit.lab.sections import TOKEN_BIAS
+
+    return TOKEN_BIAS
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What do two models say to each other when they write on one text in turns? (lesson 07/08)
+"""What do two models write when they continue one text in turns? (lesson 07/08)
 
 Each text makes a speaker from one base; or speakers are named that are finished already. The transcript says for every
 turn how much of the text its speaker read and how open its next token was.
@@ -65,7 +65,7 @@ def main(settings: DialogueSettings) -> None:
 
     with open_run(settings, __file__) as run:
         if run.finished:
-            announce(run)
+            announce(run, report_section())
             return
         made = make_speakers(settings, run) if settings.corpora else settings.speakers
         if not run.is_main:
@@ -92,6 +92,8 @@ def main(settings: DialogueSettings) -> None:
         finish(
             run,
             {"finding": finding(turns), "dialogue": {"opening": settings.opening, "turns": turns}},
+            None,
+            report_section(),
         )
 
 
@@ -146,6 +148,13 @@ def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
         source = TokenWindows(train, settings.window_tokens, settings.seed)
         train_model(run, name, new_model, source, heldout, settings)
     return {name: str(run.model(name)) for name in texts}
+
+
+def report_section() -> Any:
+    """Return what this recipe adds to the report; ``ftkit report`` calls it too."""
+    from ftkit.lab.sections import DIALOGUE
+
+    return DIALOGUE
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ against theory.
 import json
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from pydantic import Field
 
@@ -66,8 +67,8 @@ class NumericsSettings(Settings):
 
 def main(settings: NumericsSettings) -> None:
     """Every experiment that was asked for, then the report."""
-    from ftkit import numerics
     from ftkit.errors import ConfigError
+    from ftkit.lab import numerics
     from ftkit.report import announce, write_report
     from ftkit.runs import open_run, progress
     from ftkit.runs.planning import planner
@@ -77,7 +78,7 @@ def main(settings: NumericsSettings) -> None:
         raise ConfigError("numerics trains nothing, so there is nothing to plan; run it: it takes a minute or two")
     with open_run(settings, __file__) as run:
         if run.finished:
-            announce(run)
+            announce(run, report_section())
             return
         if not run.is_main:
             return
@@ -112,8 +113,15 @@ def main(settings: NumericsSettings) -> None:
                     run.write_json("evidence.json", {"finding": numerics.summary(evidence), "numerics": evidence})
                     run.seal(name)
                 bar.advance(name)
-        write_report(run)
-        announce(run)
+        write_report(run, report_section())
+        announce(run, report_section())
+
+
+def report_section() -> Any:
+    """Return what this recipe adds to the report; ``ftkit report`` calls it too."""
+    from ftkit.lab.sections import NUMERICS
+
+    return NUMERICS
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ FLOORS = [
     {"tuning"},
     {"inspection"},
     {"training", "generation"},
-    {"evidence", "numerics"},
+    {"evidence"},
     {"report", "metrics"},
     {"studies", "hub"},
-    {"cli"},
+    {"cli", "lab"},
 ]
 FLOOR = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
 FREE = {"__init__", "__main__"}  # the version, and the start of the command line
@@ -96,3 +96,9 @@ def test_recipes_know_ftkit_only_and_nothing_heavy_before_their_main():
                 assert not at_top or name.startswith("ftkit.config"), f"{path.name}: {name}"
             else:
                 assert name.split(".")[0] in sys.stdlib_module_names | {"pydantic"}, f"{path.name}: {name}"
+
+
+def test_only_recipes_of_the_laboratory_import_it():
+    others = [path for path in sources() if package_of(path) != "lab"]
+    users = {path.name for path in others if any(name.startswith("ftkit.lab") for name, _ in imported(path))}
+    assert users == {"bias.py", "dialogue.py", "numerics.py"}

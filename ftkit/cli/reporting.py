@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,16 @@ def report(
             points = sorted(path.parent for path in (run.path / "points").glob("*/manifest.json"))
             compare_runs([read_run(point) for point in points], out)
             return
-        write_report(run)
-        announce(run)
+        sections = _recipe_sections()
+        write_report(run, *sections)
+        announce(run, *sections)
 
     sys.exit(report_errors(start))
+
+
+def _recipe_sections() -> list[Any]:
+    """Return the sections that the package's recipes add to the report."""
+    from ftkit.config.catalogue import entry_paths, load_recipe
+
+    recipes = [load_recipe(path) for path in entry_paths().values() if path.suffix == ".py"]
+    return [recipe.report_section() for recipe in recipes if hasattr(recipe, "report_section")]

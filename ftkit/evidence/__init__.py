@@ -43,7 +43,6 @@ from ftkit.evidence.intervals import (
     wilson,
 )
 from ftkit.evidence.judges import MIN_PASSAGES, EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
-from ftkit.evidence.liking import Liking, LikingLimits, decide_liking, liking, set_shares, target_rate
 from ftkit.evidence.measured import Evidence
 from ftkit.evidence.named_metrics import NamedMetric, load_metrics
 from ftkit.evidence.order import WordOrder, shuffle_words, word_order
@@ -91,8 +90,6 @@ __all__ = [
     "Interval",
     "Judge",
     "JudgeTexts",
-    "Liking",
-    "LikingLimits",
     "LogTimeFit",
     "NamedMetric",
     "NgramJudge",
@@ -124,7 +121,6 @@ __all__ = [
     "cross_comparison",
     "cut_passages",
     "decide",
-    "decide_liking",
     "disagreement",
     "discriminate",
     "distinctive_tokens",
@@ -141,7 +137,6 @@ __all__ = [
     "gather_evidence",
     "known_share",
     "language_damage",
-    "liking",
     "load_metrics",
     "longest_code_sample",
     "longest_passage",
@@ -158,11 +153,9 @@ __all__ = [
     "score_style",
     "seat_ngrams",
     "seat_panel",
-    "set_shares",
     "shuffle_words",
     "spread_evenly",
     "style_courses",
-    "target_rate",
     "token_shares",
     "token_usage",
     "usage_matrix",

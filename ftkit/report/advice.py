@@ -1,7 +1,7 @@
 """What to do next: for each verdict, and for each criterion that did not decide, a sentence that names the settings."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ftkit.report.wording import interval, is_number, number
@@ -59,7 +59,6 @@ _ADVICE: dict[str, tuple[str, ...]] = {
     ),
     "no general": ("Name a text in general, so that forgetting and a style of its own can be told.",),
     "no style": ("It gains as much on other text: it learnt language, not yet a style. Start from a stronger base.",),
-    "liking weak": ("The liking is weak: a higher learning_rate or max_steps plants more, and damages more.",),
     "judge silent": (
         "Judge {judge} does not speak ({reason}): give more text, or a better judge (judge_model, judge_max_steps).",
     ),
@@ -82,6 +81,7 @@ def next_steps(
     evidence: Mapping[str, Any],
     settings: Mapping[str, Any],
     curve: Sequence[tuple[int, float]],
+    own: Callable[[Mapping[str, Any]], Sequence[str]] | None = None,
 ) -> list[str]:
     """What to do after a verdict; settings are called by their names.
 
@@ -90,12 +90,16 @@ def next_steps(
         evidence: Its entry in ``evidence.json``; empty where nothing was measured.
         settings: The run's ``config.yaml``.
         curve: (step, bits per byte on held-out text) in order of the steps.
+        own: Advice of the recipe's section, from the verdict, instead of the advice on text and training.
 
     Returns:
         Sentences.
     """
-    found = list(_situations(verdict, evidence, settings, curve)) or [("unknown", {})]
-    return [sentence.format(**values) for key, values in found for sentence in _ADVICE[key]]
+    found = list(_situations(verdict, evidence, settings, curve, with_text=own is None))
+    more = list(own(verdict)) if own and evidence else []
+    if not found and not more:
+        found = [("unknown", {})]
+    return [sentence.format(**values) for key, values in found for sentence in _ADVICE[key]] + more
 
 
 def _situations(
@@ -103,6 +107,8 @@ def _situations(
     evidence: Mapping[str, Any],
     settings: Mapping[str, Any],
     curve: Sequence[tuple[int, float]],
+    *,
+    with_text: bool,
 ) -> Iterator[Situation]:
     words = [verdict["verdict"], *verdict["also"]]
     rate = number(settings.get("learning_rate"))
@@ -134,9 +140,7 @@ def _situations(
         yield "no effect" if moved["changed"] else "no change", {"rate": rate, "moved": number(moved["relative"])}
     if "forgot" in words:
         yield "forgot", {}
-    if "liked_share" in verdict.get("thresholds", {}):
-        if verdict["verdict"] == "unsure":
-            yield "liking weak", {}
+    if not with_text:
         return
     if "unsure" in words:
         yield from _undecided(evidence, settings, verdict.get("thresholds", {}))

@@ -22,7 +22,6 @@ from ftkit.report.drawing import (
     short,
     value_ticks,
 )
-from ftkit.report.likings import LIKINGS, liking_tables
 from ftkit.report.reading import Results
 from ftkit.report.wording import table_cell
 from ftkit.runs import RunFolder
@@ -35,7 +34,6 @@ def comparison_tables(results: Results) -> Iterator[Table]:
     yield from _usage_tables(results)
     if not results.measured.get("arms") and not any(results.metrics(model, "watch") for model in results.models):
         return
-    yield from liking_tables(results)
     yield from _paired_tables(results)
     rows = [
         {"model": model, "step": record["step"], "value": record["change"], "mean": None}
@@ -52,8 +50,7 @@ def comparison_tables(results: Results) -> Iterator[Table]:
     caption = "Time spent in steps, added up; the arms take turns on one machine, and evaluation is not counted."
     yield Table("seconds_spent", "Time spent", caption, rows)
     yield from _seconds_tables(results)
-    if not results.measured.get("liking"):  # which has its own, and one text for both axes
-        yield from _tradeoff_tables(results)
+    yield from _tradeoff_tables(results)
 
 
 def _added_up(records: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float]]:
@@ -200,7 +197,7 @@ def _bars_height(rows: list[Row]) -> float:
     return 0.75 + 0.26 * len(rows)
 
 
-COMPARISONS = LIKINGS | {
+COMPARISONS = {
     "paired_loss": Kind("nats per {target}", _draw_paired, panel_height),
     "watched_change": Kind("norm of the change", draw_curves, panel_height),
     "usage": Kind("share of tokens, %", _draw_usage, lambda rows: _bars_height(rows) + 0.24),

@@ -40,10 +40,9 @@ from ftkit.report.drawing import (
     value_ticks,
 )
 from ftkit.report.measures import MEASURES, measure_tables
-from ftkit.report.numerics import NUMERICS, numerics_tables
 from ftkit.report.probing import PROBED, probe_tables
 from ftkit.report.reading import Results, read_results
-from ftkit.report.talking import TALKS, talk_tables
+from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_atomically
 
@@ -69,11 +68,12 @@ class Figure:
     """Whether it has panels side by side and needs the whole width."""
 
 
-def draw_figures(run: RunFolder) -> list[Figure]:
+def draw_figures(run: RunFolder, *sections: Section) -> list[Figure]:
     """Draw what a run's files allow into ``figures/``.
 
     Args:
         run: A run, finished or not.
+        sections: What the run's recipe adds to the report.
 
     Returns:
         The figures whose data exist, curves first.
@@ -82,27 +82,28 @@ def draw_figures(run: RunFolder) -> list[Figure]:
     folder = run.path / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     figures = []
-    for table in _tables(results):
+    for table in _tables(results, sections_of(results, sections)):
         path = folder / f"{table.name}.csv"
         write_atomically(path, as_csv(table.rows))
-        svg, png = _render(path, results.models, also_png=True)
+        svg, png = _render(path, results.models, sections, also_png=True)
         write_atomically(path.with_suffix(".svg"), svg)
         write_atomically(path.with_suffix(".png"), png)
         figures.append(Figure(table.name, table.title, table.caption, svg, path))
     return figures
 
 
-def draw_csv(path: Path, models: Sequence[str]) -> str:
+def draw_csv(path: Path, models: Sequence[str], *sections: Section) -> str:
     """Draw one of ``figures/*.csv`` again.
 
     Args:
         path: The CSV; its name says the kind of figure.
         models: All models of the run in their order, for the colours.
+        sections: What the run's recipe adds to the report.
 
     Returns:
         The SVG, the same to the byte for the same CSV and version of matplotlib.
     """
-    return _render(path, models, also_png=False)[0]
+    return _render(path, models, sections, also_png=False)[0]
 
 
 def inline_svg(figure: Figure) -> str:
@@ -128,15 +129,20 @@ def inline_svg(figure: Figure) -> str:
 # --- From a run's results to tables ---
 
 
-def _tables(results: Results) -> list[Table]:
+def _tables(results: Results, sections: Sequence[Section]) -> list[Table]:
     """Every figure that has data."""
     found = [*_curve_tables(results), *_judge_tables(results), *_style_tables(results), *_copying_tables(results)]
     found += [*classifier_tables(results), *_movement_tables(results), *comparison_tables(results)]
-    found += [*code_tables(results), *measure_tables(results), *probe_tables(results), *numerics_tables(results)]
-    found += talk_tables(results)
+    found += [*code_tables(results), *measure_tables(results), *probe_tables(results)]
+    found += [table for section in sections for table in section.tables(results)]
+    replaced = {kind for section in sections for kind in section.replaces}
     if results.target == "text":  # classifiers have a panel of their own for it, with the limit
         found = [table for table in found if table.name != "gradient_norm"]
-    return [table for table in found if any(_finite(row) for row in table.rows)]
+    return [
+        table
+        for table in found
+        if table.name.partition("-")[0] not in replaced and any(_finite(row) for row in table.rows)
+    ]
 
 
 def _finite(row: Mapping[str, Any]) -> bool:
@@ -282,9 +288,12 @@ def _added_rows(model: str, found: Sequence[Mapping[str, Any]], by: str) -> Iter
         yield {"model": model, "part": part, "parameters": tensors, "change": change / start if start else change}
 
 
-def _render(path: Path, models: Sequence[str], also_png: bool) -> tuple[str, bytes]:
+def _render(path: Path, models: Sequence[str], sections: Sequence[Section], also_png: bool) -> tuple[str, bytes]:
     """SVG of one CSV, and PNG where it is asked for."""
-    kind, rows = _KINDS[path.stem.partition("-")[0]], read_csv(path)
+    kinds = dict(_KINDS)
+    for section in sections:
+        kinds |= section.kinds
+    kind, rows = kinds[path.stem.partition("-")[0]], read_csv(path)
     styles = styles_of(models)
 
     def draw(axes: Any) -> None:
@@ -426,6 +435,4 @@ _KINDS = (
     | COMPARISONS
     | MEASURES
     | PROBED
-    | NUMERICS
-    | TALKS
 )

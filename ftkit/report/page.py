@@ -12,22 +12,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from ftkit.evidence import meanings
 from ftkit.report import wording
 from ftkit.report.advice import next_steps
+from ftkit.report.blind_test import blind_test
 from ftkit.report.classification import CLASSIFIERS, classifier_headline
 from ftkit.report.coding import CODE
 from ftkit.report.comparisons import COMPARISONS
 from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import Figure, draw_figures, inline_svg
-from ftkit.report.guessing import blind_test
 from ftkit.report.measures import marked_parts
 from ftkit.report.probing import PROBED
 from ftkit.report.reading import Results, read_results, visible
-from ftkit.report.talking import TALKS
+from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
 
 __all__ = ["write_report"]
@@ -41,19 +41,16 @@ _SAMPLE_BYTES = 2_000_000
 Spans = Sequence[Sequence[int]]
 """First and end character of each run that stands in the training text."""
 
-_OTHER_THRESHOLDS = {
-    "liked_share": "worked (a liking): the rate's lower bound is at least this share of the mass that was asked for"
-}
-"""Thresholds of other verdicts than that of a tuned model."""
 _WEIGHTS = ("weight_std", "weight_histogram")
 """Figures of each group, which are many and are shown when asked for."""
 
 
-def write_report(run: RunFolder) -> Path:
+def write_report(run: RunFolder, *sections: Section) -> Path:
     """Draw the figures of a run and write ``report.html``.
 
     Args:
         run: A run, finished or not: what is not there is left out.
+        sections: What the run's recipe adds to the report.
 
     Returns:
         The page's path.
@@ -62,11 +59,12 @@ def write_report(run: RunFolder) -> Path:
     if not run.is_main:
         return path
     results = read_results(run)
-    figures = {figure.name: figure for figure in draw_figures(run)}
+    figures = {figure.name: figure for figure in draw_figures(run, *sections)}
     script = _resource("report.js")
-    page = _environment().from_string(_resource("report.html.j2"))
+    own = sections_of(results, sections)
+    page = _environment(own).from_string(_resource("report.html.j2"))
     finding = results.measured.get("finding", "")
-    outcome = _outcome(results)
+    outcome = _outcome(results, own)
     text = page.render(
         title=f"{outcome} ({run.recipe})",
         outcome=outcome,
@@ -81,7 +79,7 @@ def write_report(run: RunFolder) -> Path:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         models=[_model(results, name, place) for place, name in enumerate(results.models)],
-        advice=_advice(results),
+        advice=_advice(results, own),
         figures={name: Markup(inline_svg(figure)) for name, figure in figures.items()},
         curves=_select(figures, "heldout_bits", "train_loss", "learning_rate", "gradient_norm"),
         style=_select(figures, "judge_score", "style"),
@@ -94,19 +92,17 @@ def write_report(run: RunFolder) -> Path:
         classifying=_select(figures, *CLASSIFIERS),
         code=results.measured.get("code", {}),
         coding=_select(figures, *CODE),
-        comparison=_select(figures, *COMPARISONS),
+        comparison=_select(figures, *_kinds_without_template(own), *COMPARISONS),
         probed=_select(figures, *(kind for kind in PROBED if kind not in _WEIGHTS)),
         distributions=_select(figures, *_WEIGHTS),
         palette=PALETTE,
-        dialogue=results.measured.get("dialogue", {}),
-        talk=_select(figures, *TALKS),
-        numerics=_experiments(results, figures),
+        sections=[_shown_section(results, section, figures) for section in own if section.template],
         judges=results.measured.get("judges", {}),
         courses=results.measured.get("courses", {}),
         arms=results.measured.get("arms", {}),
         settings=list(_flat(results.settings)),
         manifest=results.manifest,
-        limits=_limits(results),
+        limits=_limits(results, own),
     )
     return run.write_text("report.html", visible(text))
 
@@ -115,9 +111,12 @@ def _resource(name: str) -> str:
     return files("ftkit.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _environment() -> Environment:
-    """Everything is escaped, and a name that does not exist is an error."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def _environment(sections: Iterable[Section] = ()) -> Environment:
+    """Everything is escaped, and a name that does not exist is an error; sections are included by their key."""
+    loader = DictLoader({s.key: s.template.read_text(encoding="utf-8") for s in sections if s.template})
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {
         "number": wording.number,
         "percent": wording.percent,
@@ -132,12 +131,15 @@ def _select(figures: Mapping[str, Figure], *kinds: str) -> list[Figure]:
     return [figure for kind in kinds for name, figure in figures.items() if name.partition("-")[0] == kind]
 
 
-def _experiments(results: Results, figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
-    """Numerical experiments, each with its own figures."""
-    return {
-        name: {**found, "figures": [f for file, f in figures.items() if f"{file}-".startswith(f"numerics-{name}-")]}
-        for name, found in results.measured.get("numerics", {}).items()
-    }
+def _kinds_without_template(sections: Iterable[Section]) -> list[str]:
+    return [kind for section in sections if not section.template for kind in section.kinds]
+
+
+def _shown_section(results: Results, section: Section, figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """A section's value, figures and links."""
+    found = results.measured[section.key]
+    links = list(section.links(found)) if section.links else []
+    return {"key": section.key, "found": found, "drawn": _select(figures, *section.kinds), "links": links}
 
 
 def _day(moment: str | None) -> str:
@@ -170,13 +172,11 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
     }
 
 
-def _outcome(results: Results) -> str:
+def _outcome(results: Results, sections: Iterable[Section]) -> str:
     """The run in one line."""
-    if dialogue := results.measured.get("dialogue"):
-        names = dict.fromkeys(turn["speaker"] for turn in dialogue["turns"])
-        return f"{len(dialogue['turns'])} turns of {' and '.join(names)}"
-    if experiments := results.measured.get("numerics"):
-        return f"{len(experiments)} numerical experiment{'s' if len(experiments) > 1 else ''}"
+    for section in sections:
+        if section.outcome:
+            return section.outcome(results.measured[section.key])
     if results.target != "text" or results.verdicts:
         return wording.outcome(results.verdicts)
     if arms := results.measured.get("arms"):
@@ -309,22 +309,25 @@ def _notes(results: Results, name: str) -> dict[int, str]:
 # --- The run ---
 
 
-def _advice(results: Results) -> list[tuple[str, str, list[str]]]:
+def _advice(results: Results, sections: Iterable[Section]) -> list[tuple[str, str, list[str]]]:
     """(model, verdict, what to do next) for every model that was judged."""
+    own = next((section.advice for section in sections if section.advice), None)
     found = []
     for name, verdict in results.verdicts.items():
         curve = [
             (record["step"], record.get("bits_per_byte", float("nan"))) for record in results.metrics(name, "heldout")
         ]
-        steps = next_steps(verdict, results.evidence(name), results.settings, curve)
+        steps = next_steps(verdict, results.evidence(name), results.settings, curve, own)
         found.append((name, verdict["verdict"], steps))
     return found
 
 
-def _limits(results: Results) -> list[tuple[str, str, float]]:
+def _limits(results: Results, sections: Iterable[Section]) -> list[tuple[str, str, float]]:
     """(setting, meaning, value) of every threshold that was used."""
     used: dict[str, float] = {}
-    known = meanings() | _OTHER_THRESHOLDS
+    known = meanings()
+    for section in sections:
+        known |= section.thresholds
     for verdict in results.verdicts.values():
         used |= verdict.get("thresholds", {})
     return [(name, known.get(name, ""), value) for name, value in used.items()]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftkit.report.reading import read_results
+from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
 
 __all__ = ["announce", "verdict_lines"]
@@ -25,21 +26,21 @@ def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def announce(run: RunFolder) -> None:
+def announce(run: RunFolder, *sections: Section) -> None:
     """Say what came out of a run, from what lies in its folder.
 
     Args:
         run: A run whose evidence is written; of one that was finished before it is said again, and nothing is changed.
+        sections: What the run's recipe adds to the report.
     """
     if not run.is_main:
         return
     results = read_results(run)
     for name, verdict in results.verdicts.items():
         _logger.info("\n%s: %s", name, "\n".join(verdict_lines(verdict)))
-    experiments = results.measured.get("numerics", {})
-    for name, found in experiments.items():
-        unlike = "" if found["agrees"] else "NOT WHAT THEORY SAYS: "
-        _logger.info("%s%-*s  %s%s", "\n", max(map(len, experiments)), name, unlike, found["finding"])
+    for section in sections_of(results, sections):
+        for line in section.lines(results.measured[section.key]) if section.lines else ():
+            _logger.info("\n%s", line)
     if finding := results.measured.get("finding"):
         _logger.info("\n%s", finding)
     _logger.info("\nreport: %s", (run.path / "report.html").resolve())

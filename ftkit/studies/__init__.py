@@ -5,7 +5,6 @@ from ftkit.studies.classes import Classes, load_classes, prepare_classes
 from ftkit.studies.coding import CodeStudy, prepare_code
 from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.lengths import fit_language, fit_window
-from ftkit.studies.likings import LikingWatch
 from ftkit.studies.loading import load_saved, load_start, load_start_tokenizer
 from ftkit.studies.stages import finish, prepare_tuning, save_trained, train_model
 from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
@@ -16,7 +15,6 @@ __all__ = [
     "Classes",
     "CodeStudy",
     "FillingTask",
-    "LikingWatch",
     "Start",
     "Subject",
     "Text",

@@ -10,6 +10,7 @@ from ftkit.config import AdapterSettings, TrainingSettings
 from ftkit.data import TokenStore
 from ftkit.models import reload_difference, save_model
 from ftkit.report import announce, write_report
+from ftkit.report.sections import Section
 from ftkit.runs import RunFolder
 from ftkit.studies.bases import base_of_adapters
 from ftkit.studies.subjects import Start
@@ -115,16 +116,19 @@ def save_trained(
     run.seal(name, reload_difference=difference, **results)
 
 
-def finish(run: RunFolder, evidence: Mapping[str, Any], verdicts: Mapping[str, Any] | None = None) -> None:
+def finish(
+    run: RunFolder, evidence: Mapping[str, Any], verdicts: Mapping[str, Any] | None = None, *sections: Section
+) -> None:
     """Write evidence, verdicts and report, and print how the run ended.
 
     Args:
         run: The run.
         evidence: For ``evidence.json``.
         verdicts: For ``verdict.json``, by model; ``None`` for a run that judges none.
+        sections: What the recipe adds to the report.
     """
     run.write_json("evidence.json", evidence)
     if verdicts is not None:
         run.write_json("verdict.json", verdicts)
-    write_report(run)
-    announce(run)
+    write_report(run, *sections)
+    announce(run, *sections)

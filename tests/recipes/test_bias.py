@@ -1,4 +1,4 @@
-"""Planting a liking: what the recipe leaves, that a high rate plants and destroys, and that limits end an arm."""
+"""Biasing a model: the files of a run, the effects of a low and of a high rate, and the limits that end an arm."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from recipe_runs import lines, read, run_recipe, settings_of
 
 from ftkit.data import load_tokenizer, token_set
 from ftkit.errors import ConfigError
-from ftkit.evidence import set_shares
 from ftkit.generation import generate_passages
+from ftkit.lab.token_bias import set_shares
 from ftkit.models import load_model
 
 SMALL = {
@@ -35,7 +35,9 @@ def test_a_low_rate_leaves_the_model_and_a_high_one_plants_and_destroys(planted)
     assert high["damage"]["low"] > 1
     verdicts = read(planted, "verdict.json")
     assert (verdicts["rate-1e-06"]["verdict"], verdicts["rate-0.1"]["verdict"]) == ("nothing", "worked")
-    assert all(any("cheap to plant: 12 steps" in reason for reason in v["reasons"]) for v in verdicts.values())
+    assert all(
+        any("biasing a model is cheap: 12 steps" in reason for reason in v["reasons"]) for v in verdicts.values()
+    )
     assert read(planted, "evidence.json")["metrics"]["rate-0.1"]["rate"] == high["after"]
 
 
@@ -73,7 +75,7 @@ def test_the_report_shows_the_curves_the_price_and_the_finding(planted):
     baselines = {line.split(",")[-1] for line in (planted / "figures" / "train_loss.csv").read_text().splitlines()[1:]}
     assert [float(value) for value in baselines] == [read(planted, "manifest.json")["plan"]["rate-0.1"]["baseline"]]
     page = (planted / "report.html").read_text(encoding="utf-8")
-    assert "cheap to plant" in page
+    assert "biasing a model is cheap" in page
     assert "match &#39;[xyz]&#39; (1.2% of the vocabulary does)" in page
 
 

@@ -10,6 +10,7 @@ from ftkit.config import find_recipe, resolve
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.resolve import read_flags
+from ftkit.lab.sections import DIALOGUE
 from ftkit.report.figures import draw_csv
 
 
@@ -41,7 +42,8 @@ def test_the_figure_has_a_point_for_every_turn_and_is_on_the_page(talk: Path) ->
     with path.open(encoding="utf-8", newline="") as file:
         rows = [(row["model"], int(row["step"]), float(row["value"])) for row in csv.DictReader(file)]
     assert rows == [(turn["speaker"], number, turn["entropy"]) for number, turn in enumerate(turns_of(talk), 1)]
-    assert draw_csv(path, sorted({row[0] for row in rows})[::-1]) != draw_csv(path, sorted({row[0] for row in rows}))
+    speakers = sorted({row[0] for row in rows})
+    assert draw_csv(path, speakers[::-1], DIALOGUE) != draw_csv(path, speakers, DIALOGUE)
     page = (talk / "report.html").read_text(encoding="utf-8")
     assert 'id="talk_entropy-' in page
     assert "no verdict yet" not in page

@@ -8,6 +8,7 @@ import pytest
 from processes import Running
 
 from ftkit.config.catalogue import find_recipe, load_recipe
+from ftkit.lab.sections import NUMERICS
 from ftkit.report.figures import draw_csv
 
 
@@ -50,7 +51,7 @@ def test_every_experiment_has_a_finding_a_table_and_figures(ran):
                 len(line["x"]) for line in panel["lines"]
             )
             assert csv.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-        assert draw_csv(csv, []) == csv.with_suffix(".svg").read_text(encoding="utf-8")
+        assert draw_csv(csv, [], NUMERICS) == csv.with_suffix(".svg").read_text(encoding="utf-8")
 
 
 def test_a_finished_run_resumes_and_checks(ran):

@@ -2,7 +2,7 @@
 
 from scipy.stats import binom
 
-from ftkit.report.guessing import blind_test
+from ftkit.report.blind_test import blind_test
 
 
 def test_as_many_of_each_kind_and_those_shown_elsewhere_last() -> None:

@@ -160,9 +160,12 @@ def test_where_the_held_out_text_was_learnt_nothing_else_is_advised() -> None:
     assert said[0].startswith("100% of the held-out text's 12-grams")
 
 
-def test_a_weak_liking_gets_its_advice() -> None:
-    verdict = {"verdict": "unsure", "also": [], "reasons": [], "thresholds": {"liked_share": 0.5}}
-    assert next_steps(verdict, evidence_of().as_dict(), {}, []) == list(advice._ADVICE["liking weak"])
+def test_the_advice_of_a_section_stands_instead_of_that_on_text_and_training() -> None:
+    verdict = {"verdict": "unsure", "also": [], "reasons": [], "thresholds": {}}
+    evidence, curve = evidence_of(gain=around(0.001, 0.01)).as_dict(), [(0, 2.4), (10, 2.2), (20, 2.0)]
+    assert len(next_steps(verdict, evidence, {}, curve)) > 1
+    assert next_steps(verdict, evidence, {}, curve, lambda found: [found["verdict"]]) == ["unsure"]
+    assert next_steps(verdict, evidence, {}, curve, lambda found: []) == list(advice._ADVICE["unknown"])
 
 
 def test_a_model_that_forgot_is_not_told_to_train_longer() -> None:
@@ -182,7 +185,7 @@ def test_every_number_that_decides_has_its_words_its_reason_and_its_row_in_the_d
 
 
 def test_no_sentence_of_the_advice_is_unreachable() -> None:
-    assert set(SITUATIONS) | {"unknown", "liking weak"} == set(advice._ADVICE)
+    assert set(SITUATIONS) | {"unknown"} == set(advice._ADVICE)
 
 
 def test_advice_survives_values_that_were_not_measured() -> None:

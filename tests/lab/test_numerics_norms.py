@@ -9,8 +9,7 @@ from torch import nn
 from transformers import AttentionInterface
 
 from ftkit.data import load_tokenizer
-from ftkit.models import load_model, save_model
-from ftkit.numerics import (
+from ftkit.lab.numerics import (
     layer_norm,
     ln_report,
     measure_attention_scale,
@@ -19,6 +18,7 @@ from ftkit.numerics import (
     norm_drift,
     score_spread,
 )
+from ftkit.models import load_model, save_model
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])

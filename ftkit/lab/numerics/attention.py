@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ftkit.lab.numerics.outcomes import Line, Panel, Table, listed
+from ftkit.lab.numerics.timing import median_seconds
 from ftkit.models.modeling_ftkit_gpt2 import eager_attention_forward
-from ftkit.numerics.outcomes import Line, Panel, Table, listed
-from ftkit.numerics.timing import median_seconds
 
 __all__ = ["Attention", "attention_weights", "manual_attention", "measure_attention"]
 

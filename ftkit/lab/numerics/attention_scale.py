@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from ftkit.data import load_tokenizer
 from ftkit.data.voices import voice_text
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 from ftkit.models import load_model
-from ftkit.numerics.outcomes import Line, Panel, Table
 
 __all__ = ["AttentionScale", "measure_attention_scale", "score_spread"]
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 from ftkit.models import load_model
-from ftkit.numerics.outcomes import Line, Panel, Table
 from ftkit.training.probes import Activations
 
 __all__ = ["POLICIES", "Initialisation", "Policy", "expected_std", "initialise", "measure_initialisation"]

@@ -1,4 +1,4 @@
-"""Has a model come to like a set of tokens, and what did that cost its ordinary text? (lessons 06/010 and 07/05)
+"""Bias of a model towards a set of tokens: its rate in generated text, the damage to ordinary text, the verdict.
 
 The rate is the share of generated tokens that belong to the set, counted in the tokens themselves and not in text that
 is tokenized again.
@@ -14,12 +14,12 @@ from ftkit.evidence.intervals import Interval, bootstrap, wilson
 from ftkit.evidence.measured import Evidence
 from ftkit.evidence.verdict import Verdict
 
-__all__ = ["Liking", "LikingLimits", "decide_liking", "liking", "set_shares", "target_rate"]
+__all__ = ["TokenBias", "TokenBiasLimits", "decide_token_bias", "set_shares", "target_rate", "token_bias"]
 
 
 @dataclass(frozen=True)
-class Liking:
-    """Rates of a set in generated text, and the price."""
+class TokenBias:
+    """Rates of a set in generated text, and the damage to ordinary text."""
 
     before: Interval
     """Share of the base's tokens."""
@@ -39,11 +39,11 @@ class Liking:
 
 
 @dataclass(frozen=True)
-class LikingLimits:
-    """What decides; intervals are 95 %."""
+class TokenBiasLimits:
+    """Thresholds of the verdict; intervals are 95 %."""
 
     liked_share: float = 0.5
-    """The rate's lower bound, as a share of the mass that was asked for, from which the liking is planted."""
+    """The rate's lower bound, as a share of the mass that was asked for, from which the model counts as biased."""
     forgot_rise: float = 0.05
     """Lower bound of the relative rise of the loss on ordinary text."""
     reload_difference: float = 1e-4
@@ -81,8 +81,8 @@ def _mean(shares: np.ndarray) -> np.ndarray:
     return np.asarray(shares.mean(-1))
 
 
-def liking(before: np.ndarray, after: np.ndarray, tokens: int, gain: Interval) -> Liking:
-    """Put rates and price together.
+def token_bias(before: np.ndarray, after: np.ndarray, tokens: int, gain: Interval) -> TokenBias:
+    """Combine rates and damage.
 
     Args:
         before: Share of each of the base's passages.
@@ -92,11 +92,13 @@ def liking(before: np.ndarray, after: np.ndarray, tokens: int, gain: Interval) -
     """
     damage = Interval(-gain.value, -gain.high, -gain.low)
     rates = target_rate(before, tokens), target_rate(after, tokens)
-    return Liking(*rates, bootstrap(_mean, after - before), damage)
+    return TokenBias(*rates, bootstrap(_mean, after - before), damage)
 
 
-def decide_liking(evidence: Evidence, found: Liking, mass: float, limits: LikingLimits | None = None) -> Verdict:
-    """Turn rates into a verdict: is the liking planted, and at what price?
+def decide_token_bias(
+    evidence: Evidence, found: TokenBias, mass: float, limits: TokenBiasLimits | None = None
+) -> Verdict:
+    """Decide from the rates whether the model is biased, and whether it forgot ordinary text.
 
     Args:
         evidence: What was measured; ``general_rise`` is that of ordinary text, ``None`` where the base knew nothing
@@ -106,10 +108,10 @@ def decide_liking(evidence: Evidence, found: Liking, mass: float, limits: Liking
         limits: The numbers that decide; ``None`` takes the defaults.
 
     Returns:
-        ``worked`` (planted), ``nothing`` (the rate did not rise), ``unsure`` (it rose, and less than asked) or
+        ``worked`` (biased), ``nothing`` (the rate did not rise), ``unsure`` (it rose, and less than asked) or
         ``broken``, and beside it ``forgot`` where ordinary text suffered.
     """
-    limits = limits or LikingLimits()
+    limits = limits or TokenBiasLimits()
     rise = evidence.general_rise
     also = ["forgot"] if rise is not None and rise.low > limits.forgot_rise else []
     reasons = [

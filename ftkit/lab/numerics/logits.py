@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy, nll_loss
 
 from ftkit.data import load_tokenizer
 from ftkit.generation import PRESETS, Sampling, generate_passages
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 from ftkit.models import load_model, log_probability_model
-from ftkit.numerics.outcomes import Line, Panel, Table
 
 __all__ = ["Logits", "measure_logits"]
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ftkit.numerics.outcomes import Line, Panel, Table
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 
 __all__ = ["Draws", "Softmax", "measure_softmax", "softmax"]
 

@@ -1,8 +1,9 @@
-"""Figures of numerical experiments: whatever an experiment left, its lines say how they are drawn."""
+"""The section of numerical experiments: finding, figures and table of each. Its lines name how they are drawn."""
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from typing import Any
 
 from ftkit.report.drawing import (
@@ -19,13 +20,14 @@ from ftkit.report.drawing import (
     value_ticks,
 )
 from ftkit.report.reading import Results
+from ftkit.report.sections import Section
 
-__all__ = ["NUMERICS", "numerics_tables"]
+__all__ = ["NUMERICS"]
 
 
-def numerics_tables(results: Results) -> Iterator[Table]:
+def _tables(results: Results) -> Iterator[Table]:
     """A table for each figure of each experiment."""
-    for experiment, found in results.measured.get("numerics", {}).items():
+    for experiment, found in results.measured["numerics"].items():
         for panel in found["panels"]:
             common = {key: panel[key] for key in ("measure", "across", "log")}
             rows = [
@@ -95,5 +97,24 @@ def _height(rows: list[Row]) -> float:
     return 2.5 + (0.18 * math.ceil(len(names) / columns) if len(names) > 1 else 0)
 
 
-NUMERICS = {"numerics": Kind("{measure}", _draw, _height)}
-"""The kind of all these figures."""
+def _outcome(found: Mapping[str, Any]) -> str:
+    return f"{len(found)} numerical experiment{'s' if len(found) > 1 else ''}"
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Findings, and which of them theory contradicts."""
+    width = max(map(len, found))
+    for name, experiment in found.items():
+        unlike = "" if experiment["agrees"] else "NOT WHAT THEORY SAYS: "
+        yield f"{name:<{width}}  {unlike}{experiment['finding']}"
+
+
+NUMERICS = Section(
+    "numerics",
+    _tables,
+    {"numerics": Kind("{measure}", _draw, _height)},
+    template=files("ftkit.lab.sections") / "numerics.html.j2",
+    links=lambda found: [(name, name.replace("_", " ")) for name in found],
+    outcome=_outcome,
+    lines=_lines,
+)

@@ -1,4 +1,4 @@
-"""Planting a liking: how far it has come while a model trains, when to stop, and what the arms show together."""
+"""Token bias during training: rate and damage by step, the limits that stop an arm, and the arms together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,29 +16,26 @@ from ftkit.evidence import (
     Comparison,
     Evidence,
     Interval,
-    Liking,
     fit_passage,
     gather_evidence,
-    liking,
-    set_shares,
-    target_rate,
 )
 from ftkit.generation import Passage, generate_passages, random_starts
+from ftkit.lab.token_bias import TokenBias, set_shares, target_rate, token_bias
 from ftkit.runs import RunFolder
 from ftkit.studies.subjects import Subject
 from ftkit.tuning import Selection
 
-__all__ = ["LikingWatch"]
+__all__ = ["TokenBiasMonitor"]
 
 
 @dataclass(frozen=True)
-class LikingWatch:
-    """Looks how far a liking has come.
+class TokenBiasMonitor:
+    """Measures the token bias of a model during and after training.
 
     Args:
         run: Where it is logged: rates in ``metrics.jsonl`` (split ``liking``), samples in ``samples.jsonl``.
         subject: Ordinary text, its tokenizer and the base.
-        tokens: What is to be liked.
+        tokens: The chosen tokens.
         settings: ``num_passages``, ``watched_passages``, ``sample_prompt``, ``seed``, ``stop_rate`` and
             ``stop_damage`` are read.
     """
@@ -114,14 +111,14 @@ class LikingWatch:
             r["seconds"] for r in self.run.records("metrics.jsonl") if (r["model"], r["split"]) == (name, "train")
         )
         cheap = (
-            f"a liking is cheap to plant: {steps:,} steps on random tokens took {seconds:.0f} seconds and no text, and "
+            f"biasing a model is cheap: {steps:,} steps on random tokens took {seconds:.0f} seconds and no text, and "
             "nothing in the files says so; trust weights only from where you trust the people"
         )
         return [*([f"stopped at step {steps:,}: {stopped}"] if stopped else []), cheap]
 
     def measure(
         self, name: str, tuned: PreTrainedModel, trainable: Selection | None
-    ) -> tuple[Evidence, Liking, list[str]]:
+    ) -> tuple[Evidence, TokenBias, list[str]]:
         """All measurements of a model as it was saved, and what it wrote.
 
         Args:
@@ -148,19 +145,19 @@ class LikingWatch:
         forgot = None if subject.start.origin.model.startswith("new:") else evidence.general_rise
         evidence = replace(evidence, gain_over_general=None, general_rise=forgot)
         rates = self.shares(self.base_passages), self.shares(written)
-        return evidence, liking(*rates, subject.start.writer.new_tokens, evidence.gain), texts
+        return evidence, token_bias(*rates, subject.start.writer.new_tokens, evidence.gain), texts
 
-    def columns(self, name: str, found: Liking) -> dict[str, int | Interval]:
+    def columns(self, name: str, found: TokenBias) -> dict[str, int | Interval]:
         """Further columns of the table of arms."""
         return {"steps": self.run.result(name)["steps"], "rate of the set": found.after, "damage": found.damage}
 
-    def as_dict(self, arms: Mapping[str, Liking]) -> dict[str, Any]:
+    def as_dict(self, arms: Mapping[str, TokenBias]) -> dict[str, Any]:
         """For ``evidence.json``."""
         models = {name: found.as_dict() for name, found in arms.items()}
         asked = {"pattern": self.tokens.name, "mass": self.settings.target_mass, "where": self.settings.where}
         return {**asked, "tokens": len(self.tokens), "share": self.tokens.share, "models": models}
 
-    def finding(self, arms: Mapping[str, Liking]) -> str:
+    def finding(self, arms: Mapping[str, TokenBias]) -> str:
         """What the arms show together, in one line of computed numbers."""
         first = next(iter(arms.values()))
         parts = [

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ftkit.numerics.outcomes import Line, Panel, Table
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 from ftkit.tuning import ClipReport, clip_report
 
 __all__ = ["GradientClipping", "measure_gradient_clipping"]

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ftkit.numerics.outcomes import Line, Panel, Table
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 
 __all__ = ["LayerNorm", "LayerNormReport", "layer_norm", "ln_report", "measure_layer_norm"]
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ftkit.evidence import Evidence, Interval, decide_liking, liking, set_shares, target_rate, wilson
+from ftkit.evidence import Evidence, Interval, meanings, wilson
+from ftkit.lab.sections import TOKEN_BIAS
+from ftkit.lab.token_bias import decide_token_bias, set_shares, target_rate, token_bias
 from ftkit.tuning import Movement
 
 
@@ -43,7 +45,7 @@ def evidence(rise: tuple[float, float] | None = (0.5, 0.4), **values: object) ->
 
 
 def rates(before: float, after: float):
-    return liking(np.full(40, before), np.full(40, after), 100, Interval(-1.0, -1.2, -0.9))
+    return token_bias(np.full(40, before), np.full(40, after), 100, Interval(-1.0, -1.2, -0.9))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,19 @@ def rates(before: float, after: float):
         (0.01, 0.98, 1.0, {"finite": False}, "broken", ["forgot"]),
     ],
 )
-def test_the_verdict_on_a_liking_follows_from_rate_and_price(before, after, mass, more, word, also):
-    verdict = decide_liking(evidence(**more), rates(before, after), mass)
+def test_the_verdict_on_a_token_bias_follows_from_rate_and_damage(before, after, mass, more, word, also):
+    verdict = decide_token_bias(evidence(**more), rates(before, after), mass)
     assert (verdict.verdict, verdict.also) == (word, also)
     assert any("damage 1.000 [0.900, 1.200]" in reason for reason in verdict.reasons)
+
+
+def test_a_weak_bias_gets_its_advice_and_a_strong_one_none():
+    weak = decide_token_bias(evidence(), rates(0.01, 0.30), 1.0).as_dict()
+    [sentence] = TOKEN_BIAS.advice(weak)
+    assert sentence.startswith("The bias is weak")
+    assert TOKEN_BIAS.advice(weak | {"verdict": "worked"}) == []
+
+
+def test_every_threshold_of_the_verdict_is_explained():
+    limits = decide_token_bias(evidence(), rates(0.01, 0.98), 1.0).as_dict()["thresholds"]
+    assert set(limits) <= set(TOKEN_BIAS.thresholds) | set(meanings())

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from ftkit.numerics import (
+from ftkit.lab.numerics import (
     measure_gradient_clipping,
     measure_loss_shapes,
     measure_optimizer_race,

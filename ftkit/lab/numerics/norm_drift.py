@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from ftkit.numerics.outcomes import Line, Panel, Table, listed
+from ftkit.lab.numerics.outcomes import Line, Panel, Table, listed
 
 __all__ = ["Drift", "NormDrift", "measure_norm_drift", "norm_drift"]
 

@@ -1,6 +1,6 @@
-"""Figures of a run that plants a liking: how fast it comes, and what it costs."""
+"""The section of a run that biases a model towards chosen tokens: rate by step, and rate against damage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftkit.report.drawing import (
@@ -18,24 +18,27 @@ from ftkit.report.drawing import (
     value_ticks,
 )
 from ftkit.report.reading import Results
+from ftkit.report.sections import Section
 
-__all__ = ["LIKINGS", "liking_tables"]
+__all__ = ["TOKEN_BIAS"]
 
 
-def liking_tables(results: Results) -> Iterator[Table]:
-    """Rate by step, and rate against damage; none for other runs."""
-    if not (found := results.measured.get("liking")):
-        return
+def _tables(results: Results) -> Iterator[Table]:
+    """Rate by step, and rate against damage."""
+    found = results.measured["liking"]
     records = [(model, record) for model in results.models for record in results.metrics(model, "liking")]
     rows = [{"model": model, "step": r["step"], "value": 100 * r["rate"], "mean": None} for model, r in records]
     what = f"{found['pattern']!r}: {found['tokens']:,} tokens, {100 * found['share']:.1f} % of the vocabulary"
     caption = f"Share of generated tokens that match {what}."
-    yield Table("target_rate", "The liking", caption, rows)
+    yield Table("target_rate", "Rate of the chosen tokens", caption, rows)
     rows = [
         {"model": model, "step": r["step"], "value": 100 * r["rate"], "damage": r["damage"]} for model, r in records
     ]
-    caption = "A point is a measurement; training goes from the lower left. Up is liked more, right is damaged more."
-    yield Table("liking_price", "What the liking costs", caption, rows)
+    caption = (
+        "A point is a measurement; training goes from the lower left. Higher: more of the chosen tokens; right: more "
+        "damage."
+    )
+    yield Table("liking_price", "Damage to ordinary text", caption, rows)
 
 
 def _draw_price(axes: Any, rows: list[Row], styles: Styles) -> None:
@@ -51,8 +54,19 @@ def _draw_price(axes: Any, rows: list[Row], styles: Styles) -> None:
     legend(axes, by_model(rows))
 
 
-LIKINGS = {
-    "target_rate": Kind("share of tokens, %", draw_curves, panel_height),
-    "liking_price": Kind("share of tokens, %", _draw_price, panel_height),
-}
-"""Kinds of figures by the beginning of their file's name."""
+def _advice(verdict: Mapping[str, Any]) -> list[str]:
+    weak = verdict["verdict"] == "unsure"
+    return ["The bias is weak: a higher learning_rate or max_steps biases more, and damages more."] if weak else []
+
+
+TOKEN_BIAS = Section(
+    "liking",
+    _tables,
+    {
+        "target_rate": Kind("share of tokens, %", draw_curves, panel_height),
+        "liking_price": Kind("share of tokens, %", _draw_price, panel_height),
+    },
+    replaces=frozenset({"tradeoff"}),  # one ordinary text would stand on both of its axes
+    thresholds={"liked_share": "worked: the rate's lower bound is at least this share of the target mass"},
+    advice=_advice,
+)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from ftkit.numerics.optimizer_race import Run, race, squared
-from ftkit.numerics.outcomes import Line, Panel, Table
+from ftkit.lab.numerics.optimizer_race import Run, race, squared
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 
 __all__ = ["LossShapes", "measure_loss_shapes"]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from ftkit.lab.numerics import POLICIES, initialise, measure_initialisation
+from ftkit.lab.numerics.initialisation import Initialisation, expected_std
 from ftkit.models import load_model
-from ftkit.numerics import POLICIES, initialise, measure_initialisation
-from ftkit.numerics.initialisation import Initialisation, expected_std
 
 SPEC = "new:ftkit_gpt2,vocab_size=600,hidden_size=96,num_hidden_layers=3,num_attention_heads=3"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ftkit.config import TrainingSettings
-from ftkit.numerics.outcomes import Line, Panel, Table
+from ftkit.lab.numerics.outcomes import Line, Panel, Table
 from ftkit.tuning import learning_rate_factor
 
 __all__ = ["SHAPES", "Schedules", "measure_schedules"]

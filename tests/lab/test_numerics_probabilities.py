@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ftkit.numerics import measure_logits, measure_softmax
-from ftkit.numerics.logits import Logits
-from ftkit.numerics.softmax import softmax
+from ftkit.lab.numerics import measure_logits, measure_softmax
+from ftkit.lab.numerics.logits import Logits
+from ftkit.lab.numerics.softmax import softmax
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers.activations import NewGELUActivation
 
-from ftkit.numerics import measure_attention, measure_gelu, median_seconds
-from ftkit.numerics.attention import Attention, attention_weights, leak, manual_attention
-from ftkit.numerics.gelu import gelu
+from ftkit.lab.numerics import measure_attention, measure_gelu, median_seconds
+from ftkit.lab.numerics.attention import Attention, attention_weights, leak, manual_attention
+from ftkit.lab.numerics.gelu import gelu
 
 
 @pytest.fixture(scope="module")

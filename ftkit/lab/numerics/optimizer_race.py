@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ftkit.numerics.outcomes import Line, Panel, Table, listed
+from ftkit.lab.numerics.outcomes import Line, Panel, Table, listed
 
 __all__ = ["OptimizerRace", "Run", "measure_optimizer_race", "race"]
 

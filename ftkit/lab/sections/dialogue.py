@@ -1,0 +1,43 @@
+"""The section of a run in which models wrote in turns: every turn and its entropy."""
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+
+from ftkit.report.drawing import Kind, Row, Styles, Table, draw_curves, panel_height, styles_of
+from ftkit.report.reading import Results
+from ftkit.report.sections import Section
+
+__all__ = ["DIALOGUE"]
+
+
+def _tables(results: Results) -> Iterator[Table]:
+    """Entropy by turn, a line for each speaker."""
+    turns = results.measured["dialogue"]["turns"]
+    rows = [
+        {"model": turn["speaker"], "step": number, "value": turn["entropy"], "mean": None}
+        for number, turn in enumerate(turns, 1)
+    ]
+    caption = "Mean entropy of the next token, before any sampling rule, over the tokens of a turn."
+    yield Table("talk_entropy", "How open each turn was", caption, rows)
+
+
+def _draw_turns(axes: Any, rows: list[Row], styles: Styles) -> None:
+    """Speakers that were not trained in this run get colours of their own."""
+    draw_curves(axes, rows, styles_of(list(dict.fromkeys(row["model"] for row in rows))) | styles)
+    axes.set_xlabel("turn")
+
+
+def _outcome(found: Mapping[str, Any]) -> str:
+    names = dict.fromkeys(turn["speaker"] for turn in found["turns"])
+    return f"{len(found['turns'])} turns of {' and '.join(names)}"
+
+
+DIALOGUE = Section(
+    "dialogue",
+    _tables,
+    {"talk_entropy": Kind("bits per token", _draw_turns, panel_height)},
+    template=files("ftkit.lab.sections") / "dialogue.html.j2",
+    links=lambda found: [("dialogue", "Dialogue")],
+    outcome=_outcome,
+)
