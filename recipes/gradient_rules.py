@@ -72,8 +72,8 @@ class GradientRulesSettings(ClassifierSettings):
 
 def main(settings: GradientRulesSettings) -> None:
     """Texts, five arms on the same batches, all test texts for each, one table, one sentence."""
-    from ftkit.evidence import arm_difference, course_of, rules_finding
-    from ftkit.report import announce, classifier_row
+    from ftkit.lab.gradient_rules import arm_difference, classifier_row, loss_curve, rules_finding
+    from ftkit.report import announce
     from ftkit.runs import open_run
     from ftkit.studies import finish, load_saved, prepare_classes, save_trained
     from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, build_probes, follow_classifier
@@ -108,25 +108,25 @@ def main(settings: GradientRulesSettings) -> None:
         # Every arm on all test texts, from the folder it was saved to, beside the model that nobody has trained.
         if not run.is_main:
             return
-        said, courses, found, rows = {"untrained": classes.predict(start)}, {}, {}, {}
+        said, curves, found, rows = {"untrained": classes.predict(start)}, {}, {}, {}
         before = snapshot(start)
         for name in arms:
             tuned = load_saved(settings, run.model(name), "sequence-classification")
             said[name] = classes.predict(tuned)
-            courses[name] = course_of(
+            curves[name] = loss_curve(
                 [r for r in run.records("metrics.jsonl") if (r["model"], r["split"]) == (name, "train")]
             )
             moved = movement(before, tuned, trainable[name])
             found[name] = {"leaks": moved.leaks, "frozen": moved.frozen, **run.result(name)}
         scores = {name: classes.score(predictions) for name, predictions in said.items()}
         differences = {
-            name: arm_difference((said["baseline"], courses["baseline"]), (said[name], courses[name]), len(arms) - 1)
+            name: arm_difference((said["baseline"], curves["baseline"]), (said[name], curves[name]), len(arms) - 1)
             for name in arms
             if name != "baseline"
         }
         for name in arms:
-            rows[name] = classifier_row(run, name, scores[name], courses[name], differences.get(name))
-        idle = [name for name in ("clip", "all") if not courses[name].clipped]
+            rows[name] = classifier_row(run, name, scores[name], curves[name], differences.get(name))
+        idle = [name for name in ("clip", "all") if not curves[name].clipped]
         finding = rules_finding(scores["baseline"].accuracy, differences, idle)
         finish(
             run,

@@ -101,4 +101,4 @@ def test_recipes_know_ftkit_only_and_nothing_heavy_before_their_main():
 def test_only_recipes_of_the_laboratory_import_it():
     others = [path for path in sources() if package_of(path) != "lab"]
     users = {path.name for path in others if any(name.startswith("ftkit.lab") for name, _ in imported(path))}
-    assert users == {"bias.py", "dialogue.py", "numerics.py"}
+    assert users == {"bias.py", "dialogue.py", "gradient_rules.py", "numerics.py"}

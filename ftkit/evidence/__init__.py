@@ -49,7 +49,6 @@ from ftkit.evidence.order import WordOrder, shuffle_words, word_order
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
 from ftkit.evidence.passages import PassageWriter, longest_passage
 from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
-from ftkit.evidence.rules import ArmDifference, Course, arm_difference, course_of, rules_finding
 from ftkit.evidence.style import StyleScore, disagreement, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
 from ftkit.evidence.thresholds import Thresholds, meanings
@@ -67,7 +66,6 @@ from ftkit.evidence.verdict import Verdict, decide
 __all__ = [
     "MIN_PASSAGES",
     "SCALES",
-    "ArmDifference",
     "ClassifierScores",
     "CodeChange",
     "CodeScores",
@@ -79,7 +77,6 @@ __all__ = [
     "CopiedNgrams",
     "CopyIndex",
     "Copying",
-    "Course",
     "Damage",
     "Discriminator",
     "EncoderJudge",
@@ -104,7 +101,6 @@ __all__ = [
     "Verdict",
     "WindowLosses",
     "WordOrder",
-    "arm_difference",
     "auc_interval",
     "bits_per_byte",
     "bootstrap",
@@ -117,7 +113,6 @@ __all__ = [
     "code_starts",
     "code_validity",
     "copying",
-    "course_of",
     "cross_comparison",
     "cut_passages",
     "decide",
@@ -146,7 +141,6 @@ __all__ = [
     "paired_difference",
     "predictive_comparison",
     "relative_rise",
-    "rules_finding",
     "scaled_models",
     "scaling_curve",
     "score_classifier",

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftkit.evidence import ArmDifference, ClassifierScores, Course, Interval
 from ftkit.report.drawing import (
     INK,
     PALETTE,
@@ -25,10 +24,9 @@ from ftkit.report.drawing import (
     value_ticks,
 )
 from ftkit.report.reading import Results
-from ftkit.report.wording import interval, number, percent, percent_interval, table_cell
-from ftkit.runs import RunFolder
+from ftkit.report.wording import interval, number, percent, percent_interval
 
-__all__ = ["CLASSIFIERS", "classifier_headline", "classifier_row", "classifier_tables"]
+__all__ = ["CLASSIFIERS", "classifier_headline", "classifier_tables"]
 
 _MOST_LINES = 2 * len(PALETTE)
 """Classes that one figure can tell apart."""
@@ -192,53 +190,3 @@ def classifier_headline(name: str, scores: Mapping[str, Any]) -> str:
         f"rightly (chance {chance}){doubt}; log-loss {interval(scores['log_loss'])} nats (chance "
         f"{number(scores['chance_log_loss'])})."
     )
-
-
-def classifier_row(
-    run: RunFolder, name: str, scores: ClassifierScores, course: Course, difference: ArmDifference | None
-) -> dict[str, dict[str, Any]]:
-    """Return one arm's row of the table that compares classifiers.
-
-    Args:
-        run: The run, for the plan.
-        name: The arm.
-        scores: Its test.
-        course: How its training went.
-        difference: The arm against the baseline; ``None`` for the baseline itself.
-
-    Returns:
-        Cells by heading; see ``table_cell``.
-    """
-    plan = run.manifest["plan"][name]
-    trainable = f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})"
-    cells = {
-        "trainable": table_cell(trainable, plan["trainable"]),
-        "accuracy": table_cell(percent_interval(scores.accuracy.as_dict()), _hundredfold(scores.accuracy)),
-        "more accuracy than the baseline, points": table_cell(""),
-        "log-loss, nats": table_cell(interval(scores.log_loss.as_dict()), scores.log_loss),
-        "variance of the last training losses": _plain(course.loss_variance),
-        "that over the baseline's": table_cell(""),
-        "steps clipped": table_cell(percent(course.clipped), 100 * course.clipped),
-        "clip factor when clipped": _plain(course.clip_factor),
-        "norm lost per step": _plain(course.lost_norm),
-        "seconds for a step": _plain(course.seconds),
-    }
-    if difference:
-        more, ratio = difference.accuracy, difference.variance_ratio
-        cells["more accuracy than the baseline, points"] = table_cell(_points(more.as_dict()), _hundredfold(more))
-        cells["that over the baseline's"] = table_cell(interval(ratio.as_dict()), ratio)
-    return cells
-
-
-def _hundredfold(share: Interval) -> Interval:
-    return Interval(100 * share.value, 100 * share.low, 100 * share.high)
-
-
-def _plain(value: float | None) -> dict[str, Any]:
-    return table_cell("" if value is None else number(value), value)
-
-
-def _points(difference: Mapping[str, float]) -> str:
-    """A difference of shares in percentage points."""
-    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ftkit.evidence import ArmDifference, Interval, course_of, rules_finding
-from ftkit.evidence.rules import variance_ratio
+from ftkit.evidence import Interval
+from ftkit.lab.gradient_rules import ArmDifference, loss_curve, rules_finding, variance_ratio
 
 
 def test_a_variance_ratio_is_paired_and_widens_with_comparisons():
@@ -31,11 +31,11 @@ def test_the_course_of_an_arm_is_counted_over_its_steps():
          "seconds": 1.0 + (n == 3)}
         for n in range(12)
     ]  # fmt: skip
-    course = course_of(records)
-    assert course.losses.tolist() == [8.0, 9.0, 10.0, 11.0]
-    assert course.loss_variance == pytest.approx(np.var([8, 9, 10, 11], ddof=1))
-    assert (course.clipped, course.clip_factor, course.lost_norm, course.seconds) == (0.25, 0.5, 0.5, 1.0)
-    free = course_of([{**record, "clip_factor": 1.0} for record in records])
+    curve = loss_curve(records)
+    assert curve.losses.tolist() == [8.0, 9.0, 10.0, 11.0]
+    assert curve.loss_variance == pytest.approx(np.var([8, 9, 10, 11], ddof=1))
+    assert (curve.clipped, curve.clip_factor, curve.lost_norm, curve.seconds) == (0.25, 0.5, 0.5, 1.0)
+    free = loss_curve([{**record, "clip_factor": 1.0} for record in records])
     assert (free.clipped, free.clip_factor) == (0.0, None)
 
 

@@ -1,4 +1,4 @@
-"""What rules about gradients and rates (freezing, clipping, a schedule) did to a training, and whether it shows.
+"""Effect of gradient rules (freezing, clipping, a schedule) on the training of a classifier, with intervals.
 
 Arms are compared with their baseline pair by pair: accuracy on the same test texts, variance of the training loss on
 the same batches. What the intervals do not tell apart is called a tie.
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ftkit.evidence.classification import paired_difference
-from ftkit.evidence.intervals import Interval
+from ftkit.evidence import ClassifierScores, Interval, paired_difference
+from ftkit.report.wording import interval, number, percent, percent_interval, table_cell
+from ftkit.runs import RunFolder
 from ftkit.training import Predictions
 
-__all__ = ["ArmDifference", "Course", "arm_difference", "course_of", "rules_finding"]
+__all__ = ["ArmDifference", "LossCurve", "arm_difference", "classifier_row", "loss_curve", "rules_finding"]
 
 LAST_PART = 1 / 3
 """Share of the steps, at the end, over which the variance of the training loss is taken."""
@@ -23,8 +24,8 @@ _DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Course:
-    """How one arm's training went, from its records of every step."""
+class LossCurve:
+    """Training losses, clipping and time of one arm, from its records of every step."""
 
     losses: np.ndarray
     """Training loss at each step of the last part, nats."""
@@ -56,8 +57,8 @@ class ArmDifference:
         return asdict(self)
 
 
-def course_of(records: Sequence[Mapping[str, Any]]) -> Course:
-    """Sum up the records of an arm's steps.
+def loss_curve(records: Sequence[Mapping[str, Any]]) -> LossCurve:
+    """Summarize the records of an arm's steps.
 
     Args:
         records: Lines of ``metrics.jsonl`` with the split ``train``, at least one, in the order of the steps.
@@ -66,7 +67,7 @@ def course_of(records: Sequence[Mapping[str, Any]]) -> Course:
     losses = np.array([record["loss"] for record in records[-kept:]])
     factors = np.array([record["clip_factor"] for record in records])
     cut = factors < 1
-    return Course(
+    return LossCurve(
         losses=losses,
         loss_variance=float(losses.var(ddof=1)) if kept > 1 else math.nan,
         clipped=float(cut.mean()),
@@ -96,20 +97,20 @@ def variance_ratio(base: np.ndarray, other: np.ndarray, comparisons: int = 1, se
 
 
 def arm_difference(
-    base: tuple[Predictions, Course], arm: tuple[Predictions, Course], comparisons: int
+    base: tuple[Predictions, LossCurve], arm: tuple[Predictions, LossCurve], comparisons: int
 ) -> ArmDifference:
     """Compare an arm with the baseline.
 
     Args:
-        base: What the baseline says of the test texts, and how its training went.
+        base: Predictions of the baseline for the test texts, and its training.
         arm: The same of the arm.
         comparisons: How many arms are compared with this baseline.
     """
-    (said, course), (said_too, course_too) = base, arm
+    (said, curve), (said_too, curve_too) = base, arm
     return ArmDifference(
         accuracy=paired_difference(said.right, said_too.right, comparisons),
         log_loss=paired_difference(said.nats, said_too.nats, comparisons),
-        variance_ratio=variance_ratio(course.losses, course_too.losses, comparisons),
+        variance_ratio=variance_ratio(curve.losses, curve_too.losses, comparisons),
     )
 
 
@@ -140,16 +141,66 @@ def rules_finding(baseline: Interval, differences: Mapping[str, ArmDifference], 
     )
 
 
+def classifier_row(
+    run: RunFolder, name: str, scores: ClassifierScores, curve: LossCurve, difference: ArmDifference | None
+) -> dict[str, dict[str, Any]]:
+    """Return one arm's row of the table that compares classifiers.
+
+    Args:
+        run: The run, for the plan.
+        name: The arm.
+        scores: Its test.
+        curve: Its training.
+        difference: The arm against the baseline; ``None`` for the baseline itself.
+
+    Returns:
+        Cells by heading; see ``table_cell``.
+    """
+    plan = run.manifest["plan"][name]
+    trainable = f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})"
+    cells = {
+        "trainable": table_cell(trainable, plan["trainable"]),
+        "accuracy": table_cell(percent_interval(scores.accuracy.as_dict()), _hundredfold(scores.accuracy)),
+        "more accuracy than the baseline, points": table_cell(""),
+        "log-loss, nats": table_cell(interval(scores.log_loss.as_dict()), scores.log_loss),
+        "variance of the last training losses": _plain(curve.loss_variance),
+        "that over the baseline's": table_cell(""),
+        "steps clipped": table_cell(percent(curve.clipped), 100 * curve.clipped),
+        "clip factor when clipped": _plain(curve.clip_factor),
+        "norm lost per step": _plain(curve.lost_norm),
+        "seconds for a step": _plain(curve.seconds),
+    }
+    if difference:
+        more, ratio = difference.accuracy, difference.variance_ratio
+        cells["more accuracy than the baseline, points"] = table_cell(_points(more.as_dict()), _hundredfold(more))
+        cells["that over the baseline's"] = table_cell(interval(ratio.as_dict()), ratio)
+    return cells
+
+
+def _hundredfold(share: Interval) -> Interval:
+    return Interval(100 * share.value, 100 * share.low, 100 * share.high)
+
+
+def _plain(value: float | None) -> dict[str, Any]:
+    return table_cell("" if value is None else number(value), value)
+
+
+def _points(difference: Mapping[str, float]) -> str:
+    """A difference of shares in percentage points."""
+    value, low, high = (100 * difference[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+
+
 def _said(found: Mapping[str, Interval], none: float, ways: tuple[str, str], scale: float) -> str:
     """Arms with a difference, each with its interval, and the ties."""
     parts, ties = [], []
-    for name, interval in found.items():
-        if not (interval.low > none or interval.high < none):  # holds for intervals that could not be measured too
+    for name, measured in found.items():
+        if not (measured.low > none or measured.high < none):  # holds for intervals that could not be measured too
             ties.append(name)
             continue
-        amount = abs(interval.value) if none == 0 else interval.value
-        words = ways[0] if interval.value > none else ways[1]
-        parts.append(f"{name} {words.format(scale * amount, scale * interval.low, scale * interval.high)}")
+        amount = abs(measured.value) if none == 0 else measured.value
+        words = ways[0] if measured.value > none else ways[1]
+        parts.append(f"{name} {words.format(scale * amount, scale * measured.low, scale * measured.high)}")
     if ties:
         parts.append(f"{_listed(ties)} {'tie' if len(ties) > 1 else 'ties'} with it")
     return _listed(parts)
