@@ -26,7 +26,7 @@ def recorded() -> list[str]:
 
 def question(name: str) -> str:
     """What the configuration, or the recipe, of that name asks."""
-    for path in (RECIPES / "configs" / f"{name}.yaml", RECIPES / f"{name}.py"):
+    for path in (RECIPES / "configs" / f"{name}.yaml", RECIPES / f"{name}.py", RECIPES / "lab" / f"{name}.py"):
         if path.is_file():
             return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").removeprefix('"""')
     return ""

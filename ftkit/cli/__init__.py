@@ -110,7 +110,11 @@ def list_() -> None:
     from ftkit.config.catalogue import list_entries
 
     console, entries = Console(highlight=False, markup=False), list_entries()
-    for recipe in (entry for entry in entries if entry.kind == "recipe"):
+    recipes = [entry for entry in entries if entry.kind == "recipe"]
+    first_of_lab = next((recipe for recipe in recipes if recipe.lab), None)
+    for recipe in recipes:
+        if recipe is first_of_lab:
+            console.print("\nThe laboratory: experiments of the lessons, which no main job needs")
         console.print(f"\n{recipe.name}: {recipe.question}")
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         table.add_column(no_wrap=True, min_width=24)

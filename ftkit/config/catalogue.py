@@ -34,6 +34,8 @@ class Entry:
     path: Path
     recipe: str
     """The recipe that runs it; a recipe's own name."""
+    lab: bool = False
+    """Whether it belongs to the laboratory: experiments of the lessons that no main job needs."""
 
 
 def recipes_folder() -> Path:
@@ -52,19 +54,28 @@ def _question_of_config(path: Path) -> str:
 
 
 def entry_paths() -> dict[str, Path]:
-    """The file of each recipe and configuration of the package by name, unread; recipes first, each sorted."""
+    """The file of each recipe and configuration of the package by name, unread.
+
+    Returns:
+        The main recipes, those of the laboratory, then the configurations, each sorted by name.
+    """
     folder = recipes_folder()
-    return {p.stem: p for p in [*sorted(folder.glob("[a-z]*.py")), *sorted((folder / "configs").glob("*.yaml"))]}
+    recipes = [*sorted(folder.glob("[a-z]*.py")), *sorted((folder / "lab").glob("[a-z]*.py"))]
+    return {path.stem: path for path in [*recipes, *sorted((folder / "configs").glob("*.yaml"))]}
 
 
 def list_entries() -> list[Entry]:
-    """All recipes and configurations of the package with their questions, recipes first, each sorted by name."""
-    return [
-        Entry(name, "recipe", _question_of_recipe(path), path, name)
-        if path.suffix == ".py"
-        else Entry(name, "config", _question_of_config(path), path, str(read_yaml(path).values.get("recipe", "")))
-        for name, path in entry_paths().items()
-    ]
+    """All recipes and configurations of the package with their questions, in the order of ``entry_paths``."""
+    paths, entries = entry_paths(), []
+    for name, path in paths.items():
+        if path.suffix == ".py":
+            kind, question, recipe = "recipe", _question_of_recipe(path), name
+        else:
+            kind, question = "config", _question_of_config(path)
+            recipe = str(read_yaml(path).values.get("recipe", ""))
+        lab = recipe in paths and paths[recipe].parent.name == "lab"
+        entries.append(Entry(name, kind, question, path, recipe, lab))
+    return entries
 
 
 def _names(suffix: str) -> list[str]:
@@ -89,10 +100,10 @@ def find_recipe(name: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"recipe {name!r}: there is no such file")
         return path
-    path = recipes_folder() / f"{name}.py"
-    if not path.is_file():
+    found = entry_paths().get(name)
+    if found is None or found.suffix != ".py":
         raise ConfigError(f"unknown recipe {name!r}{nearest_name(name, _names('.py'))}")
-    return path
+    return found
 
 
 def find_config(name: str) -> Path:

@@ -211,9 +211,10 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
 
 def _program_name(recipe: str, program: Path) -> str:
     """How ``config.yaml`` names the recipe: a recipe of the package by its name, another one by its path."""
-    from ftkit.config.catalogue import recipes_folder
+    from ftkit.config.catalogue import entry_paths
 
-    return recipe if program.resolve().parent == recipes_folder().resolve() else str(program.resolve())
+    known = entry_paths().get(recipe)
+    return recipe if known and known.resolve() == program.resolve() else str(program.resolve())
 
 
 def restore_config(path: Path, output_dir: str | None = None) -> None:

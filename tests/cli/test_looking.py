@@ -17,6 +17,8 @@ from ftkit.config import list_entries
 from ftkit.data import load_tokenizer
 from ftkit.models import load_model, save_model
 
+LABORATORY = {"bias", "dialogue", "gradient_rules", "numerics"}
+
 
 def ftkit(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
@@ -151,6 +153,15 @@ def test_list_shows_every_configuration_below_the_question_of_its_recipe():
     entries = list_entries()
     assert below == {entry.name: entry.recipe for entry in entries if entry.kind == "config"}
     assert set(below.values()) <= {entry.name for entry in entries if entry.kind == "recipe"}
+
+
+def test_list_shows_the_laboratory_under_its_own_heading_after_the_main_jobs():
+    output = CliRunner().invoke(app, ["list"], terminal_width=200).output
+    heading, entries = output.index("\nThe laboratory: "), list_entries()
+    assert {entry.name for entry in entries if entry.kind == "recipe" and entry.lab} == LABORATORY
+    for entry in entries:
+        mark = f"\n{entry.name}: " if entry.kind == "recipe" else f"\n    {entry.name} "
+        assert (output.index(mark) > heading) == entry.lab, entry.name
 
 
 @pytest.mark.parametrize("spec", ["new:gpt2,n_positions=48,n_layer=1", "new:ftkit_ladder,rung=3", "saved"])

@@ -6,7 +6,7 @@ texts, how much the training loss varies at the end, what clipping cut, and what
 
     ftkit run gradient_rules --model FOLDER --classes negative=neg.txt --classes positive=pos.txt
     ftkit run gradient_rules --model FOLDER --labelled reviews.csv#review,sentiment
-    accelerate launch recipes/gradient_rules.py --config imdb_clip_sched_small --model FOLDER
+    accelerate launch recipes/lab/gradient_rules.py --config imdb_clip_sched_small --model FOLDER
 """
 
 from typing import Any, ClassVar, Literal
