@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ftkit.runs import RunFolder
+from ftkit.runs import RunFolder, read_evidence
 
 __all__ = ["Results", "read_results", "visible"]
 
@@ -63,7 +63,7 @@ def read_results(run: RunFolder) -> Results:
         run: A run, finished or not.
     """
     path = run.path
-    measured, verdicts = _read_json(path / "evidence.json"), _read_json(path / "verdict.json")
+    measured, verdicts = read_evidence(path), _read_json(path / "verdict.json")
     records, samples = run.records("metrics.jsonl"), run.records("samples.jsonl")
     config = path / "config.yaml"
     settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}

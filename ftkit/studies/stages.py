@@ -11,7 +11,7 @@ from ftkit.data import TokenStore
 from ftkit.models import reload_difference, save_model
 from ftkit.report import announce, write_report
 from ftkit.report.sections import Section
-from ftkit.runs import RunFolder
+from ftkit.runs import RunFolder, write_evidence
 from ftkit.studies.bases import base_of_adapters
 from ftkit.studies.subjects import Start
 from ftkit.training import (
@@ -127,7 +127,7 @@ def finish(
         verdicts: For ``verdict.json``, by model; ``None`` for a run that judges none.
         sections: What the recipe adds to the report.
     """
-    run.write_json("evidence.json", evidence)
+    write_evidence(run, evidence)
     if verdicts is not None:
         run.write_json("verdict.json", verdicts)
     write_report(run, *sections)

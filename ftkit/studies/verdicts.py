@@ -49,7 +49,7 @@ from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usab
 from ftkit.models.architectures import architecture_of, differing
 from ftkit.models.outlines import known_positions
 from ftkit.models.trust import is_adapter_folder
-from ftkit.runs import RunFolder
+from ftkit.runs import RunFolder, write_evidence
 from ftkit.studies.keeping import kept_passages, kept_run
 
 __all__ = ["Judged", "VerdictRequest", "judge_models"]
@@ -336,8 +336,8 @@ def _write(
     """The files that a report is made from."""
     folder.mkdir(parents=True, exist_ok=True)
     run = RunFolder(folder, "verdict", {"phases": {}, "data": {}, "status": "done"}, is_main=True)
-    run.write_json(
-        "evidence.json",
+    write_evidence(
+        run,
         {
             "models": {"tuned": judged.evidence.as_dict()},
             "judges": judged.judges,

@@ -8,7 +8,6 @@ against theory.
     ftkit run numerics --experiments softmax,attention --model FOLDER
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -70,7 +69,7 @@ def main(settings: NumericsSettings) -> None:
     from ftkit.errors import ConfigError
     from ftkit.lab import numerics
     from ftkit.report import announce, write_report
-    from ftkit.runs import open_run, progress
+    from ftkit.runs import open_run, progress, read_evidence, write_evidence
     from ftkit.runs.planning import planner
     from ftkit.studies import prepare_base
 
@@ -104,13 +103,12 @@ def main(settings: NumericsSettings) -> None:
             "schedules": numerics.measure_schedules,
         }  # fmt: skip
         chosen = [name for name in EXPERIMENTS if name in (settings.experiments or EXPERIMENTS)]
-        file = run.path / "evidence.json"
-        evidence = json.loads(file.read_text(encoding="utf-8"))["numerics"] if file.exists() else {}
+        evidence = read_evidence(run.path).get("numerics", {})
         with progress("experiments", len(chosen), 0) as bar:
             for name in chosen:
                 if run.sealed(name) is None:
                     evidence[name] = numerics.as_evidence(experiments[name]())
-                    run.write_json("evidence.json", {"finding": numerics.summary(evidence), "numerics": evidence})
+                    write_evidence(run, {"finding": numerics.summary(evidence), "numerics": evidence})
                     run.seal(name)
                 bar.advance(name)
         write_report(run, report_section())

@@ -65,7 +65,8 @@ def test_a_finished_run_resumes_and_checks(ran):
 def test_chosen_experiments_alone_are_run_and_a_stopped_run_keeps_what_is_sealed(ran, tmp_path):
     run = tmp_path / "some"
     assert ftkit("run", "numerics", "--fast", "--experiments", "schedules,softmax", "--output_dir", run).returncode == 0
-    found = evidence(run)["numerics"]
+    written = evidence(run)
+    found = written["numerics"]
     assert list(found) == ["softmax", "schedules"]
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     assert list(manifest["phases"]) == ["softmax", "schedules"]
@@ -73,7 +74,7 @@ def test_chosen_experiments_alone_are_run_and_a_stopped_run_keeps_what_is_sealed
     # As a kill after the first experiment leaves it; the mark shows that it is not measured again.
     del manifest["phases"]["schedules"], found["schedules"], manifest["files"]["evidence.json"]
     found["softmax"]["finding"] = "kept"
-    (run / "evidence.json").write_text(json.dumps({"finding": "", "numerics": found}), encoding="utf-8")
+    (run / "evidence.json").write_text(json.dumps(written | {"finding": ""}), encoding="utf-8")
     (run / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}), encoding="utf-8")
     done = ftkit("resume", run)
     assert done.returncode == 0, done.stderr

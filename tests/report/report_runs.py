@@ -24,7 +24,7 @@ from ftkit.evidence import (
     cross_comparison,
     decide,
 )
-from ftkit.runs import RunFolder
+from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_json
 from ftkit.tuning import GroupMovement, Movement
 
@@ -232,7 +232,7 @@ def write_run(
         measured |= together(list(models), path / "tokens")
     else:
         measured["passages"] = {name: {"base": [text(1), text(2)], "tuned": [text(3)]} for name in models}
-    run.write_json("evidence.json", measured)
+    write_evidence(run, measured)
     run.write_json("verdict.json", {name: decide(found).as_dict() for name, found in models.items()})
     for place, name in enumerate(models):
         records = training_records(name, steps, 0.82 if place == 0 else 0.48)

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from report_runs import empty_run, evidence_of, prose, write_run
 
+from ftkit import __version__
+from ftkit.errors import CheckpointError
 from ftkit.report import write_report
 from ftkit.report.measures import marked_parts
-from ftkit.runs import RunFolder
+from ftkit.runs import EVIDENCE_VERSION, RunFolder
 
 
 class Elements(HTMLParser):
@@ -167,6 +169,19 @@ def test_a_run_that_is_still_training_has_a_page(tmp_path: Path) -> None:
     assert "beside its base" not in page
     assert "<tbody>\n</tbody>" not in page
     assert prose(4) in page.replace("<mark>", "").replace("</mark>", "")
+
+
+def test_evidence_of_another_version_is_refused_by_its_number_and_its_writer(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    evidence = json.loads((tmp_path / "evidence.json").read_text())
+    assert evidence.pop("version") == EVIDENCE_VERSION
+    assert evidence.pop("ftkit") == __version__
+    run.write_json("evidence.json", evidence)
+    with pytest.raises(CheckpointError, match=r"has version 1, written by ftkit 0\.1; this ftkit .* reads version 2"):
+        write_report(run)
+    run.write_json("evidence.json", {**evidence, "version": 3, "ftkit": "0.9"})
+    with pytest.raises(CheckpointError, match=r"has version 3, written by ftkit 0\.9"):
+        write_report(run)
 
 
 def test_without_samples_and_curves_the_evidence_is_shown(tmp_path: Path) -> None:

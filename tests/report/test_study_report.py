@@ -13,7 +13,7 @@ from ftkit.config.sweeps import Point, Study, StudySettings
 from ftkit.evidence.intervals import difference_of_blocks, gain_in_bits, loss_blocks
 from ftkit.report.arms import read_study
 from ftkit.report.study import write_study
-from ftkit.runs import RunFolder
+from ftkit.runs import EVIDENCE_VERSION, RunFolder
 from ftkit.runs.files import write_json
 from ftkit.training import HeldOutLoss
 
@@ -26,7 +26,7 @@ def plant(folder: Path, points: list[Point], evidence: list[dict[str, Any]], **s
     """A study's folder with what its points would have written."""
     run = RunFolder(folder, "any_recipe", {"phases": {}}, is_main=True)
     for planted, found in zip(points, evidence, strict=True):
-        write_json(folder / "points" / planted.name / "evidence.json", found)
+        write_json(folder / "points" / planted.name / "evidence.json", {"version": EVIDENCE_VERSION, **found})
         run.manifest["phases"][planted.name] = status or {"status": "done"}
     return run
 
