@@ -5,7 +5,7 @@ Before and after: held-out loss, use of the text's most frequent tokens, samples
 
     ftkit run finetune --model FOLDER --corpus gutenberg:829
     ftkit run finetune --model FOLDER --corpus novel.txt --sweep learning_rate=1e-4,1e-5,1e-6
-    ftkit run finetune --model FOLDER --corpus novel.txt --passes 3 --freeze attention
+    ftkit run finetune --model FOLDER --corpus novel.txt --num_train_epochs 3 --freeze attention
     accelerate launch recipes/finetune.py --config gulliver_ft
 """
 

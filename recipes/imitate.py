@@ -90,7 +90,7 @@ class ImitateSettings(AdapterSettings):
         changes: dict[str, Any] = unused | {
             "max_steps": self.judge_max_steps, "learning_rate": self.judge_learning_rate, "optimizer": "adamw",
             "warmup_steps": 0.1, "per_device_train_batch_size": self.judge_batch_size,
-            "gradient_accumulation_steps": 1, "max_grad_norm": 1.0, "lr_scheduler_type": "linear", "lr_floor": 0.0,
+            "gradient_accumulation_steps": 1, "max_grad_norm": 1.0, "lr_scheduler_type": "linear", "min_lr_rate": 0.0,
         }  # fmt: skip
         return self.model_copy(update=changes)
 

@@ -32,7 +32,7 @@ NO_EFFECT = (
     ),
     NoEffect(("optimizer_args",), lambda s: s.optimizer == "muon", "with optimizer: muon; leave it out"),
     NoEffect(
-        ("lr_floor", "schedule_steps"),
+        ("min_lr_rate", "schedule_steps"),
         lambda s: s.lr_scheduler_type == "constant",
         "with lr_scheduler_type: constant; set lr_scheduler_type to linear or cosine, or leave it out",
     ),
@@ -48,8 +48,8 @@ NO_EFFECT = (
     ),
     NoEffect(
         ("max_steps",),
-        lambda s: bool(getattr(s, "passes", 0)),
-        "beside passes; leave one of them out (over a file: --max_steps {default}, the default)",
+        lambda s: bool(getattr(s, "num_train_epochs", 0)),
+        "beside num_train_epochs; leave one of them out (over a file: --max_steps {default}, the default)",
     ),
     NoEffect(
         ("probe_steps",),
@@ -83,7 +83,7 @@ NO_EFFECT = (
         "with peft: {0.peft}; set peft to tokens, or leave it out",
     ),
     NoEffect(
-        ("train", "freeze", "freeze_until", "freeze_from", "thaw_every"),
+        ("train", "freeze", "freeze_until", "freeze_from", "unfreeze_every"),
         lambda s: getattr(s, "peft", "none") != "none",
         "with peft: {0.peft}, which trains the adapter only; set peft to none, or leave it out",
     ),

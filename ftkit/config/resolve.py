@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ftkit.config.catalogue import find_config
 from ftkit.config.reading import parse_scalar, read_yaml
-from ftkit.config.settings import Settings
+from ftkit.config.settings import RENAMED, Settings
 from ftkit.errors import ConfigError, nearest_name
 
 __all__ = ["STUDY_KEYS", "Flags", "Resolved", "accepts", "flag_value", "read_flags", "resolve"]
@@ -106,7 +106,7 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
         elif switched_off in fields and accepts(fields[switched_off].annotation, bool):
             flags.values[switched_off] = False
         elif name != "config" and name not in fields:
-            flags.problems.append(f"--{name}: unknown setting{nearest_name(name, [*fields, 'config', 'fast'])}")
+            flags.problems.append(f"--{name}: {_unknown_setting(name, [*fields, 'config', 'fast'])}")
             if not has_value and rest and not rest[0].startswith("--"):
                 rest.pop(0)
         elif name in fields and fields[name].annotation is bool and not has_value:
@@ -133,12 +133,19 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
     return flags
 
 
+def _unknown_setting(name: str, known: Collection[str]) -> str:
+    """A message for a name that is no setting: its new name, or the nearest name."""
+    if (now := RENAMED.get(name)) in known:
+        return f"{name} is now {now}"
+    return f"unknown setting{nearest_name(name, known)}"
+
+
 def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
     """One pydantic error in words: what was asked, what is allowed."""
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     top = str(error["loc"][0])
     if kind == "extra_forbidden":
-        return f"unknown setting{nearest_name(top, settings_class.model_fields)}"
+        return _unknown_setting(top, settings_class.model_fields)
     if kind == "missing":
         return "is missing and has no default"
     if kind == "literal_error":

@@ -15,13 +15,19 @@ from ftkit.config.no_effect import NO_EFFECT
 from ftkit.config.probes import probe_problems
 from ftkit.errors import nearest_name
 
-__all__ = ["AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
+__all__ = ["RENAMED", "SETTINGS_VERSION", "AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
 
 _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9_]{8,}")
 
 _TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
-_FAST_PASSES = 0.5
+_FAST_EPOCHS = 0.5  # a run with --fast must end within a minute
+
+RENAMED = {"passes": "num_train_epochs", "lr_floor": "min_lr_rate", "thaw_every": "unfreeze_every"}
+"""Settings of ftkit 0.1 that have another name now."""
+
+SETTINGS_VERSION = 2
+"""Part of the keys of caches that depend on settings. It goes up when the name or the meaning of a setting changes."""
 
 Problem = tuple[str, str]
 """A setting's name and what is wrong with it."""
@@ -121,7 +127,7 @@ class Settings(BaseModel):
 
     @classmethod
     def fast_value(cls, name: str, value: Any, tiny: bool = True) -> Any:
-        """What ``--fast`` leaves of a setting of a file, an arm or a sweep: steps and passes are bounded.
+        """What ``--fast`` leaves of a setting of a file, an arm or a sweep: steps and epochs are bounded.
 
         Args:
             name: The setting.
@@ -133,7 +139,7 @@ class Settings(BaseModel):
             value = _in_two_blocks(value)
         if name in cls.BY_STEP and steps and isinstance(value, dict):
             return {key: min(step, steps - 1) if isinstance(step, int) else step for key, step in value.items()}
-        limit = {"max_steps": steps, "passes": _FAST_PASSES}.get(name)
+        limit = {"max_steps": steps, "num_train_epochs": _FAST_EPOCHS}.get(name)
         return min(value, limit) if limit and isinstance(value, int | float) else value
 
 
@@ -141,7 +147,7 @@ class TrainingSettings(Settings):
     """What every recipe that trains can be told."""
 
     WHAT_MAY_CHANGE: ClassVar[tuple[str, ...]] = (
-        "train", "freeze", "freeze_until", "freeze_from", "thaw_every", "learning_rates", "layer_lr_decay",
+        "train", "freeze", "freeze_until", "freeze_from", "unfreeze_every", "learning_rates", "layer_lr_decay",
         "optimizer_args", "lr_cycles", "schedule_steps", "max_grad_value", "max_group_norms", "clip_after",
         "watch_gradients", "probes",
     )  # fmt: skip
@@ -191,8 +197,8 @@ class TrainingSettings(Settings):
     """Selectors that stay frozen up to and including a step, each with the step."""
     freeze_from: dict[str, int] = {}
     """Selectors that stop changing after a step, each with the step."""
-    thaw_every: int = Field(default=0, ge=0)
-    """Thaw from the top: the last block trains at once, each lower one this many steps later; 0 does not."""
+    unfreeze_every: int = Field(default=0, ge=0)
+    """Unfreeze from the top: the last block trains at once, each lower one this many steps later; 0 does not."""
 
     optimizer: Literal[
         "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "muon", "nadam", "radam", "rmsprop",
@@ -212,10 +218,10 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled weight decay of matrices and embeddings; biases and norms are never decayed."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "cosine"
-    """Shape of the learning rate after the warm-up; linear and cosine end at lr_floor."""
+    """Shape of the learning rate after the warm-up; linear and cosine end at min_lr_rate."""
     warmup_steps: float = Field(default=0, ge=0)
     """Steps of linear warm-up; below 1: as a share of max_steps."""
-    lr_floor: float = Field(default=0.0, ge=0, le=1)
+    min_lr_rate: float = Field(default=0.0, ge=0, le=1)
     """Share of the peak rate that linear and cosine end at."""
     lr_cycles: float = Field(default=0.5, gt=0)
     """Waves of the cosine: 0.5 falls once from the peak to the floor, 2 falls, rises, falls and rises."""
@@ -351,15 +357,16 @@ class AdapterSettings(TrainingSettings):
     trainable_tokens: list[int] = []
     """Ids of the tokens whose embeddings the method tokens trains."""
 
-    passes: float = Field(default=0.0, ge=0)
-    """Passes over the text instead of max_steps, so that texts of any length are learnt equally long; 0: max_steps."""
+    num_train_epochs: float = Field(default=0.0, ge=0)
+    """Epochs (passes over the text) instead of max_steps, so that long and short texts are read equally often; 0:
+    max_steps."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout at every place that the model has for it while it is tuned. Without it: what its configuration says."""
 
     @property
     def known_steps(self) -> float:
-        """Updates of the run; infinite beside ``passes``, until the text is read."""
-        return math.inf if self.passes else self.max_steps
+        """Updates of the run; infinite beside ``num_train_epochs``, until the text is read."""
+        return math.inf if self.num_train_epochs else self.max_steps
 
     @property
     def extra_positions(self) -> int:
@@ -386,8 +393,8 @@ class AdapterSettings(TrainingSettings):
 
     @classmethod
     def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-        """A few steps; or the passes that a flag or an arm asks for."""
+        """A few steps; or the epochs that a flag or an arm asks for."""
         fast = super().fast_values(values, flags)
-        if flags.get("passes"):
+        if flags.get("num_train_epochs"):
             return {name: value for name, value in fast.items() if name != "max_steps"}
-        return fast | {"passes": 0.0}
+        return fast | {"num_train_epochs": 0.0}

@@ -17,6 +17,7 @@ from ftkit.config import find_config, resolve
 from ftkit.config.catalogue import load_recipe, recipe_of
 from ftkit.config.launch import main_settings
 from ftkit.config.resolve import Flags
+from ftkit.config.settings import SETTINGS_VERSION
 from ftkit.data import cache_dir
 from ftkit.errors import CheckpointError, ConfigError
 from ftkit.models import save_model
@@ -91,7 +92,7 @@ def _described_base(model: str) -> _MadeBase:
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         described["processes"] = processes  # they share the batch, so the model is another
     hashes = [text.corpus.sha256 for text in texts.values()]
-    key = hashlib.sha256(json.dumps([described, hashes], sort_keys=True).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([SETTINGS_VERSION, described, hashes], sort_keys=True).encode()).hexdigest()[:12]
     return _MadeBase(path.stem, module.main, settings, texts, cache_dir() / "bases" / f"{path.stem}-{key}")
 
 

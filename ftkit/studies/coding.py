@@ -173,7 +173,7 @@ def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
     settings = subject.settings
     step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.window_tokens
     store = subject.train
-    passes = settings.passes or settings.max_steps * step * num_processes() / store.num_tokens
+    passes = settings.num_train_epochs or settings.max_steps * step * num_processes() / store.num_tokens
     variety = TokenVariety(store.num_tokens, store.num_unique, len(subject.tokenizer), passes)
     _logger.info("the code: %s", variety)
     if variety.warning:

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from ftkit.config.settings import SETTINGS_VERSION
 from ftkit.data import cache_dir, tokenizer_fingerprint
 from ftkit.data.special_tokens import expected_ids
 from ftkit.evidence import PassageWriter
@@ -31,9 +32,9 @@ def kept_run(kind: str, described: Any) -> Iterator[RunFolder]:
 
     Args:
         kind: Which part of the cache.
-        described: What it depends on, as JSON.
+        described: What it depends on, as JSON; the version of the settings is added.
     """
-    path = cache_dir() / kind / _key(described)
+    path = cache_dir() / kind / _key([SETTINGS_VERSION, described])
     path.mkdir(parents=True, exist_ok=True)
     with FileLock(path / ".lock"):
         stored = path / "manifest.json"

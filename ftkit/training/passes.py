@@ -20,10 +20,10 @@ S = TypeVar("S", bound=AdapterSettings)
 
 
 def with_steps_of_passes(settings: S, source: TokenWindows) -> S:
-    """The settings with ``max_steps`` instead of ``passes``.
+    """The settings with ``max_steps`` instead of ``num_train_epochs``.
 
     Args:
-        settings: As they were asked for; without ``passes`` they come back as they are.
+        settings: As they were asked for; without ``num_train_epochs`` they come back as they are.
         source: The text to learn.
 
     Returns:
@@ -32,13 +32,13 @@ def with_steps_of_passes(settings: S, source: TokenWindows) -> S:
     Raises:
         ConfigError: Other settings do not fit this number of steps, such as a longer warm-up.
     """
-    if not settings.passes:
+    if not (epochs := settings.num_train_epochs):
         return settings
     rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * num_processes()
-    steps = max(round(settings.passes * source.text_tokens / (rows * source.row_tokens)), 1)
-    changed = settings.model_copy(update={"max_steps": steps, "passes": 0.0})
+    steps = max(round(epochs * source.text_tokens / (rows * source.row_tokens)), 1)
+    changed = settings.model_copy(update={"max_steps": steps, "num_train_epochs": 0.0})
     if problems := changed.problems():
         said = "; ".join(f"{name} {text}" for name, text in problems)
-        raise ConfigError(f"passes: {settings.passes:g} passes over this text are {steps:,} steps, and {said}")
-    _logger.info("%g passes over %s tokens: %s steps", settings.passes, f"{source.text_tokens:,}", f"{steps:,}")
+        raise ConfigError(f"num_train_epochs: {epochs:g} epochs of this text are {steps:,} steps, and {said}")
+    _logger.info("%g epochs of %s tokens: %s steps", epochs, f"{source.text_tokens:,}", f"{steps:,}")
     return changed

@@ -40,7 +40,7 @@ def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
 
     Args:
         model: The model, before anything wraps it; ``requires_grad`` of its parameters is set.
-        settings: ``train``, ``freeze``, ``freeze_until``, ``freeze_from`` and ``thaw_every`` are read.
+        settings: ``train``, ``freeze``, ``freeze_until``, ``freeze_from`` and ``unfreeze_every`` are read.
 
     Returns:
         What the engine asks around each update.
@@ -55,7 +55,7 @@ def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
         trainable = requiring_grad(model, groups)
     spans = [FrozenSpan(select(groups, text), 1, step) for text, step in settings.freeze_until.items()]
     spans += [FrozenSpan(select(groups, text), step + 1, None) for text, step in settings.freeze_from.items()]
-    spans += _thawed_from_the_top(groups, settings.thaw_every) if settings.thaw_every else []
+    spans += _unfrozen_from_the_top(groups, settings.unfreeze_every) if settings.unfreeze_every else []
     for text in settings.freeze_until | settings.freeze_from:
         if not select(groups, text) & trainable:
             raise ConfigError(f"{text!r} is frozen from the start to the end, so a time for it has no effect")
@@ -63,14 +63,14 @@ def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
     if never := trainable - freezing.ever_free(settings.max_steps):
         found = sorted({piece.group for piece in groups.pieces if never.numel(piece)})
         raise ConfigError(
-            f"{', '.join(found)}: freeze_until, freeze_from and thaw_every leave no step of max_steps: "
+            f"{', '.join(found)}: freeze_until, freeze_from and unfreeze_every leave no step of max_steps: "
             f"{settings.max_steps} in which all of it may change; set earlier steps, or freeze it for good"
         )
     return freezing
 
 
-def _thawed_from_the_top(groups: ParameterGroups, every: int) -> list[FrozenSpan]:
-    """Spans of gradual thawing: the head and the last block train at once, every further block ``every`` updates later,
+def _unfrozen_from_the_top(groups: ParameterGroups, every: int) -> list[FrozenSpan]:
+    """Spans of gradual unfreezing: head and last block train at once, every further block ``every`` updates later,
     and what lies below the blocks with the last of them."""
     spans = [
         FrozenSpan(select(groups, f"all@{layer}"), 1, every * (groups.num_layers - 1 - layer))

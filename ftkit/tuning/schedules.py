@@ -11,15 +11,15 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     """Factor on the peak learning rate that update ``step`` uses.
 
     The warm-up rises linearly and reaches the peak at update ``warmup`` (the first update is never wasted on rate 0);
-    after it, linear and cosine fall towards ``lr_floor``, which they would reach one update after the last, so that the
-    last update is not wasted either. The falling part equals transformers' schedules of the same names.
+    after it, linear and cosine fall towards ``min_lr_rate``, which they would reach one update after the last, so that
+    the last update is not wasted either. The falling part equals transformers' schedules of the same names.
 
     ``schedule_steps`` lays the falling part out for another length than the run's: shorter, and the rate stays where
     it ended; longer, and the run ends above the floor (lesson 07/018).
 
     Args:
         step: The update, counted from 1.
-        settings: ``lr_scheduler_type``, ``warmup_steps``, ``lr_floor``, ``lr_cycles``, ``schedule_steps`` and
+        settings: ``lr_scheduler_type``, ``warmup_steps``, ``min_lr_rate``, ``lr_cycles``, ``schedule_steps`` and
             ``max_steps`` are read.
 
     Returns:
@@ -36,7 +36,7 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     progress = min((step - 1 - warmup) / max(length - warmup, 1), 1.0)
     waves = 2 * math.pi * settings.lr_cycles
     shape = 1 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(waves * progress))
-    return settings.lr_floor + (1 - settings.lr_floor) * shape
+    return settings.min_lr_rate + (1 - settings.min_lr_rate) * shape
 
 
 def schedule_warning(settings: TrainingSettings) -> str:
@@ -51,5 +51,5 @@ def schedule_warning(settings: TrainingSettings) -> str:
         last -= 1
     return (
         f"the learning rate is 0 after update {last}: the last {settings.max_steps - last} of {settings.max_steps} "
-        "updates change nothing; set schedule_steps higher, max_steps lower, or lr_floor above 0"
+        "updates change nothing; set schedule_steps higher, max_steps lower, or min_lr_rate above 0"
     )

@@ -52,7 +52,7 @@ class BiasSettings(TrainingSettings):
     per_device_train_batch_size: int = Field(default=4, ge=1)
     """Rows in one backward pass on one process."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
-    """Shape of the learning rate after the warm-up; linear and cosine end at lr_floor."""
+    """Shape of the learning rate after the warm-up; linear and cosine end at min_lr_rate."""
     sample_steps: int = Field(default=50, ge=1)
     """Steps between measurements of the rate, each with a sample."""
     watched_passages: int = Field(default=16, ge=2)

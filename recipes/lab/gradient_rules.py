@@ -28,9 +28,9 @@ class GradientRulesSettings(ClassifierSettings):
         "eval_texts": 60, "watch_gradients": ["mlp.out@-1"],
     }  # fmt: skip
     RULES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "freeze": ("train", "freeze", "freeze_until", "freeze_from", "thaw_every"),
+        "freeze": ("train", "freeze", "freeze_until", "freeze_from", "unfreeze_every"),
         "clip": ("max_grad_norm", "max_grad_value", "max_group_norms", "clip_after"),
-        "schedule": ("lr_scheduler_type", "warmup_steps", "lr_floor", "lr_cycles", "schedule_steps"),
+        "schedule": ("lr_scheduler_type", "warmup_steps", "min_lr_rate", "lr_cycles", "schedule_steps"),
     }
     """The settings that make each rule; an arm without a rule has none of them."""
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.config import TrainingSettings, find_recipe, list_entries, resolve, tiny_of
+from ftkit.config import AdapterSettings, TrainingSettings, find_recipe, list_entries, resolve, tiny_of
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.reading import parse_scalar, read_yaml
 from ftkit.config.resolve import read_flags
+from ftkit.config.settings import RENAMED
 from ftkit.config.sweeps import find_study
 from ftkit.errors import ConfigError
 
@@ -179,3 +180,27 @@ def test_selectors_as_flags_add_up_and_may_hold_an_equals_sign():
     assert given.values["train"] == ["attention", "norm"]
     assert given.values["freeze"] == "mlp"
     assert given.values["freeze_until"] == {"embedding[rows=5]": 2}
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_of_a_setting_is_an_error_with_the_new_name(tmp_path, old, new):
+    said = f"{old} is now {new}"
+    path = tmp_path / "c.yaml"
+    for text, place in ((f"seeds: [1]\n{old}: 1\n", old), (f"arms:\n  a: {{{old}: 2}}\n", f"arms.a.{old}")):
+        path.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            find_study(AdapterSettings, "example", ["--config", str(path), f"--{old.replace('_', '-')}", "3"])
+        assert str(caught.value).split("\n")[-1] == f"{path}:2: {place}: {said}"
+        assert f"--{old}: {said}" in str(caught.value)
+    assert new in AdapterSettings.model_fields
+
+
+def test_recorded_configurations_have_todays_names():
+    paths = sorted((Path(__file__).parents[2] / "docs" / "evidence").glob("*/config.yaml"))
+    assert len(paths) > 20
+    for path in paths:
+        entry = read_yaml(path).values["recipe"]
+        settings_class = main_settings(load_recipe(find_recipe(entry)).main)
+        flags = ["--config", str(path)]
+        study = find_study(settings_class, entry, flags)
+        assert study.points if study else resolve(settings_class, entry, read_flags(settings_class, flags)), path

@@ -44,10 +44,10 @@ probes: [weight_change:attention.k@5]
 
 
 def test_beside_passes_the_steps_of_a_file_are_checked_when_they_are_known(tmp_path):
-    text = "recipe: finetune\npasses: 30\nwarmup_steps: 600\nfreeze_until: {attention: 600}\n"
+    text = "recipe: finetune\nnum_train_epochs: 30\nwarmup_steps: 600\nfreeze_until: {attention: 600}\n"
     assert settings_of("finetune", tmp_path, text).warmup_steps == 600
     with pytest.raises(ConfigError, match="longer than the run"):
-        settings_of("finetune", tmp_path, text.replace("passes: 30", "max_steps: 500"))
+        settings_of("finetune", tmp_path, text.replace("num_train_epochs: 30", "max_steps: 500"))
 
 
 @pytest.mark.parametrize(

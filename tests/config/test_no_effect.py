@@ -12,10 +12,10 @@ CASES: list[tuple[type[TrainingSettings], dict[str, Any], list[str]]] = [
     (TrainingSettings, {"optimizer": "muon", "optimizer_args": {"momentum": 0.9}}, ["optimizer_args"]),
     (
         TrainingSettings,
-        {"lr_scheduler_type": "constant", "lr_floor": 0.1, "schedule_steps": 900, "lr_cycles": 2.0},
-        ["lr_cycles", "lr_floor", "schedule_steps"],
+        {"lr_scheduler_type": "constant", "min_lr_rate": 0.1, "schedule_steps": 900, "lr_cycles": 2.0},
+        ["lr_cycles", "min_lr_rate", "schedule_steps"],
     ),
-    (TrainingSettings, {"lr_scheduler_type": "linear", "lr_floor": 0.1, "schedule_steps": 900}, []),
+    (TrainingSettings, {"lr_scheduler_type": "linear", "min_lr_rate": 0.1, "schedule_steps": 900}, []),
     (TrainingSettings, {"clip_after": 3}, ["clip_after"]),
     (TrainingSettings, {"clip_after": 3, "max_group_norms": {"mlp": 1.0}}, []),
     (TrainingSettings, {"probe_steps": 7}, ["probe_steps"]),
@@ -25,8 +25,8 @@ CASES: list[tuple[type[TrainingSettings], dict[str, Any], list[str]]] = [
         ["allow_pickle", "revision", "trust_remote_code"],
     ),
     (ClassifierSettings, {"model": "new:bert", "metrics": ["f1"], "trust_remote_code": True}, []),
-    (TrainingSettings, {"train": "mlp", "freeze": "norm", "thaw_every": 2}, []),
-    (AdapterSettings, {"passes": 1.0, "max_steps": 3}, ["max_steps"]),
+    (TrainingSettings, {"train": "mlp", "freeze": "norm", "unfreeze_every": 2}, []),
+    (AdapterSettings, {"num_train_epochs": 1.0, "max_steps": 3}, ["max_steps"]),
     (
         AdapterSettings,
         {
@@ -39,9 +39,9 @@ CASES: list[tuple[type[TrainingSettings], dict[str, Any], list[str]]] = [
         AdapterSettings,
         {
             "peft": "prefix", "virtual_tokens": 4, "train": "mlp", "freeze": "norm", "freeze_until": {"mlp": 3},
-            "freeze_from": {"mlp": 9}, "thaw_every": 2,
+            "freeze_from": {"mlp": 9}, "unfreeze_every": 2,
         },
-        ["freeze", "freeze_from", "freeze_until", "thaw_every", "train"],
+        ["freeze", "freeze_from", "freeze_until", "train", "unfreeze_every"],
     ),
     (
         ClassifierSettings,

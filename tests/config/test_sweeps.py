@@ -72,13 +72,13 @@ def test_what_a_study_writes_down_gives_the_same_points(tmp_path):
 
 def test_fast_bounds_the_steps_and_passes_of_arms_and_leaves_all_else(tmp_path):
     path = tmp_path / "study.yaml"
-    arms = ("long: {max_steps: 476, learning_rate: 1e-5}", "often: {passes: 9.7}", "short: {max_steps: 3}")
+    arms = ("long: {max_steps: 476, learning_rate: 1e-5}", "often: {num_train_epochs: 9.7}", "short: {max_steps: 3}")
     path.write_text("recipe: finetune\narms:\n" + "".join(f"  {arm}\n" for arm in arms), encoding="utf-8")
     finetune = main_settings(load_recipe(find_recipe("finetune")).main)
     fast, whole = (find_study(finetune, "finetune", [f"--config={path}", *more]) for more in (["--fast"], []))
     settings = {point.arm: point.settings for point in fast.points}
     assert [settings[name].max_steps for name in ("long", "short")] == [20, 3]
-    assert (settings["often"].passes, settings["often"].max_steps) == (0.5, 500)
+    assert (settings["often"].num_train_epochs, settings["often"].max_steps) == (0.5, 500)
     assert settings["long"].learning_rate == 1e-5
     assert [point.settings.max_steps for point in whole.points] == [476, 500, 3]
 

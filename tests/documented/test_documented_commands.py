@@ -107,7 +107,7 @@ def smaller(words: list[str]) -> list[str]:
     given = {word[2:] for word in words if word.startswith("--")}
     if "help" in given:
         return words
-    if "passes" in given:
+    if "num_train_epochs" in given:
         given.add("max_steps")  # they exclude each other
     name = next(Path(word).stem for word in words if Path(word).stem in ENTRIES or word.endswith((".py", ".yaml")))
     recipe = ENTRIES[ENTRIES[name].recipe if name in ENTRIES else "pretrain"]

@@ -69,27 +69,31 @@ def test_a_sweep_has_fresh_models_the_same_batches_and_its_two_panels(tmp_path):
 def test_passes_take_the_steps_that_the_text_needs(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="ftkit"):
         run = run_recipe(
-            "finetune", tmp_path / "run", **{**SMALL, "max_steps": 500}, passes=0.25, per_device_train_batch_size=4
+            "finetune",
+            tmp_path / "run",
+            **{**SMALL, "max_steps": 500},
+            num_train_epochs=0.25,
+            per_device_train_batch_size=4,
         )
     plan = read(run, "manifest.json")["plan"]["tuned"]
     assert plan["steps"] == round(0.25 * plan["text_tokens"] / (4 * 64))
     assert plan["passes"] == pytest.approx(0.25, abs=0.5 * 4 * 64 / plan["text_tokens"])
     trained = [record for record in lines(run, "metrics.jsonl") if record["split"] == "train"]
     assert len(trained) == plan["steps"]
-    assert "0.25 passes over" in caplog.text
+    assert "0.25 epochs of" in caplog.text
 
 
 def test_passes_and_max_steps_are_told_apart_and_a_warm_up_must_fit(tmp_path):
-    with pytest.raises(ConfigError, match="has no effect beside passes"):
-        settings_of("finetune", passes=2, max_steps=40)
+    with pytest.raises(ConfigError, match="has no effect beside num_train_epochs"):
+        settings_of("finetune", num_train_epochs=2, max_steps=40)
     with pytest.raises(ConfigError, match=r"are \d+ steps, and warmup_steps is 400, longer than the run"):
-        run_recipe("finetune", tmp_path / "run", model="new:gpt2", passes=0.1, warmup_steps=400)
+        run_recipe("finetune", tmp_path / "run", model="new:gpt2", num_train_epochs=0.1, warmup_steps=400)
 
 
 def test_texts_of_different_length_get_equal_passes(tmp_path):
     settings = settings_of(
-        "imitate", model="new:gpt2", passes=0.2, window_tokens=64, passage_chars=40, num_passages=30, judge_max_steps=5,
-        judged_passages=4, output_dir=tmp_path / "run",
+        "imitate", model="new:gpt2", num_train_epochs=0.2, window_tokens=64, passage_chars=40, num_passages=30,
+        judge_max_steps=5, judged_passages=4, output_dir=tmp_path / "run",
     )  # fmt: skip
     texts = {"keeper": "voices:keeper:12000", "almanac": "voices:almanac:24000"}
     load_recipe(find_recipe("imitate")).main(settings.model_copy(update={"corpora": texts}))

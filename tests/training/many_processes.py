@@ -134,7 +134,7 @@ def others(folder: Path) -> dict[str, Any]:
     half = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": rows}
     found = {"accumulated": trained(Engine(tiny("gpt2"), NEXT_TOKEN, windows(folder), run_settings(**half)))}
     found["sliced"] = trained(Engine(tiny("gpt2"), NEXT_TOKEN, windows(folder), run_settings(**SLICED)))
-    found["thawed"] = trained(Engine(tiny("gpt_neo"), NEXT_TOKEN, windows(folder), run_settings(thaw_every=1)))
+    found["thawed"] = trained(Engine(tiny("gpt_neo"), NEXT_TOKEN, windows(folder), run_settings(unfreeze_every=1)))
     found["lora"] = trained(lora_engine(folder))
     found["dropout"] = trained(Engine(tiny(dropout=True), NEXT_TOKEN, windows(folder), run_settings()))
     engine = timed_engine(folder)

@@ -605,7 +605,7 @@ def test_tokens_are_given_as_a_flag_with_commas(text):
         ({"peft": "lora", "optimizer": "muon"}, "optimizer"),
         ({"peft": "lora", "train": "norm"}, "train"),
         ({"peft": "prefix", "freeze": "norm"}, "freeze"),
-        ({"peft": "prefix", "thaw_every": 2}, "thaw_every"),
+        ({"peft": "prefix", "unfreeze_every": 2}, "unfreeze_every"),
     ],
 )
 def test_settings_without_effect_or_in_conflict_are_said(values, name):

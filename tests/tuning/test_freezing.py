@@ -191,7 +191,7 @@ def test_blocks_thaw_from_the_top(windows):
     model = load_model("new:ftkit_gpt2,num_hidden_layers=3", seed=1, vocab_size=257)
     started: dict[str, int] = {}
     before = snapshot(model)
-    with Engine(model, NEXT_TOKEN, windows, settings(thaw_every=2, max_steps=7)) as engine:
+    with Engine(model, NEXT_TOKEN, windows, settings(unfreeze_every=2, max_steps=7)) as engine:
         for record in engine:
             for name, parameter in model.named_parameters():
                 if not torch.equal(parameter, before[name]):
@@ -261,7 +261,7 @@ def test_an_empty_selector_is_an_error_and_not_everything(empty):
 @pytest.mark.parametrize(
     "asked",
     [
-        {"thaw_every": 100},
+        {"unfreeze_every": 100},
         {"freeze_until": {"all": 3}, "freeze_from": {"all": 1}},
         {"freeze_until": {"mlp": 2}, "freeze_from": {"mlp@0": 1}},
     ],
@@ -275,7 +275,7 @@ def test_what_lies_below_the_blocks_thaws_last_and_has_the_lowest_rate():
     model = tiny("bert")
     below = {name for name, _ in model.named_parameters() if ".embeddings." in name}
     assert any("LayerNorm" in name for name in below)
-    frozen = freeze(model, settings(thaw_every=2)).frozen(2)
+    frozen = freeze(model, settings(unfreeze_every=2)).frozen(2)
     assert below <= frozen.masks.keys()
     optimizers = build_optimizers(tiny("bert"), settings(layer_lr_decay=0.5))
     model = tiny("bert")

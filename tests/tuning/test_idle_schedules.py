@@ -17,7 +17,7 @@ def settings(**values: object) -> TrainingSettings:
         ({}, 0),
         ({"schedule_steps": 85}, 15),
         ({"schedule_steps": 85, "warmup_steps": 10}, 15),
-        ({"schedule_steps": 85, "lr_floor": 0.1}, 0),
+        ({"schedule_steps": 85, "min_lr_rate": 0.1}, 0),
         ({"schedule_steps": 150}, 0),
         ({"lr_scheduler_type": "cosine", "schedule_steps": 40}, 60),
         ({"lr_scheduler_type": "cosine", "schedule_steps": 40, "lr_cycles": 1.0}, 0),

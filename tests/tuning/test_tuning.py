@@ -32,7 +32,7 @@ def test_schedules_fall_as_those_of_transformers(name, reference, warmup):
 
 
 def test_warmup_as_a_share_and_floor():
-    run = settings(lr_scheduler_type="linear", warmup_steps=0.25, lr_floor=0.1)
+    run = settings(lr_scheduler_type="linear", warmup_steps=0.25, min_lr_rate=0.1)
     assert learning_rate_factor(10, run) == 1.0
     assert learning_rate_factor(5, run) == 0.5
     assert 0.1 < learning_rate_factor(40, run) < 0.14
@@ -91,7 +91,7 @@ def test_schedule_steps_lay_the_rate_out_for_another_length():
     longer = settings(lr_scheduler_type="linear", warmup_steps=15, max_steps=300, schedule_steps=450)
     assert learning_rate_factor(15, longer) == 1.0
     assert learning_rate_factor(301, longer) == pytest.approx(0.345, abs=1e-3)  # lesson 07/019: 34.5 % of the peak
-    shorter = settings(lr_scheduler_type="linear", schedule_steps=20, lr_floor=0.1)
+    shorter = settings(lr_scheduler_type="linear", schedule_steps=20, min_lr_rate=0.1)
     assert learning_rate_factor(21, shorter) == learning_rate_factor(40, shorter) == pytest.approx(0.1)
 
 
