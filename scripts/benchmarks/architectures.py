@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,10 @@ def try_method(base: str, method: str, store: TokenStore, folder: Path) -> dict[
         FtkitError: A refusal before the first step.
         TrialError: Anything that goes wrong after it.
     """
+    adapter: dict[str, Any] = {"peft": "lora", "lora_r": 2} if method == "lora" else {}
     settings = AdapterSettings(
         model=base, tokenizer="byte", max_steps=STEPS, window_tokens=WINDOW, per_device_train_batch_size=2,
-        learning_rate=1e-3, save_steps=0, use_cpu=True, **({"peft": "lora", "lora_r": 2} if method == "lora" else {}),
+        learning_rate=1e-3, save_steps=0, use_cpu=True, **adapter,
     )  # fmt: skip
     model = load_model(base)
     tokenizer = load_tokenizer("byte")
@@ -243,7 +245,7 @@ def outcome_of(name: str, store: TokenStore) -> dict[str, Any]:
             return found | {method: {"outcome": "not built", "reason": reason} for method in METHODS}
         for method in METHODS:
             (folder / method).mkdir()
-            found[method] = _tried(lambda method=method: try_method(base, method, store, folder / method), base, name)
+            found[method] = _tried(partial(try_method, base, method, store, folder / method), base, name)
     return found
 
 

@@ -82,7 +82,7 @@ def classification(options: Options) -> Section:
         )  # fmt: skip
         asked = settings(TINY).model_copy(update={"per_device_train_batch_size": BATCH_ROWS})
         steps = iter(Engine(model, CLASSIFICATION, rows, asked))
-        arms[arm] = lambda steps=steps: [next(steps) for _ in range(1 if options.quick else BATCHES)]
+        arms[arm] = partial(_take, steps, 1 if options.quick else BATCHES)
     times = in_turns(arms, options.rounds(3))
     lengths = [len(row) for row in source.ids]
     facts = {
@@ -95,6 +95,11 @@ def classification(options: Options) -> Section:
         [times_as_fast(times, SIMILAR, MAXIMUM, 4.0), times_as_fast(times, SIMILAR, LONGEST, 1.4)],
         facts,
     )
+
+
+def _take(steps: Iterator[object], count: int) -> None:
+    for _ in range(count):
+        next(steps)
 
 
 def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:

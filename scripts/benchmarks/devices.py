@@ -46,7 +46,7 @@ def devices(name: str, shape: Shape, rounds: int) -> Section:
     times = in_turns(arms, rounds)
     tokens = shape.rows * shape.tokens
     results = [
-        made_of(times, f"tokens a second, {what}", lambda seconds, arm=what: tokens / seconds[arm], unit="/s")
+        made_of(times, f"tokens a second, {what}", partial(_tokens_per_second, tokens, what), unit="/s")
         for what in arms
         if not what.startswith("init")
     ]
@@ -54,6 +54,10 @@ def devices(name: str, shape: Shape, rounds: int) -> Section:
         if len(places) > 1:
             results.append(times_as_fast(times, f"{what}, {DEVICE.type}", f"{what}, cpu"))
     return Section(name, times, results, {"rows": shape.rows, "tokens": shape.tokens})
+
+
+def _tokens_per_second(tokens: int, arm: str, seconds: dict[str, float]) -> float:
+    return tokens / seconds[arm]
 
 
 def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:

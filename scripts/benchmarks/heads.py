@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.measuring import DEVICE, Options, Section, in_turns, times_as_fast
+from benchmarks.measuring import DEVICE, Arm, Options, Section, in_turns, times_as_fast
 from ftkit.training.heads import chunked_cross_entropy
 from ftkit.training.memory import peak_memory
 
@@ -27,7 +27,7 @@ def head(name: str, rows: int, width: int, vocab: int, rounds: int) -> Section:
     def run(function: Callable[..., Any]) -> None:
         function(hidden.detach().requires_grad_(), weight.detach().requires_grad_(), targets).backward()
 
-    arms = {FUSED: partial(run, chunked_cross_entropy), ALL: partial(run, all_logits)}
+    arms: dict[str, Arm] = {FUSED: partial(run, chunked_cross_entropy), ALL: partial(run, all_logits)}
     num_bytes = {}
     for arm, action in arms.items():
         before = hidden.nbytes + weight.nbytes if DEVICE.type == "cpu" else torch.accelerator.memory_allocated()

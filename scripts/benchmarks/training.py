@@ -81,7 +81,8 @@ class _Turns(TrainerCallback):
     """Notes Trainer's steps, and runs the other arms between them: its ``train`` cannot be left."""
 
     def __init__(self, arms: dict[str, Arm]) -> None:
-        self.arms, self.times, self.clock = arms, {}, Clock()
+        self.arms, self.clock = arms, Clock()
+        self.times: Times = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         counted = self.times if state.global_step > 1 else {}
@@ -169,11 +170,16 @@ def matmul(name: str, shape: Shape, rounds: int, target: float | None) -> Sectio
     }
     times = in_turns(arms, rounds)
     shares = [
-        made_of(times, f"share of {arm}", lambda t, arm=arm: 100 * t[PRODUCTS] / t[arm], goal and 100 * goal, "%")
+        made_of(times, f"share of {arm}", partial(_percent_of, arm), goal and 100 * goal, "%")
         for arm, goal in ((OWN, target), (HF, None), (PLAIN, None))
     ]
     rate = made_of(times, "rate of the products", lambda t: operations / t[PRODUCTS] / 1e9, unit="Gflop/s")
     return Section(name, times, [*shares, rate])
+
+
+def _percent_of(arm: str, seconds: dict[str, float]) -> float:
+    """The products' share of an arm's step."""
+    return 100 * seconds[PRODUCTS] / seconds[arm]
 
 
 def overhead(name: str, shape: Shape, rounds: int) -> Section:

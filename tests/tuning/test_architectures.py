@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from benchmarks.architectures import METHODS, new_base, text_store, tiny_configuration, try_method
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from benchmarks.architectures import METHODS, new_base, text_store, tiny_configuration, try_method
 from ftkit.config import AdapterSettings
 from ftkit.data import TokenStore
 from ftkit.errors import ModelError
