@@ -70,10 +70,9 @@ class CompareTuningSettings(AdapterSettings):
 
 def main(settings: CompareTuningSettings) -> None:
     """Text, base, three arms on the same batches, evidence for each, one table."""
-    from ftkit.evidence import decide
     from ftkit.report import announce, arm_row
     from ftkit.runs import open_run
-    from ftkit.studies import base_of_adapters, finish, load_saved, prepare_subject, save_trained
+    from ftkit.studies import base_of_adapters, finish, measure_models, prepare_subject, save_trained
     from ftkit.training import (
         NEXT_TOKEN,
         CheckpointFolder,
@@ -118,31 +117,16 @@ def main(settings: CompareTuningSettings) -> None:
         # Evidence for each arm, from the folder it was saved to.
         if not run.is_main:
             return
-        found, verdicts, passages, rows = {}, {}, {"base model": subject.floor}, {}
-        for name in arms:
-            tuned = load_saved(settings, run.model(name))
-            passages[name] = subject.write(tuned)
-            styles = subject.styles(passages[name])
-            evidence = subject.measure(run, name, tuned, passages[name], trainable.get(name), styles)
-            found[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
+        measured, rows = measure_models(subject, run, {name: trainable.get(name) for name in arms}), {}
+        for name, evidence in measured.evidence.items():
             on_disk = sum(file.stat().st_size for file in run.model(name).glob("*.safetensors"))
             more = {
-                "style, ngrams": styles[0].position,
+                "style, ngrams": evidence.styles[0].position,
                 "memory of a step, MB": run.result(name)["memory_bytes"] / 1e6,
                 "on disk, MB": on_disk / 1e6,
             }
             rows[name] = arm_row(run, name, evidence, more)
-        finish(
-            run,
-            {
-                "models": found,
-                "judges": subject.panel.as_dict(),
-                "passages": passages,
-                "real": dict.fromkeys(arms, subject.real),
-                "arms": rows,
-            },
-            verdicts,
-        )
+        finish(run, measured.as_dict() | {"arms": rows}, measured.verdicts)
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@ class FinetuneSettings(AdapterSettings):
 
 def main(settings: FinetuneSettings) -> None:
     """Text, base, training, evidence before and after, report."""
-    from ftkit.evidence import decide, frequent_tokens, token_usage
+    from ftkit.evidence import frequent_tokens, token_usage
     from ftkit.report import announce
     from ftkit.runs import open_run
-    from ftkit.studies import WritingTask, finish, load_saved, prepare_subject, prepare_tuning, train_model
+    from ftkit.studies import WritingTask, finish, measure_models, prepare_subject, prepare_tuning, train_model
     from ftkit.training import NEXT_TOKEN, Ingredients, TokenWindows, build_objective, read_objective
 
     with open_run(settings, __file__) as run:
@@ -92,23 +92,15 @@ def main(settings: FinetuneSettings) -> None:
         # Evidence before and after, from the folder it was saved to.
         if not run.is_main:
             return
-        tuned = load_saved(settings, run.model(name))
-        passages = {"base model": subject.floor, name: subject.write(tuned)}
-        evidence = subject.measure(run, name, tuned, passages[name], trainable, subject.styles(passages[name]))
+        measured = measure_models(subject, run, {name: trainable})
         frequent = frequent_tokens(subject.train, tokenizer, settings.top_tokens, settings.min_token_chars)
-        usage = token_usage(subject.floor, passages[name], subject.real, tokenizer, frequent)
-        measured = {
-            "models": {name: evidence.as_dict()},
-            "judges": subject.panel.as_dict(),
-            "passages": passages,
-            "real": {name: subject.real},
-            "usage": {
-                "top": len(frequent), "real": usage.real.as_dict(), "models": {name: usage.as_dict()},
-                "tokens": [tokenizer.decode([token]) for token in frequent[:12]],
-            },
-            "metrics": {name: {"usage_before": usage.before.as_dict(), "usage_after": usage.after.as_dict()}},
+        usage = token_usage(subject.floor, measured.passages[name], subject.real, tokenizer, frequent)
+        counted = {
+            "top": len(frequent), "real": usage.real.as_dict(), "models": {name: usage.as_dict()},
+            "tokens": [tokenizer.decode([token]) for token in frequent[:12]],
         }  # fmt: skip
-        finish(run, measured, {name: decide(evidence).as_dict()})
+        metrics = {name: {"usage_before": usage.before.as_dict(), "usage_after": usage.after.as_dict()}}
+        finish(run, measured.as_dict() | {"usage": counted, "metrics": metrics}, measured.verdicts)
 
 
 if __name__ == "__main__":

@@ -62,10 +62,10 @@ def main(settings: TargetedFreezingSettings) -> None:
     """Text, base, two arms on the same batches, evidence for each, report."""
     from contextlib import ExitStack
 
-    from ftkit.evidence import decide, frequent_tokens, token_usage
+    from ftkit.evidence import frequent_tokens, token_usage
     from ftkit.report import announce, arm_row
     from ftkit.runs import open_run
-    from ftkit.studies import finish, load_saved, prepare_subject, save_trained
+    from ftkit.studies import finish, measure_models, prepare_subject, save_trained
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, build_probes, follow, lockstep
     from ftkit.tuning import ParameterGroups, Watch, check_tuning, select
 
@@ -110,27 +110,13 @@ def main(settings: TargetedFreezingSettings) -> None:
         if not run.is_main:
             return
         frequent = frequent_tokens(subject.train, subject.tokenizer, settings.top_tokens, settings.min_token_chars)
-        found, verdicts, usage, passages, rows = {}, {}, {}, {"base model": subject.floor}, {}
-        for name in arms:
-            tuned = load_saved(settings, run.model(name))
-            passages[name] = subject.write(tuned)
-            styles = subject.styles(passages[name])
-            evidence = subject.measure(run, name, tuned, passages[name], trainable[name], styles)
-            used = token_usage(subject.floor, passages[name], subject.real, subject.tokenizer, frequent)
-            found[name], verdicts[name], usage[name] = evidence.as_dict(), decide(evidence).as_dict(), used.as_dict()
+        measured, usage, rows = measure_models(subject, run, trainable), {}, {}
+        for name, evidence in measured.evidence.items():
+            used = token_usage(subject.floor, measured.passages[name], subject.real, subject.tokenizer, frequent)
+            usage[name] = used.as_dict()
             rows[name] = arm_row(run, name, evidence, {"use of frequent tokens, %": 100 * used.after.value})
-        finish(
-            run,
-            {
-                "models": found,
-                "judges": subject.panel.as_dict(),
-                "passages": passages,
-                "real": dict.fromkeys(arms, subject.real),
-                "arms": rows,
-                "usage": {"top": len(frequent), "real": usage["selected"]["real"], "models": usage},
-            },
-            verdicts,
-        )
+        counted = {"top": len(frequent), "real": usage["selected"]["real"], "models": usage}
+        finish(run, measured.as_dict() | {"arms": rows, "usage": counted}, measured.verdicts)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from ftkit.studies.coding import CodeStudy, prepare_code
 from ftkit.studies.language import FillingTask, WritingTask, language_task
 from ftkit.studies.lengths import fit_language, fit_window
 from ftkit.studies.loading import load_saved, load_start, load_start_tokenizer
-from ftkit.studies.stages import finish, prepare_tuning, save_trained, train_model
+from ftkit.studies.stages import MeasuredModels, finish, measure_models, prepare_tuning, save_trained, train_model
 from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
 
@@ -15,6 +15,7 @@ __all__ = [
     "Classes",
     "CodeStudy",
     "FillingTask",
+    "MeasuredModels",
     "Start",
     "Subject",
     "Text",
@@ -31,6 +32,7 @@ __all__ = [
     "load_start",
     "load_start_tokenizer",
     "load_texts",
+    "measure_models",
     "prepare_base",
     "prepare_classes",
     "prepare_code",

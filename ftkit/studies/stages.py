@@ -1,6 +1,7 @@
 """The stages that recipes share: what may be trained, the training of one model, and the end of a run."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,12 +9,14 @@ from transformers import PreTrainedModel
 
 from ftkit.config import AdapterSettings, TrainingSettings
 from ftkit.data import TokenStore
+from ftkit.evidence import Evidence, decide
 from ftkit.models import reload_difference, save_model
 from ftkit.report import announce, write_report
 from ftkit.report.sections import Section
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.studies.bases import base_of_adapters
-from ftkit.studies.subjects import Start
+from ftkit.studies.loading import load_saved
+from ftkit.studies.subjects import Start, Subject
 from ftkit.training import (
     NEXT_TOKEN,
     BatchSource,
@@ -28,7 +31,7 @@ from ftkit.training import (
 )
 from ftkit.tuning import Selection, attach_adapter, check_adapter, check_tuning
 
-__all__ = ["finish", "prepare_tuning", "save_trained", "train_model"]
+__all__ = ["MeasuredModels", "finish", "measure_models", "prepare_tuning", "save_trained", "train_model"]
 
 Watch = tuple[int, Callable[[PreTrainedModel, int], None]]
 """Every so many steps, a function of the model and the updates done; on process 0, where the model is whole."""
@@ -114,6 +117,47 @@ def save_trained(
     save_model(model, tokenizer, run.model(name))
     difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
     run.seal(name, reload_difference=difference, **results)
+
+
+@dataclass(frozen=True)
+class MeasuredModels:
+    """Models of one text as they were saved, measured against their base."""
+
+    subject: Subject
+    evidence: dict[str, Evidence]
+    passages: dict[str, list[str]]
+    """What each wrote, and under ``base model`` what the base wrote from the same beginnings."""
+
+    @property
+    def verdicts(self) -> dict[str, Any]:
+        """For ``verdict.json``."""
+        return {name: decide(evidence).as_dict() for name, evidence in self.evidence.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``evidence.json``: what the evidence of every text has."""
+        return {
+            "models": {name: evidence.as_dict() for name, evidence in self.evidence.items()},
+            "judges": self.subject.panel.as_dict(),
+            "passages": self.passages,
+            "real": dict.fromkeys(self.evidence, self.subject.real),
+        }
+
+
+def measure_models(subject: Subject, run: RunFolder, trainable: Mapping[str, Selection | None]) -> MeasuredModels:
+    """Take all measurements of the models that a run has saved.
+
+    Args:
+        subject: The text that they learned, and their base.
+        run: The run.
+        trainable: What was allowed to change, by model; ``None`` means everything.
+    """
+    evidence, passages = {}, {"base model": subject.floor}
+    for name, selection in trainable.items():
+        tuned = load_saved(subject.settings, run.model(name))
+        passages[name] = subject.write(tuned)
+        styles = subject.styles(passages[name])
+        evidence[name] = subject.measure(run, name, tuned, passages[name], selection, styles)
+    return MeasuredModels(subject, evidence, passages)
 
 
 def finish(
