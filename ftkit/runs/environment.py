@@ -6,8 +6,8 @@ divides every gradient by 4. So they are looked at before anything is loaded.
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from ftkit.config import Settings
 from ftkit.errors import ConfigError, DeviceError
 
 __all__ = ["HARMLESS", "REFUSED", "check_environment", "check_unsupported"]
@@ -56,7 +56,7 @@ def check_unsupported(environment: Mapping[str, str] = os.environ) -> None:
         raise DeviceError("; ".join(found) + "; or unset it")
 
 
-def check_environment(settings: Any, environment: Mapping[str, str] = os.environ) -> None:
+def check_environment(settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
     """Refuse variables of accelerate that say something else than the settings of a run.
 
     Args:
@@ -72,7 +72,7 @@ def check_environment(settings: Any, environment: Mapping[str, str] = os.environ
         raise ConfigError("; ".join(found))
 
 
-def _differing(settings: Any, environment: Mapping[str, str]) -> Iterator[str]:
+def _differing(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
     steps = getattr(settings, "gradient_accumulation_steps", 1)
     name = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
     asked = environment.get(name, "").strip()

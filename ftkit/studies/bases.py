@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ftkit.config import find_config, resolve
+from ftkit.config import TrainingSettings, find_config, resolve
 from ftkit.config.catalogue import load_recipe, recipe_of
 from ftkit.config.launch import main_settings
 from ftkit.config.resolve import Flags
@@ -97,7 +97,7 @@ def _described_base(model: str) -> _MadeBase:
 
 
 def foresee_base(
-    settings: Any, train_texts: Sequence[str], with_mask: bool = False
+    settings: TrainingSettings, train_texts: Sequence[str], with_mask: bool = False
 ) -> tuple[BaseOutline, dict[str, Text]]:
     """Describe the base of a run without making or loading it.
 
@@ -157,7 +157,7 @@ def prepare_base(model: str) -> Base:
     return Base(str(folder / "models" / "model"), texts)
 
 
-def base_of_adapters(base: Any, tokenizer: Any, model: str, settings: Any, run: RunFolder) -> str:
+def base_of_adapters(base: Any, tokenizer: Any, model: str, settings: TrainingSettings, run: RunFolder) -> str:
     """Where the adapters of a run will find their base.
 
     Args:

@@ -3,13 +3,14 @@
 import logging
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 from accelerate import PartialState
 from transformers import PreTrainedModel, TokenizersBackend
 
+from ftkit.config import ClassifierSettings
 from ftkit.data import (
     LabelledSplit,
     LabelledTexts,
@@ -32,6 +33,8 @@ from ftkit.training import ClassifiedTexts, Predictions, predict_classes
 __all__ = ["Classes", "load_classes", "prepare_classes"]
 
 _logger = logging.getLogger("ftkit.studies")
+
+C = TypeVar("C", bound=ClassifierSettings)
 _BYTES_FOR_PIECE = 100
 """Bytes of text for each entry of a tokenizer that is trained: entries that hardly come are hardly learnt."""
 _FEWEST_PIECES, _MOST_PIECES = 512, 8192
@@ -110,32 +113,28 @@ class Classes:
         return score_classifier(found, self.names, self.settings.seed)
 
 
-def load_classes(settings: Any) -> LabelledSplit:
-    """Load and divide the texts of ``labelled`` or ``classes``, and take what ``texts_per_class`` allows.
-
-    Args:
-        settings: A ``ClassifierSettings``.
-    """
+def load_classes(settings: ClassifierSettings) -> LabelledSplit:
+    """Load and divide the texts of ``labelled`` or ``classes``, and take what ``texts_per_class`` allows."""
     if settings.passage_chars:
         return _limited(_split_passages(settings), settings)
-    how = {"encoding": settings.encoding, "merge_labels": settings.merge_labels}
-    texts = load_labelled(settings.labelled or settings.classes, **how)
+    load = partial(load_labelled, encoding=settings.encoding, merge_labels=settings.merge_labels)
+    texts = load(settings.labelled or settings.classes)
     if settings.labelled_test is None:
         split = split_labelled(texts, heldout_share=settings.heldout_share, seed=settings.seed)
     else:
-        test = load_labelled(settings.labelled_test, classes=texts.classes, **how)
+        test = load(settings.labelled_test, classes=texts.classes)
         split = separate_labelled(texts, test, seed=settings.seed)
     return _limited(split, settings)
 
 
-def _limited(split: LabelledSplit, settings: Any) -> LabelledSplit:
+def _limited(split: LabelledSplit, settings: ClassifierSettings) -> LabelledSplit:
     """At most ``texts_per_class`` of each class to learn from."""
     if not settings.texts_per_class:
         return split
     return replace(split, train=split.train.first_of_each(settings.texts_per_class))
 
 
-def _split_passages(settings: Any) -> LabelledSplit:
+def _split_passages(settings: ClassifierSettings) -> LabelledSplit:
     """Passages of running text: the end of each text is the test, so that no passage has a neighbour there."""
     names, chars = tuple(settings.classes), settings.passage_chars
     sides: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "heldout": ([], [])}
@@ -177,7 +176,7 @@ def _note(run: RunFolder, sides: dict[str, LabelledTexts]) -> None:
         _logger.info("%s: %s texts (%s)", name, f"{len(side):,}", counts)
 
 
-def _with_tokenizer(settings: Any, run: RunFolder, train: LabelledTexts) -> Any:
+def _with_tokenizer(settings: C, run: RunFolder, train: LabelledTexts) -> C:
     """Settle the tokenizer of a ``new:`` model where nobody has named one: trained on the texts, its size by theirs."""
     if settings.tokenizer is not None or not settings.model.startswith("new:"):
         return settings
@@ -191,11 +190,11 @@ def _with_tokenizer(settings: Any, run: RunFolder, train: LabelledTexts) -> Any:
     return settings.model_copy(update={"tokenizer": tokenizer})
 
 
-def prepare_classes(settings: Any, run: RunFolder, validation_share: float = 0.0) -> Classes:
+def prepare_classes(settings: ClassifierSettings, run: RunFolder, validation_share: float = 0.0) -> Classes:
     """Load texts and tokenizer, and refuse what cannot be trained or tested before anything is trained.
 
     Args:
-        settings: A ``ClassifierSettings``.
+        settings: Those of the recipe.
         run: Where the texts are noted.
         validation_share: Share of the texts to learn from that is kept aside; 0 keeps none.
 

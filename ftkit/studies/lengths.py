@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import TokenizersBackend
 
+from ftkit.config import Settings, TrainingSettings
 from ftkit.data import TokenStore, tokenize_texts
 from ftkit.errors import ConfigError, DataError, FtkitError, ModelError
 from ftkit.evidence import MIN_PASSAGES, longest_passage
@@ -33,6 +34,10 @@ __all__ = [
 ]
 
 _logger = logging.getLogger("ftkit.studies")
+
+S = TypeVar("S", bound=Settings)
+T = TypeVar("T", bound=TrainingSettings)
+
 SHORTEST = {"window_tokens": 8, "passage_chars": 40, "judge_tokens": 8}
 """Below this a length that follows would measure nothing."""
 _FEWEST_WINDOWS = 8
@@ -71,7 +76,7 @@ class BaseOutline:
         return self.load_tokenizer()
 
 
-def outline_of(settings: Any, model: str, load_tokenizer: Callable[[], TokenizersBackend]) -> BaseOutline:
+def outline_of(settings: TrainingSettings, model: str, load_tokenizer: Callable[[], TokenizersBackend]) -> BaseOutline:
     """Describe a model that is there.
 
     Args:
@@ -83,7 +88,7 @@ def outline_of(settings: Any, model: str, load_tokenizer: Callable[[], Tokenizer
     return BaseOutline(model, positions, load_tokenizer)
 
 
-def fit_length(settings: Any, run: RunFolder | None, name: str, limits: Iterable[Limit]) -> Any:
+def fit_length(settings: S, run: RunFolder | None, name: str, limits: Iterable[Limit]) -> S:
     """Settle one length.
 
     Args:
@@ -120,8 +125,8 @@ def fit_length(settings: Any, run: RunFolder | None, name: str, limits: Iterable
 
 
 def fit_window(
-    settings: Any, run: RunFolder | None, base: BaseOutline, heldout: Mapping[str, int], general: Iterable[int] = ()
-) -> Any:
+    settings: T, run: RunFolder | None, base: BaseOutline, heldout: Mapping[str, int], general: Iterable[int] = ()
+) -> T:
     """Settle ``window_tokens`` by the positions of the model and the held-out texts.
 
     Args:
@@ -147,8 +152,8 @@ def fit_window(
 
 
 def fit_language(
-    settings: Any, run: RunFolder | None, base: BaseOutline, texts: Mapping[str, Text], task: str = "causal-lm"
-) -> Any:
+    settings: T, run: RunFolder | None, base: BaseOutline, texts: Mapping[str, Text], task: str = "causal-lm"
+) -> T:
     """Settle the lengths of a recipe that learns all its texts together; an encoder writes no passages.
 
     Args:
@@ -177,7 +182,7 @@ def fit_judge(settings: Any, run: RunFolder | None) -> Any:
 
 
 def fit_writing(
-    settings: Any,
+    settings: T,
     run: RunFolder | None,
     base: BaseOutline,
     texts: Mapping[str, Sequence[str]],
@@ -185,7 +190,7 @@ def fit_writing(
     starts: Sequence[str],
     prompt_tokens: int = 1,
     more: Sequence[Limit] = (),
-) -> Any:
+) -> T:
     """Settle ``window_tokens`` and ``passage_chars`` of a recipe that lets models write.
 
     Args:
@@ -219,7 +224,7 @@ def fit_writing(
     return fit_length(settings, run, "passage_chars", limits)
 
 
-def _check_prompts(settings: Any, positions: int, tokenizer: TokenizersBackend) -> None:
+def _check_prompts(settings: TrainingSettings, positions: int, tokenizer: TokenizersBackend) -> None:
     """Refuse a beginning of samples that leaves no position for a new token."""
     for name in ("sample_prompt", "prompt"):
         tokens = len(tokenizer(getattr(settings, name, ""), add_special_tokens=False)["input_ids"])

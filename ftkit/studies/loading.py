@@ -5,13 +5,14 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ftkit.config import TrainingSettings
 from ftkit.data import load_tokenizer
 from ftkit.models import load_model
 
 __all__ = ["load_saved", "load_start", "load_start_tokenizer"]
 
 
-def load_start(settings: Any, model: str, **options: Any) -> PreTrainedModel:
+def load_start(settings: TrainingSettings, model: str, **options: Any) -> PreTrainedModel:
     """Load what a run starts from.
 
     Args:
@@ -29,7 +30,7 @@ def load_start(settings: Any, model: str, **options: Any) -> PreTrainedModel:
     )
 
 
-def load_start_tokenizer(settings: Any, model: str, texts: Sequence[str], with_mask: bool = False) -> Any:
+def load_start_tokenizer(settings: TrainingSettings, model: str, texts: Sequence[str], with_mask: bool = False) -> Any:
     """Load the tokenizer that a run reads its texts with.
 
     Args:
@@ -49,7 +50,7 @@ def load_start_tokenizer(settings: Any, model: str, texts: Sequence[str], with_m
     )
 
 
-def load_saved(settings: Any, folder: Any, task: str = "causal-lm") -> PreTrainedModel:
+def load_saved(settings: TrainingSettings, folder: Any, task: str = "causal-lm") -> PreTrainedModel:
     """Load a model from the folder that a run has saved it to.
 
     A model that brings code along still needs it, and so does the base of an adapter, which may be pickled too.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ftkit.config import TrainingSettings
 from ftkit.data import Corpus, Split, fix_special_tokens, load_corpus, split_corpus
 from ftkit.errors import CheckpointError
 from ftkit.evidence import CopyIndex, Thresholds, known_share
@@ -45,7 +46,7 @@ def check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:
 
 
 def load_texts(
-    sources: dict[str, str], settings: Any, run: RunFolder | None = None, *, trained: bool = True
+    sources: dict[str, str], settings: TrainingSettings, run: RunFolder | None = None, *, trained: bool = True
 ) -> dict[str, Text]:
     """Load, clean and divide texts.
 
@@ -95,7 +96,7 @@ def _warn_of_known_heldout(name: str, text: Text) -> None:
         )
 
 
-def read_special_tokens(settings: Any, run: RunFolder, texts: Mapping[str, Text], tokenizer: Any) -> None:
+def read_special_tokens(settings: TrainingSettings, run: RunFolder, texts: Mapping[str, Text], tokenizer: Any) -> None:
     """Choose how special tokens in the texts of a run are read, say it, and write it down.
 
     Args:

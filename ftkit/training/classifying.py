@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -225,6 +225,22 @@ def follow_classifier(
     yield from logged_steps(engine, run, name, probes, look)
 
 
+class StopSettings(Protocol):
+    """The settings by which a training is evaluated and stopped."""
+
+    @property
+    def eval_steps(self) -> int:
+        """Steps between evaluations."""
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of the training."""
+
+    @property
+    def patience(self) -> int:
+        """Evaluations without a lower loss before the training stops; 0 never stops it."""
+
+
 class BestStep:
     """Which look was the best so far, and whether to stop: by the loss on the split ``validation``.
 
@@ -236,7 +252,7 @@ class BestStep:
         settings: ``eval_steps``, ``max_steps`` and ``patience`` are read.
     """
 
-    def __init__(self, run: RunFolder, name: str, settings: Any) -> None:
+    def __init__(self, run: RunFolder, name: str, settings: StopSettings) -> None:
         self.run, self.name, self.settings = run, name, settings
         self.step, self.loss, self.worse = 0, math.inf, 0
         for look in self._looks():

@@ -10,6 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ftkit.config import TrainingSettings
+
 __all__ = ["PeakMemory", "memory_remedies", "peak_memory"]
 
 
@@ -80,7 +82,7 @@ class _LiveBytes(TorchDispatchMode):
         return result
 
 
-def memory_remedies(settings: Any) -> list[str]:
+def memory_remedies(settings: TrainingSettings) -> list[str]:
     """What makes a training step smaller and is not set yet, the mildest change first.
 
     Args:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ftkit.config import TrainingSettings
 from ftkit.errors import size
 from ftkit.memory import MemoryMeter, available_memory, current_phase, return_freed_memory
 from ftkit.models import is_adapter, save_model
@@ -456,7 +457,7 @@ def _generation_bytes(model: Any, rows: int, new_tokens: int) -> int:
     return int(rows * 4 * (cached + scores))
 
 
-def memory_advice(settings: Any, usable: int, fixed: int, row_bytes: int) -> list[str]:
+def memory_advice(settings: TrainingSettings, usable: int, fixed: int, row_bytes: int) -> list[str]:
     """What to change so that a step fits.
 
     Args:
