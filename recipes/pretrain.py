@@ -75,11 +75,11 @@ class PretrainSettings(TrainingSettings):
         """One text or several, not both and not none."""
         wrong = bool(self.corpus) == bool(self.corpora)
         found = super().problems() + ([("corpus", "give either corpus or corpora, one of them")] if wrong else [])
-        if self.donor and self.differs("tokenizer") and self.tokenizer:
+        if self.donor and self.is_overridden("tokenizer") and self.tokenizer:
             found.append(
                 ("tokenizer", f"has no effect beside donor: {self.donor}, whose tokenizer is used; leave it out")
             )
-        if self.transplant and self.differs("transplant") and not self.donor:
+        if self.transplant and self.is_overridden("transplant") and not self.donor:
             found.append(("transplant", "has no effect without a donor; name one, or leave it out"))
         return found
 

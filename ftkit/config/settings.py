@@ -100,8 +100,8 @@ class Settings(BaseModel):
     report_to: str | list[str] = "none"
     """Trackers that see what metrics.jsonl gets: tensorboard, wandb, trackio, mlflow; each must be installed."""
 
-    def differs(self, name: str) -> bool:
-        """Whether a setting is not at its default; a resolved file gives every setting, so being given says nothing."""
+    def is_overridden(self, name: str) -> bool:
+        """Whether a setting differs from its default; a resolved file gives every setting, needed or not."""
         return bool(getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True))
 
     @property
@@ -276,7 +276,7 @@ class TrainingSettings(Settings):
             (name, f"has no effect {line.reason.format(self, default=fields[name].default)}")
             for line in NO_EFFECT
             for name in line.settings
-            if name in fields and self.differs(name) and line.condition(self)
+            if name in fields and self.is_overridden(name) and line.condition(self)
         ]
 
     def problems(self) -> list[Problem]:

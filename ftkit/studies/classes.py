@@ -218,7 +218,7 @@ def prepare_classes(settings: ClassifierSettings, run: RunFolder, validation_sha
     chance = max(test.counts.values()) / len(test)
     _logger.info("chance: accuracy %.1f%%, of who always says the commonest class", 100 * chance)
     settings = _with_tokenizer(settings, run, split.train)
-    if settings.untrained and not settings.differs("learning_rate"):
+    if settings.untrained and not settings.is_overridden("learning_rate"):
         # Measured on 2,132 film reviews after 500 steps: 55 % right with 5e-5, 77 % with 1e-3.
         _logger.warning(
             "%s has random weights, and learning_rate %g is for pretrained ones; set it to 1e-3, or give a pretrained"

@@ -86,7 +86,7 @@ class BiasSettings(TrainingSettings):
         if any(rate <= 0 for rate in self.rates) or len(self.arms()) < len(self.rates):
             text = f"are {self.rates}; each must be above 0, stand there once, and differ in six digits"
             found.append(("rates", text))
-        if self.rates and self.differs("learning_rate"):
+        if self.rates and self.is_overridden("learning_rate"):
             found.append(("learning_rate", "has no effect beside rates; leave one of them out"))
         return found
 
