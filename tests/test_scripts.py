@@ -1,15 +1,19 @@
 """The project's scripts are checked like the package, and start without an active environment."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
 PYTHON_SCRIPTS = sorted(
     path.name
     for path in SCRIPTS.iterdir()
@@ -18,7 +22,7 @@ PYTHON_SCRIPTS = sorted(
 
 
 def test_every_python_script_is_linted_and_typed():
-    tools = tomllib.loads((SCRIPTS.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert len(PYTHON_SCRIPTS) >= 6
     for name in PYTHON_SCRIPTS:
         assert f"scripts/{name}" in tools["ruff"]["extend-include"], name
@@ -49,3 +53,31 @@ def test_a_script_without_environment_names_the_next_step(tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "run scripts/setup" in done.stderr
+
+
+def read_yaml(name: str) -> Any:
+    return YAML(typ="safe").load(ROOT / name)
+
+
+def workflow_commands() -> list[str]:
+    return read_yaml(".github/workflows/ci.yml")["jobs"]["script"]["strategy"]["matrix"]["command"]
+
+
+def hook_commands() -> list[str]:
+    return [hook["entry"] for repo in read_yaml(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
+
+
+@pytest.mark.parametrize("commands", [workflow_commands, hook_commands])
+def test_ci_and_hooks_call_scripts_that_exist(commands):
+    assert len(commands()) >= 2
+    for command in commands():
+        path = ROOT / command.split()[0]
+        assert path.parent == SCRIPTS, f"{command} is no script of the project"
+        assert os.access(path, os.X_OK), command
+
+
+def test_the_workflow_runs_what_the_ci_script_runs():
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert workflow_commands() == [line for line in lines if re.match("scripts/", line)]
+    steps = [step["run"] for step in read_yaml(".github/workflows/ci.yml")["jobs"]["script"]["steps"] if "run" in step]
+    assert steps == ["${{ matrix.command }}"]
