@@ -166,3 +166,18 @@ def test_the_first_page_shows_what_the_readme_shows():
     first = (DOCS / "index.md").read_text(encoding="utf-8")
     assert block.search(first)[1] == block.search((ROOT / "README.md").read_text(encoding="utf-8"))[1]
     assert first[: first.index("```text")].count("\n") <= 10, "ten lines to the first result"
+
+
+def test_what_contributing_names_exists():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 120
+    paths = set(re.findall(r"\b((?:ftkit|recipes|docs|tests|scripts)/[\w./-]*\w)", page))
+    written = {path for path in paths if "NAME" not in path}
+    assert len(written) > 40
+    assert [path for path in sorted(written) if not (ROOT / path).exists()] == []
+    folders = (ROOT / folder for folder in ("ftkit", "recipes", "scripts"))
+    files = [file for folder in folders for file in folder.rglob("*") if file.suffix in ("", ".py") and file.is_file()]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    names = set(re.findall(r"`(\w{4,})`", page))
+    assert {"FAMILIES", "Judge", "SCHEMES", "gather_evidence"} <= names
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []
