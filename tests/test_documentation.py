@@ -181,3 +181,17 @@ def test_what_contributing_names_exists():
     names = set(re.findall(r"`(\w{4,})`", page))
     assert {"FAMILIES", "Judge", "SCHEMES", "gather_evidence"} <= names
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_the_glossary_defines_each_term_once_and_each_is_used():
+    rows = re.findall(r"^\| (?!term )(.+?) \| (.+?) \| (.+?) \|$", (DOCS / "glossary.md").read_text("utf-8"), re.M)
+    terms = [term for term, _, _ in rows]
+    assert {"bits per byte", "floor", "ceiling", "position", "passage", "window", "judge", "gate", "arm"} <= set(terms)
+    assert {"held-out text", "general text"} <= set(terms)
+    assert len(terms) == len(set(terms))
+    assert [term for term, _, definition in rows if len(definition.split()) > 18] == []
+    package = [path for folder in ("ftkit", "recipes") for path in (ROOT / folder).rglob("*.py")]
+    files = [*package, *(page for page in pages() if page.name != "glossary.md")]
+    words = " ".join(" ".join(path.read_text(encoding="utf-8") for path in files).lower().split())
+    assert [term for term in terms if not re.search(rf"\b{re.escape(term)}", words)] == []
+    assert "glossary.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
