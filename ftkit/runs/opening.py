@@ -293,8 +293,15 @@ def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: Fil
         run.manifest["settings"] = settings.model_dump(mode="json", exclude={"output_dir", "resume"}) | {
             name: value for name, value in follow if name in settings.unset_lengths
         }
-    run._write_manifest()
-    restore_config(path, settings.output_dir)
+    _OPEN.append(path)
+    try:
+        run._write_manifest()
+        restore_config(path, settings.output_dir)
+    except (KeyboardInterrupt, Terminated) as error:  # the folder exists already, so it says how the run ended
+        _record_failure(run, error)
+        raise
+    finally:
+        _OPEN.pop()
     return run
 
 

@@ -100,6 +100,18 @@ def test_interrupted_at_random_moments_it_ends_bit_for_bit_the_same(whole, secon
     print(f"{signals} of {signals} resumed bit for bit; {stopped} were stopped early, within {max(waits):.2f} s")
 
 
+def test_interrupted_as_soon_as_its_folder_exists_a_run_says_so_and_resumes(whole, tmp_path):
+    run = tmp_path / "run"
+    trial = trials.Trial(*trials.job(run), log=tmp_path / "log", slow_sync=SLOW)
+    trials.wait_until((run / "manifest.json").exists)  # config.yaml comes next
+    trial.send(signal.SIGTERM)
+    assert trial.wait() == 143, trial.said
+    assert trials.manifest(run)["exit_code"] == 143
+    assert f"ftkit resume {run}" in trial.said
+    resume(run)
+    assert trials.weights(run) == trials.weights(whole)
+
+
 @pytest.mark.parametrize("kills", [1, pytest.param(30, marks=MANY)])
 def test_with_a_single_checkpoint_kept_there_is_a_valid_one_at_every_instant(whole, tmp_path, kills):
     """Writing the new one, sealing it, removing the old one: looked at every millisecond, and killed there."""
