@@ -91,11 +91,11 @@ def table_cell(text: str, measured: Any = None) -> dict[str, Any]:
 
     Args:
         text: What people read.
-        measured: A number, or an interval with ``value``, ``low`` and ``high`` as attributes or keys; ``None`` where
-            the cell holds no number.
+        measured: A number, or an interval with ``value``, ``low`` and ``high`` as attributes or keys; ``None``, like a
+            number that is not finite, where the cell holds none.
     """
-    if measured is None or is_number(measured):
-        return {"text": text, "value": measured}
+    if measured is None or isinstance(measured, int | float):
+        return {"text": text, "value": measured if is_number(measured) else None}
     ends = measured if isinstance(measured, Mapping) else vars(measured)
     return {"text": text, **{key: ends[key] for key in ("value", "low", "high")}}
 

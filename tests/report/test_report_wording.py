@@ -11,7 +11,7 @@ from report_runs import around, evidence_of, style_score
 from ftkit.evidence import Copying, Evidence, Interval, Thresholds, WordOrder, decide
 from ftkit.report import advice
 from ftkit.report.advice import next_steps
-from ftkit.report.wording import headline, interval, number, outcome, percent, percent_interval
+from ftkit.report.wording import headline, interval, number, outcome, percent, percent_interval, table_cell
 from ftkit.tuning import Movement
 
 
@@ -182,6 +182,13 @@ def test_every_number_that_decides_has_its_words_its_reason_and_its_row_in_the_d
         assert threshold.metadata["decides"].startswith(words), threshold.name
         assert threshold.metadata["reason"], threshold.name
         assert f"| `{threshold.name}` | {threshold.default:g} |" in page, threshold.name
+
+
+def test_a_cell_keeps_its_number_and_one_that_is_not_finite_is_none() -> None:
+    assert table_cell("1.5", 1.5) == {"text": "1.5", "value": 1.5}
+    assert table_cell("", None) == table_cell("", math.nan) == {"text": "", "value": None}
+    ends = {"value": 0.1, "low": 0.0, "high": 0.2}
+    assert table_cell("a", Interval(0.1, 0.0, 0.2)) == table_cell("a", ends) == {"text": "a", **ends}
 
 
 def test_no_sentence_of_the_advice_is_unreachable() -> None:
