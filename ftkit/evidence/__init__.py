@@ -51,7 +51,7 @@ from ftkit.evidence.passages import PassageWriter, longest_passage
 from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
 from ftkit.evidence.style import StyleScore, disagreement, score_style
 from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
-from ftkit.evidence.thresholds import Thresholds, meanings
+from ftkit.evidence.thresholds import Thresholds, threshold_meanings
 from ftkit.evidence.usage import (
     Usage,
     UsageMatrix,
@@ -136,7 +136,6 @@ __all__ = [
     "longest_code_sample",
     "longest_passage",
     "mask_names",
-    "meanings",
     "out_of_range",
     "paired_difference",
     "predictive_comparison",
@@ -150,6 +149,7 @@ __all__ = [
     "shuffle_words",
     "spread_evenly",
     "style_courses",
+    "threshold_meanings",
     "token_shares",
     "token_usage",
     "usage_matrix",

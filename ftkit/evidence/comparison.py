@@ -8,7 +8,7 @@ Every recipe and ``ftkit verdict`` build the same ``Comparison`` and call the sa
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -98,7 +98,7 @@ class Comparison:
     """Largest difference of logits between the trained model and its folder; ``None`` where only that is known."""
     passes: float | None = None
     """Tokens trained over tokens of the text; ``None`` where that is not known."""
-    assumptions: Sequence[str] = field(default_factory=tuple)
+    assumptions: Sequence[str] = ()
     """What had to be assumed; it is shown beside the verdict."""
 
     @cached_property

@@ -6,7 +6,7 @@ Terminal, report and ``verdict.json`` show the ones that were used; ``--threshol
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-__all__ = ["Thresholds", "meanings"]
+__all__ = ["Thresholds", "threshold_meanings"]
 
 _PLANTED = "a starting value; the 126 planted runs of docs/verdict.md were judged with it"
 
@@ -51,7 +51,7 @@ class Thresholds:
     )
     min_ngrams: float = _number(
         12.0, "unsure: a passage has fewer 12-grams than this on average, so copying cannot be measured",
-        "a passage must hold a 12-gram and as many words again",
+        "12 of them are 23 words in a row",
     )  # fmt: skip
     reload_difference: float = _number(
         1e-4, "broken: the saved folder computes other logits than the trained model by more than this",
@@ -59,18 +59,19 @@ class Thresholds:
     )  # fmt: skip
     repetition_excess: float = _number(
         0.1, "broken: more repetition than this above real text's and the base's (lower bound, share)",
-        "honest runs on two real books, eight sampling seeds each: at most 0.001",
+        "honest runs on real books: at most 0.001",
     )  # fmt: skip
     diversity_loss: float = _number(
         0.1, "broken: less lexical diversity than this below real text's and the base's (lower bound)",
-        "honest runs on two real books, eight sampling seeds each: at most 0.028",
+        "honest runs on real books: at most 0.028",
     )  # fmt: skip
     invented_words: float = _number(
-        0.1, "broken: higher loss, and more words than this in no text, above the base's (lower bound, share)"
-    )
+        0.1, "broken: higher loss, and more words than this in no text, above the base's (lower bound, share)",
+        "a starting value; 42 planted runs, two seeds, were judged with it",
+    )  # fmt: skip
     word_order: float = _number(
         0.5, "broken: the order of words is worth less than this share of what it was to the base (upper bound)",
-        "of 84 negative planted runs the shuffled ones were said to have worked before this rule, and none since",
+        "planted runs on shuffled words were called worked before this rule, and none of them since",
     )  # fmt: skip
     min_word_order: float = _number(
         0.1, "broken: word order counts only where it was worth this much to the base (bits per byte)",
@@ -81,7 +82,7 @@ class Thresholds:
     )
 
 
-def meanings() -> dict[str, str]:
+def threshold_meanings() -> dict[str, str]:
     """What each threshold decides, by name."""
     found: tuple[Field[Any], ...] = fields(Thresholds)
     return {threshold.name: threshold.metadata["decides"] for threshold in found}

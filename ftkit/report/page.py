@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from ftkit.evidence import meanings
+from ftkit.evidence import threshold_meanings
 from ftkit.report import wording
 from ftkit.report.advice import next_steps
 from ftkit.report.blind_test import blind_test
@@ -325,7 +325,7 @@ def _advice(results: Results, sections: Iterable[Section]) -> list[tuple[str, st
 def _limits(results: Results, sections: Iterable[Section]) -> list[tuple[str, str, float]]:
     """(setting, meaning, value) of every threshold that was used."""
     used: dict[str, float] = {}
-    known = meanings()
+    known = threshold_meanings()
     for section in sections:
         known |= section.thresholds
     for verdict in results.verdicts.values():

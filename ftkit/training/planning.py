@@ -31,7 +31,7 @@ __all__ = ["PhaseMemory", "PlannedTraining", "Planner", "WillNotFit", "memory_ad
 _USABLE = 0.9
 """Share of the available memory that a plan may fill: kernels, allocators and Python need the rest."""
 _ADVISED = 0.7
-"""Share that advice fills: batches in parts grew a process by up to a fifth more than the line through smaller ones."""
+"""Share that advised batches fill: with gradient accumulation a process needed up to 20 % more than predicted."""
 _STEPS, _SECONDS = 3, 20.0
 """Steps that are timed after a first one, and when to stop timing; a step that would take longer is not tried."""
 _EVALUATION_ROWS = 16
@@ -273,7 +273,8 @@ class Planner:
             pairs = rows_at_once(model, 2 * settings.window_tokens, _DIVERGENCE_ROWS)
             divergence = idle.with_more(3 * pairs * row_bytes)
         grown = loss.worst(divergence).with_more((3 if is_adapter(model) else 2) * weights)
-        # Measured on eight models: the scaled copy, and for an adapter two more, live beside logits of the loss only.
+        # Only while losses are computed is the scaled copy in memory (with an adapter: three models more); measured on
+        # the ten runs of docs/plan.md. The divergence from the base is computed before.
         tensors = max(loss.tensor_bytes + (3 if is_adapter(model) else 1) * weights, divergence.tensor_bytes)
         found["evaluate"] = replace(grown, tensor_bytes=tensors)
         if self.new_tokens:
