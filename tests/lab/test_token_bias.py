@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ftkit.evidence import Evidence, Interval, meanings, wilson
+from ftkit.evidence import Evidence, Interval, threshold_meanings, wilson
 from ftkit.lab.sections import TOKEN_BIAS
 from ftkit.lab.token_bias import decide_token_bias, set_shares, target_rate, token_bias
 from ftkit.tuning import Movement
@@ -76,4 +76,4 @@ def test_a_weak_bias_gets_its_advice_and_a_strong_one_none():
 
 def test_every_threshold_of_the_verdict_is_explained():
     limits = decide_token_bias(evidence(), rates(0.01, 0.98), 1.0).as_dict()["thresholds"]
-    assert set(limits) <= set(TOKEN_BIAS.thresholds) | set(meanings())
+    assert set(limits) <= set(TOKEN_BIAS.thresholds) | set(threshold_meanings())
