@@ -15,11 +15,11 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
+from ftkit.display.wording import MISSING, interval, number, percent, percent_interval
 from ftkit.errors import DataError
 from ftkit.hub.card_tasks import CardTask, card_task, classifier_measurements, described, limits, usage_section
 from ftkit.hub.markdown import fenced, inline, public, table
 from ftkit.hub.shareable import OWN_CODE
-from ftkit.report.wording import MISSING, interval, number, percent, percent_interval
 
 __all__ = ["model_card"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ftkit.display.wording import interval, number, percent, percent_interval
 from ftkit.hub.markdown import fenced, inline, table
-from ftkit.report.wording import interval, number, percent, percent_interval
 
 __all__ = ["CardTask", "card_task", "classifier_measurements", "described", "limits", "usage_section"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import PureWindowsPath
 from typing import Any
 
+from ftkit.display.wording import visible
 from ftkit.hub.shareable import redacted
-from ftkit.report.reading import visible
 
 __all__ = ["fenced", "inline", "public", "table"]
 

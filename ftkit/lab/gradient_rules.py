@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ftkit.display.wording import interval, number, percent, percent_interval, table_cell
 from ftkit.evidence import ClassifierScores, Interval, paired_difference
-from ftkit.report.wording import interval, number, percent, percent_interval, table_cell
 from ftkit.runs import RunFolder
 from ftkit.training import Predictions
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ftkit.report.wording import interval, is_number, number
+from ftkit.display.wording import interval, is_number, number
 
 __all__ = ["next_steps"]
 

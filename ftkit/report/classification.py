@@ -4,13 +4,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.wording import interval, number, percent, percent_interval
 from ftkit.report.drawing import (
     INK,
     PALETTE,
-    Kind,
-    Row,
-    Styles,
-    Table,
     cell,
     column,
     draw_curves,
@@ -24,7 +22,6 @@ from ftkit.report.drawing import (
     value_ticks,
 )
 from ftkit.report.reading import Results
-from ftkit.report.wording import interval, number, percent, percent_interval
 
 __all__ = ["CLASSIFIERS", "classifier_headline", "classifier_tables"]
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ftkit.report.drawing import INK, PALETTE, Kind, Row, Styles, Table, cell, value_ticks
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.report.drawing import INK, PALETTE, cell, value_ticks
 from ftkit.report.reading import Results
 
 __all__ = ["CODE", "code_tables"]

@@ -6,24 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.wording import table_cell
 from ftkit.evidence import Evidence, Interval
-from ftkit.report.drawing import (
-    INK,
-    Kind,
-    Row,
-    Styles,
-    Table,
-    by_model,
-    cell,
-    column,
-    draw_curves,
-    legend,
-    panel_height,
-    short,
-    value_ticks,
-)
+from ftkit.report.drawing import INK, by_model, cell, column, draw_curves, legend, panel_height, short, value_ticks
 from ftkit.report.reading import Results
-from ftkit.report.wording import table_cell
 from ftkit.runs import RunFolder
 
 __all__ = ["COMPARISONS", "arm_row", "comparison_tables"]

@@ -10,22 +10,18 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ftkit.report.reading import visible
+from ftkit.display.figures import Row, Styles
+from ftkit.display.wording import visible
 
 __all__ = [
     "INK",
     "PALETTE",
-    "Kind",
-    "Row",
-    "Styles",
-    "Table",
     "as_csv",
     "by_model",
     "cell",
@@ -45,10 +41,6 @@ __all__ = [
     "value_ticks",
 ]
 
-Row = dict[str, str]
-Styles = dict[str, tuple[str, str]]
-"""Colour and marker of each model."""
-
 INK = "#767778"
 """Text and axes: readable on white and on black; ``currentColor`` on the page."""
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508f", "#b37a00", "#3d8fc4")
@@ -62,29 +54,6 @@ _MOST_POINTS = 600
 def styles_of(models: Sequence[str]) -> Styles:
     """Each model's colour and marker, the same in all figures of a run."""
     return {visible(name): (PALETTE[n % len(PALETTE)], _MARKERS[n % len(_MARKERS)]) for n, name in enumerate(models)}
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How the figures of one kind look; several judges make several figures of a kind."""
-
-    measure: str
-    """What the axis shows, with its unit."""
-    draw: Callable[[Any, list[Row], Styles], None]
-    height: Callable[[list[Row]], float]
-    """Inches, from the rows."""
-    panels: int = 1
-    """Side by side; of several ``draw`` gets the list of axes, and writes what each shows."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A figure before it is drawn."""
-
-    name: str
-    title: str
-    caption: str
-    rows: list[dict[str, Any]]
 
 
 # --- CSV ---

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ftkit.display.figures import Kind, Row, Styles, Table
 from ftkit.report.classification import CLASSIFIERS, classifier_tables
 from ftkit.report.coding import CODE, code_tables
 from ftkit.report.comparisons import COMPARISONS, comparison_tables
 from ftkit.report.drawing import (
     INK,
     PALETTE,
-    Kind,
-    Row,
-    Styles,
-    Table,
     as_csv,
     by_model,
     cell,

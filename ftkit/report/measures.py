@@ -6,21 +6,8 @@ Who predicts whose text best, who uses whose words, and what a smaller part of t
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ftkit.report.drawing import (
-    INK,
-    Kind,
-    Row,
-    Styles,
-    Table,
-    by_model,
-    cell,
-    column,
-    legend,
-    log_ticks,
-    panel_height,
-    short,
-    value_ticks,
-)
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.report.drawing import INK, by_model, cell, column, legend, log_ticks, panel_height, short, value_ticks
 from ftkit.report.reading import Results
 
 __all__ = ["MEASURES", "marked_parts", "measure_tables"]

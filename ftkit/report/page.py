@@ -15,8 +15,9 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
+from ftkit.display import wording
+from ftkit.display.wording import visible
 from ftkit.evidence import threshold_meanings
-from ftkit.report import wording
 from ftkit.report.advice import next_steps
 from ftkit.report.blind_test import blind_test
 from ftkit.report.classification import CLASSIFIERS, classifier_headline
@@ -26,8 +27,9 @@ from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import Figure, draw_figures, inline_svg
 from ftkit.report.measures import marked_parts
 from ftkit.report.probing import PROBED
-from ftkit.report.reading import Results, read_results, visible
+from ftkit.report.reading import Results, read_results
 from ftkit.report.sections import Section, sections_of
+from ftkit.report.wording import headline, outcome
 from ftkit.runs import RunFolder
 
 __all__ = ["write_report"]
@@ -178,7 +180,7 @@ def _outcome(results: Results, sections: Iterable[Section]) -> str:
         if section.outcome:
             return section.outcome(results.measured[section.key])
     if results.target != "text" or results.verdicts:
-        return wording.outcome(results.verdicts)
+        return outcome(results.verdicts)
     if arms := results.measured.get("arms"):
         return f"{len(arms)} arms compared"
     tested = [results.measured.get("classifiers", {}).get(name) for name in results.models]
@@ -190,7 +192,7 @@ def _headline(results: Results, name: str) -> str:
     """The verdict on a model, the test of a classifier, or that there is nothing yet."""
     if verdict := results.verdicts.get(name):
         named_after_text = name in (results.settings.get("corpora") or {})
-        return wording.headline(name, verdict, results.evidence(name), named_after_text)
+        return headline(name, verdict, results.evidence(name), named_after_text)
     if scores := results.measured.get("classifiers", {}).get(name):
         return classifier_headline(name, scores)
     return f"{name}: no verdict yet."

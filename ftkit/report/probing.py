@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ftkit.display.figures import Kind, Row, Styles, Table
 from ftkit.report.drawing import (
     INK,
     PALETTE,
-    Kind,
-    Row,
-    Styles,
-    Table,
     cell,
     column,
     log_ticks,

@@ -9,14 +9,7 @@ import yaml
 
 from ftkit.runs import RunFolder, read_evidence
 
-__all__ = ["Results", "read_results", "visible"]
-
-_SYMBOLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
-
-
-def visible(text: str) -> str:
-    """A text that every format can hold: control characters as their symbols, lone surrogates replaced."""
-    return text.translate(_SYMBOLS).encode("utf-8", "replace").decode("utf-8")
+__all__ = ["Results", "read_results"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from ftkit.report.drawing import Kind, Table
+from ftkit.display.figures import Kind, Table
 from ftkit.report.reading import Results
 
 __all__ = ["Section", "sections_of"]

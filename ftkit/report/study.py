@@ -7,13 +7,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ftkit.config.sweeps import Study
+from ftkit.display.wording import number, visible
 from ftkit.report.arms import SECONDS, ArmResult, Measured, Pair, StudyResult, read_study
 from ftkit.report.drawing import as_csv
 from ftkit.report.figures import inline_svg
 from ftkit.report.page import _day, _environment, _flat, _resource
-from ftkit.report.reading import visible
 from ftkit.report.study_figures import draw_study, metric_name
-from ftkit.report.wording import number
 from ftkit.runs import RunFolder
 
 __all__ = ["announce_study", "write_study"]

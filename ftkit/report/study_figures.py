@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from ftkit.config.sweeps import Study, label
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.wording import visible
 from ftkit.report.arms import StudyResult
 from ftkit.report.drawing import (
     INK,
     PALETTE,
-    Kind,
-    Row,
-    Styles,
-    Table,
     as_csv,
     by_model,
     cell,
@@ -28,7 +26,6 @@ from ftkit.report.drawing import (
     value_ticks,
 )
 from ftkit.report.figures import Figure
-from ftkit.report.reading import visible
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_atomically
 

@@ -1,24 +1,11 @@
-"""Numbers and sentences for people: how a value is written, and what a verdict says."""
+"""What a verdict says in one line: of a run, and of a model."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = [
-    "MISSING",
-    "headline",
-    "interval",
-    "is_number",
-    "number",
-    "outcome",
-    "percent",
-    "percent_interval",
-    "table_cell",
-]
+from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval
 
-MISSING = "not measured"
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+__all__ = ["headline", "outcome"]
 
 _OUTCOMES = {
     "worked": "{} worked",
@@ -28,76 +15,6 @@ _OUTCOMES = {
     "forgot": "{} forgot",
     "unsure": "{} is undecided",
 }
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value was measured and is finite."""
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _fixed(value: float, decimals: int) -> str:
-    """A number with a true minus sign and no negative zero."""
-    text = f"{value:,.{decimals}f}"
-    return text.replace("-", "" if not any(digit in text for digit in "123456789") else "−")
-
-
-def _decimals(largest: float, most: int) -> int:
-    """Decimals that show three significant digits of the largest of some values."""
-    return 2 if largest == 0 else min(max(2 - math.floor(math.log10(largest)), 0), most)
-
-
-def _with_range(value: str, low: str, high: str) -> str:
-    """A line may break before the bracket, not inside it."""
-    return f"{value} [{low},\u00a0{high}]"
-
-
-def number(value: Any) -> str:
-    """Three significant digits, or all digits of a whole number, thousands separated."""
-    if not is_number(value):
-        return MISSING
-    if isinstance(value, int) or value == 0:
-        return f"{value or 0:,.0f}".replace("-", "−")
-    if abs(value) < 1e-3:
-        mantissa, _, power = f"{value:.2e}".partition("e")
-        mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "−")
-        return f"{mantissa} × 10{str(int(power)).translate(_RAISED)}"
-    return _fixed(value, _decimals(abs(value), most=5))
-
-
-def percent(value: Any) -> str:
-    """A share in percent, one decimal."""
-    return f"{_fixed(100 * value, 1)}\u00a0%" if is_number(value) else MISSING
-
-
-def interval(measured: Mapping[str, float] | None) -> str:
-    """A value and its interval with the same decimals, such as "0.340 [0.310, 0.371]"."""
-    if measured is None or not all(is_number(measured[key]) for key in ("value", "low", "high")):
-        return MISSING
-    values = [measured[key] for key in ("value", "low", "high")]
-    value, low, high = (_fixed(item, _decimals(max(map(abs, values)), most=3)) for item in values)
-    return _with_range(value, low, high)
-
-
-def percent_interval(measured: Mapping[str, float] | None) -> str:
-    """A share and its interval in percent."""
-    if measured is None or not all(is_number(measured[key]) for key in ("value", "low", "high")):
-        return MISSING
-    value, low, high = (_fixed(100 * measured[key], 1) for key in ("value", "low", "high"))
-    return _with_range(f"{value}\u00a0%", low, high)
-
-
-def table_cell(text: str, measured: Any = None) -> dict[str, Any]:
-    """A cell of a table of arms: the text that is shown, and the exact number behind it.
-
-    Args:
-        text: What people read.
-        measured: A number, or an interval with ``value``, ``low`` and ``high`` as attributes or keys; ``None``, like a
-            number that is not finite, where the cell holds none.
-    """
-    if measured is None or isinstance(measured, int | float):
-        return {"text": text, "value": measured if is_number(measured) else None}
-    ends = measured if isinstance(measured, Mapping) else vars(measured)
-    return {"text": text, **{key: ends[key] for key in ("value", "low", "high")}}
 
 
 def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -153,4 +70,4 @@ def headline(name: str, verdict: Mapping[str, Any], evidence: Mapping[str, Any],
 
 
 def _place(value: float) -> str:
-    return _fixed(value, 2) if is_number(value) else MISSING
+    return fixed(value, 2) if is_number(value) else MISSING

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from report_runs import around, evidence_of, style_score
 
+from ftkit.display.wording import interval, number, percent, percent_interval, table_cell
 from ftkit.evidence import Copying, Evidence, Interval, Thresholds, WordOrder, decide
 from ftkit.report import advice
 from ftkit.report.advice import next_steps
-from ftkit.report.wording import headline, interval, number, outcome, percent, percent_interval, table_cell
+from ftkit.report.wording import headline, outcome
 from ftkit.tuning import Movement
 
 

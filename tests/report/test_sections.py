@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from report_runs import empty_run
 
+from ftkit.display.figures import Kind, Table
 from ftkit.report import announce, write_report
-from ftkit.report.drawing import Kind, Table, draw_curves, panel_height
+from ftkit.report.drawing import draw_curves, panel_height
 from ftkit.report.figures import draw_csv
 from ftkit.report.sections import Section
 from ftkit.runs import RunFolder, write_evidence

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from ftkit.report.drawing import Kind, Row, Styles, Table, draw_curves, panel_height, styles_of
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.report.drawing import draw_curves, panel_height, styles_of
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
 

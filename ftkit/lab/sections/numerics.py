@@ -6,19 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from ftkit.report.drawing import (
-    INK,
-    PALETTE,
-    Kind,
-    Row,
-    Styles,
-    Table,
-    cell,
-    legend,
-    log_ticks,
-    step_ticks,
-    value_ticks,
-)
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.report.drawing import INK, PALETTE, cell, legend, log_ticks, step_ticks, value_ticks
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
 

@@ -3,20 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftkit.report.drawing import (
-    INK,
-    Kind,
-    Row,
-    Styles,
-    Table,
-    by_model,
-    column,
-    draw_curves,
-    legend,
-    panel_height,
-    short,
-    value_ticks,
-)
+from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.report.drawing import INK, by_model, column, draw_curves, legend, panel_height, short, value_ticks
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
 

@@ -1,0 +1,1 @@
+"""What people are shown, and how values are written: declarations that load no heavy library."""
