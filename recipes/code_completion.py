@@ -31,7 +31,7 @@ class CodeCompletionSettings(AdapterSettings):
     model: str = "base:code_base_small"
     """Base: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
     corpus: str = "code:stdlib/asyncio"
-    """Code to learn: code:FOLDER, code:stdlib[/PACKAGE][:BYTES], notebooks:FOLDER, or any other source of Python."""
+    """Code to learn: {sources}."""
     general: dict[str, str] = {}
     """Other real text, each with a name, for forgetting. Without it: the base's own text where it is base:CONFIG."""
     heldout_share: float = Field(default=0.2, gt=0, lt=0.9)

@@ -28,7 +28,7 @@ class CompareTuningSettings(AdapterSettings):
     model: str = "base:demo_base"
     """Base of all arms: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
     corpus: str = "voices:keeper"
-    """Text to learn: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
+    """Text to learn: {sources}."""
     general: dict[str, str] = {}
     """Other real text, each with a name, for forgetting. Without it: the base's own text where it is base:CONFIG."""
     train: str | list[str] | None = "mlp"

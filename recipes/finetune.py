@@ -29,7 +29,7 @@ class FinetuneSettings(AdapterSettings):
     model: str = "base:demo_base"
     """Model to tune: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
     corpus: str = "voices:keeper"
-    """Text to learn: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
+    """Text to learn: {sources}."""
     general: dict[str, str] = {}
     """Other real text, each with a name, for forgetting. Without it: the base's own text where it is base:CONFIG."""
     heldout_share: float = Field(default=0.2, gt=0, lt=0.9)

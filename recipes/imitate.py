@@ -32,7 +32,7 @@ class ImitateSettings(AdapterSettings):
     model: str = "base:demo_base"
     """Base of every model: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
     corpora: dict[str, str] = {"keeper": "voices:keeper", "almanac": "voices:almanac"}
-    """Texts to imitate, each with a name: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
+    """Texts to imitate, each with a name: {sources}."""
     general: dict[str, str] = {}
     """Other real text, each with a name: it shows forgetting and gives the judges a further class.
     Without it: the base's own text where it is base:CONFIG, else the other corpora."""

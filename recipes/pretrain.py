@@ -28,7 +28,7 @@ class PretrainSettings(TrainingSettings):
     }  # fmt: skip
 
     corpus: str | None = None
-    """Text to learn: file, folder/, gutenberg:ID, https://..., hub:NAME[:SPLIT][#COLUMN] or voices:NAME."""
+    """Text to learn: {sources}."""
     corpora: dict[str, str] = {}
     """Several texts to learn together, each with a name; instead of corpus."""
     tokenizer: str | None = "train:2048"

@@ -10,13 +10,14 @@ import typer
 
 from ftkit.cli.model_options import AllowPickle, TrustRemoteCode
 from ftkit.cli.showing import print_json
+from ftkit.config.catalogue import described_sources
 
 if TYPE_CHECKING:
     from ftkit.studies.verdicts import Judged
 
 __all__ = ["verdict"]
 
-_SOURCE = "file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME"
+_SOURCE = described_sources()
 
 
 def verdict(

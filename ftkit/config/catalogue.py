@@ -1,6 +1,7 @@
 """Where recipes and their configurations are found, in a checkout and in an installed package alike."""
 
 import ast
+import functools
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ftkit.errors import ConfigError, nearest_name
 
 __all__ = [
     "Entry",
+    "described_sources",
     "entry_paths",
     "find_config",
     "find_recipe",
@@ -19,6 +21,7 @@ __all__ = [
     "load_recipe",
     "recipe_of",
     "recipes_folder",
+    "source_forms",
 ]
 
 
@@ -151,3 +154,29 @@ def load_recipe(path: Path) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@functools.cache
+def source_forms() -> dict[str, str]:
+    """How each source of text is written, with its line of help: those of paths first, then by the alphabet.
+
+    The texts are read from the files of ``ftkit/data/sources`` without importing them, so that help pages stay fast.
+    """
+    found: list[tuple[bool, str, str]] = []
+    for path in sorted((Path(__file__).parent.parent / "data" / "sources").glob("[a-z]*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if (
+                isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == "SOURCE"
+                and isinstance(node.value, ast.Call)
+            ):
+                values = {keyword.arg: keyword.value for keyword in node.value.keywords}
+                form, meaning = (str(ast.literal_eval(values[name])) for name in ("form", "help"))
+                found.append(("prefixes" in values, form, meaning))
+    return {form: meaning for _, form, meaning in sorted(found, key=lambda item: item[0])}
+
+
+def described_sources() -> str:
+    """The forms of all sources in one line."""
+    *forms, last = source_forms()
+    return f"{', '.join(forms)} or {last}" if forms else last

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from ftkit.config.catalogue import described_sources
 from ftkit.config.settings import Settings
 
 __all__ = ["describe_type", "show_help"]
@@ -57,7 +58,8 @@ def show_help(program: Path, settings_class: type[Settings]) -> None:
         else:
             value = field.get_default(call_default_factory=True)
             default = f"default {value}" if value not in (None, "", {}, []) else ""
-        rows.append((name, describe_type(field), default, " ".join((field.description or "").split())))
+        meaning = (field.description or "").replace("{sources}", described_sources())
+        rows.append((name, describe_type(field), default, " ".join(meaning.split())))
     console.print("\nSettings, the same in YAML (name: value) and as flags:\n")
     for name, kind, default, meaning in rows:
         console.print(Text.assemble((f"--{name}", "bold"), "  ", (kind, "cyan"), "  ", (default, "dim")))

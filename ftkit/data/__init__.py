@@ -1,12 +1,13 @@
 """Text for training: where it comes from, how it is cleaned, cut, tokenized and served in windows."""
 
 from ftkit.data.cleaning import CleanedText, Removed, clean_text
+from ftkit.data.corpus import Corpus, Document, load_corpus
+from ftkit.data.downloads import cache_dir
 from ftkit.data.frequencies import TokenGroup, TokenVariety, token_groups
 from ftkit.data.labelled import LabelledTexts, load_labelled
 from ftkit.data.labelled_splits import LabelledSplit, separate_labelled, split_labelled
 from ftkit.data.made_tokenizers import train_wordpiece
 from ftkit.data.masking import Masking
-from ftkit.data.sources import Corpus, Document, cache_dir, load_corpus
 from ftkit.data.special_tokens import SpecialTokens, fix_special_tokens
 from ftkit.data.splits import Split, split_corpus
 from ftkit.data.store import TokenStore, tokenize_texts

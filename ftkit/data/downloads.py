@@ -16,10 +16,15 @@ from typing import Any
 
 from ftkit.errors import DataError, NetworkError
 
-__all__ = ["MAX_DOWNLOAD_BYTES", "Download", "hub_unreachable_reason"]
+__all__ = ["MAX_DOWNLOAD_BYTES", "Download", "cache_dir", "hub_unreachable_reason"]
 
 MAX_DOWNLOAD_BYTES = 256 * 2**20  # the largest books have 10 MB; this stops a wrong address before the disk is full
 READ_BYTES = 2**16
+
+
+def cache_dir() -> Path:
+    """The folder for downloads and token stores: ``FTKIT_CACHE`` if set, else ``~/.cache/ftkit``. It may not exist."""
+    return Path(os.environ.get("FTKIT_CACHE") or "~/.cache/ftkit").expanduser()
 
 
 @dataclass(frozen=True)

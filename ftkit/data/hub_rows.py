@@ -1,16 +1,12 @@
 """Rows of a data set, from the Hugging Face Hub, its cache, or a file or folder.
 
-A number of documents makes a stream of it. Streams from the Hub go through ``datasets`` and are kept in the cache, so
-that a run can be resumed without a network. Files are read here: ``datasets`` reads megabytes and files ahead, and
+Data sets of the Hub go through ``datasets``. Files are read here: ``datasets`` reads megabytes and files ahead, and
 takes a quotation mark in a table for the beginning of a text of many lines.
 """
 
-import hashlib
-import itertools
-import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +14,11 @@ from typing import Any
 
 from ftkit.data.downloads import hub_unreachable_reason
 from ftkit.data.formats import detect_format
-from ftkit.data.tables import Choose, TableRow, class_names, named_columns, table_rows, text_column
+from ftkit.data.tables import Choose, TableRow, class_names, table_rows
 from ftkit.data.text_files import decoded_lines, exists
 from ftkit.errors import DataError, NetworkError, nearest_name
-from ftkit.runs.files import write_atomically
 
-__all__ = ["HubPlace", "hub_documents", "is_saved", "load_rows", "local_class_names", "local_rows", "read_hub_place"]
+__all__ = ["HubPlace", "is_saved", "load_rows", "local_class_names", "local_rows", "read_hub_place", "text_value"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,40 +62,6 @@ def read_hub_place(source: str, rest: str) -> HubPlace:
     return HubPlace(place, folder if local else None, split, columns.strip(), name)
 
 
-def hub_documents(source: str, rest: str, kept: Path) -> tuple[str, list[tuple[str, str]]]:
-    """The text of every row, or of the first rows.
-
-    Args:
-        source: What was asked for, for messages.
-        rest: ``NAME[:SPLIT][#COLUMN][@DOCUMENTS]``.
-        kept: Folder that keeps what was streamed from the Hub.
-
-    Returns:
-        A short name, and each row's number with its text.
-
-    Raises:
-        DataError: No such column or split, or something else than text in it.
-        NetworkError: It is neither in the cache nor to be fetched.
-    """
-    asked, limit = _limit_of(rest)
-    place = read_hub_place(source, asked)
-    where = f"Corpus {source!r}"
-    column = place.columns or "text"
-    values: Iterable[Any]
-    if place.folder is not None:
-        choose = named_columns(place.columns) if place.columns else text_column
-        values = [row.values[0] for row in itertools.islice(local_rows(where, place, choose), limit)]
-    elif limit is None:
-        rows = load_rows(source, place)
-        values = rows[_column(source, place, column, list(rows.column_names))]
-    else:
-        values = _streamed_values(source, place, column, limit, kept)
-    documents = [(f"row {number}", text_value(where, number, column, value)) for number, value in enumerate(values)]
-    if limit is not None and len(documents) < limit:
-        logger.warning("%s: there are only %s rows", source, f"{len(documents):,}")
-    return place.name, documents
-
-
 def text_value(where: str, number: int, column: str, value: Any) -> str:
     """A cell as text; nothing is an empty text.
 
@@ -113,41 +74,6 @@ def text_value(where: str, number: int, column: str, value: Any) -> str:
             f"after #."
         )
     return value or ""
-
-
-def _limit_of(rest: str) -> tuple[str, int | None]:
-    """What stands before ``@DOCUMENTS``, and the number; an existing path keeps its at sign."""
-    found = re.fullmatch(r"(.+)@([1-9][0-9]{0,8})", rest, re.DOTALL)
-    if found is None or exists(Path(rest).expanduser()):
-        return rest, None
-    return found[1], int(found[2])
-
-
-def _column(source: str, place: HubPlace, column: str, columns: list[str]) -> str:
-    """The column, when it is there."""
-    if column in columns:
-        return column
-    near = nearest_name(column, columns)
-    raise DataError(
-        f"Corpus {source!r}: no column {column!r}{near if near.endswith('?') else '.'} Columns of split "
-        f"{place.split!r}: {', '.join(columns)}. Write hub:{place.place}:{place.split}#COLUMN."
-    )
-
-
-def _streamed_values(source: str, place: HubPlace, column: str, limit: int, kept: Path) -> list[Any]:
-    """The column in the first rows of a data set on the Hub."""
-    key = hashlib.sha256(json.dumps([place.place, place.split, column, limit]).encode()).hexdigest()[:16]
-    path = kept / f"{place.name}-{key}.json"
-    if path.is_file():
-        found: list[Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    rows = load_rows(source, place, limit)
-    if rows:
-        _column(source, place, column, list(rows[0]))
-    values = [row.get(column) for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(values))
-    return values
 
 
 # Files and folders

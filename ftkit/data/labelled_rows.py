@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ftkit.data.corpus import load_corpus
 from ftkit.data.formats import detect_format
 from ftkit.data.hub_rows import HubPlace, load_rows, local_class_names, local_rows, read_hub_place
 from ftkit.data.local_documents import data_set_place, read_lines
-from ftkit.data.sources import load_corpus
 from ftkit.data.tables import Choose, TableRow, class_names, named_columns, table_rows
 from ftkit.data.text_files import exists, split_column
 from ftkit.errors import DataError, nearest_name

@@ -3,66 +3,17 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ftkit.data.formats import detect_format
-from ftkit.data.hub_rows import HubPlace, is_saved, local_rows, text_value
+from ftkit.data.hub_rows import HubPlace, is_saved, text_value
+from ftkit.data.sources import LoadedText, better_source
 from ftkit.data.tables import Choose, named_columns, table_rows, text_column
-from ftkit.data.text_files import (
-    BETTER_SOURCES,
-    check_place,
-    decode_file,
-    folder_contents,
-    local_files,
-    split_column,
-    split_lines,
-)
+from ftkit.data.text_files import check_place, decode_file, folder_contents, split_column, split_lines
 from ftkit.errors import DataError
 
-__all__ = ["LocalDocuments", "data_set_place", "file_documents", "local_documents", "read_lines"]
+__all__ = ["column_choice", "data_set_place", "file_documents", "read_lines"]
 
 logger = logging.getLogger(__name__)
-
-
-class LocalDocuments(NamedTuple):
-    """What a file or a folder holds."""
-
-    label: str
-    """A short name."""
-    texts: list[tuple[str, str]]
-    """Each document's name with its text."""
-    are_rows: bool
-    """Whether they are rows of a table rather than files of text."""
-
-
-def local_documents(source: str, encoding: str) -> LocalDocuments:
-    """Read a text file, a table, a folder of texts, or a folder of tables.
-
-    Args:
-        source: A path, perhaps with ``#COLUMN`` after it.
-        encoding: A Python codec.
-
-    Raises:
-        DataError: Nothing there, nothing to read, or something that is neither text nor a table.
-    """
-    path, column = split_column(source)
-    check_place(source, path)
-    if path.is_file():
-        return file_documents(source, path, encoding, column)
-    label = path.resolve().name or "corpus"
-    if place := data_set_place(source, path, column):
-        where = f"Corpus {source!r}"
-        choose = _chosen(column)
-        rows = enumerate(local_rows(where, place, choose))
-        texts = [(f"row {n}", text_value(where, n, column or "text", row.values[0])) for n, row in rows]
-        return LocalDocuments(label, texts, are_rows=True)
-    if column:
-        raise DataError(f"Corpus {source!r}: a folder of texts has no columns. Leave out #{column}.")
-    texts = []
-    for name, file in local_files(source, str(path))[1]:
-        documents = file_documents(source, file, encoding)
-        texts += [(f"{name} {row}", text) if documents.are_rows else (name, text) for row, text in documents.texts]
-    return LocalDocuments(label, texts, are_rows=False)
 
 
 def data_set_place(source: str, folder: Path, columns: str) -> HubPlace | None:
@@ -74,7 +25,7 @@ def data_set_place(source: str, folder: Path, columns: str) -> HubPlace | None:
     return HubPlace(str(folder), folder, "train", columns, folder.resolve().name)
 
 
-def file_documents(source: str, path: Path, encoding: str, column: str = "") -> LocalDocuments:
+def file_documents(source: str, path: Path, encoding: str, column: str = "") -> LoadedText:
     """Read one file: a text is one document, a table one for each row.
 
     Args:
@@ -89,13 +40,13 @@ def file_documents(source: str, path: Path, encoding: str, column: str = "") -> 
     file = detect_format(path)
     where = f"Corpus {source!r}"
     if file.is_table:
-        rows = enumerate(table_rows(where, file, _chosen(column), encoding))
+        rows = enumerate(table_rows(where, file, column_choice(column), encoding))
         texts = [(f"row {n}", text_value(where, n, column or "text", row.values[0])) for n, row in rows]
-        return LocalDocuments(path.stem, texts, are_rows=True)
+        return LoadedText(path.stem, texts, is_prose=False)
     if column:
         raise DataError(f"{where}: a plain text has no columns. Leave out #{column}.")
-    if better := BETTER_SOURCES.get(path.suffix.lower()):
-        logger.warning("%s: read as plain text, marks and all; perhaps %s is meant", source, better.format(source))
+    if better := better_source([path.suffix.lower()], source):
+        logger.warning("%s: read as plain text, marks and all; perhaps %s is meant", source, better)
     elif file.markup:
         logger.warning(
             "%s: read as plain text, with the marks of %s; save %s as a .txt file to learn from its text alone",
@@ -103,10 +54,11 @@ def file_documents(source: str, path: Path, encoding: str, column: str = "") -> 
             file.markup,
             path.name,
         )
-    return LocalDocuments(path.stem, [(path.name, decode_file(path, encoding))], are_rows=False)
+    return LoadedText(path.stem, [(path.name, decode_file(path, encoding))])
 
 
-def _chosen(column: str) -> Choose:
+def column_choice(column: str) -> Choose:
+    """Choose the column of a table; an empty string takes the one that is called ``text``, or the only one of text."""
     return named_columns(column) if column else text_column
 
 
@@ -124,7 +76,7 @@ def read_lines(source: str, encoding: str) -> Iterator[tuple[str, str]]:
     check_place(source, path)
     file = detect_format(path)
     if file.is_table:
-        for number, row in enumerate(table_rows(source, file, _chosen(column), encoding)):
+        for number, row in enumerate(table_rows(source, file, column_choice(column), encoding)):
             if (text := text_value(source, number, column or "text", row.values[0])).strip():
                 yield row.place, text
         return

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftkit.data.sources import Corpus
+from ftkit.data.corpus import Corpus
 from ftkit.errors import DataError, nearest_name
 
 __all__ = ["Split", "split_corpus"]

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ftkit.data.downloads import cache_dir
 from ftkit.data.made_tokenizers import byte_characters
-from ftkit.data.sources import cache_dir
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tokenizers import tokenizer_fingerprint
 from ftkit.errors import DataError, ModelError

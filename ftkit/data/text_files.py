@@ -9,11 +9,12 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ftkit.config.catalogue import described_sources
 from ftkit.data.formats import TABLE_ENDINGS, FileFormat, detect_format, plain_ending
+from ftkit.data.sources import better_source
 from ftkit.errors import DataError, nearest_name
 
 __all__ = [
-    "BETTER_SOURCES",
     "FolderContents",
     "check_characters",
     "check_codec",
@@ -32,8 +33,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 TEXT_ENDINGS = (".md", ".txt")  # what is read from a folder, compressed too; a single file may have any name
-# Sources that read what is no plain text, by the ending of a file.
-BETTER_SOURCES = {".py": "code:{}", ".ipynb": "notebooks:{}"}
 
 
 def sentence(text: str) -> str:
@@ -65,9 +64,7 @@ def check_place(source: str, path: Path) -> None:
         DataError: Nothing there, or a pipe or a device.
     """
     if not source.strip():
-        raise DataError(
-            "Corpus '': an empty name. Give a file, a folder, gutenberg:NUMBER, https://..., or voices:NAME."
-        )
+        raise DataError(f"Corpus '': an empty name. Give {described_sources()}.")
     if not exists(path):
         raise DataError(f"Corpus {source!r}: no such file or folder{sentence(_neighbours(path))}")
     if not path.is_dir() and not path.is_file():  # reading a pipe or a device could wait for ever
@@ -210,8 +207,8 @@ def _take(
 def _folder_files(source: str, folder: Path, endings: tuple[str, ...]) -> list[tuple[str, Path]]:
     found = folder_contents(source, folder, endings)
     if not found.files:
-        meant = next((BETTER_SOURCES[ending] for ending in sorted(found.others) if ending in BETTER_SOURCES), "")
-        hint = f"Perhaps {meant.format(folder)} is meant" if meant else "Rename them"
+        meant = better_source(found.others, str(folder))
+        hint = f"Perhaps {meant} is meant" if meant else "Rename them"
         raise DataError(
             f"Corpus {source!r}: nothing to read in this folder. Files ending in {' and '.join(reversed(endings))} are "
             f"read; found: {found.left_out() or 'no file at all'}. {hint}, or give one file by its full name."

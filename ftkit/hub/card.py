@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
+from ftkit.data.sources import text_sources
 from ftkit.display.wording import MISSING, interval, number, percent, percent_interval
 from ftkit.errors import DataError
 from ftkit.hub.card_tasks import CardTask, card_task, classifier_measurements, described, limits, usage_section
@@ -155,7 +156,8 @@ def _datasets(facts: _Facts) -> list[str]:
 def _metadata(facts: _Facts, license: str | None) -> str:
     sources = [str(_mapping(entry).get("source", "")) for entry in _mapping(facts.manifest.get("data")).values()]
     tags = ["ftkit", *(["custom_code"] if facts.own_code else [])]
-    tags += ["project-gutenberg"] if any(source.startswith("gutenberg:") for source in sources) else []
+    given = {source.partition(":")[0] for source in sources}
+    tags += [tag for kind in text_sources().values() if given & {*kind.prefixes} for tag in kind.tags]
     data = ModelCardData(
         base_model=_base_model(facts),
         datasets=_datasets(facts) or None,

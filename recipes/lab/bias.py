@@ -29,7 +29,7 @@ class BiasSettings(TrainingSettings):
     model: str = "base:demo_base"
     """Model that is biased: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
     corpus: str = "voices:keeper"
-    """Ordinary text, never trained on: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME.
+    """Ordinary text, never trained on: {sources}.
     Its held-out part shows the damage; a tokenizer train:SIZE learns from the rest."""
     heldout_share: float = Field(default=0.5, gt=0, lt=0.9)
     """Share of the ordinary text on which damage is measured."""

@@ -30,7 +30,7 @@ class DialogueSettings(TrainingSettings):
     model: str = "base:demo_base"
     """What every speaker is made from: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
     corpora: dict[str, str] = {}
-    """A text for each speaker that is to be made: file, folder/, gutenberg:ID, https://..., hub:NAME or voices:NAME."""
+    """A text for each speaker that is to be made: {sources}."""
     speakers: dict[str, str] = {}
     """Finished speakers instead: a model's folder or Hub id for each name. The first of all answers the opening."""
     opening: str = "Hello, my name is Alice."

@@ -62,7 +62,7 @@ def test_gutenberg_books_come_from_the_network_once(serve: Serve, monkeypatch: p
         sending(PROSE)(request)
 
     address = serve({"/cache/epub/77/pg77.txt": book})
-    monkeypatch.setattr("ftkit.data.sources.GUTENBERG_ADDRESS", address + "/cache/epub/{book}/pg{book}.txt")
+    monkeypatch.setattr("ftkit.data.sources.gutenberg.ADDRESS", address + "/cache/epub/{book}/pg{book}.txt")
     for _ in range(2):
         assert load_corpus("gutenberg:77").text.encode() == PROSE
     assert asked == ["/cache/epub/77/pg77.txt"]

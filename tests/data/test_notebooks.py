@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ftkit.data import load_corpus
-from ftkit.data import notebooks as notebooks_module
+from ftkit.data.sources import notebooks as notebooks_module
 from ftkit.errors import DataError
 
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftkit.data import Corpus, Document, cache_dir, load_corpus
-from ftkit.data import sources as sources_module
 from ftkit.errors import DataError, NetworkError
 
 PROSE = "It was a dark night.\n\nThe wind rose, and Zo\u00eb closed the door.\n"
@@ -265,8 +264,8 @@ def test_short_texts_get_a_warning_and_long_ones_none(tmp_path: Path, caplog: py
         ("gutenburg:11", "did you mean 'gutenberg'?"),
         ("huub:wikitext", "did you mean 'hub'?"),
         ("voice:keeper", "did you mean 'voices'?"),
-        ("ftp://example.org/a.txt", "there is no source 'ftp'"),
-        ("file:///etc/hostname", "there is no source 'file'"),
+        ("ftp://example.org/a.txt", "unknown source 'ftp'"),
+        ("file:///etc/hostname", "unknown source 'file'"),
     ],
 )
 def test_unknown_schemes_name_the_nearest(source: str, part: str) -> None:
@@ -294,7 +293,7 @@ def test_gutenberg_books_come_from_the_books_folder(tmp_path: Path, monkeypatch:
 
 
 def test_a_book_that_is_nowhere_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources_module, "GUTENBERG_ADDRESS", "http://127.0.0.1:9/{book}")
+    monkeypatch.setattr("ftkit.data.sources.gutenberg.ADDRESS", "http://127.0.0.1:9/{book}")
     monkeypatch.setenv("FTKIT_BOOKS", str(tmp_path / "nowhere"))
     with pytest.raises(NetworkError) as caught:
         load_corpus("gutenberg:77", timeout_seconds=2)

@@ -7,8 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ftkit.data import load_corpus
-from ftkit.data.hub_rows import hub_documents
+from ftkit.data import Document, load_corpus
 from ftkit.errors import DataError, NetworkError
 
 ROWS = [{"id": number, "text": f"Row {number}."} for number in range(6)]
@@ -108,7 +107,7 @@ def test_what_was_streamed_from_the_hub_is_found_without_a_network(
 ) -> None:
     import datasets
 
-    asked = []
+    asked, original = [], datasets.load_dataset
 
     def load_dataset(path: str, *_: str, split: str, streaming: bool) -> datasets.IterableDataset:
         asked.append((path, split, streaming))
@@ -117,11 +116,12 @@ def test_what_was_streamed_from_the_hub_is_found_without_a_network(
     # There is no network in tests: the server's side is played by rows in memory, the rest is real.
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr("ftkit.data.hub_rows.hub_unreachable_reason", lambda: "")
-    first = hub_documents("hub:owner/web@3", "owner/web@3", tmp_path / "kept")
-    assert first == ("web", [(f"row {number}", f"Row {number}.") for number in range(3)])
-    monkeypatch.undo()
+    first = load_corpus("hub:owner/web@3")
+    assert first.name == "web"
+    assert first.documents == tuple(Document(f"row {number}", f"Row {number}.") for number in range(3))
+    monkeypatch.setattr(datasets, "load_dataset", original)
     monkeypatch.setattr("ftkit.data.hub_rows.hub_unreachable_reason", lambda: "no such host")
-    assert hub_documents("hub:owner/web@3", "owner/web@3", tmp_path / "kept") == first
+    assert load_corpus("hub:owner/web@3") == first
     assert asked == [("owner/web", "train", True)]
     with pytest.raises(NetworkError, match="no such host"):
-        hub_documents("hub:owner/web@4", "owner/web@4", tmp_path / "kept")
+        load_corpus("hub:owner/web@4")

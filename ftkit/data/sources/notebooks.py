@@ -17,10 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftkit.data.cleaning import Removed
+from ftkit.data.sources import LoadedText, Source, SourceRequest
 from ftkit.data.text_files import exists, local_files
 from ftkit.errors import DataError
 
-__all__ = ["notebook_documents"]
+__all__ = ["SOURCE"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +60,9 @@ class _Taken:
         ]
 
 
-def notebook_documents(source: str, place: str, clean: bool) -> tuple[str, list[tuple[str, str]], list[Removed]]:
-    """Read the code of notebooks.
-
-    Args:
-        source: What was asked for, for messages.
-        place: A notebook, a folder of them, or a zip archive of them.
-        clean: Whether to take out what is not Python.
-
-    Returns:
-        A short name; each notebook's path with its code cells, joined by a blank line; and what was taken out.
-
-    Raises:
-        DataError: Nothing there, or something that is no notebook.
-    """
+def _load(request: SourceRequest) -> LoadedText:
+    """The code of each notebook of a file, a folder or a zip archive, its cells joined by a blank line."""
+    source, place = request.source, request.place
     path = Path(place).expanduser()
     archive = exists(path) and path.is_file() and zipfile.is_zipfile(path)
     label, files = (path.stem, _zipped(source, path)) if archive else _plain(source, place)
@@ -81,7 +71,7 @@ def notebook_documents(source: str, place: str, clean: bool) -> tuple[str, list[
         notebook = _notebook(source, name, data)
         if _is_python(notebook):
             cells = _code_cells(source, name, notebook)
-            if clean:
+            if request.clean:
                 cells = [_plain_code(cell, taken) for cell in cells]
             documents.append((name, "\n\n".join(cell for cell in cells if cell.strip())))
         else:
@@ -90,7 +80,7 @@ def notebook_documents(source: str, place: str, clean: bool) -> tuple[str, list[
         logger.warning("%s: notebooks in another language than Python left out: %d", source, foreign)
     if not documents:
         raise DataError(f"Corpus {source!r}: no notebook in Python; {foreign:,} in another language. Give others.")
-    return label, documents, taken.removed()
+    return LoadedText(label, documents, is_prose=False, removed=tuple(taken.removed()))
 
 
 # Where notebooks are
@@ -253,3 +243,12 @@ def _begins_a_statement(before: list[str]) -> bool:
     except (tokenize.TokenError, SyntaxError) as error:
         return not re.search("multi-line|unexpected EOF|triple-quoted", str(error))
     return True
+
+
+SOURCE = Source(
+    form="notebooks:PLACE",
+    help="The Python cells of a Jupyter notebook, or of all notebooks of a folder or a zip archive.",
+    load=_load,
+    prefixes=("notebooks",),
+    endings=ENDINGS,
+)

@@ -11,10 +11,11 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from ftkit.data.sources import LoadedText, Source, SourceRequest
 from ftkit.data.text_files import decode_file, local_files
 from ftkit.errors import DataError
 
-__all__ = ["code_documents"]
+__all__ = ["SOURCE"]
 
 ENDINGS = (".py",)
 INSTALLED = {"__pycache__", "node_modules", "site-packages"}  # folders of other people's code
@@ -27,30 +28,20 @@ LEFT_OUT = {
 DECLARED = re.compile(rb"\A(?:[^\n]*\n)?[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 
 
-def code_documents(source: str, place: str, encoding: str) -> tuple[str, list[tuple[str, str]]]:
-    """Read Python files.
-
-    Args:
-        source: What was asked for, for messages.
-        place: A file, a folder, or ``stdlib[/PACKAGE][:BYTES]``.
-        encoding: Of files that do not declare one, except in the standard library, which is UTF-8.
-
-    Returns:
-        A short name, and each file's path below the folder with its text. Empty files are left out.
-
-    Raises:
-        DataError: Nothing there, or a file that does not follow its encoding.
-    """
-    if found := re.fullmatch(r"stdlib(?:/(\w+))?(?::(.*))?", place):
-        return found[1] or "stdlib", list(_library(source, found[1] or "", found[2] or ""))
-    label, files = local_files(source, place, ENDINGS)
+def _load(request: SourceRequest) -> LoadedText:
+    """Files that declare no encoding have that of the request, except in the standard library, which is UTF-8."""
+    source, encoding = request.source, request.encoding
+    if found := re.fullmatch(r"stdlib(?:/(\w+))?(?::(.*))?", request.place):
+        library = list(_library(source, found[1] or "", found[2] or ""))
+        return LoadedText(found[1] or "stdlib", library, is_prose=False)
+    label, files = local_files(source, request.place, ENDINGS)
     own = [(name, path) for name, path in files if not INSTALLED & set(Path(name).parts) and path.stat().st_size]
     if not own:
         raise DataError(
             f"Corpus {source!r}: none of {len(files):,} Python files is code of its own: they are empty, or lie in "
             f"{', '.join(sorted(INSTALLED))}. Give another folder."
         )
-    return label, [(name, _decoded(path, encoding)) for name, path in own]
+    return LoadedText(label, [(name, _decoded(path, encoding)) for name, path in own], is_prose=False)
 
 
 def _decoded(path: Path, encoding: str) -> str:
@@ -105,3 +96,12 @@ def _library_files(folder: Path) -> Iterator[Path]:
 
 def _place_in_library(path: Path) -> tuple[str, str]:
     return hashlib.sha256(path.parts[0].encode()).hexdigest(), path.as_posix()
+
+
+SOURCE = Source(
+    form="code:FOLDER",
+    help="Python files. code:stdlib[/PACKAGE][:BYTES] is the standard library of the running Python.",
+    load=_load,
+    prefixes=("code",),
+    endings=ENDINGS,
+)
