@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Kind", "Row", "Styles", "Table"]
+__all__ = ["Figure", "Kind", "Row", "Styles"]
 
 Row = dict[str, str]
 Styles = dict[str, tuple[str, str]]
@@ -25,7 +25,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Table:
+class Figure:
     """A figure before it is drawn."""
 
     name: str

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.display.wording import interval, number, percent, percent_interval
 from ftkit.report.drawing import (
     INK,
@@ -23,36 +23,36 @@ from ftkit.report.drawing import (
 )
 from ftkit.report.reading import Results
 
-__all__ = ["CLASSIFIERS", "classifier_headline", "classifier_tables"]
+__all__ = ["CLASSIFIERS", "classifier_figures", "classifier_headline"]
 
 _MOST_LINES = 2 * len(PALETTE)
 """Classes that one figure can tell apart."""
 
 
-def classifier_tables(results: Results) -> Iterator[Table]:
-    """Tables of a run that trained classifiers; none for other runs."""
+def classifier_figures(results: Results) -> Iterator[Figure]:
+    """Figures of a run that trained classifiers; none for other runs."""
     if results.target != "text":
         return
     scores = results.measured.get("classifiers", {})
     rows = [{"model": name, **found["accuracy"], "chance": found["chance_accuracy"]} for name, found in scores.items()]
     caption = "On all test texts, with 95 % intervals. Dashed: who always says the commonest class."
-    yield Table("test_accuracy", "Accuracy", caption, rows)
+    yield Figure("test_accuracy", "Accuracy", caption, rows)
     for key, title in (("accuracy", "Accuracy while they learn"), ("loss", "Test loss while they learn")):
         rows = [
             {"model": model, "step": record["step"], "value": record[key], "mean": None}
             for model in results.models
             for record in results.metrics(model, "test")
         ]
-        yield Table(
+        yield Figure(
             f"looked_{key}", title, f"On a fixed sample of {results.settings.get('eval_texts')} test texts.", rows
         )
-    yield from _norm_tables(results)
+    yield from _norm_figures(results)
     for model in results.models:
-        yield from _learning_tables(results, model)
-    yield from _order_table(results.measured.get("label_order", []))
+        yield from _learning_figures(results, model)
+    yield from _order_figures(results.measured.get("label_order", []))
 
 
-def _order_table(stretches: list[dict[str, Any]]) -> Iterator[Table]:
+def _order_figures(stretches: list[dict[str, Any]]) -> Iterator[Figure]:
     classes = list(stretches[0]["shares"]) if stretches else []
     rows = [
         {"class": label, "first": stretch["first"], "value": stretch["shares"][label]}
@@ -61,7 +61,7 @@ def _order_table(stretches: list[dict[str, Any]]) -> Iterator[Table]:
     ]
     caption = "Share of each class along the source, before anything is shuffled. Steps: it is sorted by class."
     if 0 < len(classes) <= _MOST_LINES:
-        yield Table("label_order", "Order of the classes", caption, rows)
+        yield Figure("label_order", "Order of the classes", caption, rows)
 
 
 def _draw_order(axes: Any, rows: list[Row], styles: Styles) -> None:
@@ -80,7 +80,7 @@ def _draw_order(axes: Any, rows: list[Row], styles: Styles) -> None:
     legend(axes, dict.fromkeys(map(short, classes)))
 
 
-def _learning_tables(results: Results, model: str) -> Iterator[Table]:
+def _learning_figures(results: Results, model: str) -> Iterator[Figure]:
     """One model's two panels: training against test."""
     steps = results.metrics(model, "train")
     means = moving_mean([record["loss"] for record in steps], max(len(steps) // 25, 2) // 2 * 2 + 1)
@@ -92,17 +92,17 @@ def _learning_tables(results: Results, model: str) -> Iterator[Table]:
     for split, records in looks.items():
         rows += [{"model": model, "texts": split, "step": r["step"], "value": r["loss"], "mean": None} for r in records]
     caption = "Dots: every batch. Thin: their centred mean. Open: a fixed sample of training texts. Filled: test texts."
-    yield Table(f"learning_loss-{slug(model)}", f"Loss of {model}", caption, rows)
+    yield Figure(f"learning_loss-{slug(model)}", f"Loss of {model}", caption, rows)
     rows = [
         {"model": model, "texts": split, "step": r["step"], "value": r["accuracy"], "mean": None}
         for split, records in looks.items()
         for r in records
     ]
     caption = "Open: a fixed sample of training texts. Filled: test texts."
-    yield Table(f"learning_accuracy-{slug(model)}", f"Accuracy of {model}", caption, rows)
+    yield Figure(f"learning_accuracy-{slug(model)}", f"Accuracy of {model}", caption, rows)
 
 
-def _norm_tables(results: Results) -> Iterator[Table]:
+def _norm_figures(results: Results) -> Iterator[Figure]:
     """Gradient norms before clipping: global, and of what is watched, a panel each with a line for every model."""
     watched = results.settings.get("watch_gradients") or []
     limit = results.settings.get("max_grad_norm") or None
@@ -119,7 +119,7 @@ def _norm_tables(results: Results) -> Iterator[Table]:
                 for (step, norm), mean in zip(found, means, strict=True)
             ]
         title = "Gradient norm, global" if group == "global" else f"Gradient norm of {group}"
-        yield Table(f"norm-{slug(group)}", title, f"Before clipping.{dashed}", rows)
+        yield Figure(f"norm-{slug(group)}", title, f"Before clipping.{dashed}", rows)
 
 
 def _draw_norm(axes: Any, rows: list[Row], styles: Styles) -> None:

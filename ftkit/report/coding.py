@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.report.drawing import INK, PALETTE, cell, value_ticks
 from ftkit.report.reading import Results
 
-__all__ = ["CODE", "code_tables"]
+__all__ = ["CODE", "code_figures"]
 
 _SOURCES = {"base": "base model", "tuned": "tuned model", "real": "real code"}
 _MEASURES = {
@@ -15,7 +15,7 @@ _MEASURES = {
 }  # fmt: skip
 
 
-def code_tables(results: Results) -> Iterator[Table]:
+def code_figures(results: Results) -> Iterator[Figure]:
     """Rates of the base, the tuned model and real code; none for other runs."""
     if not (found := results.measured.get("code")):
         return
@@ -29,7 +29,7 @@ def code_tables(results: Results) -> Iterator[Table]:
         f"{found['samples']} samples of each, from the same places in code that nobody trained on. Open: the base. "
         "Filled: the tuned model. Below them: real code, cut alike. Lines are 95 % intervals."
     )
-    yield Table("code_validity", "How well formed the code is", caption, rows)
+    yield Figure("code_validity", "How well formed the code is", caption, rows)
 
 
 def _draw_validity(axes: Any, rows: list[Row], styles: Styles) -> None:

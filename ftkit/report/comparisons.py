@@ -6,38 +6,38 @@ from typing import Any
 
 import numpy as np
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.display.wording import table_cell
 from ftkit.evidence import Evidence, Interval
 from ftkit.report.drawing import INK, by_model, cell, column, draw_curves, legend, panel_height, short, value_ticks
 from ftkit.report.reading import Results
 from ftkit.runs import RunFolder
 
-__all__ = ["COMPARISONS", "arm_row", "comparison_tables"]
+__all__ = ["COMPARISONS", "arm_row", "comparison_figures"]
 
 
-def comparison_tables(results: Results) -> Iterator[Table]:
-    """Tables of a run whose models are arms of one comparison; of other runs what was counted before and after."""
-    yield from _usage_tables(results)
+def comparison_figures(results: Results) -> Iterator[Figure]:
+    """Figures of a run whose models are arms of one comparison; of other runs what was counted before and after."""
+    yield from _usage_figures(results)
     if not results.measured.get("arms") and not any(results.metrics(model, "watch") for model in results.models):
         return
-    yield from _paired_tables(results)
+    yield from _paired_figures(results)
     rows = [
         {"model": model, "step": record["step"], "value": record["change"], "mean": None}
         for model in results.models
         for record in results.metrics(model, "watch")
     ]
     caption = "Frobenius norm of the change of the watched tensors from one step to the next."
-    yield Table("watched_change", "How far the watched tensors move in a step", caption, rows)
+    yield Figure("watched_change", "How far the watched tensors move in a step", caption, rows)
     rows = [
         {"model": model, "step": record["step"], "value": value, "mean": None}
         for model in results.models
         for record, value in _added_up(results.metrics(model, "train"))
     ]
     caption = "Time spent in steps, added up; the arms take turns on one machine, and evaluation is not counted."
-    yield Table("seconds_spent", "Time spent", caption, rows)
-    yield from _seconds_tables(results)
-    yield from _tradeoff_tables(results)
+    yield Figure("seconds_spent", "Time spent", caption, rows)
+    yield from _seconds_figures(results)
+    yield from _tradeoff_figures(results)
 
 
 def _added_up(records: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float]]:
@@ -47,7 +47,7 @@ def _added_up(records: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], f
         yield record, total
 
 
-def _paired_tables(results: Results) -> Iterator[Table]:
+def _paired_figures(results: Results) -> Iterator[Figure]:
     """Loss of two arms on the same batch, a point for each step."""
     if len(results.models) < 2:
         return
@@ -60,7 +60,7 @@ def _paired_tables(results: Results) -> Iterator[Table]:
         for step in losses[other]
         if step in losses[first]
     ]
-    yield Table(
+    yield Figure(
         "paired_loss",
         f"Loss on the same batches, beside {first}",
         "A point is a step; on the line both are equal.",
@@ -68,7 +68,7 @@ def _paired_tables(results: Results) -> Iterator[Table]:
     )
 
 
-def _usage_tables(results: Results) -> Iterator[Table]:
+def _usage_figures(results: Results) -> Iterator[Figure]:
     """Share of generated tokens among the text's most frequent ones, before and after."""
     usage = results.measured.get("usage")
     if not usage:
@@ -82,24 +82,26 @@ def _usage_tables(results: Results) -> Iterator[Table]:
     caption = (
         f"Share of tokens among the {usage['top']} most frequent of the training text. Dashed: real held-out text."
     )
-    yield Table("usage", "Use of the text's frequent tokens", caption, rows)
+    yield Figure("usage", "Use of the text's frequent tokens", caption, rows)
     rows = [
         {"model": model, "when": "change", **found["change"], "real": None} for model, found in usage["models"].items()
     ]
-    yield Table("usage_change", "Change of that use", "After minus before, paired by start, with 95 % intervals.", rows)
+    yield Figure(
+        "usage_change", "Change of that use", "After minus before, paired by start, with 95 % intervals.", rows
+    )
 
 
-def _seconds_tables(results: Results) -> Iterator[Table]:
+def _seconds_figures(results: Results) -> Iterator[Figure]:
     rows = []
     for model in results.models:
         seconds = np.array([record.get("seconds") or math.nan for record in results.metrics(model, "train")])
         if np.isfinite(seconds).any():
             low, middle, high = np.nanpercentile(seconds, [25, 50, 75])
             rows.append({"model": model, "value": middle, "low": low, "high": high})
-    yield Table("seconds", "Seconds for a step", "Median; the bar spans the middle half of the steps.", rows)
+    yield Figure("seconds", "Seconds for a step", "Median; the bar spans the middle half of the steps.", rows)
 
 
-def _tradeoff_tables(results: Results) -> Iterator[Table]:
+def _tradeoff_figures(results: Results) -> Iterator[Figure]:
     rows = []
     for model in results.models:
         evidence = results.evidence(model)
@@ -110,7 +112,7 @@ def _tradeoff_tables(results: Results) -> Iterator[Table]:
                 | {"rise": 100 * rise["value"], "rise_low": 100 * rise["low"], "rise_high": 100 * rise["high"]}
             )
     caption = "Right is better learnt, down is less forgotten; crosses are 95 % intervals."
-    yield Table("tradeoff", "What was learnt against what was forgotten", caption, rows)
+    yield Figure("tradeoff", "What was learnt against what was forgotten", caption, rows)
 
 
 def _draw_paired(axes: Any, rows: list[Row], styles: Styles) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ftkit.display.figures import Kind, Row, Styles, Table
-from ftkit.report.classification import CLASSIFIERS, classifier_tables
-from ftkit.report.coding import CODE, code_tables
-from ftkit.report.comparisons import COMPARISONS, comparison_tables
+from ftkit.display.figures import Figure, Kind, Row, Styles
+from ftkit.report.classification import CLASSIFIERS, classifier_figures
+from ftkit.report.coding import CODE, code_figures
+from ftkit.report.comparisons import COMPARISONS, comparison_figures
 from ftkit.report.drawing import (
     INK,
     PALETTE,
@@ -36,14 +36,14 @@ from ftkit.report.drawing import (
     styles_of,
     value_ticks,
 )
-from ftkit.report.measures import MEASURES, measure_tables
-from ftkit.report.probing import PROBED, probe_tables
+from ftkit.report.measures import MEASURES, measure_figures
+from ftkit.report.probing import PROBED, probe_figures
 from ftkit.report.reading import Results, read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_atomically
 
-__all__ = ["Figure", "draw_csv", "draw_figures", "inline_svg"]
+__all__ = ["DrawnFigure", "draw_csv", "draw_figures", "inline_svg"]
 
 _MOST_TENSORS = 24
 _COURSE_THRESHOLDS = (0.85, 0.90)
@@ -51,7 +51,7 @@ _COURSE_THRESHOLDS = (0.85, 0.90)
 
 
 @dataclass(frozen=True)
-class Figure:
+class DrawnFigure:
     """A drawn figure."""
 
     name: str
@@ -65,7 +65,7 @@ class Figure:
     """Whether it has panels side by side and needs the whole width."""
 
 
-def draw_figures(run: RunFolder, *sections: Section) -> list[Figure]:
+def draw_figures(run: RunFolder, *sections: Section) -> list[DrawnFigure]:
     """Draw what a run's files allow into ``figures/``.
 
     Args:
@@ -79,13 +79,13 @@ def draw_figures(run: RunFolder, *sections: Section) -> list[Figure]:
     folder = run.path / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     figures = []
-    for table in _tables(results, sections_of(results, sections)):
-        path = folder / f"{table.name}.csv"
-        write_atomically(path, as_csv(table.rows))
+    for figure in _figures(results, sections_of(results, sections)):
+        path = folder / f"{figure.name}.csv"
+        write_atomically(path, as_csv(figure.rows))
         svg, png = _render(path, results.models, sections, also_png=True)
         write_atomically(path.with_suffix(".svg"), svg)
         write_atomically(path.with_suffix(".png"), png)
-        figures.append(Figure(table.name, table.title, table.caption, svg, path))
+        figures.append(DrawnFigure(figure.name, figure.title, figure.caption, svg, path))
     return figures
 
 
@@ -103,7 +103,7 @@ def draw_csv(path: Path, models: Sequence[str], *sections: Section) -> str:
     return _render(path, models, sections, also_png=False)[0]
 
 
-def inline_svg(figure: Figure) -> str:
+def inline_svg(figure: DrawnFigure) -> str:
     """A figure's SVG as part of an HTML page: it takes the page's colours, and its ids are its own.
 
     Args:
@@ -123,22 +123,22 @@ def inline_svg(figure: Figure) -> str:
     )
 
 
-# --- From a run's results to tables ---
+# --- From a run's results to figures ---
 
 
-def _tables(results: Results, sections: Sequence[Section]) -> list[Table]:
+def _figures(results: Results, sections: Sequence[Section]) -> list[Figure]:
     """Every figure that has data."""
-    found = [*_curve_tables(results), *_judge_tables(results), *_style_tables(results), *_copying_tables(results)]
-    found += [*classifier_tables(results), *_movement_tables(results), *comparison_tables(results)]
-    found += [*code_tables(results), *measure_tables(results), *probe_tables(results)]
-    found += [table for section in sections for table in section.tables(results)]
+    found = [*_curve_figures(results), *_judge_figures(results), *_style_figures(results), *_copying_figures(results)]
+    found += [*classifier_figures(results), *_movement_figures(results), *comparison_figures(results)]
+    found += [*code_figures(results), *measure_figures(results), *probe_figures(results)]
+    found += [figure for section in sections for figure in section.figures(results)]
     replaced = {kind for section in sections for kind in section.replaces}
     if results.target == "text":  # classifiers have a panel of their own for it, with the limit
-        found = [table for table in found if table.name != "gradient_norm"]
+        found = [figure for figure in found if figure.name != "gradient_norm"]
     return [
-        table
-        for table in found
-        if table.name.partition("-")[0] not in replaced and any(_finite(row) for row in table.rows)
+        figure
+        for figure in found
+        if figure.name.partition("-")[0] not in replaced and any(_finite(row) for row in figure.rows)
     ]
 
 
@@ -169,7 +169,7 @@ _CURVES = (
 _SMOOTHED = {"train_loss", "gradient_norm"}
 
 
-def _curve_tables(results: Results) -> Iterator[Table]:
+def _curve_figures(results: Results) -> Iterator[Figure]:
     for name, split, key, title, caption in _CURVES:
         rows, widths = [], set()
         for model in results.models:
@@ -186,7 +186,7 @@ def _curve_tables(results: Results) -> Iterator[Table]:
                 {"model": model, "step": step, "value": value, "mean": mean, "target": results.target, **more}
                 for (step, value), mean in zip(points, means, strict=True)
             ]
-        yield Table(name, title, caption.format(" or ".join(map(str, sorted(widths)))), rows)
+        yield Figure(name, title, caption.format(" or ".join(map(str, sorted(widths)))), rows)
 
 
 def _baseline(results: Results, model: str) -> float | None:
@@ -195,7 +195,7 @@ def _baseline(results: Results, model: str) -> float | None:
     return found
 
 
-def _judge_tables(results: Results) -> Iterator[Table]:
+def _judge_figures(results: Results) -> Iterator[Figure]:
     judges = dict.fromkeys(
         key.removesuffix("_probability")
         for model in results.models
@@ -209,7 +209,7 @@ def _judge_tables(results: Results) -> Iterator[Table]:
             "How sure the judge is, on average, that a passage is by the target. Left: the base model (floor). "
             "Right: real held-out text (ceiling); bars are 95 % intervals. Dotted: 0.85 and 0.90, the lessons' bars."
         )
-        yield Table(f"judge_score-{slug(judge)}", f"Style by step, judge {judge}", caption, rows)
+        yield Figure(f"judge_score-{slug(judge)}", f"Style by step, judge {judge}", caption, rows)
 
 
 def _judge_rows(results: Results, model: str, judge: str) -> Iterator[dict[str, Any]]:
@@ -223,7 +223,7 @@ def _judge_rows(results: Results, model: str, judge: str) -> Iterator[dict[str, 
             yield empty | {"source": "real", **style["ceiling"]}
 
 
-def _style_tables(results: Results) -> Iterator[Table]:
+def _style_figures(results: Results) -> Iterator[Figure]:
     rows = []
     for model in results.models:
         for style in results.evidence(model).get("styles", ()):
@@ -234,20 +234,20 @@ def _style_tables(results: Results) -> Iterator[Table]:
     caption = (
         "Open circle: base model. Diamond: real held-out text. Between them the tuned model; bars are 95 % intervals."
     )
-    yield Table("style", "Style between floor and ceiling", caption, rows)
+    yield Figure("style", "Style between floor and ceiling", caption, rows)
 
 
-def _copying_tables(results: Results) -> Iterator[Table]:
+def _copying_figures(results: Results) -> Iterator[Figure]:
     rows = []
     for model in results.models:
         if copied := results.evidence(model).get("copying"):
             for text, key in (("generated", "rate"), ("held-out", "heldout_rate")):
                 rows.append({"model": model, "text": text, "ngram": copied["ngram"], **copied[key]})
     caption = "Share of runs of words that stand in the training text. Colour: generated. Grey: real text, held out."
-    yield Table("copying", "Verbatim overlap with the training text", caption, rows)
+    yield Figure("copying", "Verbatim overlap with the training text", caption, rows)
 
 
-def _movement_tables(results: Results) -> Iterator[Table]:
+def _movement_figures(results: Results) -> Iterator[Figure]:
     """By block and by group where the model's family is declared, else by tensor."""
     moved = {model: results.evidence(model).get("movement", {}) for model in results.models}
     measure = "Norm of the change over norm of the start"
@@ -256,12 +256,12 @@ def _movement_tables(results: Results) -> Iterator[Table]:
     }
     if any(known.values()):
         rows = [row for model, found in known.items() for row in _added_rows(model, found, "layer")]
-        yield Table(
+        yield Figure(
             "movement-blocks", "How far each block moved", f"{measure}, over all parameters of the block.", rows
         )
         rows = [row for model, found in known.items() for row in _added_rows(model, found, "group")]
         caption = f"{measure}, over all blocks. A group at 0 did not change: it was frozen, or nothing reached it."
-        yield Table("movement-groups", "How far each group moved", caption, rows)
+        yield Figure("movement-groups", "How far each group moved", caption, rows)
         return
     rows = []
     for model, found in moved.items():
@@ -270,7 +270,7 @@ def _movement_tables(results: Results) -> Iterator[Table]:
         kept = [name for name in tensors if name in largest]
         rows += [{"model": model, "part": name, "tensors": 1, "change": tensors[name]} for name in kept]
     caption = f"{measure}; one row a tensor, at most the {_MOST_TENSORS} that moved most."
-    yield Table("movement", "How far the weights moved", caption, rows)
+    yield Figure("movement", "How far the weights moved", caption, rows)
 
 
 def _added_rows(model: str, found: Sequence[Mapping[str, Any]], by: str) -> Iterator[dict[str, Any]]:

@@ -6,21 +6,21 @@ Who predicts whose text best, who uses whose words, and what a smaller part of t
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.report.drawing import INK, by_model, cell, column, legend, log_ticks, panel_height, short, value_ticks
 from ftkit.report.reading import Results
 
-__all__ = ["MEASURES", "marked_parts", "measure_tables"]
+__all__ = ["MEASURES", "marked_parts", "measure_figures"]
 
 _BASE, _REAL = "base model", "real text"
 
 
-def measure_tables(results: Results) -> Iterator[Table]:
-    """Tables of runs that measured these things; none for other runs."""
+def measure_figures(results: Results) -> Iterator[Figure]:
+    """Figures of runs that measured these things; none for other runs."""
     if found := results.measured.get("predictive"):
-        yield from _predictive_tables(found)
+        yield from _predictive_figures(found)
     for kind, matrix in results.measured.get("usage_matrix", {}).get("lists", {}).items():
-        yield _usage_table(kind, matrix)
+        yield _usage_figure(kind, matrix)
     rows = [
         {"model": model, "scale": point["scale"], **_with_ends("value", point["gain"])}
         | _with_ends("rise", {key: 100 * number for key, number in point["rise"].items()})
@@ -31,7 +31,7 @@ def measure_tables(results: Results) -> Iterator[Table]:
         "The change of the weights, scaled: 0 is the base, 1 the trained model. Right is better learnt, down is less "
         "forgotten; crosses are 95 % intervals."
     )
-    yield Table("scaling", "What a part of the change learns and forgets", caption, rows)
+    yield Figure("scaling", "What a part of the change learns and forgets", caption, rows)
 
 
 def _with_ends(name: str, interval: Mapping[str, float]) -> dict[str, float]:
@@ -39,7 +39,7 @@ def _with_ends(name: str, interval: Mapping[str, float]) -> dict[str, float]:
     return {name: interval["value"], ends[0]: interval["low"], ends[1]: interval["high"]}
 
 
-def _predictive_tables(found: Mapping[str, Any]) -> Iterator[Table]:
+def _predictive_figures(found: Mapping[str, Any]) -> Iterator[Figure]:
     rows = [
         {"corpus": corpus, "model": model, "own": "yes" if model == corpus else "no", **found["gain"][model][corpus]}
         for corpus in found["gain"]
@@ -49,7 +49,7 @@ def _predictive_tables(found: Mapping[str, Any]) -> Iterator[Table]:
         "Bits per byte that each model saves over the base on unseen text. Filled: the model that learnt this text. "
         "Open: the others. Bars are 95 % intervals."
     )
-    yield Table("predictive", "Who predicts whose text", caption, rows)
+    yield Figure("predictive", "Who predicts whose text", caption, rows)
     lengths = [
         {"tokens": row["tokens"], "bytes": row["bytes"], **row["accuracy"], "chance": found["chance"]}
         for row in found["by_length"]
@@ -58,12 +58,12 @@ def _predictive_tables(found: Mapping[str, Any]) -> Iterator[Table]:
         "Unseen passages that go to the model that learnt from their text, because it predicts them best. Bars are "
         "95 % intervals; dashed: chance; dotted: 90 %."
     )
-    yield Table(
+    yield Figure(
         "attribution", "How much text tells the models apart", caption, lengths if len(found["gain"]) > 1 else []
     )
 
 
-def _usage_table(kind: str, matrix: Mapping[str, Any]) -> Table:
+def _usage_figure(kind: str, matrix: Mapping[str, Any]) -> Figure:
     rows = [
         {"list": corpus, "source": source, **interval}
         for corpus in matrix["before"]
@@ -77,7 +77,7 @@ def _usage_table(kind: str, matrix: Mapping[str, Any]) -> Table:
         f"Share of written tokens in the list of each text: its {matrix['top']} most {kind} tokens. Open circle: base "
         "model. Diamond: real text of that corpus, held out. Bars are 95 % intervals."
     )
-    return Table(f"usage_matrix-{kind}", f"Use of each text's {kind} tokens", caption, rows)
+    return Figure(f"usage_matrix-{kind}", f"Use of each text's {kind} tokens", caption, rows)
 
 
 def marked_parts(text: str, spans: Sequence[Sequence[int]]) -> list[tuple[str, bool]]:

@@ -24,7 +24,7 @@ from ftkit.report.classification import CLASSIFIERS, classifier_headline
 from ftkit.report.coding import CODE
 from ftkit.report.comparisons import COMPARISONS
 from ftkit.report.drawing import PALETTE
-from ftkit.report.figures import Figure, draw_figures, inline_svg
+from ftkit.report.figures import DrawnFigure, draw_figures, inline_svg
 from ftkit.report.measures import marked_parts
 from ftkit.report.probing import PROBED
 from ftkit.report.reading import Results, read_results
@@ -128,7 +128,7 @@ def _environment(sections: Iterable[Section] = ()) -> Environment:
     return environment
 
 
-def _select(figures: Mapping[str, Figure], *kinds: str) -> list[Figure]:
+def _select(figures: Mapping[str, DrawnFigure], *kinds: str) -> list[DrawnFigure]:
     """Figures of some kinds, in the order of the kinds."""
     return [figure for kind in kinds for name, figure in figures.items() if name.partition("-")[0] == kind]
 
@@ -137,7 +137,7 @@ def _kinds_without_template(sections: Iterable[Section]) -> list[str]:
     return [kind for section in sections if not section.template for kind in section.kinds]
 
 
-def _shown_section(results: Results, section: Section, figures: Mapping[str, Figure]) -> dict[str, Any]:
+def _shown_section(results: Results, section: Section, figures: Mapping[str, DrawnFigure]) -> dict[str, Any]:
     """A section's value, figures and links."""
     found = results.measured[section.key]
     links = list(section.links(found)) if section.links else []

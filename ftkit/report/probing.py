@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.report.drawing import (
     INK,
     PALETTE,
@@ -25,26 +25,26 @@ from ftkit.report.drawing import (
 )
 from ftkit.report.reading import Results
 
-__all__ = ["PROBED", "probe_tables"]
+__all__ = ["PROBED", "probe_figures"]
 
 _MOST_LABELS = 9
 """Lines whose names are written; the colours of more are explained by their ends."""
 
 
-def probe_tables(results: Results) -> Iterator[Table]:
-    """Tables of what was probed, model by model; none for a run without probes and without clipping."""
+def probe_figures(results: Results) -> Iterator[Figure]:
+    """Figures of what was probed, model by model; none for a run without probes and without clipping."""
     for place, model in enumerate(results.models):
         many = len(results.models) > 1
         end, of = (f"-{place + 1}-{slug(model)}", f" of {model}") if many else ("", "")
-        for table in (*_clipping_tables(results, model), *_probe_tables(results, model)):
-            yield Table(f"{table.name}{end}", f"{table.title}{of}", table.caption, table.rows)
+        for figure in (*_clipping_figures(results, model), *_probe_figures(results, model)):
+            yield Figure(f"{figure.name}{end}", f"{figure.title}{of}", figure.caption, figure.rows)
 
 
-def _probe_tables(results: Results, model: str) -> Iterator[Table]:
+def _probe_figures(results: Results, model: str) -> Iterator[Figure]:
     records: dict[str, list[dict[str, Any]]] = {}
     for record in results.metrics(model, "probe"):
         records.setdefault(record["probe"], []).append(record)
-    yield from _change_tables(model, records.get("weight_change", []))
+    yield from _change_figures(model, records.get("weight_change", []))
     rows = [
         _row(model, r["of"], r, "ratio", update=r["update"], weights=r["weights"])
         for r in records.get("update_ratio", [])
@@ -52,30 +52,30 @@ def _probe_tables(results: Results, model: str) -> Iterator[Table]:
     caption = (
         "Norm of one update over the norm of the weights before it. Too small and nothing is learnt; near 1, chaos."
     )
-    yield Table("update_ratio", "Size of an update beside the weights", caption, rows)
-    yield from _token_tables(model, records.get("token_groups", []))
-    yield from _activation_tables(model, records.get("activations", []))
-    yield from _weight_tables(model, records.get("weights", []))
+    yield Figure("update_ratio", "Size of an update beside the weights", caption, rows)
+    yield from _token_figures(model, records.get("token_groups", []))
+    yield from _activation_figures(model, records.get("activations", []))
+    yield from _weight_figures(model, records.get("weights", []))
 
 
 def _row(model: str, of: str, record: Mapping[str, Any], key: str, **more: Any) -> dict[str, Any]:
     return {"model": model, "of": of, "step": record["step"], "value": record[key], **more}
 
 
-def _change_tables(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _change_figures(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
     longest = max((r["step"] - r["since"] for r in records), default=0)
     moved = [r for r in records if r["step"] > r["since"] and 2 * (r["step"] - r["since"]) >= longest]
     rows = [_row(model, r["of"], r, "relative", since=r["since"], change=r["change"]) for r in moved]
     caption = (
         "Norm of the change since the measurement before, over the norm of the weights then; whole stretches only."
     )
-    yield Table("weight_change", "How far each group moved since the last time", caption, rows)
+    yield Figure("weight_change", "How far each group moved since the last time", caption, rows)
     rows = [_row(model, r["of"], r, "relative_from_start", change=r["from_start"]) for r in records]
     caption = "Norm of the change since the start, over the norm of the start."
-    yield Table("weight_distance", "How far each group is from its start", caption, rows)
+    yield Figure("weight_distance", "How far each group is from its start", caption, rows)
 
 
-def _token_tables(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _token_figures(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
     sizes = list(dict.fromkeys((r["group"], r["tokens"]) for r in records))
     several = len(sizes) > len({group for group, _ in sizes})
     rows = [
@@ -93,28 +93,28 @@ def _token_tables(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[
         f"Mean ln p over places of held-out text and over the tokens of each group ({counted} in the training text). "
         "Dashed: ln(1/V), every token equally likely."
     )
-    yield Table("token_groups", "Frequent, rare and unused tokens", caption, rows)
+    yield Figure("token_groups", "Frequent, rare and unused tokens", caption, rows)
 
 
-def _activation_tables(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _activation_figures(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
     keys = ("mean", "max_abs", "zeros", "not_finite")
     rows = [_row(model, f"block {r['layer']}", r, "std", **{key: r[key] for key in keys}) for r in records]
     caption = "Standard deviation of what leaves each block, on a fixed batch of held-out text."
     if first := next((r for r in records if r["not_finite"]), None):
         caption += f" At step {first['step']} the first block with numbers that are not finite is {first['layer']}."
-    yield Table("activation_std", "Activations by block", caption, rows)
+    yield Figure("activation_std", "Activations by block", caption, rows)
 
 
-def _weight_tables(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _weight_figures(model: str, records: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
     for group in dict.fromkeys(r["group"] for r in records):
         found = [r for r in records if r["group"] == group]
         keys = ("layer", "mean", "minimum", "maximum", "zeros")
         rows = [_row(model, _place(r), r, "std", **{key: r[key] for key in keys}) for r in found]
         title = f"Spread of the weights, {group}"
-        yield Table(f"weight_std-{slug(group)}", title, "Standard deviation by step.", rows)
+        yield Figure(f"weight_std-{slug(group)}", title, "Standard deviation by step.", rows)
         rows = [row for r in found for row in _bins(model, r)]
         caption = "Density of all blocks together, from the first measured step (blue) to the last (orange)."
-        yield Table(f"weight_histogram-{slug(group)}", f"Distribution of the weights, {group}", caption, rows)
+        yield Figure(f"weight_histogram-{slug(group)}", f"Distribution of the weights, {group}", caption, rows)
 
 
 def _place(record: Mapping[str, Any]) -> str:
@@ -127,7 +127,7 @@ def _bins(model: str, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"model": model, "of": _place(record), "step": record["step"], "low": low, "high": high, "value": count}
 
 
-def _clipping_tables(results: Results, model: str) -> Iterator[Table]:
+def _clipping_figures(results: Results, model: str) -> Iterator[Figure]:
     """Gradient norms before clipping, global and of what is watched or limited, with the limits."""
     cut, watched = results.manifest.get("clipping", {}).get(model), results.settings.get("watch_gradients") or ()
     limits = cut["limits"] if cut else {}
@@ -149,7 +149,7 @@ def _clipping_tables(results: Results, model: str) -> Iterator[Table]:
             f" Dashed: the limit. {cut['clipped_share'] or 0:.0%} of {cut['steps']:,} steps were clipped and lost "
             f"{cut['mean_lost_norm']:.3g} of their norm on average."
         )
-    yield Table("clipping", "Gradient norms before clipping", caption, rows)
+    yield Figure("clipping", "Gradient norms before clipping", caption, rows)
 
 
 # --- Drawing ---

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from ftkit.display.figures import Kind, Table
+from ftkit.display.figures import Figure, Kind
 from ftkit.report.reading import Results
 
 __all__ = ["Section", "sections_of"]
@@ -21,7 +21,7 @@ class Section:
 
     key: str
     """Key of ``evidence.json``. A run without it has no such section."""
-    tables: Callable[[Results], Iterable[Table]]
+    figures: Callable[[Results], Iterable[Figure]]
     """The data of its figures."""
     kinds: Mapping[str, Kind]
     """How the figures are drawn, by the beginning of their file's name."""

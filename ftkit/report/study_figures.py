@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ftkit.config.sweeps import Study, label
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.display.wording import visible
 from ftkit.report.arms import StudyResult
 from ftkit.report.drawing import (
@@ -25,7 +25,7 @@ from ftkit.report.drawing import (
     step_ticks,
     value_ticks,
 )
-from ftkit.report.figures import Figure
+from ftkit.report.figures import DrawnFigure
 from ftkit.runs import RunFolder
 from ftkit.runs.files import write_atomically
 
@@ -42,14 +42,14 @@ def metric_name(key: str) -> str:
     return _NAMES.get(key, key.replace("_", " "))
 
 
-def draw_study(run: RunFolder, study: Study, result: StudyResult) -> list[Figure]:
+def draw_study(run: RunFolder, study: Study, result: StudyResult) -> list[DrawnFigure]:
     """Each figure beside its CSV in ``figures/``."""
     figures = []
-    for table, kind in _panels(study, result):
-        path = run.path / "figures" / f"{table.name}.csv"
-        write_atomically(path, as_csv(table.rows))
+    for figure, kind in _panels(study, result):
+        path = run.path / "figures" / f"{figure.name}.csv"
+        write_atomically(path, as_csv(figure.rows))
         rows: list[Row] = [
-            {key: "" if value is None else visible(str(value)) for key, value in row.items()} for row in table.rows
+            {key: "" if value is None else visible(str(value)) for key, value in row.items()} for row in figure.rows
         ]
 
         def panel(axes: Any, rows: list[Row] = rows, kind: Kind = kind) -> None:
@@ -57,10 +57,10 @@ def draw_study(run: RunFolder, study: Study, result: StudyResult) -> list[Figure
                 axes.set_title(kind.measure, pad=8)
             kind.draw(axes, rows, _styles(rows))
 
-        svg, png = rendered(table.name, kind.height(rows), panel, panels=kind.panels)
+        svg, png = rendered(figure.name, kind.height(rows), panel, panels=kind.panels)
         write_atomically(path.with_suffix(".svg"), svg)
         write_atomically(path.with_suffix(".png"), png)
-        figures.append(Figure(table.name, table.title, table.caption, svg, path, wide=kind.panels > 1))
+        figures.append(DrawnFigure(figure.name, figure.title, figure.caption, svg, path, wide=kind.panels > 1))
     return figures
 
 
@@ -72,7 +72,7 @@ def _styles(rows: Sequence[Row]) -> Styles:
     }
 
 
-def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Table, Kind]]:
+def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Figure, Kind]]:
     """What can be drawn, and how."""
     name, repeats = metric_name(result.headline), max((arm.n for arm in result.arms), default=0) > 1
     mean = " Mean over the seeds." if repeats else ""
@@ -82,23 +82,23 @@ def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Table, Kind]]:
             batches = "" if any(point.folder for point in study.points) else "All arms on the same batches."
             caption = batches + mean + (" Thin: every step." if split == "train" else "")
             measure = name if split == "heldout" else "nats per target"
-            yield Table(file, title, caption, rows), Kind(measure, draw_curves, panel_height)
+            yield Figure(file, title, caption, rows), Kind(measure, draw_curves, panel_height)
     rows = list(_metric_rows(study, result))
     caption = "With the 95 % interval of its evaluation, where there is one."
     if repeats:
         caption = "Small: each run. Large: mean over the seeds, with its 95 % interval."
     key = rows[0]["setting"] if rows else None
     if key:
-        yield Table("study_metric", f"{name} by {key}", caption, rows), Kind(name, _draw_by_value, panel_height)
+        yield Figure("study_metric", f"{name} by {key}", caption, rows), Kind(name, _draw_by_value, panel_height)
     elif rows:
-        yield Table("study_metric", f"{name} by arm", caption, rows), Kind(name, _draw_by_arm, _rows_height)
+        yield Figure("study_metric", f"{name} by arm", caption, rows), Kind(name, _draw_by_arm, _rows_height)
     if rows := list(_usage_rows(result)):
         caption = (
             f"Left: training loss, every {_EVERY}th step.{mean} Right: share of generated tokens that are among the"
         )
         caption += " text's most frequent ones; open: before training, with 95 % intervals."
         yield (
-            Table("study_usage", "Loss, and use of the text's frequent tokens", caption, rows),
+            Figure("study_usage", "Loss, and use of the text's frequent tokens", caption, rows),
             Kind("", _draw_usage, panel_height, panels=2),
         )
 

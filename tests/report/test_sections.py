@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from report_runs import empty_run
 
-from ftkit.display.figures import Kind, Table
+from ftkit.display.figures import Figure, Kind
 from ftkit.report import announce, write_report
 from ftkit.report.drawing import draw_curves, panel_height
 from ftkit.report.figures import draw_csv
@@ -26,7 +26,7 @@ def section(tmp_path: Path) -> Section:
     )
     return Section(
         "toy",
-        lambda results: [Table("toy_curve", "Toy", "A curve.", results.measured["toy"]["rows"])],
+        lambda results: [Figure("toy_curve", "Toy", "A curve.", results.measured["toy"]["rows"])],
         {"toy_curve": Kind("toys", draw_curves, panel_height)},
         template=template,
         links=lambda found: [("toy", "Toys")],

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.report.drawing import draw_curves, panel_height, styles_of
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
@@ -12,7 +12,7 @@ from ftkit.report.sections import Section
 __all__ = ["DIALOGUE"]
 
 
-def _tables(results: Results) -> Iterator[Table]:
+def _figures(results: Results) -> Iterator[Figure]:
     """Entropy by turn, a line for each speaker."""
     turns = results.measured["dialogue"]["turns"]
     rows = [
@@ -20,7 +20,7 @@ def _tables(results: Results) -> Iterator[Table]:
         for number, turn in enumerate(turns, 1)
     ]
     caption = "Mean entropy of the next token, before any sampling rule, over the tokens of a turn."
-    yield Table("talk_entropy", "How open each turn was", caption, rows)
+    yield Figure("talk_entropy", "How open each turn was", caption, rows)
 
 
 def _draw_turns(axes: Any, rows: list[Row], styles: Styles) -> None:
@@ -36,7 +36,7 @@ def _outcome(found: Mapping[str, Any]) -> str:
 
 DIALOGUE = Section(
     "dialogue",
-    _tables,
+    _figures,
     {"talk_entropy": Kind("bits per token", _draw_turns, panel_height)},
     template=files("ftkit.lab.sections") / "dialogue.html.j2",
     links=lambda found: [("dialogue", "Dialogue")],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.report.drawing import INK, PALETTE, cell, legend, log_ticks, step_ticks, value_ticks
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
@@ -14,8 +14,8 @@ from ftkit.report.sections import Section
 __all__ = ["NUMERICS"]
 
 
-def _tables(results: Results) -> Iterator[Table]:
-    """A table for each figure of each experiment."""
+def _figures(results: Results) -> Iterator[Figure]:
+    """Figures of each experiment."""
     for experiment, found in results.measured["numerics"].items():
         for panel in found["panels"]:
             common = {key: panel[key] for key in ("measure", "across", "log")}
@@ -25,7 +25,7 @@ def _tables(results: Results) -> Iterator[Table]:
                 for x, y in zip(line["x"], line["y"], strict=True)
             ]
             name = "-".join(part for part in ("numerics", experiment, panel["name"]) if part)
-            yield Table(name, panel["title"], panel["caption"], rows)
+            yield Figure(name, panel["title"], panel["caption"], rows)
 
 
 def _by_name(rows: list[Row]) -> dict[str, dict[str, list[Row]]]:
@@ -100,7 +100,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 NUMERICS = Section(
     "numerics",
-    _tables,
+    _figures,
     {"numerics": Kind("{measure}", _draw, _height)},
     template=files("ftkit.lab.sections") / "numerics.html.j2",
     links=lambda found: [(name, name.replace("_", " ")) for name in found],

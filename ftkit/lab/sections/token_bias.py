@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftkit.display.figures import Kind, Row, Styles, Table
+from ftkit.display.figures import Figure, Kind, Row, Styles
 from ftkit.report.drawing import INK, by_model, column, draw_curves, legend, panel_height, short, value_ticks
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
@@ -11,14 +11,14 @@ from ftkit.report.sections import Section
 __all__ = ["TOKEN_BIAS"]
 
 
-def _tables(results: Results) -> Iterator[Table]:
+def _figures(results: Results) -> Iterator[Figure]:
     """Rate by step, and rate against damage."""
     found = results.measured["liking"]
     records = [(model, record) for model in results.models for record in results.metrics(model, "liking")]
     rows = [{"model": model, "step": r["step"], "value": 100 * r["rate"], "mean": None} for model, r in records]
     what = f"{found['pattern']!r}: {found['tokens']:,} tokens, {100 * found['share']:.1f} % of the vocabulary"
     caption = f"Share of generated tokens that match {what}."
-    yield Table("target_rate", "Rate of the chosen tokens", caption, rows)
+    yield Figure("target_rate", "Rate of the chosen tokens", caption, rows)
     rows = [
         {"model": model, "step": r["step"], "value": 100 * r["rate"], "damage": r["damage"]} for model, r in records
     ]
@@ -26,7 +26,7 @@ def _tables(results: Results) -> Iterator[Table]:
         "A point is a measurement; training goes from the lower left. Higher: more of the chosen tokens; right: more "
         "damage."
     )
-    yield Table("liking_price", "Damage to ordinary text", caption, rows)
+    yield Figure("liking_price", "Damage to ordinary text", caption, rows)
 
 
 def _draw_price(axes: Any, rows: list[Row], styles: Styles) -> None:
@@ -49,7 +49,7 @@ def _advice(verdict: Mapping[str, Any]) -> list[str]:
 
 TOKEN_BIAS = Section(
     "liking",
-    _tables,
+    _figures,
     {
         "target_rate": Kind("share of tokens, %", draw_curves, panel_height),
         "liking_price": Kind("share of tokens, %", _draw_price, panel_height),
