@@ -9,15 +9,14 @@ and writes; an encoder learns masked tokens and fills them in.
     accelerate launch recipes/pretrain.py --config pretrain_model5_small
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from ftkit.config import TrainingSettings, launch
-from ftkit.config.settings import Problem
+from ftkit.recipe import Problem, RunFolder, SampleSettings, launch, recipe
 
 
-class PretrainSettings(TrainingSettings):
+class PretrainSettings(SampleSettings):
     """Pretraining: the shared settings, with defaults for learning from scratch."""
 
     FAST = {
@@ -42,14 +41,6 @@ class PretrainSettings(TrainingSettings):
     """What is copied from the donor before training: selectors; null copies nothing."""
     learning_rate: float = Field(default=1e-3, ge=0)
     """Peak learning rate of AdamW."""
-    sampling: Literal["plain", "greedy", "focused", "creative", "top50", "judged"] = "plain"
-    """How tokens of samples and passages are drawn; plain is the model's own distribution."""
-    sample_steps: int = Field(default=100, ge=1)
-    """Steps between samples."""
-    sample_prompt: str = ""
-    """Beginning of every sample; empty: the end-of-text token."""
-    passage_chars: int = Field(default=400, ge=20)
-    """Characters in a passage that is measured."""
     num_passages: int = Field(default=64, ge=8)
     """Passages of each model that are measured."""
 
@@ -74,113 +65,35 @@ class PretrainSettings(TrainingSettings):
     def problems(self) -> list[Problem]:
         """One text or several, not both and not none."""
         wrong = bool(self.corpus) == bool(self.corpora)
-        found = super().problems() + ([("corpus", "give either corpus or corpora, one of them")] if wrong else [])
-        if self.donor and self.is_overridden("tokenizer") and self.tokenizer:
-            found.append(
-                ("tokenizer", f"has no effect beside donor: {self.donor}, whose tokenizer is used; leave it out")
-            )
-        if self.transplant and self.is_overridden("transplant") and not self.donor:
-            found.append(("transplant", "has no effect without a donor; name one, or leave it out"))
-        return found
+        return super().problems() + ([("corpus", "give either corpus or corpora, one of them")] if wrong else [])
 
 
-def main(settings: PretrainSettings) -> None:
+@recipe
+def main(settings: PretrainSettings, run: RunFolder) -> None:
     """Train, compare with the untrained model, report."""
-    from ftkit.data import tokenize_texts
-    from ftkit.evidence import ComparedPassages, ComparedTexts, Comparison, decide, gather_evidence
-    from ftkit.inspection import transplant
-    from ftkit.models import task_of
-    from ftkit.report import announce
-    from ftkit.runs import open_run
-    from ftkit.studies import (
-        finish,
-        fit_language,
-        foresee_base,
-        language_task,
-        load_saved,
-        load_start,
-        load_start_tokenizer,
-        load_texts,
-        prepare_base,
-        read_special_tokens,
-        train_model,
-    )
-    from ftkit.training import Ingredients, build_objective, read_objective
+    from ftkit.evidence import decide
+    from ftkit.studies import TrainingText, check_objective, finish, log_samples, prepare_pretraining, train_model
     from ftkit.tuning import check_tuning
 
-    with open_run(settings, __file__) as run:
-        if run.finished:
-            announce(run)
-            return
-        if settings.objective:
-            read_objective(settings.objective)  # a wrong name is told before anything is loaded
+    check_objective(settings.objective)
 
-        # Text, divided before it is tokenized.
-        texts = load_texts(settings.sources, settings, run)
-        train_texts = [piece for text in texts.values() for piece in text.train]
-        heldout_texts = [piece for text in texts.values() for piece in text.heldout]
-        kind = task_of(
-            settings.model,
-            settings.revision,
-            trust_remote_code=settings.trust_remote_code,
-            allow_pickle=settings.allow_pickle,
-        )
-        base, _ = foresee_base(settings, train_texts, kind == "masked-lm")
-        settings = fit_language(settings, run, base, texts, kind)
-        donor = prepare_base(settings.donor).model if settings.donor else None
-        reads = settings.model_copy(update={"tokenizer": donor}) if donor else settings
-        tokenizer = load_start_tokenizer(reads, settings.model, train_texts, kind == "masked-lm")
-        read_special_tokens(settings, run, texts, tokenizer)
-        train, heldout = tokenize_texts(train_texts, tokenizer), tokenize_texts(heldout_texts, tokenizer)
+    # Texts, divided before they are tokenized; the model, from random weights but for what is copied; and what it
+    # learns: to write, or to fill in.
+    study = prepare_pretraining(settings, settings.sources, run, settings.donor, settings.transplant)
+    settings, task, model = study.settings, study.task, study.new_model()
+    trainable = check_tuning(model, settings)
+    task.check(model)
 
-        # The model, from random weights but for what is copied, and what it learns: to write, or to fill in.
-        def untrained() -> Any:
-            model = load_start(
-                settings, settings.model, task=kind, vocab_size=len(tokenizer), max_positions=settings.window_tokens
-            )
-            if donor and settings.transplant:
-                transplant(load_saved(settings, donor, kind), model, settings.transplant)
-            return model
+    # Training, with a sample every few steps.
+    watch = (settings.sample_steps, log_samples(run, "model", task))
+    text = TrainingText(task.source(study.train), study.heldout)
+    train_model(run, "model", lambda: model, text, settings, study.objective(settings.objective), watch)
 
-        model, task = untrained(), language_task(kind, tokenizer, heldout, heldout_texts, settings)
-        trainable = check_tuning(model, settings)
-        task.check(model)
-        objective: Any = task.objective
-        if settings.objective:
-            rows = model.config.get_text_config().vocab_size
-            objective = build_objective(settings.objective, Ingredients(tokenizer, rows, kind, untrained))
-
-        # Training, with a sample every few steps.
-        def sample(model: Any, step: int) -> None:
-            run.log("samples.jsonl", {"model": "model", "step": step, **task.sample(model)})
-
-        watch = (settings.sample_steps, sample)
-        train_model(run, "model", lambda: model, task.source(train), heldout, settings, objective, watch)
-
-        # Evidence: the trained model beside the untrained one.
-        if run.is_main:
-            base = untrained()
-            tuned = load_saved(settings, run.model("model"), kind)
-            passages = {"base model": task.write(base), "model": task.write(tuned)}
-            evidence = gather_evidence(
-                Comparison(
-                    base, tuned, ComparedTexts(heldout, train_texts, train_texts + heldout_texts),
-                    ComparedPassages(passages["base model"], passages["model"], task.real), settings.window_tokens,
-                    masking=task.masking, trainable=trainable,
-                    reload_difference=run.result("model")["reload_difference"],
-                    passes=run.manifest["plan"]["model"]["passes"],
-                )
-            )  # fmt: skip
-            finish(
-                run,
-                {
-                    "models": {"model": evidence.as_dict()},
-                    "judges": {},
-                    "passages": passages,
-                    "real": {"model": task.real},
-                },
-                {"model": decide(evidence).as_dict()},
-            )
+    # Evidence: the trained model beside the untrained one.
+    if run.is_main:
+        evidence, passages = study.measure(run, "model", trainable)
+        measured = {"models": {"model": evidence.as_dict()}, "judges": {}, "passages": passages}
+        finish(run, {**measured, "real": {"model": task.real}}, {"model": decide(evidence).as_dict()})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ FLOORS = [
     {"evidence"},
     {"report", "metrics"},
     {"studies", "hub"},
-    {"cli", "lab"},
+    {"cli", "lab", "recipe"},
 ]
 FLOOR = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
 FREE = {"__init__", "__main__"}  # the version, and the start of the command line
@@ -93,7 +93,7 @@ def test_recipes_know_ftkit_only_and_nothing_heavy_before_their_main():
     for path in recipes:
         for name, at_top in imported(path):
             if name.split(".")[0] == "ftkit":
-                assert not at_top or name.startswith("ftkit.config"), f"{path.name}: {name}"
+                assert not at_top or name == "ftkit.recipe", f"{path.name}: {name}"
             else:
                 assert name.split(".")[0] in sys.stdlib_module_names | {"pydantic"}, f"{path.name}: {name}"
 

@@ -5,17 +5,35 @@ file and line, before any heavy library is imported.
 """
 
 from ftkit.config.catalogue import Entry, find_config, find_recipe, list_entries
-from ftkit.config.classification import ClassifierSettings
+from ftkit.config.classification import ClassifierSettings, EarlyStopSettings
 from ftkit.config.launch import launch
 from ftkit.config.resolve import Resolved, resolve
-from ftkit.config.settings import AdapterSettings, Settings, TrainingSettings, tiny_of
+from ftkit.config.settings import AdapterSettings, Problem, Settings, TrainingSettings, tiny_of
+from ftkit.config.writing import (
+    CodeSettings,
+    FrequentTokenSettings,
+    JudgeSettings,
+    OneTextSettings,
+    PassageSettings,
+    SampleSettings,
+    TextSettings,
+)
 
 __all__ = [
     "AdapterSettings",
     "ClassifierSettings",
+    "CodeSettings",
+    "EarlyStopSettings",
     "Entry",
+    "FrequentTokenSettings",
+    "JudgeSettings",
+    "OneTextSettings",
+    "PassageSettings",
+    "Problem",
     "Resolved",
+    "SampleSettings",
     "Settings",
+    "TextSettings",
     "TrainingSettings",
     "find_config",
     "find_recipe",

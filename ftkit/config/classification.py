@@ -7,12 +7,18 @@ from pydantic import Field
 
 from ftkit.config.settings import Problem, TrainingSettings
 
-__all__ = ["ClassifierSettings"]
+__all__ = ["ClassifierSettings", "EarlyStopSettings"]
 
 
 class ClassifierSettings(TrainingSettings):
     """What recipes can be told that teach a model to tell classes of texts apart."""
 
+    FAST = {
+        "classes": {"keeper": "voices:keeper:9000", "almanac": "voices:almanac:12000"}, "tokenizer": "train:512",
+        "window_tokens": 48, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "optimizer": "adamw",
+        "warmup_steps": 0.1, "clip_after": 0, "texts_per_class": 0, "eval_steps": 10, "save_steps": 10,
+        "eval_texts": 60,
+    }  # fmt: skip
     LENGTHS = (*TrainingSettings.LENGTHS, "tokenizer")
     """The tokenizer of a ``new:`` model follows from the texts too."""
 
@@ -71,3 +77,12 @@ class ClassifierSettings(TrainingSettings):
         if flags.get("labelled") or flags.get("classes"):
             fast.pop("classes", None)
         return fast | {name: None for name in ("labelled", "labelled_test") if name not in flags}
+
+
+class EarlyStopSettings(ClassifierSettings):
+    """What recipes can be told that stop when texts kept aside get no better."""
+
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the texts to learn from that is kept aside to find the best step; the test set decides nothing."""
+    patience: int = Field(default=3, ge=0)
+    """Evaluations (every eval_steps) without a lower loss on these texts after which training stops; 0: it does not."""

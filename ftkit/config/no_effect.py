@@ -88,6 +88,18 @@ NO_EFFECT = (
         "with peft: {0.peft}, which trains the adapter only; set peft to none, or leave it out",
     ),
     NoEffect(
+        ("temperature",), lambda s: s.sampling == "greedy", "with sampling: greedy; choose another, or leave it out"
+    ),
+    NoEffect(
+        ("tokenizer",),
+        lambda s: bool(getattr(s, "donor", None)) and bool(s.tokenizer),
+        "beside donor: {0.donor}, whose tokenizer is used; leave it out",
+    ),
+    NoEffect(
+        ("transplant",), lambda s: bool(s.transplant) and not s.donor, "without a donor; name one, or leave it out"
+    ),
+    NoEffect(("learning_rate",), lambda s: bool(getattr(s, "rates", None)), "beside rates; leave one of them out"),
+    NoEffect(
         ("split", "eval_windows", "special_tokens"),
         lambda s: hasattr(s, "classes"),
         "on texts with classes; leave it out",

@@ -269,6 +269,11 @@ class TrainingSettings(Settings):
         """Updates of the run; infinite where they follow from a text that has not been read."""
         return self.max_steps
 
+    @property
+    def extra_positions(self) -> int:
+        """Positions before the first token of a window, which an adapter's virtual tokens take."""
+        return 0
+
     def without_effect(self) -> list[Problem]:
         """The settings that differ from their defaults and change nothing, by the table of ``config.no_effect``."""
         fields = type(self).model_fields
@@ -370,7 +375,7 @@ class AdapterSettings(TrainingSettings):
 
     @property
     def extra_positions(self) -> int:
-        """Positions before the first token of a window."""
+        """Positions before the first token of a window, which an adapter's virtual tokens take."""
         return self.virtual_tokens if self.peft in ("prefix", "prompt") else 0
 
     def problems(self) -> list[Problem]:

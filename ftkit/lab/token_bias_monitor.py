@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
+from ftkit.config import TrainingSettings
 from ftkit.data import TokenSet
 from ftkit.evidence import (
     ComparedPassages,
@@ -22,10 +23,39 @@ from ftkit.evidence import (
 from ftkit.generation import Passage, generate_passages, random_starts
 from ftkit.lab.token_bias import TokenBias, set_shares, target_rate, token_bias
 from ftkit.runs import RunFolder
-from ftkit.studies.subjects import Subject
+from ftkit.studies.stages import save_trained
+from ftkit.studies.targets import TargetText
+from ftkit.training import CheckpointFolder, Engine, Objective, RandomTokens, WeightedSum, build_probes, follow
 from ftkit.tuning import Selection
 
-__all__ = ["TokenBiasMonitor"]
+__all__ = ["BiasLimits", "TokenBiasMonitor"]
+
+
+class BiasLimits(Protocol):
+    """The settings that the monitor reads: what is measured when, and what ends an arm."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def window_tokens(self) -> int: ...
+    @property
+    def num_passages(self) -> int: ...
+    @property
+    def passage_chars(self) -> int: ...
+    @property
+    def watched_passages(self) -> int: ...
+    @property
+    def sample_steps(self) -> int: ...
+    @property
+    def sample_prompt(self) -> str: ...
+    @property
+    def stop_rate(self) -> float: ...
+    @property
+    def stop_damage(self) -> float: ...
+    @property
+    def target_mass(self) -> float: ...
+    @property
+    def where(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -34,28 +64,56 @@ class TokenBiasMonitor:
 
     Args:
         run: Where it is logged: rates in ``metrics.jsonl`` (split ``liking``), samples in ``samples.jsonl``.
-        subject: Ordinary text, its tokenizer and the base.
+        target: Ordinary text, its tokenizer and the base.
         tokens: The chosen tokens.
         settings: ``num_passages``, ``watched_passages``, ``sample_prompt``, ``seed``, ``stop_rate`` and
             ``stop_damage`` are read.
     """
 
     run: RunFolder
-    subject: Subject
+    target: TargetText[Any]
     tokens: TokenSet
-    settings: Any
+    settings: BiasLimits
+
+    def train(self, name: str, arm: TrainingSettings, source: RandomTokens, objective: Objective | WeightedSum) -> None:
+        """Train an arm until its steps are done or a limit is reached, and save it.
+
+        Args:
+            name: The arm; one that the run has saved is left as it is.
+            arm: Its settings.
+            source: The random rows.
+            objective: What is minimised.
+        """
+        if self.run.sealed(name):
+            return
+        model, stopped = self.target.new_model(), ""
+        checkpoints = CheckpointFolder(self.run.checkpoints(name), arm.save_total_limit)
+        probes = build_probes(arm, model, self.target.train, self.target.heldout)
+        with Engine(model, objective, source, arm, checkpoints) as engine:
+            self.run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
+            if engine.step == 0:
+                with engine.whole_model():
+                    self.stop(model, name, 0)
+            for record in follow(engine, self.run, name, source, self.target.heldout, probes):
+                if record.step % self.settings.sample_steps == 0 or record.step == arm.max_steps:
+                    with engine.whole_model():
+                        stopped = self.stop(model, name, record.step)
+                if stopped:
+                    break
+            steps = engine.step
+        save_trained(self.run, name, model, self.target.tokenizer, source, steps=steps, stopped=stopped)
 
     def write(self, model: PreTrainedModel, prompts: Sequence[Any], new_tokens: int) -> list[Passage]:
         """Passages of one length in tokens."""
-        sampling, seed = self.subject.start.writer.sampling, self.settings.seed
+        sampling, seed = self.target.start.writer.sampling, self.settings.seed
         return generate_passages(
-            model, self.subject.tokenizer, prompts, new_tokens=new_tokens, sampling=sampling, seed=seed
+            model, self.target.tokenizer, prompts, new_tokens=new_tokens, sampling=sampling, seed=seed
         )
 
     def passages(self, model: PreTrainedModel, count: int) -> list[Passage]:
         """Passages from random starts of ordinary text, the same for every model."""
-        starts = random_starts(np.asarray(self.subject.heldout.ids), count, self.settings.seed)
-        return self.write(model, starts, self.subject.start.writer.new_tokens)
+        starts = random_starts(np.asarray(self.target.heldout.ids), count, self.settings.seed)
+        return self.write(model, starts, self.target.start.writer.new_tokens)
 
     def shares(self, passages: Sequence[Passage]) -> np.ndarray:
         """Share of each passage's tokens that belong to the set."""
@@ -64,7 +122,7 @@ class TokenBiasMonitor:
     @cached_property
     def base_passages(self) -> list[Passage]:
         """What the base writes."""
-        return self.passages(self.subject.base, self.settings.num_passages)
+        return self.passages(self.target.base, self.settings.num_passages)
 
     def texts(self, passages: Sequence[Passage]) -> list[str]:
         """Passages as they are measured: one length in characters, white space folded."""
@@ -77,14 +135,14 @@ class TokenBiasMonitor:
             Why training should stop here; empty where it should not.
         """
         shares = self.shares(self.passages(model, self.settings.watched_passages))
-        rate = target_rate(shares, self.subject.start.writer.new_tokens)
+        rate = target_rate(shares, self.target.start.writer.new_tokens)
         damage = self._damage(name)
         found = {"rate": rate.value, "low": rate.low, "high": rate.high, "damage": damage}
         self.run.log("metrics.jsonl", {"model": name, "step": step, "split": "liking", **found})
         prompt = self.settings.sample_prompt
-        sample = self.write(model, [prompt], self.subject.start.writer.tokens_after(model, prompt))[0]
+        sample = self.write(model, [prompt], self.target.start.writer.tokens_after(model, prompt))[0]
         shown = {"prompt": sample.prompt, "text": sample.text, "seed": self.settings.seed}
-        sampling = self.subject.start.writer.sampling.as_dict()
+        sampling = self.target.start.writer.sampling.as_dict()
         self.run.log("samples.jsonl", {"model": name, "step": step, **shown, "sampling": sampling})
         if self.settings.stop_rate and rate.value >= self.settings.stop_rate:
             return f"the rate is {rate.value:.1%} (stop_rate {self.settings.stop_rate:g})"
@@ -126,26 +184,26 @@ class TokenBiasMonitor:
             tuned: Its model.
             trainable: What was allowed to change; ``None`` means everything.
         """
-        subject, settings = self.subject, self.settings
+        target, settings = self.target, self.settings
         written = self.passages(tuned, settings.num_passages)
         texts = self.texts(written)
-        ordinary = [*subject.text.train, *subject.text.heldout]
-        learnt = [piece for text in subject.start.origin.texts.values() for piece in text.train]
+        ordinary = [*target.text.train, *target.text.heldout]
+        learnt = [piece for text in target.start.origin.texts.values() for piece in text.train]
         compared = ComparedTexts(
-            subject.heldout, learnt or subject.text.train, ordinary + learnt, subject.heldout, "ordinary text"
+            target.heldout, learnt or target.text.train, ordinary + learnt, target.heldout, "ordinary text"
         )
         evidence = gather_evidence(
             Comparison(
-                subject.base, tuned, compared, ComparedPassages(self.texts(self.base_passages), texts, subject.real),
+                target.base, tuned, compared, ComparedPassages(self.texts(self.base_passages), texts, target.real),
                 settings.window_tokens, trainable=trainable, passes=0.0,
                 reload_difference=self.run.result(name)["reload_difference"],
             )
         )  # fmt: skip
         # One text stands for both, so a gain of one over the other says nothing; random weights have nothing to forget.
-        forgot = None if subject.start.origin.model.startswith("new:") else evidence.general_rise
+        forgot = None if target.start.origin.model.startswith("new:") else evidence.general_rise
         evidence = replace(evidence, gain_over_general=None, general_rise=forgot)
         rates = self.shares(self.base_passages), self.shares(written)
-        return evidence, token_bias(*rates, subject.start.writer.new_tokens, evidence.gain), texts
+        return evidence, token_bias(*rates, target.start.writer.new_tokens, evidence.gain), texts
 
     def columns(self, name: str, found: TokenBias) -> dict[str, int | Interval]:
         """Further columns of the table of arms."""

@@ -1,27 +1,41 @@
-"""What recipes share: their texts, bases that another recipe makes once, what a model learns, and how it is judged."""
+"""What recipes share: texts, bases that another recipe makes once, trainings, measurements, and the end of a run."""
 
 from ftkit.studies.bases import Base, base_of_adapters, foresee_base, prepare_base
-from ftkit.studies.classes import Classes, load_classes, prepare_classes
+from ftkit.studies.classes import Classes, load_classes, prepare_classes, train_best_classifier, train_classifier
 from ftkit.studies.coding import CodeStudy, prepare_code
-from ftkit.studies.language import FillingTask, WritingTask, language_task
-from ftkit.studies.lengths import fit_language, fit_window
+from ftkit.studies.language import FillingTask, WritingTask, language_task, log_samples
+from ftkit.studies.lengths import fit_judge, fit_language, fit_window
 from ftkit.studies.loading import load_saved, load_start, load_start_tokenizer
-from ftkit.studies.stages import MeasuredModels, finish, measure_models, prepare_tuning, save_trained, train_model
-from ftkit.studies.subjects import Start, Subject, judge_texts, prepare_subject, prepare_subjects
+from ftkit.studies.pretraining import Pretraining, prepare_pretraining
+from ftkit.studies.stages import (
+    MeasuredModels,
+    check_objective,
+    finish,
+    measure_models,
+    prepare_tuning,
+    save_trained,
+    train_in_lockstep,
+    train_model,
+)
+from ftkit.studies.targets import BaseContext, TargetText, TrainingText, judge_texts, prepare_target, prepare_targets
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
 
 __all__ = [
     "Base",
+    "BaseContext",
     "Classes",
     "CodeStudy",
     "FillingTask",
     "MeasuredModels",
-    "Start",
-    "Subject",
+    "Pretraining",
+    "TargetText",
     "Text",
+    "TrainingText",
     "WritingTask",
     "base_of_adapters",
+    "check_objective",
     "finish",
+    "fit_judge",
     "fit_language",
     "fit_window",
     "foresee_base",
@@ -32,14 +46,19 @@ __all__ = [
     "load_start",
     "load_start_tokenizer",
     "load_texts",
+    "log_samples",
     "measure_models",
     "prepare_base",
     "prepare_classes",
     "prepare_code",
-    "prepare_subject",
-    "prepare_subjects",
+    "prepare_pretraining",
+    "prepare_target",
+    "prepare_targets",
     "prepare_tuning",
     "read_special_tokens",
     "save_trained",
+    "train_best_classifier",
+    "train_classifier",
+    "train_in_lockstep",
     "train_model",
 ]

@@ -97,7 +97,7 @@ def _described_base(model: str) -> _MadeBase:
 
 
 def foresee_base(
-    settings: TrainingSettings, train_texts: Sequence[str], with_mask: bool = False
+    settings: TrainingSettings, train_texts: Sequence[str], with_mask: bool = False, donor: str | None = None
 ) -> tuple[BaseOutline, dict[str, Text]]:
     """Describe the base of a run without making or loading it.
 
@@ -105,12 +105,13 @@ def foresee_base(
         settings: ``model``, ``tokenizer`` and what ``load_model`` needs are read.
         train_texts: What a tokenizer ``train:SIZE`` learns from.
         with_mask: Whether that tokenizer needs a mask token.
+        donor: Model whose tokenizer is used instead of that of ``settings``.
 
     Returns:
         The base, and its own texts where it is ``base:CONFIG``.
     """
-    if donor := getattr(settings, "donor", None):
-        of_donor = settings.model_copy(update={"model": donor, "donor": None, "tokenizer": None})
+    if donor:
+        of_donor = settings.model_copy(update={"model": donor, "tokenizer": None})
         donated, _ = foresee_base(of_donor, train_texts, with_mask)
         return outline_of(settings, settings.model, donated.load_tokenizer), {}
 
@@ -123,7 +124,7 @@ def foresee_base(
     if made.done:
         return replace(outline_of(settings, made.model, tokenizer_of(made.model)), name=settings.model), made.texts
     own_texts = [piece for text in made.texts.values() for piece in text.train]
-    inner, _ = foresee_base(made.settings, own_texts, with_mask)
+    inner, _ = foresee_base(made.settings, own_texts, with_mask, made.settings.donor)
     positions = inner.positions
     if positions == GROWS:
         positions = fit_language(made.settings, None, inner, made.texts).window_tokens

@@ -2,15 +2,17 @@
 
 import logging
 import math
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from accelerate import PartialState
 from transformers import PreTrainedModel, TokenizersBackend
 
-from ftkit.config import ClassifierSettings
+from ftkit.config import ClassifierSettings, EarlyStopSettings
 from ftkit.data import (
     LabelledSplit,
     LabelledTexts,
@@ -22,15 +24,27 @@ from ftkit.data import (
 )
 from ftkit.errors import DataError
 from ftkit.evidence import ClassifierScores, cut_passages, score_classifier
-from ftkit.models import check_positions, check_vocabulary, task_of
+from ftkit.models import check_positions, check_vocabulary, save_model, task_of
 from ftkit.runs import RunFolder
 from ftkit.studies.bases import foresee_base, prepare_base
 from ftkit.studies.lengths import fit_window
 from ftkit.studies.loading import load_start, load_start_tokenizer
+from ftkit.studies.stages import save_trained
 from ftkit.studies.texts import check_unchanged
-from ftkit.training import ClassifiedTexts, Predictions, predict_classes
+from ftkit.training import (
+    CLASSIFICATION,
+    BestStep,
+    CheckpointFolder,
+    ClassifiedTexts,
+    Engine,
+    Predictions,
+    StepRecord,
+    build_probes,
+    follow_classifier,
+    predict_classes,
+)
 
-__all__ = ["Classes", "load_classes", "prepare_classes"]
+__all__ = ["Classes", "load_classes", "prepare_classes", "train_best_classifier", "train_classifier"]
 
 _logger = logging.getLogger("ftkit.studies")
 
@@ -43,11 +57,11 @@ _FEW_TESTS = 400
 
 
 @dataclass(frozen=True)
-class Classes:
+class Classes(Generic[C]):
     """Texts to learn from, texts to be tested on, and how a classifier of them starts."""
 
-    settings: Any
-    """A ``ClassifierSettings``."""
+    settings: C
+    """The recipe's settings, with the lengths that nobody had set."""
     start: str
     """A folder, a Hub id or ``new:...``, as ``load_model`` takes it."""
     split: LabelledSplit
@@ -190,7 +204,7 @@ def _with_tokenizer(settings: C, run: RunFolder, train: LabelledTexts) -> C:
     return settings.model_copy(update={"tokenizer": tokenizer})
 
 
-def prepare_classes(settings: ClassifierSettings, run: RunFolder, validation_share: float = 0.0) -> Classes:
+def prepare_classes(settings: C, run: RunFolder, validation_share: float = 0.0) -> Classes[C]:
     """Load texts and tokenizer, and refuse what cannot be trained or tested before anything is trained.
 
     Args:
@@ -251,3 +265,59 @@ def prepare_classes(settings: ClassifierSettings, run: RunFolder, validation_sha
             settings.window_tokens,
         )
     return found
+
+
+@contextmanager
+def _training(
+    run: RunFolder, name: str, model: PreTrainedModel, classes: Classes[Any], settings: ClassifierSettings
+) -> Iterator[tuple[Engine, Iterator[StepRecord]]]:
+    """The engine of a classifier, and its logged steps."""
+    checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+    probes = build_probes(settings, model)
+    with Engine(model, CLASSIFICATION, classes.source, settings, checkpoints) as engine:
+        run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
+        steps = follow_classifier(engine, run, name, classes.source, classes.samples, classes.tokenizer, probes)
+        with closing(cast(Generator[StepRecord], steps)):  # one that is left early notes then what was clipped
+            yield engine, steps
+
+
+def train_classifier(run: RunFolder, name: str, classes: Classes[Any], settings: ClassifierSettings) -> None:
+    """Train a classifier for all its steps, log it and save it; one that the run has saved is left as it is.
+
+    Args:
+        run: The run.
+        name: The model's name: in the logs, and of its folder.
+        classes: The texts, and the start.
+        settings: The training's.
+    """
+    if run.sealed(name):
+        return
+    model = classes.new_model()
+    with _training(run, name, model, classes, settings) as (_, steps):
+        for _ in steps:
+            pass
+    save_trained(run, name, model, classes.tokenizer, classes.source)
+
+
+def train_best_classifier(run: RunFolder, name: str, classes: Classes[Any], settings: EarlyStopSettings) -> None:
+    """Train a classifier until its validation loss falls no more, and save the state with the lowest.
+
+    Args:
+        run: The run; its phase ``name`` tells ``best_step``, ``last_step`` and ``best_loss``.
+        name: The model's name: in the logs, and of its folder.
+        classes: The texts, with those kept aside for validation, and the start.
+        settings: The training's.
+    """
+    if run.sealed(name) is not None:
+        return
+    model = classes.new_model()
+    with _training(run, name, model, classes, settings) as (engine, steps):
+        best = BestStep(run, name, settings)
+        for record in steps:
+            if best.improved(record.step):
+                with engine.whole_model():
+                    if run.is_main:
+                        save_model(model, classes.tokenizer, run.model(name))
+            if best.stop:
+                break
+    run.seal(name, best_step=best.step, last_step=engine.step, best_loss=best.loss)

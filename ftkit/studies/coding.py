@@ -1,12 +1,13 @@
 """A model that learns code: from where it writes, how narrow its text is, and what is measured of what it wrote."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedModel, TokenizersBackend
 
+from ftkit.config import AdapterSettings, CodeSettings
 from ftkit.data import TokenStore, TokenVariety
 from ftkit.errors import DataError
 from ftkit.evidence import (
@@ -22,43 +23,52 @@ from ftkit.generation import PRESETS
 from ftkit.runs import RunFolder
 from ftkit.runs.processes import num_processes
 from ftkit.studies.lengths import SHORTEST, Limit
-from ftkit.studies.subjects import Subject, prepare_subject
+from ftkit.studies.targets import TargetText, prepare_target
 
 __all__ = ["CodeStudy", "prepare_code"]
 
 _logger = logging.getLogger("ftkit.studies")
+C = TypeVar("C", bound=CodeSettings)
+
 _SHOWN = 4
 """Samples of a step that are kept."""
 
 
 @dataclass(frozen=True)
-class CodeStudy:
+class CodeStudy(Generic[C]):
     """What a base and its tuned copy write from the same places in held-out code.
 
     Args:
         run: Where samples are logged.
-        subject: Code, its tokenizer, and the base.
+        target: Code, its tokenizer, and the base.
         variety: How narrow the code is.
-        settings: ``num_passages``, ``prompt``, ``prompted_passages`` and ``seed`` are read.
     """
 
     run: RunFolder
-    subject: Subject
+    target: TargetText[C]
     variety: TokenVariety
-    settings: Any
+
+    @property
+    def settings(self) -> C:
+        """The settings, with the lengths that nobody had set."""
+        return self.target.settings
 
     @property
     def writer(self) -> CodeWriter:
         """Who lets models write."""
-        writer = self.subject.start.writer
+        writer = self.target.start.writer
         assert isinstance(writer, CodeWriter)
         return writer
 
-    def sample(self, model: PreTrainedModel, name: str, step: int) -> None:
-        """Log a few samples of a step."""
-        texts = self.writer.write(model, _SHOWN, self.settings.seed)
-        common = {"model": name, "step": step, "seed": self.settings.seed, "sampling": self.writer.sampling.as_dict()}
-        self.run.log("samples.jsonl", *({**common, "text": text} for text in texts))
+    def log_samples(self, name: str) -> Callable[[PreTrainedModel, int], None]:
+        """Make a function of a model and a step that logs a few samples in ``samples.jsonl``."""
+
+        def log(model: PreTrainedModel, step: int) -> None:
+            texts, seed = self.writer.write(model, _SHOWN, self.settings.seed), self.settings.seed
+            common = {"model": name, "step": step, "seed": seed, "sampling": self.writer.sampling.as_dict()}
+            self.run.log("samples.jsonl", *({**common, "text": text} for text in texts))
+
+        return log
 
     def complete(self, model: PreTrainedModel) -> list[str]:
         """What a model makes of the fixed beginning; nothing where there is none."""
@@ -76,7 +86,7 @@ class CodeStudy:
         Args:
             samples: One from each place.
         """
-        real = self.subject.real
+        real = self.target.real
         halves = code_validity(samples[::2], real[1::2])
         return replace(
             code_validity(samples, real),
@@ -92,7 +102,7 @@ class CodeStudy:
             tuned: The model as it was saved.
             samples: What it wrote from the places.
         """
-        base, real = self.subject.floor, self.subject.real
+        base, real = self.target.floor, self.target.real
         change = code_change(base, samples)
         lengths = code_by_length(base, samples, real, self.writer.characters)
         found: dict[str, Any] = {
@@ -107,7 +117,7 @@ class CodeStudy:
             "finding": self.finding(len(samples), lengths),
         }
         if self.settings.prompt:
-            before, completed = self.complete(self.subject.base), self.complete(tuned)
+            before, completed = self.complete(self.target.base), self.complete(tuned)
             found["prompted"] = {
                 "prompt": self.settings.prompt,
                 "base": code_validity(before).as_dict(),
@@ -143,7 +153,9 @@ class CodeStudy:
         return f"what it writes parses {outcome}: {before:.1%}, then {after:.1%} ({points}), real code {real:.1%}"
 
 
-def _code_writer(settings: Any, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]) -> CodeWriter:
+def _code_writer(
+    settings: CodeSettings, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]
+) -> CodeWriter:
     sampling = PRESETS[settings.sampling]
     if settings.temperature:
         sampling = replace(sampling, temperature=settings.temperature)
@@ -153,11 +165,11 @@ def _code_writer(settings: Any, tokenizer: TokenizersBackend, heldout: TokenStor
     )  # fmt: skip
 
 
-def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
+def prepare_code(settings: C, run: RunFolder) -> CodeStudy[C]:
     """Load base and code, find the places to write from, and say how easily the code is learnt by heart.
 
     Args:
-        settings: Those of ``prepare_subject`` and ``CodeStudy``, and ``temperature`` and ``prompt_tokens``.
+        settings: The recipe's settings.
         run: Where texts and base are noted.
     """
 
@@ -169,13 +181,14 @@ def prepare_code(settings: Any, run: RunFolder) -> CodeStudy:
         reason = f"the held-out code has few places where a statement begins and more than {longest} characters follow"
         return [Limit(longest, reason, DataError)]
 
-    subject = prepare_subject(settings, run, _code_writer, settings.prompt_tokens, limits)
-    settings = subject.settings
+    target = prepare_target(settings, settings.corpus, run, _code_writer, settings.prompt_tokens, limits)
+    settings = target.settings
     step = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.window_tokens
-    store = subject.train
-    passes = settings.num_train_epochs or settings.max_steps * step * num_processes() / store.num_tokens
-    variety = TokenVariety(store.num_tokens, store.num_unique, len(subject.tokenizer), passes)
+    store = target.train
+    epochs = settings.num_train_epochs if isinstance(settings, AdapterSettings) else 0
+    passes = epochs or settings.max_steps * step * num_processes() / store.num_tokens
+    variety = TokenVariety(store.num_tokens, store.num_unique, len(target.tokenizer), passes)
     _logger.info("the code: %s", variety)
     if variety.warning:
         _logger.warning("the code: %s", variety.warning)
-    return CodeStudy(run, subject, variety, settings)
+    return CodeStudy(run, target, variety)

@@ -5,20 +5,22 @@ has learnt.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from ftkit.config import SampleSettings
 from ftkit.data import Masking, TokenStore
 from ftkit.evidence import PassageWriter, check_heldout, cut_passages
 from ftkit.generation import PRESETS, fill_in, generate_passages
 from ftkit.models import check_positions
+from ftkit.runs import RunFolder
 from ftkit.training import MASKED_TOKENS, NEXT_TOKEN, MaskedWindows, TokenWindows
 
-__all__ = ["FillingTask", "WritingTask", "language_task"]
+__all__ = ["FillingTask", "WritingTask", "language_task", "log_samples"]
 
 _logger = logging.getLogger("ftkit.studies")
 _SHOWN_TOKENS = 48
@@ -32,14 +34,18 @@ class WritingTask:
         tokenizer: The model's tokenizer.
         heldout: Held-out tokens, from which passages start.
         heldout_texts: The same as text.
-        settings: ``window_tokens``, ``seed``, ``sampling``, ``sample_prompt``, ``passage_chars`` and ``num_passages``.
+        settings: The recipe's settings.
     """
 
     objective = NEXT_TOKEN
     masking: Masking | None = None
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, heldout: TokenStore, heldout_texts: Sequence[str], settings: Any
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        heldout: TokenStore,
+        heldout_texts: Sequence[str],
+        settings: SampleSettings,
     ) -> None:
         self.tokenizer, self.heldout, self.settings = tokenizer, heldout, settings
         self.writer = PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
@@ -80,13 +86,13 @@ class FillingTask:
     Args:
         tokenizer: The model's tokenizer, with a mask token.
         heldout: Held-out tokens, of which a few are shown with masks.
-        settings: ``window_tokens`` and ``seed``.
+        settings: The recipe's settings.
     """
 
     objective = MASKED_TOKENS
     real: Sequence[str] = ()
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, heldout: TokenStore, settings: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, heldout: TokenStore, settings: SampleSettings) -> None:
         self.tokenizer, self.heldout, self.settings = tokenizer, heldout, settings
         self.masking: Masking | None = Masking(tokenizer)
 
@@ -117,7 +123,7 @@ def language_task(
     tokenizer: PreTrainedTokenizerFast,
     heldout: TokenStore,
     heldout_texts: Sequence[str],
-    settings: Any,
+    settings: SampleSettings,
 ) -> WritingTask | FillingTask:
     """What a model learns and how it shows it.
 
@@ -134,3 +140,12 @@ def language_task(
     if task == "masked-lm":
         return FillingTask(tokenizer, heldout, settings)
     return WritingTask(tokenizer, heldout, heldout_texts, settings)
+
+
+def log_samples(run: RunFolder, name: str, task: WritingTask | FillingTask) -> Callable[[PreTrainedModel, int], None]:
+    """Make a function of a model and a step that logs a sample in ``samples.jsonl``."""
+
+    def log(model: PreTrainedModel, step: int) -> None:
+        run.log("samples.jsonl", {"model": name, "step": step, **task.sample(model)})
+
+    return log

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from transformers import TokenizersBackend
 
-from ftkit.config import Settings, TrainingSettings
+from ftkit.config import JudgeSettings, Settings, TrainingSettings
 from ftkit.data import TokenStore, tokenize_texts
 from ftkit.errors import ConfigError, DataError, FtkitError, ModelError
 from ftkit.evidence import MIN_PASSAGES, longest_passage
@@ -37,6 +37,7 @@ _logger = logging.getLogger("ftkit.studies")
 
 S = TypeVar("S", bound=Settings)
 T = TypeVar("T", bound=TrainingSettings)
+J = TypeVar("J", bound=JudgeSettings)
 
 SHORTEST = {"window_tokens": 8, "passage_chars": 40, "judge_tokens": 8}
 """Below this a length that follows would measure nothing."""
@@ -136,7 +137,7 @@ def fit_window(
         heldout: Tokens of each held-out text by name, and of a text with classes none.
         general: Tokens of other texts that are measured.
     """
-    extra = int(getattr(settings, "extra_positions", 0))
+    extra = settings.extra_positions
     taken = f", {extra} of them virtual tokens" if extra else ""
     limits = []
     if base.positions:
@@ -169,7 +170,7 @@ def fit_language(
     return fit_writing(settings, run, base, {"the text": heldout}, {}, heldout)
 
 
-def fit_judge(settings: Any, run: RunFolder | None) -> Any:
+def fit_judge(settings: J, run: RunFolder | None) -> J:
     """Settle ``judge_tokens`` by the positions of the encoder that becomes the judge.
 
     Args:
@@ -209,7 +210,7 @@ def fit_writing(
     counts = {name: store.num_tokens for name, store in stores.items()}
     others = [counts[name] for name in general if name not in texts]
     settings = fit_window(settings, run, base, {name: counts[name] for name in texts}, others)
-    extra = int(getattr(settings, "extra_positions", 0))
+    extra = settings.extra_positions
     positions = settings.window_tokens + extra if base.positions == GROWS else base.positions
     limits = list(more)
     if positions:

@@ -1,55 +1,80 @@
 """The stages that recipes share: what may be trained, the training of one model, and the end of a run."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from ftkit.config import AdapterSettings, TrainingSettings
-from ftkit.data import TokenStore
-from ftkit.evidence import Evidence, decide
+from ftkit.config import AdapterSettings, FrequentTokenSettings, TrainingSettings
+from ftkit.evidence import Evidence, Usage, decide, frequent_tokens, token_usage
 from ftkit.models import reload_difference, save_model
-from ftkit.report import announce, write_report
+from ftkit.report import announce, arm_row, write_report
 from ftkit.report.sections import Section
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.studies.bases import base_of_adapters
 from ftkit.studies.loading import load_saved
-from ftkit.studies.subjects import Start, Subject
+from ftkit.studies.targets import BaseContext, TargetText, TrainingText
 from ftkit.training import (
     NEXT_TOKEN,
     BatchSource,
     Called,
     CheckpointFolder,
     Engine,
-    TokenWindows,
+    Objective,
+    WeightedSum,
     build_probes,
     follow,
+    lockstep,
+    read_objective,
     with_output_of,
     with_steps_of_passes,
 )
 from ftkit.tuning import Selection, attach_adapter, check_adapter, check_tuning
+from ftkit.tuning import Watch as ChangeWatch
 
-__all__ = ["MeasuredModels", "finish", "measure_models", "prepare_tuning", "save_trained", "train_model"]
+__all__ = [
+    "MeasuredModels",
+    "check_objective",
+    "finish",
+    "measure_models",
+    "prepare_tuning",
+    "save_trained",
+    "train_in_lockstep",
+    "train_model",
+]
+
+_SHOWN_TOKENS = 12
+"""Frequent tokens that the report names: a line of them."""
 
 Watch = tuple[int, Callable[[PreTrainedModel, int], None]]
 """Every so many steps, a function of the model and the updates done; on process 0, where the model is whole."""
 
 
-def prepare_tuning(start: Start, run: RunFolder) -> tuple[Selection, Callable[[], Any]]:
+def check_objective(text: str | None) -> None:
+    """Refuse a wrong ``objective`` before anything is loaded; ``None`` is the default one."""
+    if text:
+        read_objective(text)
+
+
+def prepare_tuning(
+    start: BaseContext[Any], run: RunFolder, settings: TrainingSettings
+) -> tuple[Selection, Callable[[], Any]]:
     """Check what may be trained, before anything is.
 
     Args:
-        start: The base, whose settings say what is frozen and whether an adapter is trained.
+        start: The base.
         run: The run; a base that is in no folder is saved there for the adapter.
+        settings: Those of one training: what is frozen, and whether an adapter is trained.
 
     Returns:
-        What may change, and what makes a model to train: a copy of the base, with an adapter where one is asked for.
+        What may change, and a function that makes a model to train: a copy of the base, with an adapter where one is
+        asked for.
     """
-    settings = start.settings
     trainable = check_tuning(start.base, settings)
-    if settings.peft == "none":
+    if not isinstance(settings, AdapterSettings) or settings.peft == "none":
         return trainable, start.new_model
     check_adapter(start.base, settings)
     place = base_of_adapters(start.base, start.tokenizer, start.origin.model, settings, run)
@@ -60,11 +85,11 @@ def train_model(
     run: RunFolder,
     name: str,
     new_model: Callable[[], PreTrainedModel],
-    source: TokenWindows,
-    heldout: TokenStore,
+    text: TrainingText,
     settings: TrainingSettings,
-    objective: Any = NEXT_TOKEN,
+    objective: Objective | WeightedSum = NEXT_TOKEN,
     watch: Watch | None = None,
+    measure_memory: bool = False,
 ) -> None:
     """Train a model, log it, probe it and save it; a model that the run has saved already is left as it is.
 
@@ -72,14 +97,15 @@ def train_model(
         run: The run.
         name: The model's name: in the logs, and of its folder.
         new_model: Makes the model as it starts.
-        source: The rows that it learns from.
-        heldout: Tokens on which it is evaluated while it learns.
+        text: The rows that it learns from, and the tokens on which it is evaluated meanwhile.
         settings: The training's.
         objective: What is minimized.
         watch: What is called every so many steps, before the first one too, such as a function that logs samples.
+        measure_memory: Whether ``memory_bytes`` of the phase tells what a step needs; it takes one more step.
     """
     if run.sealed(name):
         return
+    source, heldout = text.source, text.heldout
     if isinstance(settings, AdapterSettings):
         settings = with_steps_of_passes(settings, source)
     model = new_model()
@@ -92,7 +118,42 @@ def train_model(
         run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
         for _ in follow(engine, run, name, source, heldout, probes):
             pass
-    save_trained(run, name, model, source.store.tokenizer, source)
+        results = {"memory_bytes": engine.peak_bytes()} if measure_memory else {}
+    save_trained(run, name, model, source.store.tokenizer, source, **results)
+
+
+def train_in_lockstep(
+    run: RunFolder, target: TargetText[Any], arms: Mapping[str, TrainingSettings], watched: Selection
+) -> None:
+    """Train copies of one base on the same batches, one step of each in turn, and save them.
+
+    Args:
+        run: The run; ``metrics.jsonl`` gets the change of the watched tensors under the split ``watch``.
+        target: The text to learn, and the base.
+        arms: The settings of each copy by name.
+        watched: The tensors whose change is measured at every step.
+    """
+    if all(run.sealed(name) is not None for name in arms):
+        return
+    source = target.training_text.source
+    models = {name: target.new_model() for name in arms}
+    probes = {name: build_probes(arm, models[name], target.train, target.heldout) for name, arm in arms.items()}
+    with ExitStack() as stack:
+        engines = {}
+        for name, arm in arms.items():
+            checkpoints = CheckpointFolder(run.checkpoints(name), arm.save_total_limit)
+            engines[name] = stack.enter_context(Engine(models[name], NEXT_TOKEN, source, arm, checkpoints))
+            run.rewind(name, engines[name].step or -1)  # what a killed run logged after its checkpoint
+        steps = {
+            name: follow(engine, run, name, source, target.heldout, probes[name]) for name, engine in engines.items()
+        }
+        turns = lockstep(engines, steps)
+        watches = {name: ChangeWatch(model, watched) for name, model in models.items()}
+        for name, record in turns:
+            change = {"model": name, "step": record.step, "split": "watch", "change": watches[name].change()}
+            run.log("metrics.jsonl", change)
+    for name, model in models.items():
+        save_trained(run, name, model, target.tokenizer, source)
 
 
 def save_trained(
@@ -123,7 +184,7 @@ def save_trained(
 class MeasuredModels:
     """Models of one text as they were saved, measured against their base."""
 
-    subject: Subject
+    target: TargetText[Any]
     evidence: dict[str, Evidence]
     passages: dict[str, list[str]]
     """What each wrote, and under ``base model`` what the base wrote from the same beginnings."""
@@ -133,31 +194,57 @@ class MeasuredModels:
         """For ``verdict.json``."""
         return {name: decide(evidence).as_dict() for name, evidence in self.evidence.items()}
 
+    def token_usage(self, settings: FrequentTokenSettings) -> tuple[dict[str, Usage], dict[str, Any]]:
+        """Count the text's most frequent tokens in what each model wrote; also as ``evidence.json`` has them."""
+        target = self.target
+        frequent = frequent_tokens(target.train, target.tokenizer, settings.top_tokens, settings.min_token_chars)
+        usage = {
+            name: token_usage(target.floor, self.passages[name], target.real, target.tokenizer, frequent)
+            for name in self.evidence
+        }
+        counted = {
+            "top": len(frequent), "real": next(iter(usage.values())).real.as_dict(),
+            "models": {name: used.as_dict() for name, used in usage.items()},
+            "tokens": [target.tokenizer.decode([token]) for token in frequent[:_SHOWN_TOKENS]],
+        }  # fmt: skip
+        return usage, counted
+
+    def arm_rows(self, run: RunFolder, columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Rows of the table that compares arms, by model.
+
+        Args:
+            run: The run.
+            columns: What the table shows beside the columns of every comparison, by model.
+        """
+        return {name: arm_row(run, name, evidence, columns[name]) for name, evidence in self.evidence.items()}
+
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``: what the evidence of every text has."""
         return {
             "models": {name: evidence.as_dict() for name, evidence in self.evidence.items()},
-            "judges": self.subject.panel.as_dict(),
+            "judges": self.target.panel.as_dict(),
             "passages": self.passages,
-            "real": dict.fromkeys(self.evidence, self.subject.real),
+            "real": dict.fromkeys(self.evidence, self.target.real),
         }
 
 
-def measure_models(subject: Subject, run: RunFolder, trainable: Mapping[str, Selection | None]) -> MeasuredModels:
+def measure_models(
+    target: TargetText[Any], run: RunFolder, trainable: Mapping[str, Selection | None]
+) -> MeasuredModels:
     """Take all measurements of the models that a run has saved.
 
     Args:
-        subject: The text that they learned, and their base.
+        target: The text that they learned, and their base.
         run: The run.
         trainable: What was allowed to change, by model; ``None`` means everything.
     """
-    evidence, passages = {}, {"base model": subject.floor}
+    evidence, passages = {}, {"base model": target.floor}
     for name, selection in trainable.items():
-        tuned = load_saved(subject.settings, run.model(name))
-        passages[name] = subject.write(tuned)
-        styles = subject.styles(passages[name])
-        evidence[name] = subject.measure(run, name, tuned, passages[name], selection, styles)
-    return MeasuredModels(subject, evidence, passages)
+        tuned = load_saved(target.settings, run.model(name))
+        passages[name] = target.write(tuned)
+        styles = target.styles(passages[name])
+        evidence[name] = target.measure(run, name, tuned, passages[name], selection, styles)
+    return MeasuredModels(target, evidence, passages)
 
 
 def finish(

@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ftkit.config import TrainingSettings, launch
-from ftkit.config.settings import Problem
+from ftkit.recipe import Problem, RunFolder, SampleSettings, launch, recipe
 
 
-class BiasSettings(TrainingSettings):
+class BiasSettings(SampleSettings):
     """Biasing a model: the shared settings, the chosen tokens, and the limits that stop an arm."""
 
     FAST = {
@@ -63,8 +62,6 @@ class BiasSettings(TrainingSettings):
     """End an arm when ordinary text costs so many bits per byte more, as of the newest evaluation; 0 does not."""
     sample_prompt: str = "Why did the chicken cross the road?"
     """Beginning of every sample."""
-    sampling: Literal["plain", "focused", "creative", "top50", "judged"] = "plain"
-    """How tokens are drawn; plain is the model's own distribution."""
     passage_chars: int = Field(default=200, ge=20)
     """Characters of ordinary text whose tokens a passage has."""
     num_passages: int = Field(default=64, ge=8)
@@ -82,98 +79,58 @@ class BiasSettings(TrainingSettings):
 
     def problems(self) -> list[Problem]:
         """Rates that are none, or the same twice."""
-        found = super().problems()
+        problems = super().problems()
         if any(rate <= 0 for rate in self.rates) or len(self.arms()) < len(self.rates):
             text = f"are {self.rates}; each must be above 0, stand there once, and differ in six digits"
-            found.append(("rates", text))
-        if self.rates and self.is_overridden("learning_rate"):
-            found.append(("learning_rate", "has no effect beside rates; leave one of them out"))
-        return found
+            problems.append(("rates", text))
+        return problems
 
 
-def main(settings: BiasSettings) -> None:
+@recipe
+def main(settings: BiasSettings, run: RunFolder) -> None:
     """Ordinary text, base, an arm for each rate on the same random rows, rate and damage of each, report."""
     from ftkit.data import token_set
     from ftkit.lab.token_bias import decide_token_bias
     from ftkit.lab.token_bias_monitor import TokenBiasMonitor
-    from ftkit.report import announce, arm_row
-    from ftkit.runs import open_run
-    from ftkit.studies import finish, load_saved, prepare_subject, save_trained
-    from ftkit.training import (
-        CheckpointFolder,
-        Engine,
-        RandomTokens,
-        WeightedSum,
-        build_probes,
-        follow,
-        kl_to_base,
-        token_set_kl,
-    )
+    from ftkit.report import arm_row
+    from ftkit.studies import finish, load_saved, prepare_target
+    from ftkit.training import Objective, RandomTokens, WeightedSum, kl_to_base, token_set_kl
     from ftkit.tuning import check_tuning
 
-    with open_run(settings, __file__) as run:
-        if run.finished:
-            announce(run, report_section())
-            return
+    # Ordinary text, the base, and the chosen tokens.
+    target = prepare_target(settings, settings.corpus, run)
+    settings, arms = target.settings, target.settings.arms()
+    trainable = check_tuning(target.base, settings)
+    tokens = token_set(target.tokenizer, settings.pattern, target.base.config.get_text_config().vocab_size)
+    monitor = TokenBiasMonitor(run, target, tokens, settings)
+    source = RandomTokens(target.tokenizer, settings.window_tokens, settings.seed)
+    reward = token_set_kl(tokens, settings.target_mass, settings.where)
+    objective: Objective | WeightedSum = reward
+    if settings.kl_to_base:
+        objective = WeightedSum(((1.0, reward), (settings.kl_to_base, kl_to_base(target.base))))
 
-        # Ordinary text, the base, and the chosen tokens.
-        subject = prepare_subject(settings, run)
-        settings, arms = subject.settings, subject.settings.arms()
-        trainable = check_tuning(subject.base, settings)
-        rows = subject.base.config.get_text_config().vocab_size
-        tokens = token_set(subject.tokenizer, settings.pattern, rows)
-        watch = TokenBiasMonitor(run, subject, tokens, settings)
-        objective = token_set_kl(tokens, settings.target_mass, settings.where)
-        source = RandomTokens(subject.tokenizer, settings.window_tokens, settings.seed)
+    # Each arm on the same random rows, until its steps are done or a limit is reached.
+    for name, arm in arms.items():
+        monitor.train(name, arm, source, objective)
+    if not run.is_main:
+        return
 
-        # Each arm on the same random rows, until its steps are done or a limit is reached.
-        for name, arm in arms.items():
-            if run.sealed(name):
-                continue
-            model, parts, said = subject.new_model(), [(1.0, objective)], ""
-            if settings.kl_to_base:
-                parts.append((settings.kl_to_base, kl_to_base(subject.base)))
-            minimised = WeightedSum(tuple(parts)) if len(parts) > 1 else objective
-            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-            probes = build_probes(arm, model, subject.train, subject.heldout)
-            with Engine(model, minimised, source, arm, checkpoints) as engine:
-                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                if engine.step == 0:
-                    with engine.whole_model():
-                        watch.stop(model, name, 0)
-                for record in follow(engine, run, name, source, subject.heldout, probes):
-                    if record.step % settings.sample_steps == 0 or record.step == settings.max_steps:
-                        with engine.whole_model():
-                            said = watch.stop(model, name, record.step)
-                    if said:
-                        break
-                steps = engine.step
-            save_trained(run, name, model, subject.tokenizer, source, steps=steps, stopped=said)
-
-        # Rate and damage of each arm, from the folder it was saved to.
-        if not run.is_main:
-            return
-        found, biases, verdicts, table = {}, {}, {}, {}
-        passages = {"base model": watch.texts(watch.base_passages)}
-        for name in arms:
-            tuned = load_saved(settings, run.model(name))
-            evidence, biases[name], passages[name] = watch.measure(name, tuned, trainable)
-            verdict = decide_token_bias(evidence, biases[name], settings.target_mass)
-            verdict.reasons.extend(watch.reasons(name))
-            found[name], verdicts[name] = evidence.as_dict(), verdict.as_dict()
-            table[name] = arm_row(run, name, evidence, watch.columns(name, biases[name]))
-        finish(
-            run,
-            {
-                "models": found, "judges": {}, "passages": passages, "real": {}, "arms": table,
-                "liking": watch.as_dict(biases),
-                "headline": {"metric": "rate", "higher_is_better": True},
-                "metrics": {name: item.metrics() for name, item in biases.items()},
-                "finding": watch.finding(biases),
-            },
-            verdicts,
-            report_section(),
-        )  # fmt: skip
+    # Rate and damage of each arm, from the folder it was saved to.
+    models, biases, verdicts, table = {}, {}, {}, {}
+    passages = {"base model": monitor.texts(monitor.base_passages)}
+    for name in arms:
+        tuned = load_saved(settings, run.model(name))
+        evidence, biases[name], passages[name] = monitor.measure(name, tuned, trainable)
+        verdict = decide_token_bias(evidence, biases[name], settings.target_mass)
+        verdict.reasons.extend(monitor.reasons(name))
+        models[name], verdicts[name] = evidence.as_dict(), verdict.as_dict()
+        table[name] = arm_row(run, name, evidence, monitor.columns(name, biases[name]))
+    measured = {
+        "models": models, "judges": {}, "passages": passages, "real": {}, "arms": table,
+        "liking": monitor.as_dict(biases), "headline": {"metric": "rate", "higher_is_better": True},
+        "metrics": {name: bias.metrics() for name, bias in biases.items()}, "finding": monitor.finding(biases),
+    }  # fmt: skip
+    finish(run, measured, verdicts, report_section())
 
 
 def report_section() -> Any:

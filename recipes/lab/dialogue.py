@@ -1,4 +1,4 @@
-"""What do two models write when they continue one text in turns? (lesson 07/08)
+"""What do two models write when they continue one text in turns?
 
 Each text makes a speaker from one base; or speakers are named that are finished already. The transcript says for every
 turn how much of the text its speaker read and how open its next token was.
@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ftkit.config import TrainingSettings, launch
-from ftkit.config.settings import Problem
+from ftkit.recipe import Problem, RunFolder, TrainingSettings, launch, recipe
 
 
 class DialogueSettings(TrainingSettings):
@@ -54,47 +53,39 @@ class DialogueSettings(TrainingSettings):
         return found
 
 
-def main(settings: DialogueSettings) -> None:
-    """Speakers, the talk, report."""
+@recipe
+def main(settings: DialogueSettings, run: RunFolder) -> None:
+    """Speakers, the dialogue, report."""
     from ftkit.data import load_tokenizer
     from ftkit.generation import PRESETS, Speaker, converse
     from ftkit.models import check_vocabulary
-    from ftkit.report import announce
-    from ftkit.runs import open_run, progress
+    from ftkit.runs import progress
     from ftkit.studies import finish, load_saved
 
-    with open_run(settings, __file__) as run:
-        if run.finished:
-            announce(run, report_section())
-            return
-        made = make_speakers(settings, run) if settings.corpora else settings.speakers
-        if not run.is_main:
-            return
+    made = make_speakers(settings, run) if settings.corpora else settings.speakers
+    if not run.is_main:
+        return
 
-        # The talk.
-        speakers = []
-        for name, model in made.items():
-            loaded = load_saved(settings, model)
-            tokenizer = load_tokenizer(model, trust_remote_code=settings.trust_remote_code)
-            check_vocabulary(loaded, tokenizer)
-            speakers.append(Speaker(name, loaded, tokenizer))
-        talk = converse(
-            speakers, settings.opening, settings.rounds, new_tokens=settings.new_tokens,
-            sampling=PRESETS[settings.sampling], seed=settings.seed,
-        )  # fmt: skip
-        turns = []
-        with progress("talk", settings.rounds * len(speakers), 0) as bar:
-            for turn in talk:
-                turns.append(turn.as_dict())
-                bar.advance(turn.speaker)
-        transcript = "".join(turn["text"] for turn in turns)
-        run.write_text("transcript.txt", f"{settings.opening}{transcript}\n")
-        finish(
-            run,
-            {"finding": finding(turns), "dialogue": {"opening": settings.opening, "turns": turns}},
-            None,
-            report_section(),
-        )
+    # The dialogue.
+    speakers = []
+    for name, model in made.items():
+        loaded = load_saved(settings, model)
+        tokenizer = load_tokenizer(model, trust_remote_code=settings.trust_remote_code)
+        check_vocabulary(loaded, tokenizer)
+        speakers.append(Speaker(name, loaded, tokenizer))
+    dialogue = converse(
+        speakers, settings.opening, settings.rounds, new_tokens=settings.new_tokens,
+        sampling=PRESETS[settings.sampling], seed=settings.seed,
+    )  # fmt: skip
+    turns = []
+    with progress("dialogue", settings.rounds * len(speakers), 0) as bar:
+        for turn in dialogue:
+            turns.append(turn.as_dict())
+            bar.advance(turn.speaker)
+    transcript = "".join(turn["text"] for turn in turns)
+    run.write_text("transcript.txt", f"{settings.opening}{transcript}\n")
+    evidence = {"finding": finding(turns), "dialogue": {"opening": settings.opening, "turns": turns}}
+    finish(run, evidence, None, report_section())
 
 
 def finding(turns: list[dict[str, Any]]) -> str:
@@ -109,11 +100,12 @@ def finding(turns: list[dict[str, Any]]) -> str:
     return f"Mean entropy in bits per token: {', '.join(parts)}. A turn read {read:.0f} tokens on average{shortened}."
 
 
-def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
+def make_speakers(settings: DialogueSettings, run: RunFolder) -> dict[str, str]:
     """One model for each text, from one base; folders by name."""
     from ftkit.data import tokenize_texts
     from ftkit.models import check_positions, check_vocabulary
     from ftkit.studies import (
+        TrainingText,
         fit_window,
         foresee_base,
         load_start,
@@ -144,9 +136,9 @@ def make_speakers(settings: DialogueSettings, run: Any) -> dict[str, str]:
         return model
 
     for name, text in texts.items():
-        train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
-        source = TokenWindows(train, settings.window_tokens, settings.seed)
-        train_model(run, name, new_model, source, heldout, settings)
+        source = TokenWindows(tokenize_texts(text.train, tokenizer), settings.window_tokens, settings.seed)
+        learned = TrainingText(source, tokenize_texts(text.heldout, tokenizer))
+        train_model(run, name, new_model, learned, settings)
     return {name: str(run.model(name)) for name in texts}
 
 

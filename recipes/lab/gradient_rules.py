@@ -13,19 +13,15 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ftkit.config import ClassifierSettings, launch
-from ftkit.config.settings import Problem
+from ftkit.recipe import ClassifierSettings, Problem, RunFolder, launch, recipe
 
 
 class GradientRulesSettings(ClassifierSettings):
     """Rules about gradients and rates: the shared settings of classifiers; here they say what the rules are."""
 
     FAST = {
-        "classes": {"keeper": "voices:keeper:9000", "almanac": "voices:almanac:12000"}, "tokenizer": "train:512",
-        "max_steps": 24, "window_tokens": 48, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-3, "optimizer": "adamw", "warmup_steps": 0.1, "schedule_steps": 36,
-        "max_grad_norm": 0.3, "clip_after": 0, "texts_per_class": 0, "eval_steps": 8, "save_steps": 12,
-        "eval_texts": 60, "watch_gradients": ["mlp.out@-1"],
+        **ClassifierSettings.FAST, "max_steps": 24, "learning_rate": 1e-3, "schedule_steps": 36, "max_grad_norm": 0.3,
+        "eval_steps": 8, "save_steps": 12, "watch_gradients": ["mlp.out@-1"],
     }  # fmt: skip
     RULES: ClassVar[dict[str, tuple[str, ...]]] = {
         "freeze": ("train", "freeze", "freeze_until", "freeze_from", "unfreeze_every"),
@@ -70,75 +66,50 @@ class GradientRulesSettings(ClassifierSettings):
         ]
 
 
-def main(settings: GradientRulesSettings) -> None:
+@recipe
+def main(settings: GradientRulesSettings, run: RunFolder) -> None:
     """Texts, five arms on the same batches, all test texts for each, one table, one sentence."""
     from ftkit.lab.gradient_rules import arm_difference, classifier_row, loss_curve, rules_finding
-    from ftkit.report import announce
-    from ftkit.runs import open_run
-    from ftkit.studies import finish, load_saved, prepare_classes, save_trained
-    from ftkit.training import CLASSIFICATION, CheckpointFolder, Engine, build_probes, follow_classifier
+    from ftkit.studies import finish, load_saved, prepare_classes, train_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
-    with open_run(settings, __file__) as run:
-        if run.finished:
-            announce(run)
-            return
+    # The texts, a start that is the same for every arm, and what each arm may change.
+    classes = prepare_classes(settings, run)
+    arms, start = classes.settings.arms(), classes.new_model()
+    trainable = {name: check_tuning(classes.new_model(), arm) for name, arm in arms.items()}
 
-        # The texts, a start that is the same for every arm, and what each arm may change.
-        classes = prepare_classes(settings, run)
-        settings, arms = classes.settings, classes.settings.arms()
-        start = classes.new_model()
-        trainable = {name: check_tuning(classes.new_model(), arm) for name, arm in arms.items()}
+    # Each arm on the same batches.
+    for name, arm in arms.items():
+        train_classifier(run, name, classes, arm)
+    if not run.is_main:
+        return
 
-        # Each arm on the same batches.
-        for name, arm in arms.items():
-            if run.sealed(name):
-                continue
-            model = classes.new_model()
-            checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
-            probes = build_probes(arm, model)
-            with Engine(model, CLASSIFICATION, classes.source, arm, checkpoints) as engine:
-                run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
-                for _ in follow_classifier(
-                    engine, run, name, classes.source, classes.samples, classes.tokenizer, probes
-                ):
-                    pass
-            save_trained(run, name, model, classes.tokenizer, classes.source)
-
-        # Every arm on all test texts, from the folder it was saved to, beside the model that nobody has trained.
-        if not run.is_main:
-            return
-        said, curves, found, rows = {"untrained": classes.predict(start)}, {}, {}, {}
-        before = snapshot(start)
-        for name in arms:
-            tuned = load_saved(settings, run.model(name), "sequence-classification")
-            said[name] = classes.predict(tuned)
-            curves[name] = loss_curve(
-                [r for r in run.records("metrics.jsonl") if (r["model"], r["split"]) == (name, "train")]
-            )
-            moved = movement(before, tuned, trainable[name])
-            found[name] = {"leaks": moved.leaks, "frozen": moved.frozen, **run.result(name)}
-        scores = {name: classes.score(predictions) for name, predictions in said.items()}
-        differences = {
-            name: arm_difference((said["baseline"], curves["baseline"]), (said[name], curves[name]), len(arms) - 1)
-            for name in arms
-            if name != "baseline"
-        }
-        for name in arms:
-            rows[name] = classifier_row(run, name, scores[name], curves[name], differences.get(name))
-        idle = [name for name in ("clip", "all") if not curves[name].clipped]
-        finding = rules_finding(scores["baseline"].accuracy, differences, idle)
-        finish(
-            run,
-            {
-                "finding": finding,
-                "classifiers": {name: {**score.as_dict(), **found.get(name, {})} for name, score in scores.items()},
-                "differences": {name: difference.as_dict() for name, difference in differences.items()},
-                "arms": rows,
-                "headline": {"metric": "accuracy", "higher_is_better": True},
-                "metrics": {name: scores[name].metrics(said[name]) for name in arms},
-            },
-        )
+    # Every arm on all test texts, from the folder it was saved to, beside the model that nobody has trained.
+    predictions, curves, found, before = {"untrained": classes.predict(start)}, {}, {}, snapshot(start)
+    for name in arms:
+        tuned = load_saved(classes.settings, run.model(name), "sequence-classification")
+        predictions[name] = classes.predict(tuned)
+        steps = [r for r in run.records("metrics.jsonl") if (r["model"], r["split"]) == (name, "train")]
+        curves[name] = loss_curve(steps)
+        moved = movement(before, tuned, trainable[name])
+        found[name] = {"leaks": moved.leaks, "frozen": moved.frozen, **run.result(name)}
+    scores = {name: classes.score(predicted) for name, predicted in predictions.items()}
+    baseline = predictions["baseline"], curves["baseline"]
+    differences = {
+        name: arm_difference(baseline, (predictions[name], curves[name]), len(arms) - 1)
+        for name in arms
+        if name != "baseline"
+    }
+    idle = [name for name in ("clip", "all") if not curves[name].clipped]
+    evidence = {
+        "finding": rules_finding(scores["baseline"].accuracy, differences, idle),
+        "classifiers": {name: {**score.as_dict(), **found.get(name, {})} for name, score in scores.items()},
+        "differences": {name: difference.as_dict() for name, difference in differences.items()},
+        "arms": {name: classifier_row(run, name, scores[name], curves[name], differences.get(name)) for name in arms},
+        "headline": {"metric": "accuracy", "higher_is_better": True},
+        "metrics": {name: scores[name].metrics(predictions[name]) for name in arms},
+    }
+    finish(run, evidence)
 
 
 if __name__ == "__main__":

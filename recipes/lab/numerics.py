@@ -14,8 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ftkit.config import Settings, launch
-from ftkit.config.settings import Problem
+from ftkit.recipe import Problem, RunFolder, Settings, launch, recipe
 
 EXPERIMENTS = (
     "norm_drift", "layer_norm", "attention_scale", "initialisation", "softmax", "gelu", "attention", "logits",
@@ -64,55 +63,50 @@ class NumericsSettings(Settings):
         return found
 
 
-def main(settings: NumericsSettings) -> None:
-    """Every experiment that was asked for, then the report."""
+@recipe
+def main(settings: NumericsSettings, run: RunFolder) -> None:
+    """Every experiment that was chosen, then the report."""
     from ftkit.errors import ConfigError
     from ftkit.lab import numerics
     from ftkit.report import announce, write_report
-    from ftkit.runs import open_run, progress, read_evidence, write_evidence
+    from ftkit.runs import progress, read_evidence, write_evidence
     from ftkit.runs.planning import planner
     from ftkit.studies import prepare_base
 
     if planner():
         raise ConfigError("numerics trains nothing, so there is nothing to plan; run it: it takes a minute or two")
-    with open_run(settings, __file__) as run:
-        if run.finished:
-            announce(run, report_section())
-            return
-        if not run.is_main:
-            return
-        device = numerics.timing_device(settings.use_cpu)
-        compiled = {} if settings.try_compile else {"compiler": None}
-        seed, repeats = settings.seed, settings.timing_repeats
-        experiments: dict[str, Callable[[], numerics.Outcome]] = {
-            "norm_drift": partial(numerics.measure_norm_drift, seed=seed),
-            "layer_norm": partial(numerics.measure_layer_norm, seed=seed),
-            "attention_scale": lambda: numerics.measure_attention_scale(
-                seed=seed, model=prepare_base(settings.model).model
-            ),
-            "initialisation": partial(numerics.measure_initialisation, settings.drawn_model, seed=seed),
-            "softmax": partial(numerics.measure_softmax, draws=settings.draws, seed=seed),
-            "gelu": partial(numerics.measure_gelu, repeats=repeats, seed=seed, device=device),
-            "attention": partial(
-                numerics.measure_attention, settings.attention_tokens, repeats, seed, device, **compiled
-            ),
-            "logits": partial(numerics.measure_logits, seed=seed),
-            "optimizer_race": numerics.measure_optimizer_race,
-            "loss_shapes": numerics.measure_loss_shapes,
-            "gradient_clipping": partial(numerics.measure_gradient_clipping, seed=seed),
-            "schedules": numerics.measure_schedules,
-        }  # fmt: skip
-        chosen = [name for name in EXPERIMENTS if name in (settings.experiments or EXPERIMENTS)]
-        evidence = read_evidence(run.path).get("numerics", {})
-        with progress("experiments", len(chosen), 0) as bar:
-            for name in chosen:
-                if run.sealed(name) is None:
-                    evidence[name] = numerics.as_evidence(experiments[name]())
-                    write_evidence(run, {"finding": numerics.summary(evidence), "numerics": evidence})
-                    run.seal(name)
-                bar.advance(name)
-        write_report(run, report_section())
-        announce(run, report_section())
+    if not run.is_main:
+        return
+    device = numerics.timing_device(settings.use_cpu)
+    compiled = {} if settings.try_compile else {"compiler": None}
+    seed, repeats = settings.seed, settings.timing_repeats
+    experiments: dict[str, Callable[[], numerics.Outcome]] = {
+        "norm_drift": partial(numerics.measure_norm_drift, seed=seed),
+        "layer_norm": partial(numerics.measure_layer_norm, seed=seed),
+        "attention_scale": lambda: numerics.measure_attention_scale(
+            seed=seed, model=prepare_base(settings.model).model
+        ),
+        "initialisation": partial(numerics.measure_initialisation, settings.drawn_model, seed=seed),
+        "softmax": partial(numerics.measure_softmax, draws=settings.draws, seed=seed),
+        "gelu": partial(numerics.measure_gelu, repeats=repeats, seed=seed, device=device),
+        "attention": partial(numerics.measure_attention, settings.attention_tokens, repeats, seed, device, **compiled),
+        "logits": partial(numerics.measure_logits, seed=seed),
+        "optimizer_race": numerics.measure_optimizer_race,
+        "loss_shapes": numerics.measure_loss_shapes,
+        "gradient_clipping": partial(numerics.measure_gradient_clipping, seed=seed),
+        "schedules": numerics.measure_schedules,
+    }
+    chosen = [name for name in EXPERIMENTS if name in (settings.experiments or EXPERIMENTS)]
+    evidence = read_evidence(run.path).get("numerics", {})
+    with progress("experiments", len(chosen), 0) as bar:
+        for name in chosen:
+            if run.sealed(name) is None:
+                evidence[name] = numerics.as_evidence(experiments[name]())
+                write_evidence(run, {"finding": numerics.summary(evidence), "numerics": evidence})
+                run.seal(name)
+            bar.advance(name)
+    write_report(run, report_section())
+    announce(run, report_section())
 
 
 def report_section() -> Any:

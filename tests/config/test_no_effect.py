@@ -4,10 +4,14 @@ from typing import Any
 
 import pytest
 
-from ftkit.config import AdapterSettings, ClassifierSettings, TrainingSettings
+from ftkit.config import AdapterSettings, ClassifierSettings, CodeSettings, TrainingSettings, find_recipe
+from ftkit.config.catalogue import load_recipe
+from ftkit.config.launch import main_settings
 from ftkit.config.no_effect import NO_EFFECT
 
-CASES: list[tuple[type[TrainingSettings], dict[str, Any], list[str]]] = [
+PRETRAIN, BIAS = (main_settings(load_recipe(find_recipe(name)).main) for name in ("pretrain", "bias"))
+
+CASES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
     (TrainingSettings, {"muon_learning_rate": 0.1}, ["muon_learning_rate"]),
     (TrainingSettings, {"optimizer": "muon", "optimizer_args": {"momentum": 0.9}}, ["optimizer_args"]),
     (
@@ -51,6 +55,11 @@ CASES: list[tuple[type[TrainingSettings], dict[str, Any], list[str]]] = [
         },
         ["eval_windows", "heldout_share", "labelled_test", "passage_chars", "special_tokens", "split"],
     ),
+    (CodeSettings, {"sampling": "greedy", "temperature": 1.4}, ["temperature"]),
+    (PRETRAIN, {"model": "new:gpt2", "donor": "base:demo_base", "tokenizer": "byte"}, ["tokenizer"]),
+    (PRETRAIN, {"model": "new:gpt2", "transplant": "norm"}, ["transplant"]),
+    (PRETRAIN, {"model": "new:gpt2", "transplant": None}, []),
+    (BIAS, {"rates": [1e-4], "learning_rate": 1e-3}, ["learning_rate"]),
     (ClassifierSettings, {"classes": {"a": "a.txt", "b": "b.txt"}, "passage_chars": 300}, []),
 ]  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_every_arm_of_a_comparison_is_loaded_again_with_its_code(foreign, tmp_pa
 
 
 def test_recipes_load_models_through_the_one_module_that_knows_what_is_trusted():
-    recipes = [path for path in recipes_folder().rglob("*.py") if "open_run" in path.read_text()]
+    recipes = [path for path in recipes_folder().rglob("*.py") if "@recipe" in path.read_text()]
     assert len(recipes) > 8
     for path in recipes:
         names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}

@@ -17,7 +17,7 @@ from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.models import load_model, save_model
 from ftkit.runs import open_run
-from ftkit.studies import prepare_classes, prepare_code, prepare_subject, prepare_subjects
+from ftkit.studies import fit_judge, prepare_classes, prepare_code, prepare_target, prepare_targets
 
 POSITIONS = 64
 BASE = """# What is this for? (a test)
@@ -51,7 +51,7 @@ def asked(recipe: str, folder: Path, out: Path, **values: Any) -> Any:
 
 def fitted(settings: Any) -> Any:
     with open_run(settings, str(find_recipe("finetune"))) as run:
-        return prepare_subject(settings, run)
+        return prepare_target(settings, settings.corpus, run)
 
 
 def test_lengths_follow_from_the_model_and_are_written_down(folder, tmp_path, caplog):
@@ -80,7 +80,7 @@ def test_a_short_text_has_shorter_windows_and_enough_passages_for_a_judge(folder
 def test_a_resumed_run_takes_the_lengths_that_were_written(folder, tmp_path):
     settings = asked("finetune", folder, tmp_path / "run")
     with pytest.raises(KeyboardInterrupt), open_run(settings, str(find_recipe("finetune"))) as run:
-        prepare_subject(settings, run)
+        prepare_target(settings, settings.corpus, run)
         raise KeyboardInterrupt
     file = tmp_path / "run" / "manifest.json"
     manifest = json.loads(file.read_text())
@@ -133,7 +133,7 @@ def test_a_judge_with_few_positions_reads_shorter_texts(folder, tmp_path):
     save_model(judge, load_tokenizer("byte", with_mask=True), tmp_path / "judge")
     settings = asked("imitate", folder, tmp_path / "run", judge_model=str(tmp_path / "judge"))
     with open_run(settings, str(find_recipe("imitate"))) as run:
-        start, _, _ = prepare_subjects(settings, run)
+        start, _, _ = prepare_targets(fit_judge(settings, run), settings.corpora, run)
     assert (start.settings.judge_tokens, start.settings.window_tokens) == (40, POSITIONS)
 
 
@@ -164,7 +164,7 @@ def test_samples_of_code_are_as_long_as_enough_places_in_it(folder, tmp_path):
     with open_run(settings, str(find_recipe("code_completion"))) as run:
         study = prepare_code(settings, run)
     assert 40 <= study.settings.passage_chars < 320
-    assert len(study.subject.real) >= 30
+    assert len(study.target.real) >= 30
 
 
 def test_code_with_too_few_places_is_refused_with_their_number(folder, tmp_path):

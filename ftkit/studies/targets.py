@@ -1,12 +1,13 @@
-"""Texts that models of one base learn, with everything that judging any of them needs."""
+"""Target texts: what models of one base learn, with everything that measuring any of them needs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Generic, TypeVar
 
 from transformers import PreTrainedModel, TokenizersBackend
 
+from ftkit.config import AdapterSettings, PassageSettings, TrainingSettings
 from ftkit.data import TokenStore, tokenize_texts
 from ftkit.evidence import (
     SCALES,
@@ -27,30 +28,42 @@ from ftkit.generation import PRESETS
 from ftkit.models import check_positions, check_vocabulary, set_dropout
 from ftkit.runs import RunFolder
 from ftkit.studies.bases import Base, foresee_base, prepare_base
-from ftkit.studies.lengths import Limit, fit_judge, fit_writing
+from ftkit.studies.lengths import Limit, fit_writing
 from ftkit.studies.loading import load_start, load_start_tokenizer
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
+from ftkit.training import NEXT_TOKEN, Ingredients, Objective, TokenWindows, WeightedSum, build_objective
 from ftkit.tuning import Selection
 
-__all__ = ["Start", "Subject", "judge_texts", "prepare_subject", "prepare_subjects"]
+__all__ = ["BaseContext", "TargetText", "TrainingText", "judge_texts", "prepare_target", "prepare_targets"]
+
+P = TypeVar("P", bound=PassageSettings)
 
 
 @dataclass(frozen=True)
-class Start:
+class TrainingText:
+    """Rows to learn from, and the held-out tokens on which a model is evaluated meanwhile."""
+
+    source: TokenWindows
+    heldout: TokenStore
+
+
+@dataclass(frozen=True)
+class BaseContext(Generic[P]):
     """What all models of a run start from: a base, its tokenizer, and what it writes."""
 
-    settings: Any
-    """``passage_chars``, ``num_passages``, ``window_tokens``, ``seed`` and what ``load_model`` needs are read."""
+    settings: P
+    """The recipe's settings, with the lengths that nobody had set."""
     origin: Base
     tokenizer: TokenizersBackend
     writer: PassageWriter
 
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""
-        positions = self.settings.window_tokens + _extra_positions(self.settings)
+        positions = self.settings.window_tokens + self.settings.extra_positions
         model = load_start(self.settings, self.origin.model, vocab_size=len(self.tokenizer), max_positions=positions)
-        if (dropout := getattr(self.settings, "dropout", None)) is not None:
-            set_dropout(model, dropout)
+        settings: TrainingSettings = self.settings
+        if isinstance(settings, AdapterSettings) and settings.dropout is not None:
+            set_dropout(model, settings.dropout)
         return model
 
     def write(self, model: PreTrainedModel) -> list[str]:
@@ -68,24 +81,24 @@ class Start:
         return self.write(self.base)
 
     @cached_property
-    def taught(self) -> list[str]:
+    def judge_passages(self) -> list[str]:
         """Other passages of the base, three times as many: the first third tests judges, the others teach them."""
         return self.writer.write(self.base, 3 * self.settings.num_passages, self.settings.seed + 1)
 
     def check(self) -> None:
         """Refuse a base that cannot read the windows or write the passages."""
         check_vocabulary(self.base, self.tokenizer)
-        extra = _extra_positions(self.settings)
+        extra = self.settings.extra_positions
         both = "window_tokens and virtual_tokens together" if extra else "window_tokens"
         check_positions(self.base, self.settings.window_tokens + extra, both)
         self.writer.check(self.base, extra)
 
 
 @dataclass(frozen=True)
-class Subject:
+class TargetText(Generic[P]):
     """The text that copies of a base learn, and other text for forgetting."""
 
-    start: Start
+    start: BaseContext[P]
     text: Text
     general: dict[str, Text]
     train: TokenStore
@@ -96,7 +109,7 @@ class Subject:
     """More real text of the run, whose words are nobody's inventions."""
 
     @property
-    def settings(self) -> Any:
+    def settings(self) -> P:
         """The settings, with the lengths that nobody had set."""
         return self.start.settings
 
@@ -116,14 +129,27 @@ class Subject:
         return self.start.floor
 
     @property
-    def learnt(self) -> list[str]:
+    def all_train_texts(self) -> list[str]:
         """What a model and its base were trained on."""
         of_base = [piece for text in self.start.origin.texts.values() for piece in text.train]
         return [*self.text.train, *of_base]
 
+    @cached_property
+    def training_text(self) -> TrainingText:
+        """The text in rows, and its held-out part."""
+        source = TokenWindows(self.train, self.settings.window_tokens, self.settings.seed)
+        return TrainingText(source, self.heldout)
+
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""
         return self.start.new_model()
+
+    def objective(self, text: str | None) -> Objective | WeightedSum:
+        """What is minimised: the next token, or what a setting names."""
+        if not text:
+            return NEXT_TOKEN
+        vocab_size = self.base.config.get_text_config().vocab_size
+        return build_objective(text, Ingredients(self.tokenizer, vocab_size, "causal-lm", self.new_model))
 
     def write(self, model: PreTrainedModel) -> list[str]:
         """Passages of a model, from the same starts as the base's."""
@@ -162,7 +188,7 @@ class Subject:
         known = [piece for text in (self.text, *others, *self.known) for piece in (*text.train, *text.heldout)]
         texts = ComparedTexts(
             heldout=self.heldout,
-            train_texts=self.learnt,
+            train_texts=self.all_train_texts,
             known_texts=known,
             general=tokenize_texts(other, self.tokenizer) if other else None,
             general_name=", ".join(self.general),
@@ -177,36 +203,31 @@ class Subject:
         )  # fmt: skip
 
 
-def judge_texts(subjects: Mapping[str, Subject], general: Mapping[str, Text]) -> JudgeTexts:
+def judge_texts(targets: Mapping[str, TargetText[P]], general: Mapping[str, Text]) -> JudgeTexts:
     """Passages for judges: a class for each text, one for the base's writing, and one for other text.
 
     Args:
-        subjects: By the names of their classes; they have one start.
+        targets: By the names of their classes; they have one start.
         general: Other text; without it there is no such class.
     """
-    start = next(iter(subjects.values())).start
+    start = next(iter(targets.values())).start
     n, chars = start.settings.num_passages, start.settings.passage_chars
     classes = JudgeTexts(
-        train={name: cut_passages(subject.text.train, chars) for name, subject in subjects.items()},
-        heldout={name: subject.real for name, subject in subjects.items()},
+        train={name: cut_passages(target.text.train, chars) for name, target in targets.items()},
+        heldout={name: target.real for name, target in targets.items()},
     )
-    classes.train["base model"], classes.heldout["base model"] = start.taught[n:], start.taught[:n]
+    classes.train["base model"], classes.heldout["base model"] = start.judge_passages[n:], start.judge_passages[:n]
     if general:
         classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
         classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
     return classes
 
 
-def _extra_positions(settings: Any) -> int:
-    """Positions that an adapter's virtual tokens take from the context."""
-    return int(getattr(settings, "extra_positions", 0))
-
-
 @dataclass(frozen=True)
-class _Prepared:
+class _Prepared(Generic[P]):
     """What is there before a recipe does its own."""
 
-    settings: Any
+    settings: P
     """With the lengths that will be used."""
     origin: Base
     tokenizer: TokenizersBackend
@@ -216,16 +237,17 @@ class _Prepared:
 
 
 def _prepare(
-    settings: Any,
+    settings: P,
     corpora: dict[str, str],
     run: RunFolder,
     from_general: bool,
     prompt_tokens: int,
     limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
-) -> _Prepared:
+) -> _Prepared[P]:
     """Texts, then the lengths that fit them and the base, then the base, which may take an hour to make."""
     texts = load_texts(corpora, settings, run)
-    general = load_texts(settings.general, settings, run, trained=False) if settings.general else {}
+    given = settings.other_texts
+    general = load_texts(given, settings, run, trained=False) if given else {}
     train = [piece for text in texts.values() for piece in text.train]
     base, own_texts = foresee_base(settings, train)
     others = general or own_texts
@@ -242,69 +264,76 @@ def _prepare(
 
 
 def prose_writer(
-    settings: Any, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]
+    settings: PassageSettings, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]
 ) -> PassageWriter:
     """Who lets models write prose: ``passage_chars`` and ``sampling`` are read."""
     return PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
 
 
-def prepare_subject(
-    settings: Any,
+def prepare_target(
+    settings: P,
+    corpus: str,
     run: RunFolder,
-    make_writer: Callable[[Any, TokenizersBackend, TokenStore, Sequence[str]], PassageWriter] = prose_writer,
+    make_writer: Callable[[P, TokenizersBackend, TokenStore, Sequence[str]], PassageWriter] = prose_writer,
     prompt_tokens: int = 1,
     limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
-) -> Subject:
+) -> TargetText[P]:
     """Load base, text and other text, and refuse what cannot be judged before anything is trained.
 
     Args:
-        settings: A recipe's settings; those of ``Start``, and ``corpus``, ``general`` and ``sampling``.
+        settings: The recipe's settings.
+        corpus: Source of the text to learn.
         run: Where texts and base are noted.
         make_writer: Makes, of settings, tokenizer and held-out text in tokens and as it is, who lets models write.
         prompt_tokens: Tokens before a passage.
         limits: Makes, of held-out text, what else limits a passage.
 
     Returns:
-        The subject; its ``settings`` have the lengths that nobody had set.
+        The target text; its ``settings`` have the lengths that nobody had set.
     """
-    found = _prepare(settings, {"corpus": settings.corpus}, run, False, prompt_tokens, limits)
+    found = _prepare(settings, {"corpus": corpus}, run, False, prompt_tokens, limits)
     text = found.texts["corpus"]
     heldout = tokenize_texts(text.heldout, found.tokenizer)
     writer = make_writer(found.settings, found.tokenizer, heldout, text.heldout)
-    start = Start(found.settings, found.origin, found.tokenizer, writer)
+    start = BaseContext(found.settings, found.origin, found.tokenizer, writer)
     start.check()
-    return _subject(start, "corpus", text, found.general)
+    return _target(start, "corpus", text, found.general)
 
 
-def prepare_subjects(settings: Any, run: RunFolder) -> tuple[Start, dict[str, Subject], dict[str, Text]]:
+def prepare_targets(
+    settings: P, corpora: dict[str, str], run: RunFolder
+) -> tuple[BaseContext[P], dict[str, TargetText[P]], dict[str, Text]]:
     """Load base, several texts and other text, and refuse what cannot be judged before anything is trained.
 
     All models write from starts of the other text, or of all texts where there is none.
 
     Args:
-        settings: A recipe's settings; those of ``Start``, and ``corpora``, ``general`` and ``sampling``.
+        settings: The recipe's settings.
+        corpora: Sources of the texts to learn, by name.
         run: Where texts and base are noted.
 
     Returns:
         What the models start from, the texts by name, and the other text. Without other text each text has the
         others for forgetting.
     """
-    found = _prepare(fit_judge(settings, run), settings.corpora, run, True, 1)
+    found = _prepare(settings, corpora, run, True, 1)
     settings, texts, general = found.settings, found.texts, found.general
     neutral = [piece for text in (general or texts).values() for piece in text.heldout]
     writer = prose_writer(settings, found.tokenizer, tokenize_texts(neutral, found.tokenizer), neutral)
-    start = Start(settings, found.origin, found.tokenizer, writer)
+    start = BaseContext(settings, found.origin, found.tokenizer, writer)
     start.check()
-    subjects = {}
+    targets = {}
     for name, text in texts.items():
         others = general or {other: its for other, its in texts.items() if other != name}
-        subjects[name] = _subject(start, name, text, others, tuple(texts.values()))
-    return start, subjects, general
+        targets[name] = _target(start, name, text, others, tuple(texts.values()))
+    return start, targets, general
 
 
-def _subject(start: Start, name: str, text: Text, general: dict[str, Text], known: Sequence[Text] = ()) -> Subject:
+def _target(
+    start: BaseContext[P], name: str, text: Text, general: dict[str, Text], known: Sequence[Text] = ()
+) -> TargetText[P]:
     """One text in tokens and passages, when it is long enough to be judged."""
     train, heldout = tokenize_texts(text.train, start.tokenizer), tokenize_texts(text.heldout, start.tokenizer)
     real = start.writer.real_passages(text.heldout)
     check_heldout(name, heldout, start.settings.window_tokens, real)
-    return Subject(start, text, general, train, heldout, real, known)
+    return TargetText(start, text, general, train, heldout, real, known)

@@ -1,0 +1,73 @@
+"""The frame of a recipe: its run folder around it, and the result of a run that is done already.
+
+@recipe
+def main(settings: MySettings, run: RunFolder) -> None:
+    ...
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+from ftkit.config import (
+    AdapterSettings,
+    ClassifierSettings,
+    CodeSettings,
+    EarlyStopSettings,
+    FrequentTokenSettings,
+    JudgeSettings,
+    OneTextSettings,
+    PassageSettings,
+    Problem,
+    SampleSettings,
+    Settings,
+    TextSettings,
+    TrainingSettings,
+    launch,
+)
+from ftkit.runs import RunFolder, open_run
+
+__all__ = [
+    "AdapterSettings",
+    "ClassifierSettings",
+    "CodeSettings",
+    "EarlyStopSettings",
+    "FrequentTokenSettings",
+    "JudgeSettings",
+    "OneTextSettings",
+    "PassageSettings",
+    "Problem",
+    "RunFolder",
+    "SampleSettings",
+    "Settings",
+    "TextSettings",
+    "TrainingSettings",
+    "launch",
+    "recipe",
+]
+
+S = TypeVar("S", bound=Settings)
+
+
+def recipe(main: Callable[[S, RunFolder], None]) -> Callable[[S], None]:
+    """Make or continue the run folder of a recipe, and run the recipe in it.
+
+    Args:
+        main: Trains and measures. A finished run is announced again, and ``main`` is not called.
+
+    Returns:
+        The function of the settings alone that ``launch`` and ``ftkit run`` call.
+    """
+
+    @wraps(main)
+    def start(settings: S) -> None:
+        with open_run(settings, main.__globals__["__file__"]) as run:
+            if not run.finished:
+                main(settings, run)
+                return
+            from ftkit.report import announce
+
+            section = main.__globals__.get("report_section")
+            announce(run, *([section()] if section else []))
+
+    return start

@@ -1,0 +1,87 @@
+"""A function reads every parameter that it takes, has at most eight, and at most eighty lines."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MOST_PARAMETERS, MOST_LINES = 8, 80
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Every function of package and recipes by ``FILE:NAME``."""
+    for path in sorted([*(ROOT / "ftkit").rglob("*.py"), *(ROOT / "recipes").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, Function):
+                yield f"{path.relative_to(ROOT)}:{node.name}", node
+
+
+def parameters(function: Function) -> list[str]:
+    given = function.args
+    every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    return [each.arg for each in every if each is not None and each.arg not in ("self", "cls")]
+
+
+def is_declaration(function: Function) -> bool:
+    """Whether the body is a docstring, ``...`` or ``raise`` alone: a protocol or something to override."""
+    return all(
+        isinstance(node, ast.Raise | ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for node in function.body
+    )
+
+
+def unread(function: Function) -> list[str]:
+    """Parameters whose name occurs nowhere in the body."""
+    names = {node.id for part in function.body for node in ast.walk(part) if isinstance(node, ast.Name)}
+    return [name for name in parameters(function) if name not in names]
+
+
+SIGNATURES = {
+    # Python, torch and transformers call these by their own signature.
+    "__exit__", "__torch_dispatch__", "_note_signal", "_as_log_probabilities", "forward", "eager_attention_forward",
+    "update",
+    # One of several functions of one form: a kind of figure gets styles, a probe the step, a task a model,
+    # a writer the text, a source the number of rows.
+    "_draw", "_draw_attribution", "_draw_clipping", "_draw_histogram", "_draw_lines", "_draw_order",
+    "before", "begin", "measure", "write", "prose_writer", "real_passages", "coverage",
+    # Recipes override it.
+    "fast_values",
+}  # fmt: skip
+"""Functions whose parameters belong to a form that others decide, so that one may stay unread."""
+LONG = {
+    # Commands of the command line: each parameter is an option, and the body builds a settings object.
+    "ftkit/cli/chatting.py:chat", "ftkit/cli/classifying.py:predict", "ftkit/cli/judging.py:verdict",
+    "ftkit/cli/looking.py:inspect", "ftkit/cli/looking.py:perturb", "ftkit/cli/looking.py:_damage",
+    # transformers' own signatures.
+    "ftkit/models/loading.py:load_model", "ftkit/models/modeling_ftkit_gpt2.py:forward",
+    # Public, with one parameter for each text.
+    "ftkit/evidence/forgetting.py:forgetting",
+}  # fmt: skip
+"""Functions with more parameters or lines than others may have."""
+
+
+def test_a_function_reads_every_parameter():
+    found = list(functions())
+    assert len(found) > 1500
+    unread_names = {
+        place: unread(function) for place, function in found if not is_declaration(function) and unread(function)
+    }
+    assert {place: names for place, names in unread_names.items() if place.partition(":")[2] not in SIGNATURES} == {}
+    assert {place.partition(":")[2] for place in unread_names} == SIGNATURES, "an exception that nobody needs"
+
+
+def test_a_planted_unread_parameter_is_found():
+    [function] = ast.parse("def scale(x, factor, *, size=1):\n    return x * factor").body
+    assert isinstance(function, ast.FunctionDef)
+    assert unread(function) == ["size"]
+
+
+def test_functions_are_short_and_have_few_parameters():
+    long = {
+        place
+        for place, function in functions()
+        if len(parameters(function)) > MOST_PARAMETERS or (function.end_lineno or 0) - function.lineno + 1 > MOST_LINES
+    }
+    assert long - LONG == set()
+    assert LONG - long == set(), "an exception that nobody needs"
