@@ -1,10 +1,8 @@
 """The section of a run that learnt code: how well formed its samples are, before and after, beside real code."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from ftkit.display.figures import Figure, Kind, Row, Styles
-from ftkit.report.drawing import INK, PALETTE, cell, value_ticks
+from ftkit.display.figures import Bars, Figure, Kind
 from ftkit.report.reading import Results
 
 __all__ = ["CODE", "code_figures"]
@@ -32,25 +30,18 @@ def code_figures(results: Results) -> Iterator[Figure]:
     yield Figure("code_validity", "How well formed the code is", caption, rows)
 
 
-def _draw_validity(axes: Any, rows: list[Row], styles: Styles) -> None:
-    """A group of three bars for each measure."""
-    colour = styles.get(rows[0]["model"], (PALETTE[0], "o"))[0]
-    faces = {"base model": "none", "tuned model": colour, "real code": INK}
-    measures = list(dict.fromkeys(row["measure"] for row in rows))
-    for row in rows:
-        source = list(faces).index(row["source"])
-        place = measures.index(row["measure"]) + 0.28 * (source - 1)
-        value, low, high = (100 * cell(row, key) for key in ("value", "low", "high"))
-        edge = INK if row["source"] == "real code" else colour
-        axes.barh(place, value, height=0.24, color=faces[row["source"]], edgecolor=edge)
-        axes.plot([low, high], [place, place], color=INK, linewidth=1.1)
-        beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-        axes.annotate(f"{value:.0f} %", (max(value, high), place), **beside, fontsize=6.5)
-    axes.set_yticks(range(len(measures)), measures)
-    axes.set(xlim=(0, 115), ylim=(len(measures) - 0.4, -0.6))
-    axes.grid(axis="y", visible=False)
-    value_ticks(axes.xaxis)
-
-
-CODE = {"code_validity": Kind("%", _draw_validity, lambda rows: 0.7 + 0.17 * len(rows))}
+CODE = {
+    "code_validity": Kind(
+        "%",
+        (
+            Bars(where={"source": "base model"}, filled=False, text="{value:.0f} %", name="base model"),
+            Bars(where={"source": "tuned model"}, text="{value:.0f} %", name="tuned model"),
+            Bars(where={"source": "real code"}, color=None, text="{value:.0f} %", name="real code"),
+        ),
+        rows="{measure}",
+        beside="source",
+        scale=100,
+        covers=(0, 1),
+    )
+}
 """Kinds of figures by the beginning of their file's name."""

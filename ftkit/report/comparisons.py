@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ftkit.display.figures import Figure, Kind, Row, Styles
+from ftkit.display.figures import CURVES, Bars, Diagonal, Figure, Kind, Points, Rules
 from ftkit.display.wording import table_cell
 from ftkit.evidence import Evidence, Interval
-from ftkit.report.drawing import INK, by_model, cell, column, draw_curves, legend, panel_height, short, value_ticks
 from ftkit.report.reading import Results
 from ftkit.runs import RunFolder
 
@@ -115,85 +114,31 @@ def _tradeoff_figures(results: Results) -> Iterator[Figure]:
     yield Figure("tradeoff", "What was learnt against what was forgotten", caption, rows)
 
 
-def _draw_paired(axes: Any, rows: list[Row], styles: Styles) -> None:
-    groups = by_model(rows)
-    ends = [
-        np.nanmin([column(rows, "other"), column(rows, "value")]),
-        np.nanmax([column(rows, "other"), column(rows, "value")]),
-    ]
-    axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    for model, points in groups.items():
-        colour, marker = styles[model]
-        axes.plot(
-            column(points, "other"), column(points, "value"), color=colour, marker=marker, linestyle="none",
-            markersize=2.6, alpha=0.6, label=short(model),
-        )  # fmt: skip
-    axes.set_xlabel(f"{short(rows[0]['against'])}, nats per {rows[0]['target']}")
-    value_ticks(axes.xaxis)
-    value_ticks(axes.yaxis)
-    legend(axes, groups)
-
-
-def _draw_bars(axes: Any, rows: list[Row], styles: Styles, scale: float = 1.0, clear_of: float = 0.0) -> None:
-    """Bars with intervals; a bar of before is open. Numbers stand right of ``clear_of``, too."""
-    for place, row in enumerate(rows):
-        colour = styles[row["model"]][0]
-        middle, low, high = (scale * cell(row, key) for key in ("value", "low", "high"))
-        axes.barh(place, middle, height=0.62, color="none" if row.get("when") == "before" else colour, edgecolor=colour)
-        axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
-        beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-        axes.annotate(f"{middle:.3g}", (max(middle, high, clear_of), place), **beside, fontsize=7)
-    labels = [
-        short(row["model"], 16) + (f", {row['when']}" if row.get("when") in ("before", "after") else "") for row in rows
-    ]
-    axes.set_yticks(range(len(rows)), labels)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    least, most = axes.get_xlim()
-    axes.set_xlim(least, most + 0.12 * (most - least))
-    axes.grid(axis="y", visible=False)
-    value_ticks(axes.xaxis)
-
-
-def _draw_usage(axes: Any, rows: list[Row], styles: Styles) -> None:
-    """Bars in percent, and a dashed line with its name where real text lies."""
-    real = 100 * cell(rows[0], "real")
-    known = math.isfinite(real)
-    _draw_bars(axes, rows, styles, scale=100.0, clear_of=real if known else 0.0)
-    if not known:
-        return
-    axes.axvline(real, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.set_ylim(len(rows) + 0.3, -0.6)
-    left = real > 0.4 * axes.get_xlim()[1]
-    below = {"xytext": (-4 if left else 4, 0), "textcoords": "offset points", "ha": "right" if left else "left"}
-    axes.annotate(f"real held-out text {real:.3g}", (real, len(rows) - 0.1), **below, va="center", fontsize=7)
-
-
-def _draw_tradeoff(axes: Any, rows: list[Row], styles: Styles) -> None:
-    axes.axhline(0, color=INK, linewidth=0.6)
-    for row in rows:
-        colour, marker = styles[row["model"]]
-        x, y = cell(row, "value"), cell(row, "rise")
-        axes.plot([cell(row, "low"), cell(row, "high")], [y, y], color=colour, linewidth=1)
-        axes.plot([x, x], [cell(row, "rise_low"), cell(row, "rise_high")], color=colour, linewidth=1)
-        axes.plot([x], [y], color=colour, marker=marker, linestyle="none", label=short(row["model"]))
-    axes.set_xlabel("gain on held-out text, bits per byte")
-    value_ticks(axes.xaxis)
-    value_ticks(axes.yaxis)
-    legend(axes, by_model(rows))
-
-
-def _bars_height(rows: list[Row]) -> float:
-    return 0.75 + 0.26 * len(rows)
-
-
+_TEXT = "{value:.3g}"
 COMPARISONS = {
-    "paired_loss": Kind("nats per {target}", _draw_paired, panel_height),
-    "watched_change": Kind("norm of the change", draw_curves, panel_height),
-    "usage": Kind("share of tokens, %", _draw_usage, lambda rows: _bars_height(rows) + 0.24),
-    "usage_change": Kind("percentage points", _draw_usage, _bars_height),
-    "seconds_spent": Kind("seconds", draw_curves, panel_height),
-    "seconds": Kind("seconds for a step", _draw_bars, _bars_height),
-    "tradeoff": Kind("rise of the loss on general text, %", _draw_tradeoff, panel_height),
+    "paired_loss": Kind(
+        "nats per {target}", (Points(small=True), Diagonal()), x="other", x_label="{against:.22}, nats per {target}"
+    ),
+    "watched_change": Kind("norm of the change", CURVES),
+    "usage": Kind(
+        "share of tokens, %",
+        (
+            Bars(where={"when": "before"}, filled=False, text=_TEXT),
+            Bars(where={"when": "after"}, text=_TEXT),
+            Rules("real", name="real held-out text {real:.3g}"),
+        ),
+        rows="{model}, {when}",
+        scale=100,
+    ),
+    "usage_change": Kind("percentage points", (Bars(text=_TEXT),), rows="{model}", scale=100),
+    "seconds_spent": Kind("seconds", CURVES),
+    "seconds": Kind("seconds for a step", (Bars(text=_TEXT),), rows="{model}"),
+    "tradeoff": Kind(
+        "rise of the loss on general text, %",
+        (Rules(0.0, line="solid"), Points("rise")),
+        x="value",
+        x_label="gain on held-out text, bits per byte",
+    ),
 }
 """Kinds of figures by the beginning of their file's name."""
 

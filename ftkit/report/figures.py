@@ -7,62 +7,25 @@ but the CSV and the order of the models, which gives each model one colour and o
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ftkit.display.figures import Figure, Kind, Row, Styles
+from ftkit.display.figures import CURVES, Bars, Figure, Kind, Lines, Panels, Points, Rules
 from ftkit.report.classification import CLASSIFIERS, classifier_figures
 from ftkit.report.coding import CODE, code_figures
 from ftkit.report.comparisons import COMPARISONS, comparison_figures
-from ftkit.report.drawing import (
-    INK,
-    PALETTE,
-    as_csv,
-    by_model,
-    cell,
-    column,
-    draw_curves,
-    legend,
-    moving_mean,
-    panel_height,
-    read_csv,
-    rendered,
-    short,
-    slug,
-    step_ticks,
-    styles_of,
-    value_ticks,
-)
+from ftkit.report.drawing import INK, PALETTE, DrawnFigure, drawn, moving_mean, read_csv, slug, write_figure
 from ftkit.report.measures import MEASURES, measure_figures
 from ftkit.report.probing import PROBED, probe_figures
 from ftkit.report.reading import Results, read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
-from ftkit.runs.files import write_atomically
 
 __all__ = ["DrawnFigure", "draw_csv", "draw_figures", "inline_svg"]
 
 _MOST_TENSORS = 24
-_COURSE_THRESHOLDS = (0.85, 0.90)
+_JUDGED = (0.85, 0.90)
 """Mean probabilities at which the lessons call a style learnt."""
-
-
-@dataclass(frozen=True)
-class DrawnFigure:
-    """A drawn figure."""
-
-    name: str
-    """File name without its ending."""
-    title: str
-    caption: str
-    svg: str
-    """The SVG file's text."""
-    csv: Path
-    wide: bool = False
-    """Whether it has panels side by side and needs the whole width."""
 
 
 def draw_figures(run: RunFolder, *sections: Section) -> list[DrawnFigure]:
@@ -81,11 +44,7 @@ def draw_figures(run: RunFolder, *sections: Section) -> list[DrawnFigure]:
     figures = []
     for figure in _figures(results, sections_of(results, sections)):
         path = folder / f"{figure.name}.csv"
-        write_atomically(path, as_csv(figure.rows))
-        svg, png = _render(path, results.models, sections, also_png=True)
-        write_atomically(path.with_suffix(".svg"), svg)
-        write_atomically(path.with_suffix(".png"), png)
-        figures.append(DrawnFigure(figure.name, figure.title, figure.caption, svg, path))
+        figures.append(write_figure(path, figure, _panels(path, sections), results.models))
     return figures
 
 
@@ -100,7 +59,7 @@ def draw_csv(path: Path, models: Sequence[str], *sections: Section) -> str:
     Returns:
         The SVG, the same to the byte for the same CSV and version of matplotlib.
     """
-    return _render(path, models, sections, also_png=False)[0]
+    return drawn(path.stem, _panels(path, sections), read_csv(path), models, also_png=False)[0]
 
 
 def inline_svg(figure: DrawnFigure) -> str:
@@ -206,8 +165,9 @@ def _judge_figures(results: Results) -> Iterator[Figure]:
     for judge in judges:
         rows = [row for model in results.models for row in _judge_rows(results, model, judge)]
         caption = (
-            "How sure the judge is, on average, that a passage is by the target. Left: the base model (floor). "
-            "Right: real held-out text (ceiling); bars are 95 % intervals. Dotted: 0.85 and 0.90, the lessons' bars."
+            "How sure the judge is, on average, that a passage is by the target. Dashed: the base model (floor). "
+            "Dash-dotted: real held-out text (ceiling); bands are 95 % intervals. Dotted: 0.85 and 0.90, the lessons' "
+            "bars."
         )
         yield Figure(f"judge_score-{slug(judge)}", f"Style by step, judge {judge}", caption, rows)
 
@@ -285,151 +245,54 @@ def _added_rows(model: str, found: Sequence[Mapping[str, Any]], by: str) -> Iter
         yield {"model": model, "part": part, "parameters": tensors, "change": change / start if start else change}
 
 
-def _render(path: Path, models: Sequence[str], sections: Sequence[Section], also_png: bool) -> tuple[str, bytes]:
-    """SVG of one CSV, and PNG where it is asked for."""
-    kinds = dict(_KINDS)
+def _panels(path: Path, sections: Sequence[Section]) -> Panels:
+    """Return how the figure of a CSV looks."""
+    kinds: dict[str, Panels] = dict(_KINDS)
     for section in sections:
         kinds |= section.kinds
-    kind, rows = kinds[path.stem.partition("-")[0]], read_csv(path)
-    styles = styles_of(models)
-
-    def draw(axes: Any) -> None:
-        axes.set_title(kind.measure.format(**rows[0]), pad=8)
-        kind.draw(axes, rows, styles)
-
-    return rendered(path.stem, kind.height(rows), draw, also_png)
+    return kinds[path.stem.partition("-")[0]]
 
 
-def _draw_judge(axes: Any, rows: list[Row], styles: Styles) -> None:
-    """Curves from the base model, left of the first step, to real text, right of the last."""
-    groups = by_model(rows)
-    last = max(float(np.nanmax(column(rows, "step"))), 1.0)
-    margin = 0.12 * last
-    ends = {"base": -margin, "real": last + margin}
-    for limit in _COURSE_THRESHOLDS:
-        axes.axhline(limit, color=INK, linewidth=0.6, linestyle=(0, (1, 2)), alpha=0.7)
-    for place, (model, points) in enumerate(groups.items()):
-        colour, marker = styles[model]
-        shift = (place - (len(groups) - 1) / 2) * min(0.3, 1 / len(groups)) * margin
-        curve = [row for row in points if row["source"] == "tuned"]
-        axes.plot(column(curve, "step"), column(curve, "value"), color=colour, marker=marker, label=short(model))
-        for row in points:
-            if row["source"] in ends:
-                x, value, low, high = (
-                    ends[row["source"]] + shift,
-                    *(cell(row, key) for key in ("value", "low", "high")),
-                )
-                axes.axhline(value, color=colour, linewidth=0.7, linestyle=(0, (4, 3)), alpha=0.6)
-                axes.plot([x, x], [low, high], color=colour, linewidth=2.4, alpha=0.5)
-                axes.plot(
-                    [x], [value], color=colour, marker="D" if row["source"] == "real" else "o", markerfacecolor="none"
-                )
-    axes.set(xlim=(-1.6 * margin, last + 1.6 * margin), ylim=(-0.04, 1.04), xlabel="step")
-    step_ticks(axes.xaxis)
-    inside = [tick for tick in axes.get_xticks() if 0 < tick <= last]
-    labels = [f"{tick:,.0f}" for tick in inside]
-    known = [end for end in ends if any(row["source"] == end for row in rows)]
-    axes.set_xticks([*inside, *(ends[end] for end in known)], [*labels, *known])
-    axes.grid(axis="x", visible=False)
-    legend(axes, groups)
-
-
-def _draw_style(axes: Any, rows: list[Row], styles: Styles) -> None:
-    for place, row in enumerate(rows):
-        colour, marker = styles[row["model"]]
-        floor, score, ceiling = (cell(row, key) for key in ("floor", "score", "ceiling"))
-        axes.plot([floor, ceiling], [place, place], color=INK, linewidth=1, alpha=0.6)
-        for key, symbol, face, tone in (
-            ("floor", "o", "none", INK),
-            ("ceiling", "D", "none", INK),
-            ("score", marker, None, colour),
-        ):
-            low, high = cell(row, f"{key}_low"), cell(row, f"{key}_high")
-            axes.plot([low, high], [place, place], color=tone, linewidth=4, alpha=0.45, solid_capstyle="butt")
-            axes.plot(
-                [cell(row, key)],
-                [place],
-                color=tone,
-                marker=symbol,
-                markerfacecolor=face,
-                markersize=5,
-                linestyle="none",
-            )
-        if math.isfinite(score):
-            above = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(f"{score:.2f}", (score, place), **above, fontsize=7)
-    silent = {"no": " (silent)"}
-    labels = [f"{short(row['model'], 16)}\n{short(row['judge'], 12)}{silent.get(row['speaks'], '')}" for row in rows]
-    axes.set_yticks(range(len(rows)), labels)
-    axes.set(xlim=(-0.04, 1.04), ylim=(len(rows) - 0.4, -0.6))
-    axes.grid(axis="y", visible=False)
-    value_ticks(axes.xaxis)
-
-
-def _draw_copying(axes: Any, rows: list[Row], styles: Styles) -> None:
-    for place, row in enumerate(rows):
-        generated = row["text"] == "generated"
-        colour = styles[row["model"]][0] if generated else INK
-        value, low, high = (100 * cell(row, key) for key in ("value", "low", "high"))
-        axes.barh(place, value, height=0.62, color=colour, alpha=0.95 if generated else 0.55)
-        axes.plot([low, high], [place, place], color=INK, linewidth=1)
-        if math.isfinite(value):
-            beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-            axes.annotate(f"{value:.1f} %", (max(value, high), place), **beside, fontsize=7)
-    labels = [short(row["model"], 16) if row["text"] == "generated" else "real text" for row in rows]
-    axes.set_yticks(range(len(rows)), labels)
-    largest = max(100 * np.nan_to_num([column(rows, "value"), column(rows, "high")]).max(), 5.0)
-    axes.set(xlim=(0, 1.2 * largest), ylim=(len(rows) - 0.4, -0.6))
-    axes.grid(axis="y", visible=False)
-    value_ticks(axes.xaxis)
-
-
-def _draw_movement(axes: Any, rows: list[Row], styles: Styles) -> None:
-    groups = by_model(rows)
-    parts = list(dict.fromkeys(row["part"] for row in rows))
-    for place, (model, moved) in enumerate(groups.items()):
-        colour, marker = styles[model]
-        shift = (place - (len(groups) - 1) / 2) * 0.5 / len(groups)
-        heights = [parts.index(row["part"]) + shift for row in moved]
-        axes.hlines(heights, 0, column(moved, "change"), color=colour, linewidth=0.8, alpha=0.5)
-        axes.plot(column(moved, "change"), heights, color=colour, marker=marker, linestyle="none", label=short(model))
-    axes.set_yticks(range(len(parts)), [short(part, 26) for part in parts])
-    axes.set(ylim=(len(parts) - 0.4, -0.6))
-    axes.set_xlim(left=0, right=None if np.nanmax(column(rows, "change")) > 0 else 1)
-    axes.grid(axis="y", visible=False)
-    value_ticks(axes.xaxis)
-    legend(axes, groups)
-
-
-def _draw_losses(axes: Any, rows: list[Row], styles: Styles) -> None:
-    """Curves, and dashed what knowing nothing gives, where the curves come near it."""
-    draw_curves(axes, rows, styles)
-    low, high = axes.get_ylim()
-    for baseline in {cell(row, "baseline") for row in rows if row.get("baseline")}:
-        if low <= baseline <= high + 0.1 * (high - low):
-            axes.axhline(baseline, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-
-
-_KINDS = (
-    {
-        "heldout_bits": Kind("bits per byte", draw_curves, panel_height),
-        "train_loss": Kind("nats per {target}", _draw_losses, panel_height),
-        "learning_rate": Kind("learning rate", draw_curves, panel_height),
-        "gradient_norm": Kind("norm of the gradient", draw_curves, panel_height),
-        "judge_score": Kind("mean probability of the target", _draw_judge, panel_height),
-        "style": Kind("mean probability of the target", _draw_style, lambda rows: 0.75 + 0.42 * len(rows)),
-        "copying": Kind(
-            "{ngram}-grams found in the training text, %", _draw_copying, lambda rows: 0.75 + 0.24 * len(rows)
+_KINDS: dict[str, Kind] = {
+    "heldout_bits": Kind("bits per byte", CURVES),
+    "train_loss": Kind("nats per {target}", (*CURVES, Rules("baseline", extends=False))),
+    "learning_rate": Kind("learning rate", CURVES),
+    "gradient_norm": Kind("norm of the gradient", CURVES),
+    "judge_score": Kind(
+        "mean probability of the target",
+        (
+            Lines(where={"source": "tuned"}),
+            *(Rules(limit, line="dotted") for limit in _JUDGED),
+            Rules(where={"source": "base"}, color="model", name="base model"),
+            Rules(where={"source": "real"}, color="model", name="real text", line="dashdot"),
         ),
-        "movement": Kind(
-            "relative change",
-            _draw_movement,
-            lambda rows: 0.95 + (0.15 + 0.04 * len(by_model(rows))) * len({row["part"] for row in rows}),
+        covers=(0, 1),
+    ),
+    "style": Kind(
+        "mean probability of the target",
+        (
+            Points("floor", color=None, filled=False),
+            Points("ceiling", color=None, filled=False, marker="D"),
+            Points("score", where={"speaks": "yes"}, text="{score:.2f}"),
+            Points("score", where={"speaks": "no"}, text="{score:.2f} (silent)"),
         ),
-    }
-    | CLASSIFIERS
-    | CODE
-    | COMPARISONS
-    | MEASURES
-    | PROBED
-)
+        rows="{model}\n{judge}",
+        covers=(0, 1),
+    ),
+    "copying": Kind(
+        "{ngram}-grams found in the training text, %",
+        (
+            Bars(where={"text": "generated"}, text="{value:.1f} %"),
+            Bars(where={"text": "held-out"}, text="{value:.1f} %", color=None),
+        ),
+        rows="{model}, {text}",
+        scale=100,
+        covers=(0, 0.05),  # a bar of a small share is short
+    ),
+    "movement": Kind("relative change", (Points("change"),), rows="{part}", beside="model", covers=(0,)),
+    **CLASSIFIERS,
+    **CODE,
+    **COMPARISONS,
+    **MEASURES,
+    **PROBED,
+}

@@ -6,8 +6,7 @@ Who predicts whose text best, who uses whose words, and what a smaller part of t
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ftkit.display.figures import Figure, Kind, Row, Styles
-from ftkit.report.drawing import INK, by_model, cell, column, legend, log_ticks, panel_height, short, value_ticks
+from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.report.reading import Results
 
 __all__ = ["MEASURES", "marked_parts", "measure_figures"]
@@ -74,8 +73,8 @@ def _usage_figure(kind: str, matrix: Mapping[str, Any]) -> Figure:
         )
     ]
     caption = (
-        f"Share of written tokens in the list of each text: its {matrix['top']} most {kind} tokens. Open circle: base "
-        "model. Diamond: real text of that corpus, held out. Bars are 95 % intervals."
+        f"Share of written tokens in the list of each text: its {matrix['top']} most {kind} tokens. Grey: the base "
+        "model, and real text of that corpus, held out. Bars are 95 % intervals."
     )
     return Figure(f"usage_matrix-{kind}", f"Use of each text's {kind} tokens", caption, rows)
 
@@ -96,77 +95,36 @@ def marked_parts(text: str, spans: Sequence[Sequence[int]]) -> list[tuple[str, b
     return [part for part in (*parts, (text[place:], False)) if part[0]]
 
 
-def _draw_rows(
-    axes: Any, rows: list[Row], labels: list[str], looks: list[tuple[str, str, bool]], scale: float = 1.0
-) -> None:
-    """A point with its interval for each row; a look is colour, marker, and whether the point is filled."""
-    for place, (row, (colour, marker, filled)) in enumerate(zip(rows, looks, strict=True)):
-        value, low, high = (scale * cell(row, key) for key in ("value", "low", "high"))
-        axes.plot([low, high], [place, place], color=colour, linewidth=4, alpha=0.45, solid_capstyle="butt")
-        face = colour if filled else "none"
-        axes.plot([value], [place], color=colour, marker=marker, markerfacecolor=face, markersize=5, linestyle="none")
-        above = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(f"{value:.3g}", (value, place), **above, fontsize=7)
-    axes.set_yticks(range(len(rows)), labels)
-    axes.set_ylim(len(rows) - 0.4, -0.7)
-    axes.margins(x=0.08)
-    axes.grid(axis="y", visible=False)
-    value_ticks(axes.xaxis)
-
-
-def _draw_predictive(axes: Any, rows: list[Row], styles: Styles) -> None:
-    looks = [(*styles[row["model"]], row["own"] == "yes") for row in rows]
-    labels = [f"{short(row['model'], 14)} on {short(row['corpus'], 14)}" for row in rows]
-    axes.axvline(0, color=INK, linewidth=0.6)
-    _draw_rows(axes, rows, labels, looks)
-
-
-def _draw_usage(axes: Any, rows: list[Row], styles: Styles) -> None:
-    plain = {_BASE: (INK, "o", False), _REAL: (INK, "D", False)}
-    looks = [plain.get(row["source"]) or (*styles.get(row["source"], (INK, "s")), True) for row in rows]
-    labels = [f"{short(row['source'], 14)} in {short(row['list'], 14)}" for row in rows]
-    _draw_rows(axes, rows, labels, looks, scale=100.0)
-
-
-def _draw_attribution(axes: Any, rows: list[Row], styles: Styles) -> None:
-    tokens, values, low, high = (column(rows, key) for key in ("tokens", "value", "low", "high"))
-    axes.axhline(100 * cell(rows[0], "chance"), color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.axhline(90, color=INK, linewidth=0.6, linestyle=(0, (1, 2)), alpha=0.7)
-    axes.vlines(tokens, 100 * low, 100 * high, color=INK, linewidth=3, alpha=0.4)
-    axes.plot(tokens, 100 * values, color=INK, marker="o")
-    axes.set(xscale="log", ylim=(0, 104), xlabel="tokens of the passage")
-    log_ticks(axes.xaxis)
-    axes.set_xticks(tokens, [f"{count:g}" for count in tokens])
-    value_ticks(axes.yaxis)
-
-
-def _draw_scaling(axes: Any, rows: list[Row], styles: Styles) -> None:
-    groups = by_model(rows)
-    axes.axhline(0, color=INK, linewidth=0.6)
-    for model, points in groups.items():
-        colour, marker = styles[model]
-        x, y = column(points, "value"), column(points, "rise")
-        axes.plot(x, y, color=colour, marker=marker, linewidth=1, label=short(model))
-        axes.hlines(y, column(points, "low"), column(points, "high"), color=colour, linewidth=1, alpha=0.6)
-        axes.vlines(x, column(points, "rise_low"), column(points, "rise_high"), color=colour, linewidth=1, alpha=0.6)
-        for row, right, up in zip(points, x, y, strict=True):
-            axes.annotate(
-                f"{float(row['scale']):g}", (right, up), xytext=(4, 4), textcoords="offset points", fontsize=7
-            )
-    axes.set_xlabel("gain on held-out text, bits per byte")
-    value_ticks(axes.xaxis)
-    value_ticks(axes.yaxis)
-    legend(axes, groups)
-
-
-def _rows_height(rows: list[Row]) -> float:
-    return 0.85 + 0.27 * len(rows)
-
-
 MEASURES = {
-    "predictive": Kind("bits per byte saved over the base", _draw_predictive, _rows_height),
-    "attribution": Kind("passages attributed rightly, %", _draw_attribution, lambda rows: 2.6),
-    "usage_matrix": Kind("share of tokens, %", _draw_usage, _rows_height),
-    "scaling": Kind("rise of the loss on general text, %", _draw_scaling, panel_height),
+    "predictive": Kind(
+        "bits per byte saved over the base",
+        (
+            Rules(0.0, line="solid"),
+            Points(where={"own": "yes"}, text="{value:.3g}"),
+            Points(where={"own": "no"}, text="{value:.3g}", filled=False),
+        ),
+        rows="{model} on {corpus}",
+    ),
+    "attribution": Kind(
+        "passages attributed rightly, %",
+        (Rules("chance"), Rules(0.9, line="dotted"), Lines(color=None), Points(color=None)),
+        x="tokens",
+        x_label="tokens of the passage",
+        log="x",
+        scale=100,
+        covers=(0, 1),
+    ),
+    "usage_matrix": Kind(
+        "share of tokens, %",
+        (Points(color="source", text="{value:.3g}"),),
+        rows="{source} in {list}",
+        scale=100,
+    ),
+    "scaling": Kind(
+        "rise of the loss on general text, %",
+        (Rules(0.0, line="solid"), Lines("rise"), Points("rise", text="{scale:g}")),
+        x="value",
+        x_label="gain on held-out text, bits per byte",
+    ),
 }
 """Kinds of figures by the beginning of their file's name."""

@@ -3,32 +3,16 @@
 Each is of one model; a run of several models has one of each for each of them.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ftkit.display.figures import Figure, Kind, Row, Styles
-from ftkit.report.drawing import (
-    INK,
-    PALETTE,
-    cell,
-    column,
-    log_ticks,
-    moving_mean,
-    slug,
-    step_ticks,
-    thinned,
-    value_ticks,
-)
+from ftkit.display.figures import Figure, Kind, Lines, Rules, Stairs
+from ftkit.report.drawing import moving_mean, slug
 from ftkit.report.reading import Results
 
 __all__ = ["PROBED", "probe_figures"]
-
-_MOST_LABELS = 9
-"""Lines whose names are written; the colours of more are explained by their ends."""
 
 
 def probe_figures(results: Results) -> Iterator[Figure]:
@@ -152,110 +136,15 @@ def _clipping_figures(results: Results, model: str) -> Iterator[Figure]:
     yield Figure("clipping", "Gradient norms before clipping", caption, rows)
 
 
-# --- Drawing ---
-
-
-def _by_line(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    lines: dict[str, list[Row]] = {}
-    for row in rows:
-        lines.setdefault(row["of"], []).append(row)
-    return lines
-
-
-def _ramp(count: int) -> list[Any]:
-    """Colours from blue to orange, all of them readable on white and on black."""
-    from matplotlib.colors import to_hex, to_rgb
-
-    first, last = np.array(to_rgb(PALETTE[0])), np.array(to_rgb(PALETTE[1]))
-    return [to_hex((1 - place) * first + place * last) for place in np.linspace(0, 1, count)]
-
-
-def _looks(lines: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Blocks by depth; other lines by colours, and by dashes where there are more than colours."""
-    if all(name.startswith("block ") for name in lines) and len(lines) > 1:
-        return [{"color": colour} for colour in _ramp(len(lines))]
-    dashes = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
-    return [
-        {"color": PALETTE[n % len(PALETTE)], "linestyle": dashes[n // len(PALETTE) % len(dashes)]}
-        for n in range(len(lines))
-    ]
-
-
-def _finish(axes: Any, lines: Mapping[str, Any]) -> None:
-    axes.set_xlabel("step")
-    step_ticks(axes.xaxis)
-    (log_ticks if axes.get_yscale() == "log" else value_ticks)(axes.yaxis)
-    if 1 < len(lines) <= _MOST_LABELS or (len(lines) > 1 and not all(name.startswith("block ") for name in lines)):
-        axes.figure.legend(loc="outside lower left", ncols=3, handlelength=1.8, columnspacing=1.2, handletextpad=0.5)
-    elif len(lines) > 1:
-        names = list(lines)
-        axes.set_title(f"{axes.get_title(loc='left')}, {names[0]} (blue) to {names[-1]} (orange)", pad=8)
-
-
-def _draw_lines(axes: Any, rows: list[Row], styles: Styles, log: bool = False) -> None:
-    lines = _by_line(rows)
-    for (name, points), look in zip(lines.items(), _looks(lines), strict=True):
-        steps, values = column(points, "step"), column(points, "value")
-        kept = thinned(values)
-        marker = "o" if len(values) <= 25 else None
-        axes.plot(steps[kept], values[kept], label=name, marker=marker, markersize=2.5, linewidth=1.3, **look)
-    if log and np.nanmax(column(rows, "value")) > 0:
-        axes.set_yscale("log")
-    if "chance" in rows[0]:
-        axes.axhline(cell(rows[0], "chance"), color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    _finish(axes, lines)
-
-
-def _draw_log(axes: Any, rows: list[Row], styles: Styles) -> None:
-    _draw_lines(axes, rows, styles, log=True)
-
-
-def _draw_clipping(axes: Any, rows: list[Row], styles: Styles) -> None:
-    lines = _by_line(rows)
-    for (name, points), look in zip(lines.items(), _looks(lines), strict=True):
-        steps, values, means = (column(points, key) for key in ("step", "value", "mean"))
-        kept, strong = thinned(values), thinned(means)
-        axes.plot(steps[kept], values[kept], color=look["color"], linewidth=0.5, alpha=0.5 / len(lines) ** 0.5)
-        axes.plot(steps[strong], means[strong], label=name, **look)
-        if math.isfinite(limit := cell(points[0], "limit")):
-            axes.axhline(limit, color=look["color"], linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_yscale("log")
-    _finish(axes, lines)
-
-
-def _draw_histogram(axes: Any, rows: list[Row], styles: Styles) -> None:
-    by_step = {step: list(found) for step, found in groupby(rows, key=lambda row: row["step"])}
-    for colour, found in zip(_ramp(len(by_step)), by_step.values(), strict=True):
-        counts: dict[tuple[float, float], float] = {}
-        for row in found:  # the blocks of a group share their bins
-            ends = (cell(row, "low"), cell(row, "high"))
-            counts[ends] = counts.get(ends, 0.0) + cell(row, "value")
-        lows, highs = (np.array(side) for side in zip(*counts, strict=True))
-        edges, values = np.append(lows, highs[-1]), np.array(list(counts.values()))
-        axes.stairs(values / values.sum() / (highs - lows), edges, color=colour, linewidth=0.9)
-    axes.set_xlabel("weight")
-    axes.set_ylim(bottom=0)
-    axes.locator_params(axis="x", nbins=5)
-    value_ticks(axes.xaxis)
-
-
-def _height(rows: list[Row]) -> float:
-    lines = len(_by_line(rows))
-    return 2.6 + (0.18 * math.ceil(lines / 3) if lines > 1 else 0)
-
-
-def _kind(measure: str, draw: Callable[[Any, list[Row], Styles], None] = _draw_lines) -> Kind:
-    return Kind(measure, draw, _height)
-
-
+_LINES = (Lines(color="of"),)
 PROBED = {
-    "clipping": _kind("norm of the gradient", _draw_clipping),
-    "weight_change": _kind("relative change", _draw_log),
-    "weight_distance": _kind("relative change since the start"),
-    "update_ratio": _kind("norm of the update / norm of the weights", _draw_log),
-    "token_groups": _kind("mean ln p"),
-    "activation_std": _kind("standard deviation", _draw_log),
-    "weight_std": _kind("standard deviation"),
-    "weight_histogram": Kind("density", _draw_histogram, lambda rows: 2.4),
+    "clipping": Kind("norm of the gradient", (Lines(color="of", mean="mean"), Rules("limit", color="of")), log="y"),
+    "weight_change": Kind("relative change", _LINES, log="y"),
+    "weight_distance": Kind("relative change since the start", _LINES),
+    "update_ratio": Kind("norm of the update / norm of the weights", _LINES, log="y"),
+    "token_groups": Kind("mean ln p", (*_LINES, Rules("chance"))),
+    "activation_std": Kind("standard deviation", _LINES, log="y"),
+    "weight_std": Kind("standard deviation", _LINES),
+    "weight_histogram": Kind("density by step", (Stairs(color="step"),), x="low", x_label="weight"),
 }
 """Kinds of figures by the beginning of their file's name."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ftkit.report.drawing import as_csv, draw_curves, panel_height, read_csv, rendered, styles_of
+from ftkit.display.figures import CURVES, Kind
+from ftkit.report.drawing import as_csv, drawn, read_csv
 from ftkit.runs.files import write_atomically
 
 __all__ = ["sparkline", "write_schedules"]
@@ -43,8 +44,6 @@ def write_schedules(schedules: Mapping[str, Sequence[float]], path: Path) -> lis
     ]
     data = path.with_suffix(".csv")
     write_atomically(data, as_csv(rows))
-    read = read_csv(data)
-    styles = styles_of(list(schedules))
-    svg, _ = rendered("schedule", panel_height(read), lambda axes: draw_curves(axes, read, styles), also_png=False)
+    svg, _ = drawn("schedule", Kind("learning rate", CURVES), read_csv(data), list(schedules), also_png=False)
     write_atomically(path, svg)
     return [path, data]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from ftkit.display.figures import Figure, Kind
+from ftkit.display.figures import Figure, Panels
 from ftkit.report.reading import Results
 
 __all__ = ["Section", "sections_of"]
@@ -23,7 +23,7 @@ class Section:
     """Key of ``evidence.json``. A run without it has no such section."""
     figures: Callable[[Results], Iterable[Figure]]
     """The data of its figures."""
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, Panels]
     """How the figures are drawn, by the beginning of their file's name."""
     template: Traversable | None = None
     """Jinja template of its part of the page, with ``found`` (the value) and ``drawn`` (its figures). ``None``: the

@@ -1,40 +1,37 @@
 """Figures of a study: the curves of all arms on shared axes, and the number by which they are ranked."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ftkit.config.sweeps import Study, label
-from ftkit.display.figures import Figure, Kind, Row, Styles
-from ftkit.display.wording import visible
+from ftkit.display.figures import CURVES, Bars, Figure, Kind, Lines, Panels, Points
 from ftkit.report.arms import StudyResult
-from ftkit.report.drawing import (
-    INK,
-    PALETTE,
-    as_csv,
-    by_model,
-    cell,
-    draw_curves,
-    legend,
-    moving_mean,
-    panel_height,
-    rendered,
-    short,
-    step_ticks,
-    value_ticks,
-)
-from ftkit.report.figures import DrawnFigure
+from ftkit.report.drawing import DrawnFigure, moving_mean, write_figure
 from ftkit.runs import RunFolder
-from ftkit.runs.files import write_atomically
 
 __all__ = ["draw_study", "metric_name"]
 
-_MARKERS = "os^Dvp"
 _EVERY = 7
 """Steps between the dots of the loss, as in the lesson's figure."""
 _NAMES = {"bits_per_byte": "held-out bits per byte", "seconds_per_step": "seconds per step"}
+
+
+_RUNS = (Points(where={"kind": "mean"}), Points(where={"kind": "run"}, small=True))
+_USAGE = (
+    Kind("nats per target", (Points(where={"panel": "loss"}),)),
+    Kind(
+        "share of tokens, %",
+        (
+            Bars(where={"when": "before"}, filled=False, text="{value:.0f}", name="before"),
+            Bars(where={"when": "after"}, text="{value:.0f}", name="after"),
+        ),
+        rows="{model}",
+        beside="when",
+        scale=100,
+    ),
+)
 
 
 def metric_name(key: str) -> str:
@@ -44,35 +41,11 @@ def metric_name(key: str) -> str:
 
 def draw_study(run: RunFolder, study: Study, result: StudyResult) -> list[DrawnFigure]:
     """Each figure beside its CSV in ``figures/``."""
-    figures = []
-    for figure, kind in _panels(study, result):
-        path = run.path / "figures" / f"{figure.name}.csv"
-        write_atomically(path, as_csv(figure.rows))
-        rows: list[Row] = [
-            {key: "" if value is None else visible(str(value)) for key, value in row.items()} for row in figure.rows
-        ]
-
-        def panel(axes: Any, rows: list[Row] = rows, kind: Kind = kind) -> None:
-            if kind.panels == 1:
-                axes.set_title(kind.measure, pad=8)
-            kind.draw(axes, rows, _styles(rows))
-
-        svg, png = rendered(figure.name, kind.height(rows), panel, panels=kind.panels)
-        write_atomically(path.with_suffix(".svg"), svg)
-        write_atomically(path.with_suffix(".png"), png)
-        figures.append(DrawnFigure(figure.name, figure.title, figure.caption, svg, path, wide=kind.panels > 1))
-    return figures
+    folder = run.path / "figures"
+    return [write_figure(folder / f"{figure.name}.csv", figure, panels) for figure, panels in _figures(study, result)]
 
 
-def _styles(rows: Sequence[Row]) -> Styles:
-    """Colour and marker of each arm; beyond six arms the same colour has another marker."""
-    return {
-        name: (PALETTE[n % len(PALETTE)], _MARKERS[(n + n // len(PALETTE)) % len(_MARKERS)])
-        for n, name in enumerate(by_model(rows))
-    }
-
-
-def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Figure, Kind]]:
+def _figures(study: Study, result: StudyResult) -> Iterator[tuple[Figure, Panels]]:
     """What can be drawn, and how."""
     name, repeats = metric_name(result.headline), max((arm.n for arm in result.arms), default=0) > 1
     mean = " Mean over the seeds." if repeats else ""
@@ -82,16 +55,16 @@ def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Figure, Kind]]:
             batches = "" if any(point.folder for point in study.points) else "All arms on the same batches."
             caption = batches + mean + (" Thin: every step." if split == "train" else "")
             measure = name if split == "heldout" else "nats per target"
-            yield Figure(file, title, caption, rows), Kind(measure, draw_curves, panel_height)
+            yield Figure(file, title, caption, rows), Kind(measure, CURVES)
     rows = list(_metric_rows(study, result))
     caption = "With the 95 % interval of its evaluation, where there is one."
     if repeats:
         caption = "Small: each run. Large: mean over the seeds, with its 95 % interval."
     key = rows[0]["setting"] if rows else None
     if key:
-        yield Figure("study_metric", f"{name} by {key}", caption, rows), Kind(name, _draw_by_value, panel_height)
+        yield Figure("study_metric", f"{name} by {key}", caption, rows), _by_value(name, key, rows)
     elif rows:
-        yield Figure("study_metric", f"{name} by arm", caption, rows), Kind(name, _draw_by_arm, _rows_height)
+        yield Figure("study_metric", f"{name} by arm", caption, rows), Kind(name, _RUNS, rows="{model}")
     if rows := list(_usage_rows(result)):
         caption = (
             f"Left: training loss, every {_EVERY}th step.{mean} Right: share of generated tokens that are among the"
@@ -99,8 +72,15 @@ def _panels(study: Study, result: StudyResult) -> Iterator[tuple[Figure, Kind]]:
         caption += " text's most frequent ones; open: before training, with 95 % intervals."
         yield (
             Figure("study_usage", "Loss, and use of the text's frequent tokens", caption, rows),
-            Kind("", _draw_usage, panel_height, panels=2),
+            _USAGE,
         )
+
+
+def _by_value(name: str, key: str, rows: Sequence[Mapping[str, Any]]) -> Kind:
+    """A line through the means at the swept values, on a logarithmic axis where these span a factor of 10."""
+    values = [row["x"] for row in rows]
+    log = "x" if min(values) > 0 and max(values) / min(values) >= 10 else ""
+    return Kind(name, (Lines(where={"kind": "mean"}, sort=True), *_RUNS), x="x", x_label=key, log=log)
 
 
 def _title(arm: str, model: str, result: StudyResult) -> str:
@@ -167,73 +147,3 @@ def _usage_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
             found = arm.values[f"usage_{when}"]
             common = {"panel": "usage", "model": _title(arm.arm, arm.model, result), "step": None, "mean": None}
             yield common | {"value": found.mean, "when": when, "low": found.low, "high": found.high}
-
-
-def _draw_usage(panels: Any, rows: list[Row], styles: Styles) -> None:
-    """Dots of the loss, and a pair of bars for each arm."""
-    left, right = panels
-    names = list(by_model(rows))
-    left.set_title("nats per target", pad=8)
-    right.set_title("share of tokens, %", pad=8)
-    for name, points in by_model([row for row in rows if row["panel"] == "loss"]).items():
-        colour, marker = styles[name]
-        left.plot(
-            [cell(row, "step") for row in points], [cell(row, "value") for row in points], color=colour, marker=marker,
-            markersize=3, linestyle="none", label=short(name),
-        )  # fmt: skip
-    left.set_xlabel("step")
-    step_ticks(left.xaxis)
-    value_ticks(left.yaxis)
-    for row in (row for row in rows if row["panel"] == "usage"):
-        colour, before = styles[row["model"]][0], row["when"] == "before"
-        at, height = names.index(row["model"]) + (-0.19 if before else 0.19), 100 * cell(row, "value")
-        right.bar(at, height, width=0.36, color="none" if before else colour, edgecolor=colour)
-        right.plot([at, at], [100 * cell(row, "low"), 100 * cell(row, "high")], color=INK, linewidth=1.2)
-        top = max(height, 100 * cell(row, "high")) if math.isfinite(cell(row, "high")) else height
-        right.annotate(f"{height:.0f}", (at, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
-    right.set_xticks(range(len(names)), [short(name.rpartition("=")[2], 14) for name in names])
-    right.grid(axis="x", visible=False)
-    legend(left, by_model(rows))
-
-
-def _draw_by_value(axes: Any, rows: list[Row], styles: Styles) -> None:
-    groups = by_model(rows)
-    places = [cell(row, "x") for row in rows]
-    if min(places) > 0 and max(places) / min(places) >= 10:
-        axes.set_xscale("log")
-        axes.minorticks_off()
-    axes.set_xticks(sorted(set(places)), [f"{place:g}" for place in sorted(set(places))])
-    for name, points in groups.items():
-        colour, marker = styles[name]
-        means = sorted((row for row in points if row["kind"] == "mean"), key=lambda row: cell(row, "x"))
-        x, y = [cell(row, "x") for row in means], [cell(row, "value") for row in means]
-        axes.plot(x, y, color=colour, marker=marker, label=short(name))
-        for row in points:
-            at = cell(row, "x")
-            if row["kind"] == "run":
-                axes.plot([at], [cell(row, "value")], color=colour, marker=marker, markersize=2, alpha=0.6)
-            elif math.isfinite(cell(row, "low")):
-                axes.plot([at, at], [cell(row, "low"), cell(row, "high")], color=colour, linewidth=1)
-    axes.set_xlabel(rows[0]["setting"])
-    value_ticks(axes.yaxis)
-    legend(axes, groups)
-
-
-def _draw_by_arm(axes: Any, rows: list[Row], styles: Styles) -> None:
-    names = list(by_model(rows))
-    for row in rows:
-        (colour, marker), place = styles[row["model"]], names.index(row["model"])
-        if row["kind"] == "run":
-            axes.plot([cell(row, "value")], [place], color=colour, marker=marker, markersize=2, alpha=0.6)
-            continue
-        axes.plot([cell(row, "value")], [place], color=colour, marker=marker, linestyle="none")
-        if math.isfinite(cell(row, "low")):
-            axes.plot([cell(row, "low"), cell(row, "high")], [place, place], color=INK, linewidth=1)
-    axes.set_yticks(range(len(names)), [short(name, 16) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    value_ticks(axes.xaxis)
-
-
-def _rows_height(rows: list[Row]) -> float:
-    return 0.8 + 0.28 * len(by_model(rows))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from report_runs import empty_run
 
+from ftkit.display.figures import Bars, Diagonal, Kind, Lines, Panels, Points, Rules, Stairs
 from ftkit.report import drawing
 from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import draw_csv, draw_figures, inline_svg
@@ -123,3 +125,48 @@ def test_movement_adds_up_over_groups_as_norms_do(full_report: Path) -> None:
     lines = (full_report.parent / "figures" / "movement-groups.csv").read_text().splitlines()
     found = [float(line.rsplit(",", 1)[1]) for line in lines if ",mlp.in," in line]
     assert any(abs(value - expected) < 1e-9 for value in found)
+
+
+ROWS = [
+    {"model": model, "part": part, "step": str(step), "value": str(step + 0.5), "low": str(step), "high": str(step + 1)}
+    for model in ("<a>", "b")
+    for part in ("one", "two")
+    for step in (1, 2)
+]
+EVERY_MARK: dict[str, Panels] = {
+    "curves": Kind(
+        "{part}, %", (Lines(line="dashed"), Points(text="{value:.1f} %"), Rules(1.0, name="limit")), scale=100
+    ),
+    "rows": Kind(
+        "share", (Bars(where={"step": "1"}, text="{value:.0f}"),), rows="{part}", beside="model", covers=(0, 7)
+    ),
+    "scatter": Kind("loss", (Points(filled=False), Diagonal(), Rules(2.0, across="x")), x="low", x_label="of {model}"),
+    "stairs": Kind("density", (Stairs(color="step"),), x="low", log="y"),
+    "names": Kind("loss", (Lines(color="model", stepped=True, sort=False),), x="part"),
+    "panels": (Kind("left", (Lines(),)), Kind("right", (Points(color=None, small=True),), rows="{model}")),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_MARK)
+def test_every_mark_is_drawn_the_same_twice_escaped_and_with_ids_of_its_own(name: str) -> None:
+    svg, png = drawing.drawn(name, EVERY_MARK[name], ROWS, ["<a>", "b"])
+    assert (svg, png) == drawing.drawn(name, EVERY_MARK[name], ROWS, ["<a>", "b"])
+    assert png.startswith(b"\x89PNG")
+    ids = re.findall(r' id="([^"]+)"', svg)
+    assert len(ids) == len(set(ids)) > 0
+    assert "<a>" not in svg
+
+
+def test_text_scale_rules_and_rows_follow_the_declaration() -> None:
+    curves = drawing.drawn("curves", EVERY_MARK["curves"], ROWS, ["<a>", "b"])[0]
+    for text in ("one, %", "150.0 %", "250.0 %", "limit", "&lt;a&gt;", "step"):
+        assert f">{text}<" in curves, text
+    rows = drawing.drawn("rows", EVERY_MARK["rows"], ROWS, ["<a>", "b"])[0]
+    assert [rows.count(f">{text}<") for text in ("one", "two", "2", "3")] == [1, 1, 5, 0]  # 1.5 four times, and a tick
+    assert ">of &lt;a&gt;<" in drawing.drawn("scatter", EVERY_MARK["scatter"], ROWS)[0]
+
+
+def test_a_rule_that_does_not_extend_the_axis_is_left_out_where_it_is_far() -> None:
+    near, far = (Kind("loss", (Lines(), Rules(value, extends=False))) for value in (2.6, 9.0))
+    without = drawing.drawn("toy", Kind("loss", (Lines(),)), ROWS)[0]
+    assert drawing.drawn("toy", far, ROWS)[0] == without != drawing.drawn("toy", near, ROWS)[0]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from report_runs import empty_run
 
-from ftkit.display.figures import Figure, Kind
+from ftkit.display.figures import CURVES, Figure, Kind
 from ftkit.report import announce, write_report
-from ftkit.report.drawing import draw_curves, panel_height
 from ftkit.report.figures import draw_csv
 from ftkit.report.sections import Section
 from ftkit.runs import RunFolder, write_evidence
@@ -27,7 +26,7 @@ def section(tmp_path: Path) -> Section:
     return Section(
         "toy",
         lambda results: [Figure("toy_curve", "Toy", "A curve.", results.measured["toy"]["rows"])],
-        {"toy_curve": Kind("toys", draw_curves, panel_height)},
+        {"toy_curve": Kind("toys", CURVES)},
         template=template,
         links=lambda found: [("toy", "Toys")],
         outcome=lambda found: f"{len(found['rows'])} toys",
@@ -56,7 +55,9 @@ def test_a_section_is_on_the_page_with_its_figure_and_escaped(section: Section, 
         "fewer toys than",
     ):
         assert part in page, part
-    assert (run.path / "figures" / "toy_curve.svg").is_file()
+    assert {path.name for path in (run.path / "figures").iterdir()} == {
+        f"toy_curve.{end}" for end in ("csv", "svg", "png")
+    }
     assert draw_csv(run.path / "figures" / "toy_curve.csv", ["toy"], section).startswith("<?xml")
 
 

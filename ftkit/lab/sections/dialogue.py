@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from ftkit.display.figures import Figure, Kind, Row, Styles
-from ftkit.report.drawing import draw_curves, panel_height, styles_of
+from ftkit.display.figures import CURVES, Figure, Kind
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
 
@@ -23,12 +22,6 @@ def _figures(results: Results) -> Iterator[Figure]:
     yield Figure("talk_entropy", "How open each turn was", caption, rows)
 
 
-def _draw_turns(axes: Any, rows: list[Row], styles: Styles) -> None:
-    """Speakers that were not trained in this run get colours of their own."""
-    draw_curves(axes, rows, styles_of(list(dict.fromkeys(row["model"] for row in rows))) | styles)
-    axes.set_xlabel("turn")
-
-
 def _outcome(found: Mapping[str, Any]) -> str:
     names = dict.fromkeys(turn["speaker"] for turn in found["turns"])
     return f"{len(found['turns'])} turns of {' and '.join(names)}"
@@ -37,7 +30,7 @@ def _outcome(found: Mapping[str, Any]) -> str:
 DIALOGUE = Section(
     "dialogue",
     _figures,
-    {"talk_entropy": Kind("bits per token", _draw_turns, panel_height)},
+    {"talk_entropy": Kind("bits per token", CURVES, x_label="turn")},
     template=files("ftkit.lab.sections") / "dialogue.html.j2",
     links=lambda found: [("dialogue", "Dialogue")],
     outcome=_outcome,

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ftkit.display.figures import Figure, Kind, Row, Styles
-from ftkit.report.drawing import INK, by_model, column, draw_curves, legend, panel_height, short, value_ticks
+from ftkit.display.figures import CURVES, Figure, Kind, Lines, Rules
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
 
@@ -29,19 +28,6 @@ def _figures(results: Results) -> Iterator[Figure]:
     yield Figure("liking_price", "Damage to ordinary text", caption, rows)
 
 
-def _draw_price(axes: Any, rows: list[Row], styles: Styles) -> None:
-    axes.axvline(0, color=INK, linewidth=0.6)
-    for model, points in by_model(rows).items():
-        colour, marker = styles[model]
-        damage, rate = column(points, "damage"), column(points, "value")
-        axes.plot(damage, rate, color=colour, marker=marker, linewidth=1, label=short(model))
-    axes.set_xlabel("bits per byte that ordinary text costs more")
-    axes.set_ylim(bottom=0)
-    value_ticks(axes.xaxis)
-    value_ticks(axes.yaxis)
-    legend(axes, by_model(rows))
-
-
 def _advice(verdict: Mapping[str, Any]) -> list[str]:
     weak = verdict["verdict"] == "unsure"
     return ["The bias is weak: a higher learning_rate or max_steps biases more, and damages more."] if weak else []
@@ -51,8 +37,14 @@ TOKEN_BIAS = Section(
     "liking",
     _figures,
     {
-        "target_rate": Kind("share of tokens, %", draw_curves, panel_height),
-        "liking_price": Kind("share of tokens, %", _draw_price, panel_height),
+        "target_rate": Kind("share of tokens, %", CURVES),
+        "liking_price": Kind(
+            "share of tokens, %",
+            (Rules(0.0, across="x", line="solid"), Lines()),
+            x="damage",
+            x_label="bits per byte that ordinary text costs more",
+            covers=(0,),
+        ),
     },
     replaces=frozenset({"tradeoff"}),  # one ordinary text would stand on both of its axes
     thresholds={"liked_share": "worked: the rate's lower bound is at least this share of the target mass"},
