@@ -4,7 +4,6 @@ import http.client
 import os
 import re
 import socket
-import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import DataError, NetworkError
+from ftkit.runs.files import written_whole
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "Download", "cache_dir", "hub_unreachable_reason"]
 
@@ -139,24 +139,16 @@ def _web_opener() -> urllib.request.OpenerDirector:
 
 
 def _write_whole(target: Path, address: str, first: bytes, rest: Iterator[bytes]) -> None:
-    partial: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial_name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}-")
-        partial = Path(partial_name)
-        with os.fdopen(handle, "wb") as file:
+        with written_whole(target) as partial, partial.open("wb") as file:
             file.write(first)
             for chunk in rest:
                 file.write(chunk)
-        partial.replace(target)
     except OSError as error:
         raise DataError(
             f"{address} could not be stored in {target.parent} ({error.strerror}). Make room there, or set FTKIT_CACHE "
             f"to a folder that can be written."
         ) from None
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def hub_unreachable_reason() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ftkit.data.windows import generator_at
 from ftkit.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -98,5 +99,4 @@ class Masking:
 
 def _draws(seed: int, number: int, count: int) -> npt.NDArray[np.float64]:
     """Three numbers in [0, 1) for each position of a row, (3, count), from a counter and not from a state."""
-    bits = np.random.Philox(key=[seed, 0x6D61736B], counter=[0, 0, 0, number])
-    return np.random.Generator(bits).random((3, count))
+    return generator_at(seed, b"mask", number).random((3, count))

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from ftkit.data.made_tokenizers import byte_characters
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tokenizers import tokenizer_fingerprint
 from ftkit.errors import DataError, ModelError
+from ftkit.runs.files import file_sha256, folder_written_whole
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -154,18 +154,12 @@ def tokenize_texts(
         if not problem:
             return replace(_opened(folder), tokenizer=tokenizer)
         logger.warning("the token cache %s is damaged (%s); it is built again", folder, problem)
+        shutil.rmtree(folder, ignore_errors=True)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=root, prefix=f".{folder.name}-"))
+        with folder_written_whole(folder, replace=False) as partial:
+            _build(partial, given, tokenizer, {"text_sha256": text_hash, "tokenizer_sha256": fingerprint})
     except OSError as error:
         raise _unwritable(root, error) from None
-    try:
-        _build(partial, given, tokenizer, {"text_sha256": text_hash, "tokenizer_sha256": fingerprint})
-        _move_into_place(partial, folder)
-    except OSError as error:
-        raise _unwritable(root, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return replace(_opened(folder), tokenizer=tokenizer)
 
 
@@ -194,11 +188,6 @@ def _text_hash(texts: Sequence[str]) -> str:
 # The cache
 
 
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _damage(folder: Path) -> str:
     """What is wrong with a stored folder; empty if nothing is."""
     try:
@@ -213,7 +202,7 @@ def _damage(folder: Path) -> str:
             found = (folder / name).stat().st_size
             if found != size:
                 return f"{name} has {found:,} of {size:,} bytes"
-            if _file_hash(folder / name) != index["sha256"][name]:
+            if file_sha256(folder / name) != index["sha256"][name]:
                 return f"{name} has another SHA-256 than {INDEX} says"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{INDEX}: {type(error).__name__} {error}"
@@ -234,19 +223,6 @@ def _opened(folder: Path) -> TokenStore:
         unknown_lengths=np.memmap(folder / UNKNOWN, dtype="<u2", mode="r", shape=shape) if unknown else None,
         unknown_examples=tuple(index["unknown_examples"]),
     )
-
-
-def _move_into_place(partial: Path, folder: Path) -> None:
-    """Rename a finished folder; a damaged one in its place goes, a good one that another process made stays."""
-    if folder.exists() and _damage(folder):
-        damaged = partial.with_name(f"{partial.name}-damaged")
-        folder.rename(damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.exists() or _damage(folder):
-            raise
 
 
 # Building
@@ -379,7 +355,7 @@ def _build(
         "num_texts": len(texts),
         "num_unknown_bytes": unknown,
         "unknown_examples": list(writer.examples)[:EXAMPLES] if unknown else [],
-        "sha256": {name: _file_hash(folder / name) for name in (TOKENS, BYTES, *([UNKNOWN] if unknown else []))},
+        "sha256": {name: file_sha256(folder / name) for name in (TOKENS, BYTES, *([UNKNOWN] if unknown else []))},
         **provenance,
     }
     with (folder / INDEX).open("w", encoding="utf-8") as file:

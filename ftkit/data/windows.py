@@ -13,7 +13,7 @@ from ftkit.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["RandomWindows", "StridedWindows", "coverage"]
+__all__ = ["RandomWindows", "StridedWindows", "coverage", "generator_at"]
 
 MASK_64 = 2**64 - 1
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the odd number nearest 2**64 divided by the golden ratio
@@ -113,6 +113,22 @@ class StridedWindows:
             LongTensor of shape (B, T).
         """
         return _gathered(self.ids, self.starts[np.asarray(indices)], self.window_tokens)
+
+
+def generator_at(seed: int, purpose: bytes, index: int) -> np.random.Generator:
+    """The generator of one row: a pure function of its arguments, with no state between rows.
+
+    The starts of windows have a cheaper function of the same kind (``RandomWindows.starts``), which takes all rows at
+    once; one number a row is all that they need.
+
+    Args:
+        seed: Which sequence of rows, 0 or above.
+        purpose: At most eight bytes that keep the draws of different uses apart.
+        index: Number of the row.
+
+    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox).
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, int.from_bytes(purpose)], counter=[0, 0, 0, index]))
 
 
 def coverage(starts: npt.ArrayLike, window_tokens: int, num_tokens: int) -> float:

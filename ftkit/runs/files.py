@@ -17,6 +17,7 @@ import yaml
 from ftkit.errors import CheckpointError
 
 __all__ = [
+    "cache_key",
     "disk_full",
     "disk_is_full",
     "file_sha256",
@@ -152,12 +153,19 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_key(described: Any, digits: int = 16) -> str:
+    """A name for what JSON describes: the first hexadecimal digits of the SHA-256 of its sorted form."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:digits]
+
+
 @contextmanager
-def folder_written_whole(target: Path) -> Iterator[Path]:
+def folder_written_whole(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Fill a temporary folder that becomes ``target`` in one rename, or vanishes if anything fails.
 
     Args:
-        target: The folder to make. An existing one is replaced once the new one is complete.
+        target: The folder to make.
+        replace: Whether an existing folder is replaced once the new one is complete. Otherwise, a folder that another
+            process has made meanwhile stays, as in a cache, where both hold the same.
 
     Yields:
         The temporary folder, beside the target.
@@ -173,7 +181,7 @@ def folder_written_whole(target: Path) -> Iterator[Path]:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         sync_folder(temporary)
-        if target.exists():
+        if target.exists() and replace:
             old = target.with_name(f".{target.name}.{os.getpid()}.old")
             target.rename(old)
             try:
@@ -183,7 +191,12 @@ def folder_written_whole(target: Path) -> Iterator[Path]:
                 raise
             shutil.rmtree(old, ignore_errors=True)
         else:
-            temporary.rename(target)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if replace or not target.exists():
+                    raise
+                shutil.rmtree(temporary, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -4,7 +4,6 @@
 afterwards. Its text is general text for whoever starts from it: the base has learnt one part and never seen the other.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from ftkit.models import save_model
 from ftkit.models.outlines import GROWS
 from ftkit.runs import RunFolder
 from ftkit.runs.checking import record_problem
+from ftkit.runs.files import cache_key
 from ftkit.runs.planning import planner
 from ftkit.studies.lengths import BaseOutline, fit_language, outline_of
 from ftkit.studies.loading import load_start_tokenizer
@@ -92,7 +92,7 @@ def _described_base(model: str) -> _MadeBase:
     if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         described["processes"] = processes  # they share the batch, so the model is another
     hashes = [text.corpus.sha256 for text in texts.values()]
-    key = hashlib.sha256(json.dumps([SETTINGS_VERSION, described, hashes], sort_keys=True).encode()).hexdigest()[:12]
+    key = cache_key([SETTINGS_VERSION, described, hashes], 12)
     return _MadeBase(path.stem, module.main, settings, texts, cache_dir() / "bases" / f"{path.stem}-{key}")
 
 

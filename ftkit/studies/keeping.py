@@ -17,13 +17,9 @@ from ftkit.data import cache_dir, tokenizer_fingerprint
 from ftkit.data.special_tokens import expected_ids
 from ftkit.evidence import PassageWriter
 from ftkit.runs import RunFolder
-from ftkit.runs.files import write_json
+from ftkit.runs.files import cache_key, write_json
 
 __all__ = ["kept_passages", "kept_run"]
-
-
-def _key(described: Any) -> str:
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -34,7 +30,7 @@ def kept_run(kind: str, described: Any) -> Iterator[RunFolder]:
         kind: Which part of the cache.
         described: What it depends on, as JSON; the version of the settings is added.
     """
-    path = cache_dir() / kind / _key([SETTINGS_VERSION, described])
+    path = cache_dir() / kind / cache_key([SETTINGS_VERSION, described])
     path.mkdir(parents=True, exist_ok=True)
     with FileLock(path / ".lock"):
         stored = path / "manifest.json"
@@ -63,7 +59,7 @@ def kept_passages(
     if expected := expected_ids(tokenizer):  # they may come out, others may not
         written_by.append(sorted(expected))
     asked = [starts, writer.characters, asdict(writer.sampling), count, seed]
-    path = cache_dir() / "passages" / f"{_key([*written_by, *asked])}.json"
+    path = cache_dir() / "passages" / f"{cache_key([*written_by, *asked])}.json"
     if path.exists():
         found: list[str] = json.loads(path.read_text(encoding="utf-8"))
         return found

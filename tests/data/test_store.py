@@ -236,7 +236,7 @@ def test_a_build_that_fails_leaves_nothing(tokenizers: dict[str, Any], monkeypat
     def disk_full(path: Path) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_file_hash", disk_full)
+    monkeypatch.setattr(store_module, "file_sha256", disk_full)
     with pytest.raises(DataError, match=r"No space left on device.*FTKIT_CACHE"):
         tokenize_texts(TEXTS, tokenizers["byte"])
     assert list((cache_dir() / "tokens").iterdir()) == []

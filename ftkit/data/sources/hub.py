@@ -4,7 +4,6 @@ A number of documents makes a stream of it. Streams from the Hub are kept in the
 without a network.
 """
 
-import hashlib
 import itertools
 import json
 import logging
@@ -19,7 +18,7 @@ from ftkit.data.local_documents import column_choice
 from ftkit.data.sources import LoadedText, Source, SourceRequest
 from ftkit.data.text_files import exists
 from ftkit.errors import DataError, nearest_name
-from ftkit.runs.files import write_atomically
+from ftkit.runs.files import cache_key, write_atomically
 
 __all__ = ["SOURCE"]
 
@@ -68,7 +67,7 @@ def _column(source: str, place: HubPlace, column: str, columns: list[str]) -> st
 
 def _streamed_values(source: str, place: HubPlace, column: str, limit: int) -> list[Any]:
     """The column in the first rows of a data set on the Hub."""
-    key = hashlib.sha256(json.dumps([place.place, place.split, column, limit]).encode()).hexdigest()[:16]
+    key = cache_key([place.place, place.split, column, limit])
     path = cache_dir() / "streams" / f"{place.name}-{key}.json"
     if path.is_file():
         found: list[Any] = json.loads(path.read_text(encoding="utf-8"))
