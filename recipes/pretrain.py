@@ -86,7 +86,7 @@ def main(settings: PretrainSettings, run: RunFolder) -> None:
 
     # Training, with a sample every few steps.
     watch = (settings.sample_steps, log_samples(run, "model", task))
-    text = TrainingText(task.source(study.train), study.heldout)
+    text = TrainingText(task.source(study.train), task.held_out())
     train_model(run, "model", lambda: model, text, settings, study.objective(settings.objective), watch)
 
     # Evidence: the trained model beside the untrained one.

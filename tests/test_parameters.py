@@ -42,9 +42,9 @@ SIGNATURES = {
     "__exit__", "__torch_dispatch__", "_note_signal", "_as_log_probabilities", "forward", "eager_attention_forward",
     "update",
     # One of several functions of one form: a kind of figure gets styles, a probe the step, a task a model,
-    # a writer the text, a source the number of rows.
+    # a writer the text, an evaluation the number of rows.
     "_draw", "_draw_attribution", "_draw_clipping", "_draw_histogram", "_draw_lines", "_draw_order",
-    "before", "begin", "measure", "write", "prose_writer", "real_passages", "coverage",
+    "before", "begin", "measure", "write", "prose_writer", "real_passages", "scores",
     # Recipes override it.
     "fast_values",
 }  # fmt: skip

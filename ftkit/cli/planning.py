@@ -171,10 +171,10 @@ def _memory_lines(plan: "Plan") -> Iterator[str]:
 def _training_lines(training: "PlannedTraining") -> Iterator[str]:
     from ftkit.errors import size
     from ftkit.report.schedule import sparkline
-    from ftkit.training.following import _described, _described_groups
+    from ftkit.training.logs import described_groups, described_plan
 
-    yield f"{training.name}: " + (_described(training.plan) if training.plan else f"{training.steps} steps")
-    for line in _described_groups(training.plan) if training.plan else ():
+    yield f"{training.name}: " + (described_plan(training.plan) if training.plan else f"{training.steps} steps")
+    for line in described_groups(training.plan) if training.plan else ():
         yield f"  {line}"
     rates = training.schedule
     yield f"schedule     {sparkline(rates)}  peak {max(rates):g}, at the last of {len(rates)} updates {rates[-1]:.3g}"

@@ -19,7 +19,7 @@ from ftkit.data import LabelledTexts
 from ftkit.data.words import plain_words
 from ftkit.memory import memory_phase
 from ftkit.training import Predictions
-from ftkit.training.batches import pad_rows
+from ftkit.training.classifying import text_batches
 
 __all__ = ["feature_baseline", "text_features", "word_baseline"]
 
@@ -87,18 +87,14 @@ def text_features(
         max_tokens: Longer texts are cut here.
         batch_rows: Texts in a forward pass.
     """
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
     body: Any = model.base_model
     ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    found = []
-    for first in range(0, len(ids), batch_rows):
-        batch = pad_rows([ids[number] for number in order[first : first + batch_rows]], int(tokenizer.pad_token_id))
-        states_BTD = body(**{name: tensor.to(device) for name, tensor in batch.items()}).last_hidden_state
-        mask_BT1 = batch["attention_mask"][..., None].to(device, states_BTD.dtype)
+    order, found = [], []
+    for places, batch in text_batches(model, ids, int(tokenizer.pad_token_id), batch_rows):
+        states_BTD = body(**batch).last_hidden_state
+        mask_BT1 = batch["attention_mask"][..., None].to(states_BTD.dtype)
         found.append(((states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)).double().cpu().numpy())
-    model.train(was_training)
+        order.append(places)
     result = np.empty((len(ids), found[0].shape[1]))
-    result[order] = np.concatenate(found)
+    result[np.concatenate(order)] = np.concatenate(found)
     return result

@@ -30,7 +30,7 @@ from ftkit.evidence.order import WordOrder, word_order
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.usage import token_shares
 from ftkit.memory import memory_phase
-from ftkit.training import MOST_UNKNOWN, HeldOutLoss, held_out_loss
+from ftkit.training import MOST_UNKNOWN, HeldOutLoss, HeldOutWindows, held_out_loss
 from ftkit.tuning import Selection, idle_matrices, movement, snapshot
 
 __all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "gather_evidence"]
@@ -127,7 +127,7 @@ class Comparison:
     def loss(self, model: PreTrainedModel, store: TokenStore, most: int | None = None) -> HeldOutLoss:
         """Loss of a model on a text, on at most so many windows."""
         most = self.max_windows if most is None else most
-        return held_out_loss(model, store, self.window_tokens, masking=self.masking, max_windows=most)
+        return held_out_loss(model, HeldOutWindows(store, self.window_tokens, self.masking), most)
 
     @property
     def general_unknown(self) -> float:

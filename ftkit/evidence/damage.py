@@ -10,7 +10,7 @@ from ftkit.data import TokenStore
 from ftkit.errors import ConfigError
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits
 from ftkit.inspection.perturbation import Perturbation, perturb
-from ftkit.training import HeldOutLoss, held_out_loss
+from ftkit.training import HeldOutLoss, HeldOutWindows, held_out_loss
 from ftkit.tuning import ParameterGroups, select
 
 __all__ = ["DamagePoint", "damage_curve"]
@@ -69,7 +69,7 @@ def damage_curve(
         raise ConfigError(f"{selectors!r} selects {outside}, outside the blocks; a damage curve goes block by block")
 
     def loss() -> HeldOutLoss:
-        return held_out_loss(model, store, window_tokens, max_windows=max_windows)
+        return held_out_loss(model, HeldOutWindows(store, window_tokens), max_windows)
 
     whole = loss()
     points = [_point(0, whole, whole)]

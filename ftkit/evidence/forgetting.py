@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ftkit.data import StridedWindows, TokenStore
+from ftkit.data import TokenStore
 from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, relative_rise
 from ftkit.memory import memory_phase
 from ftkit.models import is_adapter, virtual_tokens
-from ftkit.training import NEXT_TOKEN, HeldOutLoss, held_out_loss
+from ftkit.training import NEXT_TOKEN, HeldOutLoss, HeldOutWindows, evaluated_batches, held_out_loss
 from ftkit.training.evaluation import rows_at_once
 from ftkit.training.objectives import output_logits
 from ftkit.tuning import merge_adapter
@@ -88,23 +88,15 @@ def divergence_from_base(
         max_windows: Windows of the text, spread evenly; ``None`` takes all.
         batch_rows: Windows in a forward pass, fewer where their logits would be large.
     """
-    windows = StridedWindows(store.ids, window_tokens, window_tokens)
-    count = len(windows) if max_windows is None else min(max_windows, len(windows))
-    chosen = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
-    modes = base.training, tuned.training
-    base.eval()
-    tuned.eval()
+    windows = HeldOutWindows(store, window_tokens)
     found = []
-    batch_rows = rows_at_once(base, 2 * window_tokens, batch_rows)  # of two models, and their difference
-    for first in range(0, count, batch_rows):
-        ids_BT = windows.batch(chosen[first : first + batch_rows])
-        log_p_BTV, log_q_BTV = (_log_probabilities(model, ids_BT) for model in (base, tuned))
+    rows = rows_at_once(base, 2 * window_tokens, batch_rows)  # of two models, and their difference
+    for _, batch in evaluated_batches([base, tuned], windows, windows.spread(max_windows), rows):
+        log_p_BTV, log_q_BTV = (_log_probabilities(model, batch["input_ids"]) for model in (base, tuned))
         log_ratio_BTV = log_q_BTV.neg_().add_(log_p_BTV)  # in place: each of these is as large as all logits
         kl_BT = log_ratio_BTV.mul_(log_p_BTV.exp_()).sum(-1)[:, :-1]
         del log_p_BTV, log_q_BTV, log_ratio_BTV
         found.append(kl_BT.double().mean(1).cpu().numpy() / math.log(2))
-    base.train(modes[0])
-    tuned.train(modes[1])
     return bootstrap(lambda kl: kl.mean(-1), np.concatenate(found))
 
 
@@ -168,8 +160,10 @@ def scaling_curve(
         The points; none for a model whose change is no change of weights.
     """
 
+    texts = [HeldOutWindows(store, window_tokens) for store in (target, general)]
+
     def losses(model: PreTrainedModel) -> tuple[HeldOutLoss, HeldOutLoss]:
-        one, other = (held_out_loss(model, s, window_tokens, max_windows=max_windows) for s in (target, general))
+        one, other = (held_out_loss(model, rows, max_windows) for rows in texts)
         return one, other
 
     before = losses(base)

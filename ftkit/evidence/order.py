@@ -16,7 +16,7 @@ from ftkit.data import TokenStore, tokenize_texts
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.words import shuffled_words
 from ftkit.evidence.intervals import Interval, bootstrap, loss_blocks
-from ftkit.training import HeldOutLoss, held_out_loss
+from ftkit.training import HeldOutLoss, HeldOutWindows, held_out_loss
 
 __all__ = ["WordOrder", "shuffle_words", "word_order"]
 
@@ -66,9 +66,10 @@ def word_order(
     shuffled = tokenize_texts([shuffle_words(text)], tokenizer)
     if shuffled.num_tokens < window_tokens:
         return None
+    windows = HeldOutWindows(shuffled, window_tokens)
     pair = (
-        held_out_loss(base, shuffled, window_tokens, max_windows=_WINDOWS),
-        held_out_loss(tuned, shuffled, window_tokens, max_windows=_WINDOWS),
+        held_out_loss(base, windows, _WINDOWS),
+        held_out_loss(tuned, windows, _WINDOWS),
     )
     if not all(loss.counts_bytes for loss in pair):
         return None

@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from ftkit.data import StridedWindows, TokenStore
+from ftkit.data import TokenStore
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits, wilson
 from ftkit.memory import memory_phase
-from ftkit.training import NEXT_TOKEN, HeldOutLoss
-from ftkit.training.evaluation import rows_at_once
-from ftkit.training.objectives import IGNORED, next_token_targets, output_logits
+from ftkit.training import HeldOutLoss, HeldOutWindows, token_losses
 
 __all__ = ["Attribution", "Predictive", "WindowLosses", "predictive_comparison", "window_losses"]
 
@@ -110,27 +107,14 @@ def window_losses(
     Returns:
         Losses by corpus, of the same windows for every model.
     """
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
     found = {}
     for name, store in heldout.items():
-        windows = StridedWindows(store.ids, window_tokens, window_tokens)
-        count = len(windows) if max_windows is None else min(max_windows, len(windows))
-        chosen = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
-        nats = []
-        rows = rows_at_once(model, window_tokens, batch_rows)
-        for first in range(0, count, rows):
-            ids_BT = windows.batch(chosen[first : first + rows]).to(device)
-            logits_BTV = output_logits(model, {"input_ids": ids_BT}, NEXT_TOKEN)
-            targets_BT = next_token_targets(ids_BT)
-            flat = logits_BTV.float().flatten(0, 1)
-            loss_N = F.cross_entropy(flat, targets_BT.flatten(), ignore_index=IGNORED, reduction="none")
-            nats.append(loss_N.view(targets_BT.shape)[:, :-1].double().cpu().numpy())
-            del logits_BTV, flat
-        covered, unknown = store.covered(windows.starts[chosen, None] + np.arange(1, window_tokens))
-        costs = np.where((unknown > 0) & (unknown == covered), 0.0, np.concatenate(nats))
-        found[name] = WindowLosses(costs, covered - unknown, unknown if unknown.any() else None)
-    model.train(was_training)
+        windows = HeldOutWindows(store, window_tokens)
+        numbers = windows.spread(max_windows)
+        losses = [loss_BT for _, _, loss_BT, _ in token_losses(model, windows, numbers, batch_rows)]
+        nats = torch.cat(losses)[:, :-1].double().cpu().numpy()
+        covered, unknown = store.covered(window_tokens * numbers[:, None] + np.arange(1, window_tokens))
+        found[name] = WindowLosses(nats, covered - unknown, unknown if unknown.any() else None)
     return found
 
 

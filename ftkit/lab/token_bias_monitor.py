@@ -25,7 +25,7 @@ from ftkit.lab.token_bias import TokenBias, set_shares, target_rate, token_bias
 from ftkit.runs import RunFolder
 from ftkit.studies.stages import save_trained
 from ftkit.studies.targets import TargetText
-from ftkit.training import CheckpointFolder, Engine, Objective, RandomTokens, WeightedSum, build_probes, follow
+from ftkit.training import CheckpointFolder, Engine, Objective, RandomTokens, WeightedSum, build_probes, train_and_log
 from ftkit.tuning import Selection
 
 __all__ = ["BiasLimits", "TokenBiasMonitor"]
@@ -88,13 +88,14 @@ class TokenBiasMonitor:
             return
         model, stopped = self.target.new_model(), ""
         checkpoints = CheckpointFolder(self.run.checkpoints(name), arm.save_total_limit)
-        probes = build_probes(arm, model, self.target.train, self.target.heldout)
+        heldout = self.target.training_text.heldout
+        probes = build_probes(arm, model, self.target.train.ids, heldout)
         with Engine(model, objective, source, arm, checkpoints) as engine:
             self.run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
             if engine.step == 0:
                 with engine.whole_model():
                     self.stop(model, name, 0)
-            for record in follow(engine, self.run, name, source, self.target.heldout, probes):
+            for record in train_and_log(engine, self.run, name, source, heldout, probes):
                 if record.step % self.settings.sample_steps == 0 or record.step == arm.max_steps:
                     with engine.whole_model():
                         stopped = self.stop(model, name, record.step)

@@ -36,12 +36,13 @@ from ftkit.training import (
     BestStep,
     CheckpointFolder,
     ClassifiedTexts,
+    ClassSamples,
     Engine,
     Predictions,
     StepRecord,
     build_probes,
-    follow_classifier,
     predict_classes,
+    train_and_log,
 )
 
 __all__ = ["Classes", "load_classes", "prepare_classes", "train_best_classifier", "train_classifier"]
@@ -93,14 +94,15 @@ class Classes(Generic[C]):
         return ClassifiedTexts(train.texts, train.labels, self.tokenizer, settings.window_tokens, rows, settings.seed)
 
     @cached_property
-    def samples(self) -> dict[str, LabelledTexts]:
-        """What is looked at during training: fixed samples, stratified by class, of texts to test on and to learn from.
+    def evaluation(self) -> ClassSamples:
+        """Fixed samples, stratified by class, of texts to test on and to learn from, for evaluations while it trains.
 
         Their names are the splits under which ``metrics.jsonl`` has them.
         """
         count = self.settings.eval_texts
         found = {"test": self.split.test.stratified(count), "seen": self.split.train.stratified(count)}
-        return found | ({"validation": self.validation} if self.validation else {})
+        samples = found | ({"validation": self.validation} if self.validation else {})
+        return ClassSamples(samples, self.tokenizer, self.settings.window_tokens)
 
     def predict(self, model: PreTrainedModel, texts: LabelledTexts | None = None) -> Predictions:
         """What a classifier says of some texts; ``None`` means all test texts."""
@@ -276,7 +278,7 @@ def _training(
     probes = build_probes(settings, model)
     with Engine(model, CLASSIFICATION, classes.source, settings, checkpoints) as engine:
         run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
-        steps = follow_classifier(engine, run, name, classes.source, classes.samples, classes.tokenizer, probes)
+        steps = train_and_log(engine, run, name, classes.source, classes.evaluation, probes)
         with closing(cast(Generator[StepRecord], steps)):  # one that is left early notes then what was clipped
             yield engine, steps
 

@@ -18,7 +18,7 @@ from ftkit.evidence import PassageWriter, check_heldout, cut_passages
 from ftkit.generation import PRESETS, fill_in, generate_passages
 from ftkit.models import check_positions
 from ftkit.runs import RunFolder
-from ftkit.training import MASKED_TOKENS, NEXT_TOKEN, MaskedWindows, TokenWindows
+from ftkit.training import MASKED_TOKENS, NEXT_TOKEN, HeldOutWindows, MaskedWindows, TokenWindows
 
 __all__ = ["FillingTask", "WritingTask", "language_task", "log_samples"]
 
@@ -61,6 +61,10 @@ class WritingTask:
     def source(self, train: TokenStore) -> TokenWindows:
         """Rows to learn from."""
         return TokenWindows(train, self.settings.window_tokens, self.settings.seed)
+
+    def held_out(self) -> HeldOutWindows:
+        """Rows to evaluate on."""
+        return HeldOutWindows(self.heldout, self.settings.window_tokens)
 
     def sample(self, model: PreTrainedModel) -> dict[str, Any]:
         """One passage, for ``samples.jsonl``."""
@@ -105,6 +109,10 @@ class FillingTask:
     def source(self, train: TokenStore) -> MaskedWindows:
         """Rows to learn from."""
         return MaskedWindows(train, self.settings.window_tokens, self.settings.seed, self.tokenizer)
+
+    def held_out(self) -> HeldOutWindows:
+        """Rows to evaluate on."""
+        return HeldOutWindows(self.heldout, self.settings.window_tokens, self.masking)
 
     def sample(self, model: PreTrainedModel) -> dict[str, Any]:
         """The beginning of the held-out text with masks, filled in, for ``samples.jsonl``."""

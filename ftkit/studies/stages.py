@@ -19,18 +19,18 @@ from ftkit.studies.loading import load_saved
 from ftkit.studies.targets import BaseContext, TargetText, TrainingText
 from ftkit.training import (
     NEXT_TOKEN,
-    BatchSource,
     Called,
     CheckpointFolder,
+    Dataset,
     Engine,
     Objective,
     WeightedSum,
     build_probes,
-    follow,
     lockstep,
     read_objective,
+    train_and_log,
     with_output_of,
-    with_steps_of_passes,
+    with_steps_of_epochs,
 )
 from ftkit.tuning import Selection, attach_adapter, check_adapter, check_tuning
 from ftkit.tuning import Watch as ChangeWatch
@@ -97,7 +97,7 @@ def train_model(
         run: The run.
         name: The model's name: in the logs, and of its folder.
         new_model: Makes the model as it starts.
-        text: The rows that it learns from, and the tokens on which it is evaluated meanwhile.
+        text: The rows that it learns from, and those on which it is evaluated meanwhile.
         settings: The training's.
         objective: What is minimized.
         watch: What is called every so many steps, before the first one too, such as a function that logs samples.
@@ -107,19 +107,19 @@ def train_model(
         return
     source, heldout = text.source, text.heldout
     if isinstance(settings, AdapterSettings):
-        settings = with_steps_of_passes(settings, source)
+        settings = with_steps_of_epochs(settings, source)
     model = new_model()
-    probes = build_probes(settings, model, source.store, heldout, source.masking)
+    probes = build_probes(settings, model, source.text_ids, heldout)
     if watch:
         every, function = watch
         probes.insert(0, Called("watch", every, partial(function, model)))
     checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
     with Engine(with_output_of(model, objective), objective, source, settings, checkpoints) as engine:
         run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
-        for _ in follow(engine, run, name, source, heldout, probes):
+        for _ in train_and_log(engine, run, name, source, heldout, probes):
             pass
         results = {"memory_bytes": engine.peak_bytes()} if measure_memory else {}
-    save_trained(run, name, model, source.store.tokenizer, source, **results)
+    save_trained(run, name, model, source.tokenizer, source, **results)
 
 
 def train_in_lockstep(
@@ -135,9 +135,9 @@ def train_in_lockstep(
     """
     if all(run.sealed(name) is not None for name in arms):
         return
-    source = target.training_text.source
+    source, heldout = target.training_text.source, target.training_text.heldout
     models = {name: target.new_model() for name in arms}
-    probes = {name: build_probes(arm, models[name], target.train, target.heldout) for name, arm in arms.items()}
+    probes = {name: build_probes(arm, models[name], source.text_ids, heldout) for name, arm in arms.items()}
     with ExitStack() as stack:
         engines = {}
         for name, arm in arms.items():
@@ -145,7 +145,7 @@ def train_in_lockstep(
             engines[name] = stack.enter_context(Engine(models[name], NEXT_TOKEN, source, arm, checkpoints))
             run.rewind(name, engines[name].step or -1)  # what a killed run logged after its checkpoint
         steps = {
-            name: follow(engine, run, name, source, target.heldout, probes[name]) for name, engine in engines.items()
+            name: train_and_log(engine, run, name, source, heldout, probes[name]) for name, engine in engines.items()
         }
         turns = lockstep(engines, steps)
         watches = {name: ChangeWatch(model, watched) for name, model in models.items()}
@@ -157,7 +157,7 @@ def train_in_lockstep(
 
 
 def save_trained(
-    run: RunFolder, name: str, model: PreTrainedModel, tokenizer: Any, source: BatchSource, **results: Any
+    run: RunFolder, name: str, model: PreTrainedModel, tokenizer: Any, source: Dataset, **results: Any
 ) -> None:
     """Save a trained model, read it again, and note the largest difference of logits; on process 0 only.
 

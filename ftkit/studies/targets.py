@@ -31,7 +31,17 @@ from ftkit.studies.bases import Base, foresee_base, prepare_base
 from ftkit.studies.lengths import Limit, fit_writing
 from ftkit.studies.loading import load_start, load_start_tokenizer
 from ftkit.studies.texts import Text, load_texts, read_special_tokens
-from ftkit.training import NEXT_TOKEN, Ingredients, Objective, TokenWindows, WeightedSum, build_objective
+from ftkit.training import (
+    NEXT_TOKEN,
+    Dataset,
+    HeldOutDataset,
+    HeldOutWindows,
+    Ingredients,
+    Objective,
+    TokenWindows,
+    WeightedSum,
+    build_objective,
+)
 from ftkit.tuning import Selection
 
 __all__ = ["BaseContext", "TargetText", "TrainingText", "judge_texts", "prepare_target", "prepare_targets"]
@@ -41,10 +51,10 @@ P = TypeVar("P", bound=PassageSettings)
 
 @dataclass(frozen=True)
 class TrainingText:
-    """Rows to learn from, and the held-out tokens on which a model is evaluated meanwhile."""
+    """Rows to learn from, and held-out rows on which a model is evaluated meanwhile."""
 
-    source: TokenWindows
-    heldout: TokenStore
+    source: Dataset
+    heldout: HeldOutDataset
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ class TargetText(Generic[P]):
     def training_text(self) -> TrainingText:
         """The text in rows, and its held-out part."""
         source = TokenWindows(self.train, self.settings.window_tokens, self.settings.seed)
-        return TrainingText(source, self.heldout)
+        return TrainingText(source, HeldOutWindows(self.heldout, self.settings.window_tokens))
 
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""

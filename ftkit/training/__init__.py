@@ -1,19 +1,27 @@
 """The training loop: objectives, batches, the engine of step records, checkpoints, and held-out evaluation."""
 
-from ftkit.training.batches import BatchSource, ClassifiedTexts, MaskedWindows, RandomTokens, TokenWindows
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.classifying import (
     BestStep,
+    ClassSamples,
     Predictions,
-    classifier_plan,
-    follow_classifier,
     predict_classes,
     predict_outputs,
 )
+from ftkit.training.datasets import (
+    ClassifiedTexts,
+    CoveredBytes,
+    Dataset,
+    HeldOutDataset,
+    HeldOutWindows,
+    MaskedWindows,
+    RandomTokens,
+    TokenWindows,
+)
 from ftkit.training.engine import Engine, StepRecord
-from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, held_out_loss
-from ftkit.training.following import follow, training_plan
+from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, evaluated_batches, held_out_loss, token_losses
 from ftkit.training.lockstep import lockstep
+from ftkit.training.logs import train_and_log, training_plan, with_steps_of_epochs
 from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
 from ftkit.training.naming import Ingredients, build_objective, read_objective
 from ftkit.training.objectives import (
@@ -26,7 +34,6 @@ from ftkit.training.objectives import (
     loss_sums,
 )
 from ftkit.training.pairing import with_output_of
-from ftkit.training.passes import with_steps_of_passes
 from ftkit.training.probes import Called, Probe, build_probes
 from ftkit.training.trying import check_objective
 
@@ -36,13 +43,17 @@ __all__ = [
     "MOST_UNKNOWN",
     "NEXT_TOKEN",
     "NLL",
-    "BatchSource",
     "BestStep",
     "Called",
     "CheckpointFolder",
+    "ClassSamples",
     "ClassifiedTexts",
+    "CoveredBytes",
+    "Dataset",
     "Engine",
+    "HeldOutDataset",
     "HeldOutLoss",
+    "HeldOutWindows",
     "Ingredients",
     "LossModule",
     "MaskedWindows",
@@ -56,9 +67,7 @@ __all__ = [
     "build_objective",
     "build_probes",
     "check_objective",
-    "classifier_plan",
-    "follow",
-    "follow_classifier",
+    "evaluated_batches",
     "held_out_loss",
     "kl_to_base",
     "last_tokens",
@@ -68,8 +77,10 @@ __all__ = [
     "predict_outputs",
     "read_objective",
     "smoothed",
+    "token_losses",
     "token_set_kl",
+    "train_and_log",
     "training_plan",
     "with_output_of",
-    "with_steps_of_passes",
+    "with_steps_of_epochs",
 ]

@@ -1,10 +1,9 @@
-"""Classifiers while they are trained: what they say of texts, and the diary of their training.
+"""Classifiers while they are trained: their predictions, their scores on fixed samples, and the best step.
 
 A classifier is looked at on fixed samples, stratified by class and the same at every look: one batch, or rows of a set
 that is sorted by label, would say little (lessons 07/015 to 07/019).
 """
 
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +20,11 @@ from ftkit.errors import ModelError
 from ftkit.memory import memory_phase
 from ftkit.models import class_names, problem_type, reads_both_ways, virtual_tokens
 from ftkit.runs import RunFolder
-from ftkit.training.batches import ClassifiedTexts, pad_rows
-from ftkit.training.engine import Engine, StepRecord
-from ftkit.training.following import logged_steps
-from ftkit.training.probes import Probe
-from ftkit.tuning import parameter_table, schedule_warning
+from ftkit.training.datasets import pad_rows
+from ftkit.training.logs import Scores
+from ftkit.training.objectives import Batch
 
-__all__ = ["BestStep", "Predictions", "classifier_plan", "follow_classifier", "predict_classes", "predict_outputs"]
-
-_logger = logging.getLogger("ftkit.training")
+__all__ = ["BestStep", "ClassSamples", "Predictions", "predict_classes", "predict_outputs", "text_batches"]
 
 
 @dataclass(frozen=True)
@@ -123,106 +118,71 @@ def _class_logits(
     Rows are padded with the id that the model's head looks for, which may differ from the tokenizer's. A decoder
     without one, or behind virtual tokens, would read the padding as the end of a text, so its texts go alone.
     """
-    device, was_training = next(model.parameters()).device, model.training
     pad_id = model.config.get_text_config().pad_token_id
     if (pad_id is None or virtual_tokens(model)) and not reads_both_ways(model.config):
         batch_rows = 1
     pad_id = next((number for number in (pad_id, tokenizer.pad_token_id) if number is not None), 0)
-    model.eval()
     ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    found = []
-    for first in range(0, len(ids), batch_rows):
-        batch = pad_rows([ids[number] for number in order[first : first + batch_rows]], int(pad_id))
-        logits_BC = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-        found.append(logits_BC.double().cpu())
-    model.train(was_training)
-    result = torch.empty((len(ids), found[0].shape[1]), dtype=torch.float64)
-    result[torch.from_numpy(order)] = torch.cat(found)
-    return result
+    found: torch.Tensor | None = None
+    for places, batch in text_batches(model, ids, int(pad_id), batch_rows):
+        logits_BC = model(**batch).logits.double().cpu()
+        found = torch.empty((len(ids), logits_BC.shape[1]), dtype=torch.float64) if found is None else found
+        found[torch.from_numpy(places)] = logits_BC
+    assert found is not None  # there is a text
+    return found
 
 
-def classifier_plan(engine: Engine, source: ClassifiedTexts) -> dict[str, Any]:
-    """Derived quantities of a classifier's run, known before it starts.
-
-    Args:
-        engine: The engine that will train.
-        source: Its texts.
-
-    Returns:
-        Texts for each step and in all, passes over the texts, the loss of a model that thinks all classes equally
-        likely, trainable parameters by group, device, precision, processes.
-    """
-    settings, accelerator = engine.settings, engine.accelerator
-    table = parameter_table(engine.freezing.groups, engine.freezing.trainable, engine.peak_rates())
-    return {
-        "parameters": table.total,
-        "trainable": table.trainable,
-        "groups": table.as_dict()["groups"],
-        "texts": len(source.ids),
-        "step_texts": engine.batch_rows,
-        "steps": settings.max_steps,
-        "passes": engine.batch_rows * settings.max_steps / len(source.ids),
-        "baseline": engine.objective.baseline(len(source.by_class)),
-        "device": str(accelerator.device),
-        "precision": accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32",
-        "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _described(plan: dict[str, Any]) -> str:
-    """A plan in one line."""
-    share = plan["trainable"] / plan["parameters"]
-    return (
-        f"{plan['parameters']:,} parameters ({plan['trainable']:,} trainable, {share:.1%}), "
-        f"{plan['texts']:,} texts; {plan['steps']} steps of {plan['step_texts']} texts = {plan['passes']:.1f} passes; "
-        f"{plan['device']}, {plan['precision']}, {plan['processes']} process(es), {plan['threads']} threads"
-    )
-
-
-def follow_classifier(
-    engine: Engine,
-    run: RunFolder,
-    name: str,
-    source: ClassifiedTexts,
-    samples: Mapping[str, LabelledTexts],
-    tokenizer: PreTrainedTokenizerBase,
-    probes: Sequence[Probe] = (),
-) -> Iterator[StepRecord]:
-    """Iterate over a classifier's engine and keep its diary: metrics, progress, a look every ``eval_steps``, probes.
+def text_batches(
+    model: PreTrainedModel, ids: Sequence[Sequence[int]], pad_id: int, batch_rows: int
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Go through texts of similar length together, while the model is in evaluation mode.
 
     Args:
-        engine: The engine; ``window_tokens`` of its settings cuts long texts.
-        run: Where ``metrics.jsonl`` is.
-        name: The model's name in the diary.
-        source: The texts it learns from.
-        samples: Texts that are looked at, by the ``split`` under which loss and accuracy are logged; the loss and the
-            accuracy on ``test`` are shown beside the progress.
-        tokenizer: The classifier's tokenizer.
-        probes: What else is measured, each at its own steps; made before the engine.
+        model: It gets its mode back at the end.
+        ids: Token ids of each text.
+        pad_id: Fills shorter rows on the right.
+        batch_rows: Texts in a batch.
 
     Yields:
-        The engine's records.
+        Numbers of the texts, and the batch on the model's device.
     """
-    settings = engine.settings
-    plan = classifier_plan(engine, source)
-    run.note(plan={**run.manifest.get("plan", {}), name: plan})
-    _logger.info("%s: %s", name, _described(plan))
-    if warning := schedule_warning(settings):
-        _logger.warning("%s: %s", name, warning)
+    device, was_training = next(model.parameters()).device, model.training
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    model.eval()
+    try:
+        for first in range(0, len(ids), batch_rows):
+            places = order[first : first + batch_rows]
+            batch = pad_rows([ids[number] for number in places], pad_id)
+            yield places, {name: tensor.to(device) for name, tensor in batch.items()}
+    finally:
+        model.train(was_training)
 
-    def look(step: int) -> str:
-        notes = {}
-        for split, texts in samples.items():
-            said = predict_classes(engine.model, tokenizer, texts.texts, settings.window_tokens)
-            found = Predictions(said, np.array(texts.labels))
+
+@dataclass(frozen=True)
+class ClassSamples:
+    """Texts with classes on which a classifier is evaluated while it is trained.
+
+    Args:
+        samples: The texts, by the ``split`` under which loss and accuracy are logged; those of ``test`` are shown
+            beside the progress.
+        tokenizer: The classifier's tokenizer.
+        max_tokens: Longer texts are cut here.
+    """
+
+    samples: Mapping[str, LabelledTexts]
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int
+
+    def scores(self, model: PreTrainedModel, most: int) -> Scores:
+        """Loss and accuracy on each sample; samples are small, so all of their texts are used."""
+        records, notes = [], {}
+        for split, texts in self.samples.items():
+            predicted = predict_classes(model, self.tokenizer, texts.texts, self.max_tokens)
+            found = Predictions(predicted, np.array(texts.labels))
             loss, accuracy = float(found.nats.mean()), float(found.right.mean())
-            run.log("metrics.jsonl", {"model": name, "step": step, "split": split, "loss": loss, "accuracy": accuracy})
+            records.append({"split": split, "loss": loss, "accuracy": accuracy})
             notes[split] = f"{split} loss {loss:.3f}, accuracy {accuracy:.1%}"
-        return notes.get("test", "")
-
-    yield from logged_steps(engine, run, name, probes, look)
+        return Scores(records, notes.get("test", ""))
 
 
 class StopSettings(Protocol):

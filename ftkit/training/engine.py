@@ -27,8 +27,8 @@ from ftkit.models import is_adapter
 from ftkit.runs.planning import planner
 from ftkit.runs.processes import failing_together, of_process_0
 from ftkit.training.activations import fuse_activations
-from ftkit.training.batches import BatchSource
 from ftkit.training.checkpoints import CheckpointFolder
+from ftkit.training.datasets import Dataset
 from ftkit.training.diagnosing import diagnosis
 from ftkit.training.memory import memory_remedies, peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective, WeightedSum
@@ -87,7 +87,7 @@ class Engine:
         self,
         model: PreTrainedModel,
         objective: Objective | WeightedSum,
-        source: BatchSource,
+        source: Dataset,
         settings: TrainingSettings,
         checkpoints: CheckpointFolder | None = None,
     ) -> None:

@@ -1,6 +1,7 @@
-"""Loss on held-out text, window by window, in nats and in bits per byte, for decoders and encoders alike."""
+"""Loss on held-out rows, row by row, in nats and in bits per byte, for decoders and encoders alike."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from ftkit.data import Masking, StridedWindows, TokenStore
 from ftkit.memory import memory_phase
-from ftkit.training.objectives import IGNORED, next_token_targets
+from ftkit.training.datasets import CoveredBytes, HeldOutDataset
+from ftkit.training.objectives import IGNORED, MASKED_TOKENS, NEXT_TOKEN, Batch, next_token_targets, output_logits
 
-__all__ = ["MOST_UNKNOWN", "HeldOutLoss", "held_out_loss", "questions", "rows_at_once"]
+__all__ = ["MOST_UNKNOWN", "HeldOutLoss", "evaluated_batches", "held_out_loss", "rows_at_once", "token_losses"]
 
 MOST_UNKNOWN = 0.02
 """Share of a text's bytes that a tokenizer may not be able to write while bits per byte are still claimed."""
@@ -23,10 +24,10 @@ _LOGITS_BYTES_ELSEWHERE = 2**30
 
 @dataclass(frozen=True)
 class HeldOutLoss:
-    """Loss of a model on consecutive windows of a text; arrays have shape [windows]."""
+    """Loss of a model on the rows of a dataset; arrays have shape [rows]."""
 
     nats: np.ndarray
-    """Sum over the window's targets."""
+    """Sum over the row's targets."""
     targets: np.ndarray
     bytes: np.ndarray
     """UTF-8 bytes of the text that the targets cover and that the tokenizer can write."""
@@ -61,61 +62,85 @@ class HeldOutLoss:
         return f"{self.nats_per_target:.3f} nats/token (no bits per byte: {self.unknown_share:.0%} of it is unknown)"
 
 
+def evaluated_batches(
+    models: Sequence[PreTrainedModel], dataset: HeldOutDataset, numbers: np.ndarray, batch_rows: int
+) -> Iterator[tuple[slice, Batch]]:
+    """Go through rows of a dataset while models are in evaluation mode; each model gets its mode back at the end.
+
+    Args:
+        models: The models; batches are on the device of the first.
+        dataset: The rows.
+        numbers: Which rows.
+        batch_rows: Rows in a batch.
+
+    Yields:
+        The batch's places in ``numbers``, and the batch.
+    """
+    device, modes = next(models[0].parameters()).device, [model.training for model in models]
+    for model in models:
+        model.eval()
+    try:
+        for first in range(0, len(numbers), batch_rows):
+            part = slice(first, first + batch_rows)
+            yield part, {name: tensor.to(device) for name, tensor in dataset.rows(numbers[part]).items()}
+    finally:
+        for model, was_training in zip(models, modes, strict=True):
+            model.train(was_training)
+
+
+def token_losses(
+    model: PreTrainedModel, dataset: HeldOutDataset, numbers: np.ndarray, batch_rows: int = 16
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, CoveredBytes]]:
+    """Losses of a language model on each token of some rows, a batch at a time.
+
+    Args:
+        model: The model.
+        dataset: The rows.
+        numbers: Which rows.
+        batch_rows: Rows in a forward pass, fewer where their logits would be large.
+
+    Yields:
+        Places in ``numbers``; targets [B, T], aligned with the logits; their losses in nats, float32 [B, T], 0 where
+        there is no target; and the bytes that the targets cover.
+    """
+    objective = NEXT_TOKEN if dataset.causal else MASKED_TOKENS
+    rows = rows_at_once(model, dataset.longest_row, batch_rows)
+    for part, batch in evaluated_batches([model], dataset, numbers, rows):
+        labels_BT = batch["labels"]
+        covered = dataset.covered_bytes(numbers[part], labels_BT.cpu())
+        if covered.is_unknown is not None:
+            labels_BT = labels_BT.masked_fill(covered.is_unknown.to(labels_BT.device), IGNORED)
+        targets_BT = next_token_targets(labels_BT) if dataset.causal else labels_BT
+        logits_BTV = output_logits(model, batch, objective)
+        flat = logits_BTV.float().flatten(0, 1)  # classes last: with [B, V, T] torch would copy all logits once more
+        loss_N = F.cross_entropy(flat, targets_BT.flatten(), ignore_index=IGNORED, reduction="none")
+        del logits_BTV, flat
+        yield part, targets_BT, loss_N.view(targets_BT.shape), covered
+
+
 @memory_phase("evaluate")
 @torch.inference_mode()
 def held_out_loss(
-    model: PreTrainedModel,
-    store: TokenStore,
-    window_tokens: int,
-    *,
-    masking: Masking | None = None,
-    max_windows: int | None = None,
-    batch_rows: int = 16,
+    model: PreTrainedModel, dataset: HeldOutDataset, max_rows: int | None = None, *, batch_rows: int = 16
 ) -> HeldOutLoss:
-    """Evaluate a model on non-overlapping windows of a text; the model is left in the mode it was in.
+    """Evaluate a model on held-out rows; the model is left in the mode it was in.
 
     Args:
         model: A language model.
-        store: The held-out tokens and the bytes that each covers.
-        window_tokens: T, tokens in a window. Without masking the first of each is not a target; with it, the targets
-            are the masked tokens.
-        masking: What an encoder is asked for, the same in every evaluation; ``None`` asks for the next token.
-        max_windows: Windows to use, spread evenly over the text; ``None`` uses all.
-        batch_rows: Windows in a forward pass, fewer where their logits would be large.
+        dataset: The rows, such as ``HeldOutWindows`` of a text.
+        max_rows: Rows to use, spread evenly; ``None`` uses all.
+        batch_rows: Rows in a forward pass, fewer where their logits would be large.
 
     Returns:
-        Sums for each window, in the order of the text.
+        Sums for each row, in the order of the dataset.
     """
-    text_tokens = masking.text_tokens(window_tokens) if masking else window_tokens
-    windows = StridedWindows(store.ids, text_tokens, text_tokens)
-    count = len(windows) if max_windows is None else min(max_windows, len(windows))
-    chosen = np.linspace(0, len(windows) - 1, count).round().astype(np.int64)
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    nats, unknown = np.zeros(count), np.zeros(count)
-    targets, num_bytes = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    batch_rows = rows_at_once(model, window_tokens, batch_rows)
-    for first in range(0, count, batch_rows):
-        part = slice(first, first + batch_rows)
-        covered_Bn, unknown_Bn = store.covered(windows.starts[chosen[part], None] + np.arange(text_tokens))
-        whole_Bn = (unknown_Bn > 0) & (unknown_Bn == covered_Bn)
-        inputs_BT, targets_BT, asked_Bn = questions(windows.batch(chosen[part]), chosen[part], masking, whole_Bn)
-        options = {} if masking else {"use_cache": False}
-        logits_BTV = model(input_ids=inputs_BT.to(device), **options).logits
-        logits_BTV = logits_BTV[:, -targets_BT.shape[1] :]  # after any virtual tokens
-        flat = logits_BTV.float().flatten(0, 1)  # classes last: with [B, V, T] torch would copy all logits once more
-        loss_N = F.cross_entropy(flat, targets_BT.flatten().to(device), ignore_index=IGNORED, reduction="none")
-        loss_BT = loss_N.view(targets_BT.shape)
-        del logits_BTV, flat
+    numbers = dataset.spread(max_rows)
+    nats, unknown = np.zeros(len(numbers)), np.zeros(len(numbers))
+    targets, num_bytes = np.zeros(len(numbers), dtype=np.int64), np.zeros(len(numbers), dtype=np.int64)
+    for part, targets_BT, loss_BT, covered in token_losses(model, dataset, numbers, batch_rows):
         nats[part] = loss_BT.double().sum(1).cpu().numpy()
-        # A mask is never put over a special token, so of unknown ones as many count as would have been asked.
-        share_B1 = asked_Bn.sum(1, keepdims=True) / np.maximum((~whole_Bn).sum(1, keepdims=True), 1)
-        chance_Bn = np.maximum(asked_Bn, whole_Bn * share_B1) if masking else asked_Bn
-        unknown[part] = (unknown_Bn * chance_Bn).sum(1)
-        num_bytes[part] = ((covered_Bn - unknown_Bn) * asked_Bn).sum(1)
-        targets[part] = (asked_Bn & ~whole_Bn).sum(1)
-    model.train(was_training)
+        targets[part] = (targets_BT != IGNORED).sum(1).cpu().numpy()
+        num_bytes[part], unknown[part] = covered.known, covered.unknown
     return HeldOutLoss(nats, targets, num_bytes, unknown if unknown.any() else None)
 
 
@@ -130,22 +155,3 @@ def rows_at_once(model: PreTrainedModel, tokens: int, at_most: int) -> int:
     row_bytes = 4 * tokens * int(model.config.get_text_config().vocab_size)
     most = _LOGITS_BYTES.get(next(model.parameters()).device.type, _LOGITS_BYTES_ELSEWHERE)
     return max(1, min(at_most, most // row_bytes))
-
-
-def questions(
-    ids_Bn: torch.Tensor, numbers: np.ndarray, masking: Masking | None, unknown_Bn: np.ndarray | None = None
-) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Inputs and targets, [B, T], and which tokens of the text are asked for, [B, n].
-
-    Tokens that are wholly unknown are asked for as all others are, but they are no targets.
-    """
-    left_out_Bn = torch.from_numpy(np.zeros(ids_Bn.shape, dtype=bool) if unknown_Bn is None else unknown_Bn)
-    if masking is None:
-        asked_Bn = np.ones(ids_Bn.shape, dtype=bool)
-        asked_Bn[:, 0] = False
-        return ids_Bn, next_token_targets(ids_Bn.masked_fill(left_out_Bn, IGNORED)), asked_Bn
-    inputs_BT, labels_BT = masking.rows(ids_Bn, numbers, seed=0)
-    text = slice(len(masking.first), len(masking.first) + ids_Bn.shape[1])
-    asked_Bn = (labels_BT != IGNORED).numpy()[:, text].copy()
-    labels_BT[:, text].masked_fill_(left_out_Bn, IGNORED)
-    return inputs_BT, labels_BT, asked_Bn

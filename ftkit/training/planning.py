@@ -21,6 +21,7 @@ from ftkit.config import TrainingSettings
 from ftkit.errors import size
 from ftkit.memory import MemoryMeter, available_memory, current_phase, return_freed_memory
 from ftkit.models import is_adapter, save_model
+from ftkit.training.datasets import HeldOutDataset
 from ftkit.training.engine import Engine
 from ftkit.training.evaluation import held_out_loss, rows_at_once
 from ftkit.training.memory import peak_memory
@@ -158,7 +159,7 @@ class Planner:
         """Plan an engine that is not measured on held-out text."""
         self._add(engine, engine.objective.name, {}, None)
 
-    def followed(self, engine: Engine, name: str, plan: dict[str, Any], heldout: Any) -> None:
+    def followed(self, engine: Engine, name: str, plan: dict[str, Any], heldout: HeldOutDataset | None) -> None:
         """Plan an engine with a diary."""
         self._add(engine, name, plan, heldout)
 
@@ -193,9 +194,9 @@ class Planner:
                 found[name] = memory.worst(found.get(name))
         return found
 
-    def _add(self, engine: Engine, name: str, plan: dict[str, Any], heldout: Any) -> None:
+    def _add(self, engine: Engine, name: str, plan: dict[str, Any], heldout: HeldOutDataset | None) -> None:
         settings = engine.settings
-        self._last = engine.model, tokenizer_of(engine.source)
+        self._last = engine.model, engine.source.tokenizer
         self.meter.note()
         trial = _Trial(engine, self.meter, self._usable)
         phases = {self._kind: trial.step}
@@ -249,7 +250,7 @@ class Planner:
                     f"(it is {trial.engine.settings.window_tokens}), fewer or shorter passages, or a smaller model"
                 )
 
-    def _after(self, engine: Engine, trial: "_Trial", heldout: Any) -> dict[str, PhaseMemory]:
+    def _after(self, engine: Engine, trial: "_Trial", heldout: HeldOutDataset) -> dict[str, PhaseMemory]:
         """Evaluation, generation and judging while the model learns, and afterwards, when there are more models.
 
         After a training a run holds the base, the model, its moments, the model as it was saved, and a copy of the base
@@ -264,10 +265,7 @@ class Planner:
         rows = rows_at_once(model, settings.window_tokens, _EVALUATION_ROWS)
         loss = idle.with_more(3 * rows * row_bytes)
         if self._usable(loss):
-            masking = getattr(engine.source, "masking", None)
-            loss = trial.measured(
-                lambda: held_out_loss(model, heldout, settings.window_tokens, masking=masking, max_windows=rows)
-            )
+            loss = trial.measured(lambda: held_out_loss(model, heldout, rows))
         divergence = idle
         if getattr(settings, "general", None) is not None:  # probabilities of two models, and their difference
             pairs = rows_at_once(model, 2 * settings.window_tokens, _DIVERGENCE_ROWS)
@@ -502,29 +500,21 @@ def _living(device: torch.device) -> Iterator[torch.Tensor]:
 # --- Time, and what the model sees ---
 
 
-def _evaluation_seconds(engine: Engine, heldout: Any) -> float:
+def _evaluation_seconds(engine: Engine, heldout: HeldOutDataset) -> float:
     """Evaluations on the held-out sample while it trains, and on all held-out text before and after."""
-    settings, source = engine.settings, engine.source
-    masking = getattr(source, "masking", None)
-    tokens = masking.text_tokens(settings.window_tokens) if masking else settings.window_tokens
-    windows = heldout.num_tokens // tokens
+    settings, windows = engine.settings, len(heldout)
     timed = min(rows_at_once(engine.model, settings.window_tokens, _EVALUATION_ROWS), windows, settings.eval_windows)
     started = time.perf_counter()
-    held_out_loss(engine.model, heldout, settings.window_tokens, masking=masking, max_windows=timed)
+    held_out_loss(engine.model, heldout, timed)
     each = (time.perf_counter() - started) / max(timed, 1)
     times: int = 1 + math.ceil(settings.max_steps / settings.eval_steps)
     return float(each * (times * min(windows, settings.eval_windows) + 2 * windows))
 
 
-def tokenizer_of(source: Any) -> Any:
-    """The tokenizer that made a source's rows; ``None`` where it is not known."""
-    return getattr(source, "tokenizer", None) or getattr(getattr(source, "store", None), "tokenizer", None)
-
-
 def _first_rows(engine: Engine) -> Iterator[str]:
     """The first rows of the first batch as text, white space and control characters visible."""
     rows = min(_ROWS, engine.settings.per_device_train_batch_size)
-    batch, tokenizer = engine.source.rows(np.arange(rows)), tokenizer_of(engine.source)
+    batch, tokenizer = engine.source.rows(np.arange(rows)), engine.source.tokenizer
     for ids in batch["input_ids"]:
         shown = ids[:_TOKENS].tolist()
         text = str(tokenizer.decode(shown)).translate(_SYMBOLS) if tokenizer else " ".join(map(str, shown))

@@ -115,7 +115,7 @@ def make_speakers(settings: DialogueSettings, run: RunFolder) -> dict[str, str]:
         read_special_tokens,
         train_model,
     )
-    from ftkit.training import TokenWindows
+    from ftkit.training import HeldOutWindows, TokenWindows
     from ftkit.tuning import check_tuning
 
     texts = load_texts(settings.corpora, settings, run)
@@ -137,8 +137,8 @@ def make_speakers(settings: DialogueSettings, run: RunFolder) -> dict[str, str]:
 
     for name, text in texts.items():
         source = TokenWindows(tokenize_texts(text.train, tokenizer), settings.window_tokens, settings.seed)
-        learned = TrainingText(source, tokenize_texts(text.heldout, tokenizer))
-        train_model(run, name, new_model, learned, settings)
+        heldout = HeldOutWindows(tokenize_texts(text.heldout, tokenizer), settings.window_tokens)
+        train_model(run, name, new_model, TrainingText(source, heldout), settings)
     return {name: str(run.model(name)) for name in texts}
 
 

@@ -15,14 +15,14 @@ from benchmarks.measuring import Arm, Options, Section, in_turns, times_as_fast
 from benchmarks.shapes import TINY, settings
 from ftkit.data import VOICES, load_tokenizer, voice_text
 from ftkit.models import load_model
-from ftkit.training import CLASSIFICATION, ClassifiedTexts, Engine
-from ftkit.training.batches import pad_rows
+from ftkit.training import CLASSIFICATION, ClassifiedTexts, Dataset, Engine
+from ftkit.training.datasets import pad_rows
 
 SIMILAR, LONGEST, MAXIMUM = "similar lengths (ftkit)", "padded to the longest of the batch", "padded to 128"
 MAX_TOKENS, BATCH_ROWS, BATCHES = 128, 32, 8
 
 
-class Padded:
+class Padded(Dataset):
     """The same texts in random order."""
 
     fingerprint = "padded"

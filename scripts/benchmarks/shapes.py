@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM
 
+from ftkit import training
 from ftkit.config import TrainingSettings
 from ftkit.models import load_model
 
@@ -41,7 +42,7 @@ DEEP = replace(TINY, blocks=12)
 """As many tensors as GPT-2 124M has, and hardly any arithmetic."""
 
 
-class Rows(Dataset[Any]):
+class Rows(training.Dataset, Dataset[Any]):
     """Random tokens by number: ftkit's source of batches, and Trainer's data set."""
 
     fingerprint = "random"

@@ -31,10 +31,10 @@ def test_sound_probes_and_steps_without_probes():
 def test_every_name_makes_a_probe():
     from ftkit.data import load_tokenizer, tokenize_texts, voice_text
     from ftkit.models import load_model
-    from ftkit.training import build_probes
+    from ftkit.training import HeldOutWindows, build_probes
 
     store = tokenize_texts([voice_text("keeper", 300)], load_tokenizer("byte"))
     settings = TrainingSettings(model="m", probes=list(PROBES), probe_steps=7, window_tokens=16)
     model = load_model("new:gpt2", vocab_size=257)
-    made = build_probes(settings, model, store, store)
+    made = build_probes(settings, model, store.ids, HeldOutWindows(store, 16))
     assert [(probe.name, probe.every) for probe in made] == [(name, 7) for name in PROBES]

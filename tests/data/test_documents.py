@@ -11,7 +11,7 @@ from ftkit.data import Corpus, Document, StridedWindows, load_tokenizer, split_c
 from ftkit.evidence import bits_per_byte, cut_passages
 from ftkit.models import load_model
 from ftkit.studies import Text, load_texts
-from ftkit.training import held_out_loss
+from ftkit.training import HeldOutWindows, held_out_loss
 
 
 def shelf(count: int, words: int = 60) -> Corpus:
@@ -77,7 +77,7 @@ def test_bits_for_a_byte_count_the_end_of_a_document_and_no_byte_for_it() -> Non
         nats -= sum(float(shares[place, row[place + 1]]) for place in range(size - 1))
         num_bytes += sum(1 for token in row[1:].tolist() if token != 256)
     assert num_bytes == 2 * 36 - 2
-    found = bits_per_byte(held_out_loss(model, store, size)).value
+    found = bits_per_byte(held_out_loss(model, HeldOutWindows(store, size))).value
     assert found == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
 
 

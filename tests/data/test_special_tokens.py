@@ -12,7 +12,7 @@ from ftkit.evidence import token_shares, word_order
 from ftkit.evidence.intervals import loss_blocks
 from ftkit.generation import generate_passages
 from ftkit.models import load_model
-from ftkit.training import held_out_loss
+from ftkit.training import HeldOutWindows, held_out_loss
 
 MARKS = ["<|im_start|>", "<|im_end|>", "<｜begin▁of▁sentence｜>"]
 WINDOW = 64
@@ -93,7 +93,7 @@ def test_bits_per_byte_of_a_chat_are_those_of_its_tokens(tokenizer, tmp_path):
         logits = model(input_ids=rows).logits[:, :-1]
     nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum").item()
     num_bytes = sum(len(tokenizer.decode(row[1:]).encode()) for row in rows)
-    found = held_out_loss(model, tokenize_texts([text], tokenizer, cache=tmp_path), WINDOW)
+    found = held_out_loss(model, HeldOutWindows(tokenize_texts([text], tokenizer, cache=tmp_path), WINDOW))
     assert found.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_word_order_and_usage_read_the_text_as_it_was_read(tokenizer, tmp_path):
     start = tokenizer.convert_tokens_to_ids(MARKS[0])
     assert token_shares([text], tokenizer, [start])[0] == pytest.approx((store.ids == start).mean())
     model = load_model("new:gpt2,n_layer=1,n_head=2,n_embd=32", vocab_size=len(tokenizer), max_positions=WINDOW)
-    loss = held_out_loss(model, store, WINDOW)
+    loss = held_out_loss(model, HeldOutWindows(store, WINDOW))
     order = word_order(model, model, store, (loss, loss), WINDOW)
     assert abs(order.base) < 0.3  # without the tokens the shuffled text would cost a random model far more a byte
     fix_special_tokens("text", [text], tokenizer)
@@ -135,7 +135,7 @@ def test_two_models_are_paired_where_their_tokenizers_give_other_windows(tokeniz
     losses = []
     for reading in ("text", "tokens"):
         fix_special_tokens(reading, [text], tokenizer)
-        losses.append(held_out_loss(model, tokenize_texts([text], tokenizer, cache=tmp_path), WINDOW))
+        losses.append(held_out_loss(model, HeldOutWindows(tokenize_texts([text], tokenizer, cache=tmp_path), WINDOW)))
     assert len(losses[0].nats) > len(losses[1].nats)
     for base, tuned in (losses, losses[::-1]):
         blocks = loss_blocks(base, tuned)

@@ -12,8 +12,7 @@ from ftkit.data import Masking, fix_special_tokens, load_tokenizer, tokenize_tex
 from ftkit.data.made_tokenizers import wrapped
 from ftkit.evidence import bits_per_byte, gain_in_bits, window_losses
 from ftkit.models import load_model
-from ftkit.training import MOST_UNKNOWN, HeldOutLoss, held_out_loss
-from ftkit.training.evaluation import questions
+from ftkit.training import MOST_UNKNOWN, HeldOutLoss, HeldOutWindows, held_out_loss
 
 LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
 MIXED = "One word ЖЖЖ, then Я and more;  тест" + " plain text" * 30 + " ж"
@@ -115,7 +114,7 @@ def test_bits_per_byte_are_those_of_the_bytes_that_can_be_written(read):
     model, store, nats, unknown = read
     lengths = torch.tensor(store.byte_lengths[: unknown.shape[0] * WINDOW].astype(np.int64)).view(-1, WINDOW)[:, 1:]
     wanted = nats[~unknown].sum().item() / math.log(2) / lengths[~unknown].sum().item()
-    found = held_out_loss(model, store, WINDOW)
+    found = held_out_loss(model, HeldOutWindows(store, WINDOW))
     assert 0 < found.unknown_share < MOST_UNKNOWN
     assert found.bits_per_byte == pytest.approx(wanted, rel=1e-5)
     assert found.targets.sum() == (~unknown).sum()
@@ -130,13 +129,13 @@ def test_bits_per_byte_are_those_of_the_bytes_that_can_be_written(read):
 def test_above_the_limit_nothing_is_claimed(read, tmp_path):
     model, store, _, _ = read
     mostly = tokenize_texts(["plain ж ж words ж я " * 50], store.tokenizer, cache=tmp_path)
-    found = held_out_loss(model, mostly, WINDOW)
+    found = held_out_loss(model, HeldOutWindows(mostly, WINDOW))
     assert found.unknown_share > MOST_UNKNOWN
     assert math.isnan(found.bits_per_byte)
     assert "bits/byte" not in str(found)
     assert f"{found.unknown_share:.0%}" in str(found)
     assert all(map(math.isnan, vars(bits_per_byte(found)).values()))
-    assert all(map(math.isnan, vars(gain_in_bits(held_out_loss(model, store, WINDOW), found)).values()))
+    assert all(map(math.isnan, vars(gain_in_bits(held_out_loss(model, HeldOutWindows(store, WINDOW)), found)).values()))
     nothing = HeldOutLoss(np.zeros(3), np.zeros(3, int), np.zeros(3, int), np.full(3, 9))
     assert math.isnan(nothing.nats_per_target)
     assert nothing.unknown_share == 1
@@ -145,14 +144,15 @@ def test_above_the_limit_nothing_is_claimed(read, tmp_path):
 def test_an_encoder_is_not_asked_for_what_is_unknown(tmp_path):
     tokenizer = load_tokenizer("train:300", texts=["plain words of a text " * 20], with_mask=True)
     store = tokenize_texts(["plain words ж of a text " * 40], tokenizer, cache=tmp_path)
-    ids = torch.tensor(store.ids[:20].astype(np.int64))[None]
-    unknown = (ids == tokenizer.unk_token_id).numpy()
-    assert unknown.any()
-    _, targets, asked = questions(ids, np.array([0]), Masking(tokenizer, 0.9), unknown)
-    assert (asked & unknown).sum() == 0  # a special token is never asked for
-    assert tokenizer.unk_token_id not in targets.tolist()[0]
+    windows = HeldOutWindows(store, WINDOW, Masking(tokenizer, 0.9))
+    labels = windows.rows(np.array([0]))["labels"]
+    is_unknown = windows.covered_bytes(np.array([0]), labels).is_unknown
+    assert is_unknown is not None
+    assert is_unknown.any()
+    assert (labels[is_unknown] == -100).all()  # a special token is never asked for
+    assert tokenizer.unk_token_id not in labels.tolist()[0]
     model = load_model("new:bert,num_hidden_layers=1,hidden_size=16,num_attention_heads=1,intermediate_size=16",
                        task="masked-lm", vocab_size=len(tokenizer), max_positions=WINDOW)  # fmt: skip
-    found = held_out_loss(model, store, WINDOW, masking=Masking(tokenizer))
+    found = held_out_loss(model, HeldOutWindows(store, WINDOW, Masking(tokenizer)))
     assert found.unknown_share == pytest.approx(store.unknown_share, abs=0.03)
     assert math.isnan(found.bits_per_byte)

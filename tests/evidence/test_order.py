@@ -9,7 +9,7 @@ import torch
 from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.evidence import shuffle_words, word_order
 from ftkit.models import load_model
-from ftkit.training import held_out_loss
+from ftkit.training import HeldOutWindows, held_out_loss
 
 WINDOW = 48
 
@@ -36,7 +36,7 @@ def found(tmp_path_factory):
     start = load_model("new:gpt2,n_layer=1,n_head=2,n_embd=32,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0", vocab_size=300,
                        max_positions=WINDOW)  # fmt: skip
     models = learnt(start, ordered), learnt(start, mixed)
-    real = tuple(held_out_loss(model, heldout, WINDOW) for model in models)
+    real = tuple(held_out_loss(model, HeldOutWindows(heldout, WINDOW)) for model in models)
     shuffled = tokenize_texts([shuffle_words(new)], tokenizer, cache=cache)
     return word_order(*models, heldout, real, WINDOW), models, real, shuffled
 
@@ -44,7 +44,7 @@ def found(tmp_path_factory):
 def test_it_is_the_difference_of_two_losses(found):
     order, models, real, shuffled = found
     for value, model, known in zip((order.base, order.tuned), models, real, strict=True):
-        mixed = held_out_loss(model, shuffled, WINDOW, max_windows=48)
+        mixed = held_out_loss(model, HeldOutWindows(shuffled, WINDOW), 48)
         assert value == pytest.approx(mixed.bits_per_byte - known.bits_per_byte)
     assert order.kept.value == pytest.approx(order.tuned / order.base)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.evidence import WindowLosses, predictive_comparison, window_losses
 from ftkit.models import load_model
-from ftkit.training import held_out_loss
+from ftkit.training import HeldOutWindows, held_out_loss
 
 NAMES = ("keeper", "almanac")
 WINDOW = 32
@@ -58,7 +58,7 @@ def test_token_losses_are_torchs_and_add_up_to_the_held_out_loss(stores):
     model = new_model(store).train()
     found = window_losses(model, {"keeper": store}, WINDOW, max_windows=10)["keeper"]
     assert model.training, "left as it was"
-    whole = held_out_loss(model, store, WINDOW, max_windows=10)
+    whole = held_out_loss(model, HeldOutWindows(store, WINDOW), 10)
     assert np.allclose(found.total().nats, whole.nats)
     assert found.total().bytes.tolist() == whole.bytes.tolist()
     ids = torch.tensor(np.asarray(store.ids[:WINDOW]).astype(np.int64))[None]

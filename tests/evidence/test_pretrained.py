@@ -18,7 +18,7 @@ from ftkit.generation import PRESETS, Sampling, generate_passages
 from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, reload_difference, save_model
 from ftkit.models.rounding import ROUNDING
-from ftkit.training import NEXT_TOKEN, Engine, TokenWindows, held_out_loss
+from ftkit.training import NEXT_TOKEN, Engine, HeldOutWindows, TokenWindows, held_out_loss
 from ftkit.tuning import attach_adapter
 
 STORY = (
@@ -54,7 +54,7 @@ def test_greedy_text_is_the_published_one(model, tokenizer):
 def test_held_out_loss_is_that_of_transformers(model, tokenizer, stories260k):
     text = NEW_STORY * 3
     store = tokenize_texts([text], tokenizer)
-    found = held_out_loss(model, store, 64)
+    found = held_out_loss(model, HeldOutWindows(store, 64))
     theirs = AutoModelForCausalLM.from_pretrained(stories260k).eval()
     windows = torch.tensor(np.asarray(store.ids[: len(found.nats) * 64]).reshape(-1, 64).astype(np.int64))
     with torch.no_grad():
@@ -73,11 +73,11 @@ def test_a_lora_learns_a_story_and_comes_back(model, stories260k, tokenizer, tmp
     )  # fmt: skip
     tuned = attach_adapter(tuned, settings)
     store = tokenize_texts([NEW_STORY * 4], tokenizer)
-    before = held_out_loss(model, store, 64).bits_per_byte
+    before = held_out_loss(model, HeldOutWindows(store, 64)).bits_per_byte
     with Engine(tuned, NEXT_TOKEN, TokenWindows(store, 64, seed=0), settings) as engine:
         losses = [record.loss for record in engine]
     assert len(losses) == 12
-    assert held_out_loss(tuned, store, 64).bits_per_byte < before - 0.3
+    assert held_out_loss(tuned, HeldOutWindows(store, 64)).bits_per_byte < before - 0.3
     save_model(tuned, tokenizer, tmp_path / "adapter")
     ids = torch.tensor(np.asarray(store.ids[:40]).astype(np.int64))[None]
     assert reload_difference(tuned, tmp_path / "adapter", ids) < ROUNDING

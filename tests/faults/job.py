@@ -45,7 +45,7 @@ def main(settings: JobSettings) -> None:
     from ftkit.models import load_model, save_model
     from ftkit.runs import open_run
     from ftkit.studies import load_texts
-    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, follow
+    from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, HeldOutWindows, TokenWindows, train_and_log
 
     with open_run(settings, __file__) as run:
         if run.finished:
@@ -56,10 +56,11 @@ def main(settings: JobSettings) -> None:
         model = load_model(settings.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=32)
         if run.sealed("model") is None:
             source = TokenWindows(train, settings.window_tokens, settings.seed)
+            unseen = HeldOutWindows(heldout, settings.window_tokens)
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
             with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
                 run.rewind("model", engine.step or -1)
-                for record in follow(engine, run, "model", source, heldout):
+                for record in train_and_log(engine, run, "model", source, unseen):
                     if record.step == settings.poison_step:
                         with torch.no_grad():
                             model.lm_head.weight[0, 0] = math.nan

@@ -15,7 +15,7 @@ from ftkit.data import load_tokenizer, tokenize_texts, train_wordpiece
 from ftkit.evidence import EncoderJudge, Panel
 from ftkit.generation import generate_passages
 from ftkit.models import load_model, save_model
-from ftkit.training import held_out_loss
+from ftkit.training import HeldOutWindows, held_out_loss
 
 MEGA = 2**20
 
@@ -40,7 +40,7 @@ def main(phase: str, folder: Path) -> None:
     if phase == "evaluate":
         store = tokenize_texts(["a word and a word " * 200], tokenizer, cache=folder)
         trials.starve(60 * MEGA)
-        held_out_loss(model, store, 64)
+        held_out_loss(model, HeldOutWindows(store, 64))
     if phase == "generate":
         trials.starve(20 * MEGA)
         generate_passages(model, tokenizer, ["a word"] * 64, new_tokens=8)

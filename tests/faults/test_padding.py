@@ -5,7 +5,7 @@ import torch
 from ftkit.data import load_tokenizer
 from ftkit.models import load_model
 from ftkit.training import ClassifiedTexts
-from ftkit.training.batches import pad_rows
+from ftkit.training.datasets import pad_rows
 
 
 def test_a_token_with_the_id_of_the_padding_is_a_token_and_padding_changes_no_score():

@@ -12,7 +12,7 @@ from ftkit.errors import ConfigError
 from ftkit.evidence.damage import damage_curve
 from ftkit.inspection.perturbation import perturb
 from ftkit.models import FAMILIES, load_model
-from ftkit.training import held_out_loss
+from ftkit.training import HeldOutWindows, held_out_loss
 from ftkit.tuning.slices import chosen_slices
 
 CAUSAL = [family for family in FAMILIES if family not in ("bert", "distilbert")]
@@ -121,13 +121,13 @@ def test_kinds_and_values_that_do_not_fit_are_refused(options, message):
 @pytest.mark.parametrize("family", CAUSAL)
 def test_a_damage_curve_starts_at_the_loss_of_the_model_and_leaves_it_there(family, store):
     model = tiny(family)
-    before, bits = held_out_loss(model, store, 32, max_windows=8), state(model)
+    before, bits = held_out_loss(model, HeldOutWindows(store, 32), 8), state(model)
     points = damage_curve(model, store, 32, "attention.v", max_windows=8)
     assert [point.blocks for point in points] == [0, 1, 2]
     assert points[0].bits_per_byte.value == before.bits_per_byte
     assert (points[0].rise.value, points[0].rise.low, points[0].rise.high) == (0.0, 0.0, 0.0)
     assert len({point.bits_per_byte.value for point in points}) == 3
-    assert np.array_equal(held_out_loss(model, store, 32, max_windows=8).nats, before.nats)
+    assert np.array_equal(held_out_loss(model, HeldOutWindows(store, 32), 8).nats, before.nats)
     assert all(torch.equal(values, state(model)[name]) for name, values in bits.items())
 
 

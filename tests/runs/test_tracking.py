@@ -13,7 +13,7 @@ from ftkit.errors import DeviceError
 from ftkit.models import load_model
 from ftkit.runs import open_run
 from ftkit.runs.tracking import check_trackers
-from ftkit.training import NEXT_TOKEN, Engine, TokenWindows, follow
+from ftkit.training import NEXT_TOKEN, Engine, HeldOutWindows, TokenWindows, train_and_log
 
 CANARY = "hf_canaryCanary0123456789"
 
@@ -69,7 +69,7 @@ def test_a_tracker_sees_the_losses_rates_and_norms_of_the_diary(lines, tmp_path,
     source = TokenWindows(store, 24, 3)
     with open_run(run_settings, __file__) as run:
         with Engine(load_model("new:gpt2", seed=0, vocab_size=257), NEXT_TOKEN, source, run_settings) as engine:
-            list(follow(engine, run, "tiny", source, store))
+            list(train_and_log(engine, run, "tiny", source, HeldOutWindows(store, 24)))
     start, given, *logged = seen(tmp_path / "run")
     assert start == {"start": "ftkit"}
     assert given["settings"]["max_steps"] == 2

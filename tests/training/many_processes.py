@@ -25,6 +25,7 @@ from ftkit.training import (
     NEXT_TOKEN,
     CheckpointFolder,
     Engine,
+    HeldOutWindows,
     MaskedWindows,
     TokenWindows,
     held_out_loss,
@@ -205,7 +206,7 @@ def look(model: Any, data: Any) -> list[Any]:
     passages = generate_passages(
         model, load_tokenizer("byte"), ["The keeper"], new_tokens=8, sampling=PRESETS["greedy"]
     )
-    return [held_out_loss(model, data, 32, max_windows=4).nats_per_target, passages[0].text]
+    return [held_out_loss(model, HeldOutWindows(data, 32), 4).nats_per_target, passages[0].text]
 
 
 def looked(folder: Path) -> list[list[Any]]:

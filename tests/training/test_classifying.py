@@ -15,11 +15,12 @@ from ftkit.runs import RunFolder
 from ftkit.training import (
     CLASSIFICATION,
     ClassifiedTexts,
+    ClassSamples,
     Engine,
     Predictions,
-    follow_classifier,
     loss_sums,
     predict_classes,
+    train_and_log,
 )
 
 TOKENIZER = load_tokenizer("byte", with_mask=True)
@@ -117,7 +118,7 @@ def test_the_diary_of_a_classifier_has_training_and_fixed_samples(data, tmp_path
     samples = {"test": split.test.stratified(20), "seen": split.train.stratified(20)}
     model = classifier()
     with Engine(model, CLASSIFICATION, rows, settings(max_steps=4, eval_steps=2, window_tokens=64)) as engine:
-        records = list(follow_classifier(engine, run, "arm", rows, samples, TOKENIZER))
+        records = list(train_and_log(engine, run, "arm", rows, ClassSamples(samples, TOKENIZER, 64)))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in lines if line["split"] == "train"] == [record.loss for record in records]
     for split_name, sample in samples.items():

@@ -11,7 +11,7 @@ from ftkit.config import TrainingSettings
 from ftkit.data import Masking, load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import DataError, ModelError
 from ftkit.models import load_model
-from ftkit.training import MASKED_TOKENS, Engine, MaskedWindows, TokenWindows, held_out_loss, loss_sums
+from ftkit.training import MASKED_TOKENS, Engine, HeldOutWindows, MaskedWindows, TokenWindows, held_out_loss, loss_sums
 
 TEXT = voice_text("keeper", 2000)
 BERT = "new:bert,hidden_dropout_prob=0.0,attention_probs_dropout_prob=0.0"
@@ -154,8 +154,8 @@ def test_the_loss_is_that_of_transformers_without_a_shift(pieces, tokenizer):
 
 def test_held_out_loss_asks_the_same_questions_every_time_and_counts_their_bytes(pieces, tokenizer):
     model, masking = bert(tokenizer), Masking(tokenizer)
-    loss = held_out_loss(model, pieces, 32, masking=masking)
-    again = held_out_loss(model, pieces, 32, masking=Masking(tokenizer), batch_rows=3)
+    loss = held_out_loss(model, HeldOutWindows(pieces, 32, masking))
+    again = held_out_loss(model, HeldOutWindows(pieces, 32, Masking(tokenizer)), batch_rows=3)
     assert len(loss.nats) == pieces.num_tokens // 30
     assert np.allclose(loss.nats, again.nats, rtol=1e-5)
     window = torch.from_numpy(np.asarray(pieces.ids[90:120]).astype(np.int64))[None]
@@ -166,17 +166,17 @@ def test_held_out_loss_asks_the_same_questions_every_time_and_counts_their_bytes
     assert loss.nats[3] == pytest.approx(expected, rel=1e-5)
     assert loss.targets[3] == len(asked)
     assert loss.bytes[3] == sum(int(pieces.byte_lengths[90 + place - 1]) for place in asked)
-    everything = held_out_loss(model, pieces, 32, masking=Masking(tokenizer, 1.0))
+    everything = held_out_loss(model, HeldOutWindows(pieces, 32, Masking(tokenizer, 1.0)))
     assert everything.bytes.sum() == pieces.byte_lengths[: len(loss.nats) * 30].astype(int).sum()
 
 
 def test_training_lowers_the_masked_loss_and_resumes_its_rows(pieces, tokenizer):
     model = bert(tokenizer)
-    before = held_out_loss(model, pieces, 32, masking=Masking(tokenizer))
+    before = held_out_loss(model, HeldOutWindows(pieces, 32, Masking(tokenizer)))
     run = settings(max_steps=40, learning_rate=3e-3, gradient_accumulation_steps=2, per_device_train_batch_size=4)
     with Engine(model, MASKED_TOKENS, MaskedWindows(pieces, 32, 0, tokenizer), run) as engine:
         losses = [record.loss for record in engine]
-    after = held_out_loss(model, pieces, 32, masking=Masking(tokenizer))
+    after = held_out_loss(model, HeldOutWindows(pieces, 32, Masking(tokenizer)))
     assert after.bits_per_byte < 0.9 * before.bits_per_byte
     assert losses[-1] < losses[0]
 
@@ -192,6 +192,6 @@ def test_micro_batches_add_up_to_the_batch(pieces, tokenizer):
 
 
 def test_next_token_questions_are_as_before(store):
-    loss = held_out_loss(load_model("new:ftkit_gpt2", vocab_size=257), store, 32)
+    loss = held_out_loss(load_model("new:ftkit_gpt2", vocab_size=257), HeldOutWindows(store, 32))
     assert (loss.targets == 31).all()
     assert loss.bytes[2] == store.byte_lengths[65:96].sum()

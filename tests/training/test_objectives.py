@@ -29,7 +29,7 @@ from ftkit.training import (
     smoothed,
     token_set_kl,
 )
-from ftkit.training.following import doubt_of_first_loss
+from ftkit.training.logs import doubt_of_first_loss
 from ftkit.training.pairing import form_of_output
 
 SET = TokenSet("every seventh", np.arange(257) % 7 == 0)
@@ -327,7 +327,7 @@ def test_random_tokens_are_even_and_a_function_of_seed_and_number():
 
 def test_what_training_starts_from_is_told_and_doubted_where_it_cannot_be(store, tmp_path, caplog):
     from ftkit.runs import open_run
-    from ftkit.training import WeightedSum, follow
+    from ftkit.training import HeldOutWindows, WeightedSum, train_and_log
 
     objective = WeightedSum(((1.0, NEXT_TOKEN), (0.5, token_set_kl(SET))))
     run_settings = settings(model="new:ftkit_gpt2", max_steps=1, output_dir=str(tmp_path / "run"), tokenizer="byte")
@@ -338,7 +338,7 @@ def test_what_training_starts_from_is_told_and_doubted_where_it_cannot_be(store,
     with caplog.at_level(logging.INFO, "ftkit"), open_run(run_settings, __file__) as run:
         for name, model in (("calm", tiny()), ("shouting", shouting)):
             with Engine(model, objective, source, run_settings) as engine:
-                list(follow(engine, run, name, source, store))
+                list(train_and_log(engine, run, name, source, HeldOutWindows(store, 32)))
         plan = run.manifest["plan"]["calm"]
     sizes = math.log(257), math.log(257 / len(SET))
     assert plan["baselines"] == pytest.approx({"next_token": sizes[0], objective.parts[1][1].name: sizes[1]})

@@ -9,7 +9,7 @@ from conftest import FAMILIES, settings, tiny
 from test_engine import digest
 
 from ftkit.config import AdapterSettings
-from ftkit.data import load_tokenizer, token_groups, tokenize_texts, train_wordpiece, voice_text
+from ftkit.data import Masking, load_tokenizer, token_groups, tokenize_texts, train_wordpiece, voice_text
 from ftkit.errors import ConfigError
 from ftkit.runs import RunFolder
 from ftkit.training import (
@@ -17,10 +17,10 @@ from ftkit.training import (
     Called,
     CheckpointFolder,
     Engine,
-    MaskedWindows,
+    HeldOutWindows,
     TokenWindows,
     build_probes,
-    follow,
+    train_and_log,
 )
 from ftkit.training.probes import Activations, GroupProbabilities, block_modules
 from ftkit.tuning import attach_adapter
@@ -36,10 +36,10 @@ def run(tmp_path: Path) -> RunFolder:
 def followed(run, store, model, run_settings, probes=None, checkpoints=None, stop=None):
     """Train with a diary; its probe records."""
     source = TokenWindows(store, run_settings.window_tokens, 3)
-    probes = build_probes(run_settings, model, store, store) if probes is None else probes
+    probes = build_probes(run_settings, model, store.ids, HeldOutWindows(store, 32)) if probes is None else probes
     with Engine(model, NEXT_TOKEN, source, run_settings, checkpoints) as engine:
         run.rewind("m", engine.step or -1)
-        for record in follow(engine, run, "m", source, store, probes):
+        for record in train_and_log(engine, run, "m", source, HeldOutWindows(store, 32), probes):
             if record.step == stop:
                 break
     return [record for record in run.records("metrics.jsonl") if record["split"] == "probe"]
@@ -89,7 +89,7 @@ def test_change_of_a_slice_since_the_last_time_and_since_the_start(store, run):
 
     probes = ["weight_change:name:h.1.attn.c_attn.weight", "weight_change:attention.k@1"]
     asked = settings(max_steps=5, probes=probes, probe_steps=2, eval_windows=2)
-    built = build_probes(asked, model, store, store)
+    built = build_probes(asked, model, store.ids, HeldOutWindows(store, 32))
     records = followed(run, store, model, asked, [*built, Called("look", 2, look)])
     found = [r for r in of(records, "weight_change") if r["of"] == "attention.k@1"]
     assert [(r["since"], r["step"]) for r in found] == [(0, 0), (0, 2), (2, 4), (4, 5)]
@@ -156,9 +156,8 @@ def test_an_encoder_is_asked_at_its_masks(tmp_path):
     from ftkit.models import load_model
 
     model = load_model("new:bert", task="masked-lm", seed=0, vocab_size=len(tokenizer), max_positions=32)
-    source = MaskedWindows(store, 32, 3, tokenizer)
     asked = settings(probes=["token_groups:30", "activations"], eval_windows=6)
-    probabilities, activations = build_probes(asked, model, store, store, source.masking)
+    probabilities, activations = build_probes(asked, model, store.ids, HeldOutWindows(store, 32, Masking(tokenizer)))
     found = {row["group"]: row for row in probabilities.measure(0)}
     assert 0 < found["rare"]["places"] <= 6 * 30 * 0.3
     assert len(list(activations.measure(0))) == 2
@@ -205,7 +204,7 @@ def test_a_model_without_blocks_has_no_activations_to_show(store):
 
     model = load_model("new:ftkit_ladder,rung=1", vocab_size=257)
     with pytest.raises(ConfigError, match="no blocks are known"):
-        build_probes(settings(probes=["activations"]), model, store, store)
+        build_probes(settings(probes=["activations"]), model, store.ids, HeldOutWindows(store, 32))
 
 
 def test_blocks_are_found_behind_an_adapter():
@@ -233,7 +232,7 @@ def test_distributions_count_every_weight_and_have_the_deviation_of_torch(store,
 def test_a_selector_that_matches_nothing_stops_before_the_training(store):
     for probe in ("weight_change:attention.x", "update_ratio:mlp@9"):
         with pytest.raises(ConfigError, match=r"attention|blocks 0 to 1"):
-            build_probes(settings(probes=[probe]), tiny(), store, store)
+            build_probes(settings(probes=[probe]), tiny(), store.ids, HeldOutWindows(store, 32))
 
 
 def test_a_text_that_uses_every_token_has_no_unused_group(tmp_path, caplog):
@@ -243,7 +242,7 @@ def test_a_text_that_uses_every_token_has_no_unused_group(tmp_path, caplog):
     model = tiny()
     model.config.vocab_size = int(store.ids.max()) + 1
     unused = [n for n in range(model.config.vocab_size) if n not in set(store.ids.tolist())]
-    found = build_probes(settings(probes=["token_groups"]), model, store, store)[0]
+    found = build_probes(settings(probes=["token_groups"]), model, store.ids, HeldOutWindows(store, 32))[0]
     assert len(found.measure(0)) == (3 if unused else 2)
 
 

@@ -20,7 +20,7 @@ from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, reload_difference, save_model, virtual_tokens
 from ftkit.models.outlines import outline
 from ftkit.models.rounding import ROUNDING
-from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, TokenWindows, held_out_loss
+from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, HeldOutWindows, TokenWindows, held_out_loss
 from ftkit.tuning import (
     ParameterGroups,
     adapter_targets,
@@ -456,9 +456,9 @@ def test_every_method_trains_and_leaves_its_base_alone(bases, store, method):
     before = snapshot(base)
     run = settings(method, **({"trainable_tokens": [101, 32]} if method == "tokens" else {}), weight_decay=0.1)
     model = attach_adapter(base, run)
-    first = held_out_loss(model, store, 32, max_windows=4).nats_per_target
+    first = held_out_loss(model, HeldOutWindows(store, 32), 4).nats_per_target
     train(store, model, run)
-    assert held_out_loss(model, store, 32, max_windows=4).nats_per_target < first
+    assert held_out_loss(model, HeldOutWindows(store, 32), 4).nats_per_target < first
     moved = movement(before, model)
     assert moved.leaks == ()
     assert moved.changed > 0

@@ -1,46 +1,114 @@
-"""What a person wants to see of a run: derived numbers before it, progress, held-out loss, and metrics on disk."""
+"""The log of a training: derived numbers before it, progress, evaluations, and metrics on disk."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
+from transformers import PreTrainedModel
 
-from ftkit.config import TrainingSettings
-from ftkit.data import TokenStore
+from ftkit.config import AdapterSettings, TrainingSettings
+from ftkit.errors import ConfigError
 from ftkit.runs import RunFolder, progress
 from ftkit.runs.planning import planner
-from ftkit.training.batches import RandomTokens, TokenWindows
+from ftkit.runs.processes import num_processes
+from ftkit.training.datasets import Dataset, HeldOutDataset
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss
 from ftkit.training.probes import Probe, Probing
 from ftkit.tuning import parameter_table, schedule_warning
 
-__all__ = ["doubt_of_first_loss", "follow", "logged_steps", "training_plan"]
+__all__ = [
+    "HeldOutScores",
+    "Scores",
+    "described_groups",
+    "described_plan",
+    "doubt_of_first_loss",
+    "train_and_log",
+    "training_plan",
+    "with_steps_of_epochs",
+]
 
 _logger = logging.getLogger("ftkit.training")
+S = TypeVar("S", bound=AdapterSettings)
 _SLACK = 0.1
 """Share of the baseline, and nats where it is below 1, by which random weights may miss it: initial logits and a batch
 have their own spread."""
 
 
-def training_plan(engine: Engine, source: TokenWindows | RandomTokens) -> dict[str, Any]:
-    """Derived quantities of a language-model run, known before it starts.
+def with_steps_of_epochs(settings: S, dataset: Dataset) -> S:
+    """The settings with ``max_steps`` instead of ``num_train_epochs``.
+
+    The same number of steps reads a short text often and a long one hardly ever: 476 steps are 39
+    epochs of *Alice* and 10 of Poe.
+
+    Args:
+        settings: As they were asked for; without ``num_train_epochs`` they come back as they are.
+        dataset: The rows that are trained on.
+
+    Returns:
+        Settings whose steps read the text as often as asked, rounded to whole steps, one at least.
+
+    Raises:
+        ConfigError: Other settings do not fit this number of steps, such as a longer warm-up.
+    """
+    if not (epochs := settings.num_train_epochs):
+        return settings
+    rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * num_processes()
+    steps = max(round(epochs * dataset.epoch_size / (rows * dataset.row_size)), 1)
+    changed = settings.model_copy(update={"max_steps": steps, "num_train_epochs": 0.0})
+    if problems := changed.problems():
+        said = "; ".join(f"{name} {text}" for name, text in problems)
+        raise ConfigError(f"num_train_epochs: {epochs:g} epochs of this text are {steps:,} steps, and {said}")
+    _logger.info("%g epochs of %s tokens: %s steps", epochs, f"{dataset.epoch_size:,}", f"{steps:,}")
+    return changed
+
+
+class Scores(NamedTuple):
+    """What an evaluation found."""
+
+    records: list[dict[str, Any]]
+    """For ``metrics.jsonl``: ``split``, ``loss`` and further numbers."""
+    note: str
+    """Shown beside the progress."""
+
+
+class Evaluation(Protocol):
+    """What a model is evaluated on while it is trained."""
+
+    def scores(self, model: PreTrainedModel, most: int) -> Scores:
+        """Evaluate the model on at most so many rows."""
+
+
+class HeldOutScores(NamedTuple):
+    """Evaluates a language model on held-out rows."""
+
+    dataset: HeldOutDataset
+
+    def scores(self, model: PreTrainedModel, most: int) -> Scores:
+        """Loss and bits per byte of the split ``heldout``."""
+        loss = held_out_loss(model, self.dataset, most)
+        record = {"split": "heldout", "loss": loss.nats_per_target, "bits_per_byte": loss.bits_per_byte}
+        return Scores([record], f"held-out {loss}")
+
+
+def training_plan(engine: Engine, dataset: Dataset) -> dict[str, Any]:
+    """Derived quantities of a training, known before it starts.
 
     Args:
         engine: The engine that will train.
-        source: Its rows.
+        dataset: Its rows.
 
     Returns:
-        Tokens for each step and in all, passes over the text, share of the text that is seen at least once, trainable
-        parameters, objective and its baseline, device, precision, processes.
+        What the dataset says of a training of this length (tokens or texts, epochs), trainable parameters, objective
+        and its baseline, device, precision, processes.
     """
     settings, accelerator = engine.settings, engine.accelerator
     table = parameter_table(engine.freezing.groups, engine.freezing.trainable, engine.peak_rates())
-    step_tokens = engine.batch_rows * source.row_tokens
-    num_choices, parts = engine.model.config.get_text_config().vocab_size, engine.objective.parts
+    num_choices = dataset.num_classes or engine.model.config.get_text_config().vocab_size
+    parts = engine.objective.parts
     return {
         "parameters": table.total,
         "trainable": table.trainable,
@@ -48,12 +116,7 @@ def training_plan(engine: Engine, source: TokenWindows | RandomTokens) -> dict[s
         "objective": engine.objective.name,
         "baseline": engine.objective.baseline(num_choices),
         "baselines": {part.name: part.baseline(num_choices) for _, part in parts} if len(parts) > 1 else {},
-        "text_tokens": source.text_tokens,
-        "step_tokens": step_tokens,
-        "steps": settings.max_steps,
-        "tokens": step_tokens * settings.max_steps,
-        "passes": step_tokens * settings.max_steps / source.text_tokens if source.text_tokens else 0.0,
-        "coverage": source.coverage(engine.batch_rows * settings.max_steps),
+        **dataset.amounts(engine.batch_rows, settings.max_steps),
         "device": str(accelerator.device),
         "precision": accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32",
         "processes": accelerator.num_processes,
@@ -61,22 +124,24 @@ def training_plan(engine: Engine, source: TokenWindows | RandomTokens) -> dict[s
     }
 
 
-def _described(plan: dict[str, Any]) -> str:
+def described_plan(plan: dict[str, Any]) -> str:
     """A plan in one line."""
-    steps = f"{plan['steps']} steps of {plan['step_tokens']:,} tokens"
-    text = (
-        f"{plan['text_tokens']:,} tokens of text; {steps} = {plan['passes']:.1f} passes, "
-        f"{plan['coverage']:.1%} of the text seen"
-        if plan["text_tokens"]
-        else f"no text; {steps} drawn at random"
-    )
+    if "texts" in plan:
+        steps = f"{plan['steps']} steps of {plan['step_texts']} texts"
+        text = f"{plan['texts']:,} texts; {steps} = {plan['passes']:.1f} epochs"
+    elif plan["text_tokens"]:
+        steps = f"{plan['steps']} steps of {plan['step_tokens']:,} tokens"
+        text = f"{plan['text_tokens']:,} tokens of text; {steps} = {plan['passes']:.1f} epochs, "
+        text += f"{plan['coverage']:.1%} of the text seen"
+    else:
+        text = f"no text; {plan['steps']} steps of {plan['step_tokens']:,} tokens drawn at random"
     return (
         f"{plan['parameters']:,} parameters ({plan['trainable']:,} trainable), {text}; {plan['device']}, "
         f"{plan['precision']}, {plan['processes']} process(es), {plan['threads']} threads"
     )
 
 
-def _described_groups(plan: dict[str, Any]) -> Iterator[str]:
+def described_groups(plan: dict[str, Any]) -> Iterator[str]:
     """What may change, a line for each group, and the total."""
     for group, row in plan["groups"].items():
         rates = row["learning_rates"]
@@ -128,73 +193,13 @@ def doubt_of_first_loss(loss: float, baseline: float, untrained: bool, of_text: 
     return ""
 
 
-def follow(
+def train_and_log(
     engine: Engine,
     run: RunFolder,
     name: str,
-    source: TokenWindows | RandomTokens,
-    heldout: TokenStore,
+    dataset: Dataset,
+    evaluation: HeldOutDataset | Evaluation,
     probes: Sequence[Probe] = (),
-) -> Iterator[StepRecord]:
-    """Iterate over an engine and keep its diary: metrics, progress, held-out loss every ``eval_steps``, and probes.
-
-    Args:
-        engine: A language model's engine.
-        run: Where ``metrics.jsonl`` is.
-        name: The model's name in the diary.
-        source: Its rows.
-        heldout: Tokens for the fixed held-out sample.
-        probes: What else is measured, each at its own steps; made before the engine.
-
-    Yields:
-        The engine's records.
-    """
-    settings = engine.settings
-    plan = training_plan(engine, source)
-    if planned := planner():
-        planned.followed(engine, name, plan, heldout)
-        return
-    run.note(plan={**run.manifest.get("plan", {}), name: plan})
-    _logger.info("%s: %s", name, _described(plan))
-    if plan["trainable"] < plan["parameters"] or settings.learning_rates or settings.layer_lr_decay < 1:
-        for line in _described_groups(plan):
-            _logger.info("%s: %s", name, line)
-    if warning := schedule_warning(settings):
-        _logger.warning("%s: %s", name, warning)
-
-    def evaluate(step: int) -> str:
-        loss = held_out_loss(
-            engine.model,
-            heldout,
-            settings.window_tokens,
-            masking=source.masking,
-            max_windows=settings.eval_windows,
-        )
-        run.log(
-            "metrics.jsonl",
-            {
-                "model": name,
-                "step": step,
-                "split": "heldout",
-                "loss": loss.nats_per_target,
-                "bits_per_byte": loss.bits_per_byte,
-            },
-        )
-        return f"held-out {loss}"
-
-    def compare_first(record: StepRecord) -> None:
-        _compare_with_baseline(name, record, plan, engine)
-
-    yield from logged_steps(engine, run, name, probes, evaluate, compare_first)
-
-
-def logged_steps(
-    engine: Engine,
-    run: RunFolder,
-    name: str,
-    probes: Sequence[Probe],
-    evaluate: Callable[[int], str],
-    after_first: Callable[[StepRecord], None] | None = None,
 ) -> Iterator[StepRecord]:
     """Iterate over an engine; log each step, show progress, evaluate every ``eval_steps``, and measure the probes.
 
@@ -202,31 +207,50 @@ def logged_steps(
         engine: The engine.
         run: Where ``metrics.jsonl`` is.
         name: The model's name in the logs.
+        dataset: The rows that the engine trains on.
+        evaluation: The held-out rows of a language model, or ``ClassSamples`` of a classifier.
         probes: What else is measured, each at its own steps; made before the engine.
-        evaluate: Logs an evaluation after so many updates, and returns what the progress bar shows of it; called on
-            process 0 while the model is whole there.
-        after_first: Gets the record of the first step, on process 0.
 
     Yields:
         The engine's records.
     """
     settings, is_main = engine.settings, engine.accelerator.is_main_process
-    note = ""
-    if engine.step == 0:
+    plan = training_plan(engine, dataset)
+    heldout = evaluation if isinstance(evaluation, HeldOutDataset) else None
+    evaluated: Evaluation = HeldOutScores(evaluation) if isinstance(evaluation, HeldOutDataset) else evaluation
+    if planned := planner():
+        planned.followed(engine, name, plan, heldout)
+        return
+    run.note(plan={**run.manifest.get("plan", {}), name: plan})
+    _logger.info("%s: %s", name, described_plan(plan))
+    if plan["trainable"] < plan["parameters"] or settings.learning_rates or settings.layer_lr_decay < 1:
+        for line in described_groups(plan):
+            _logger.info("%s: %s", name, line)
+    if warning := schedule_warning(settings):
+        _logger.warning("%s: %s", name, warning)
+
+    def evaluate(step: int) -> str:
+        """Log an evaluation, on process 0 while the model is whole there; returns what the progress shows of it."""
         with engine.whole_model():
-            note = evaluate(0) if is_main else ""
+            if not is_main:
+                return ""
+            scores = evaluated.scores(engine.model, settings.eval_windows)
+        for record in scores.records:
+            run.log("metrics.jsonl", {"model": name, "step": step, **record})
+        return scores.note
+
+    note = evaluate(0) if engine.step == 0 else ""
     probing = Probing(probes, run, name, engine)
     probing.begin(engine.step)
     probing.before(engine.step + 1)
     with progress(name, settings.max_steps, engine.step) as bar, clipping_noted(settings, run, name):
         for record in engine:
             if is_main:
-                if record.step == 1 and after_first:
-                    after_first(record)
+                if record.step == 1 and dataset.num_classes is None:
+                    _compare_with_baseline(name, record, plan, engine)
                 run.log("metrics.jsonl", {"model": name, "step": record.step, "split": "train", **asdict(record)})
             if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
-                with engine.whole_model():
-                    note = evaluate(record.step) if is_main else ""
+                note = evaluate(record.step)
             bar.advance(f"loss {record.loss:.3f}, {note}")
             probing.measure(record.step)
             yield record
