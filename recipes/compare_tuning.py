@@ -67,7 +67,7 @@ def main(settings: CompareTuningSettings, run: RunFolder) -> None:
     measured = measure_models(target, run, {name: trainable for name, (trainable, _) in ways.items()})
     costs = {
         name: {
-            "style, ngrams": evidence.styles[0].position,
+            "style, ngrams": evidence.style.judges[0].position,
             "memory of a step, MB": run.result(name)["memory_bytes"] / 1e6,
             "on disk, MB": sum(file.stat().st_size for file in run.model(name).glob("*.safetensors")) / 1e6,
         }

@@ -67,20 +67,27 @@ def percent(value: Any) -> str:
     return f"{fixed(100 * value, 1)}\u00a0%" if is_number(value) else MISSING
 
 
-def interval(measured: Mapping[str, float] | None) -> str:
-    """A value and its interval with the same decimals, such as "0.340 [0.310, 0.371]"."""
-    if measured is None or not all(is_number(measured[key]) for key in ("value", "low", "high")):
+def _ends(measured: Any) -> list[float] | None:
+    """Value, low and high of an interval, from keys or attributes; ``None`` where one is not a finite number."""
+    found = measured if measured is None or isinstance(measured, Mapping) else vars(measured)
+    values = [] if found is None else [found[key] for key in ("value", "low", "high")]
+    return values if values and all(map(is_number, values)) else None
+
+
+def interval(measured: Any) -> str:
+    """A value and its interval with the same decimals, such as "0.340 [0.310, 0.371]"; has keys or attributes
+    ``value``, ``low`` and ``high``."""
+    if (values := _ends(measured)) is None:
         return MISSING
-    values = [measured[key] for key in ("value", "low", "high")]
     value, low, high = (fixed(item, _decimals(max(map(abs, values)), most=3)) for item in values)
     return _with_range(value, low, high)
 
 
-def percent_interval(measured: Mapping[str, float] | None) -> str:
-    """A share and its interval in percent."""
-    if measured is None or not all(is_number(measured[key]) for key in ("value", "low", "high")):
+def percent_interval(measured: Any) -> str:
+    """A share and its interval in percent, likewise."""
+    if (values := _ends(measured)) is None:
         return MISSING
-    value, low, high = (fixed(100 * measured[key], 1) for key in ("value", "low", "high"))
+    value, low, high = (fixed(100 * item, 1) for item in values)
     return _with_range(f"{value}\u00a0%", low, high)
 
 

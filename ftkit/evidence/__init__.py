@@ -22,10 +22,10 @@ from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, kn
 from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
 from ftkit.evidence.cross_comparison import cross_comparison
 from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
+from ftkit.evidence.document import Evidence, HeldOut, evidence_schema, parse_evidence, summary_rows
 from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
 from ftkit.evidence.forgetting import (
     SCALES,
-    Forgetting,
     ScaledPoint,
     divergence_from_base,
     scaled_models,
@@ -43,7 +43,8 @@ from ftkit.evidence.intervals import (
     wilson,
 )
 from ftkit.evidence.judges import MIN_PASSAGES, EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
-from ftkit.evidence.measured import Evidence
+from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark, Support
+from ftkit.evidence.measures import all_measures
 from ftkit.evidence.named_metrics import NamedMetric, load_metrics
 from ftkit.evidence.order import WordOrder, shuffle_words, word_order
 from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
@@ -66,6 +67,7 @@ from ftkit.evidence.verdict import Verdict, decide
 __all__ = [
     "MIN_PASSAGES",
     "SCALES",
+    "Case",
     "ClassifierScores",
     "CodeChange",
     "CodeScores",
@@ -81,26 +83,32 @@ __all__ = [
     "Discriminator",
     "EncoderJudge",
     "Evidence",
+    "Finding",
     "Fluency",
-    "Forgetting",
     "Gate",
+    "HeldOut",
     "Interval",
     "Judge",
     "JudgeTexts",
     "LogTimeFit",
+    "Measure",
     "NamedMetric",
     "NgramJudge",
+    "Outcome",
     "Panel",
     "PassageWriter",
     "Predictive",
+    "Remark",
     "ScaledPoint",
     "StyleScore",
+    "Support",
     "Thresholds",
     "Usage",
     "UsageMatrix",
     "Verdict",
     "WindowLosses",
     "WordOrder",
+    "all_measures",
     "auc_interval",
     "bits_per_byte",
     "bootstrap",
@@ -120,6 +128,7 @@ __all__ = [
     "discriminate",
     "distinctive_tokens",
     "divergence_from_base",
+    "evidence_schema",
     "feature_baseline",
     "fit_code",
     "fit_log_time",
@@ -138,6 +147,7 @@ __all__ = [
     "mask_names",
     "out_of_range",
     "paired_difference",
+    "parse_evidence",
     "predictive_comparison",
     "relative_rise",
     "scaled_models",
@@ -149,6 +159,7 @@ __all__ = [
     "shuffle_words",
     "spread_evenly",
     "style_courses",
+    "summary_rows",
     "threshold_meanings",
     "token_shares",
     "token_usage",

@@ -6,32 +6,24 @@ Every recipe and ``ftkit verdict`` build the same ``Comparison`` and call the sa
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-import torch
 from transformers import PreTrainedModel
 
-from ftkit.data import Masking, TokenStore, tokenize_texts
+from ftkit.data import Masking, TokenStore
 from ftkit.data.special_tokens import special_tokens_said
 from ftkit.data.words import character_share
 from ftkit.errors import DataError
-from ftkit.evidence.copying import CopyIndex, copying
-from ftkit.evidence.discriminator import discriminate
-from ftkit.evidence.fluency import Fluency, fluency, language_damage
-from ftkit.evidence.forgetting import Forgetting, forgetting
-from ftkit.evidence.intervals import Interval, bits_per_byte, gain_in_bits, gain_over, loss_blocks, relative_rise
+from ftkit.evidence.document import Evidence, HeldOut
+from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, loss_blocks
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
-from ftkit.evidence.measured import Evidence
-from ftkit.evidence.order import WordOrder, word_order
+from ftkit.evidence.measures import all_measures
 from ftkit.evidence.style import StyleScore
-from ftkit.evidence.usage import token_shares
 from ftkit.memory import memory_phase
 from ftkit.training import MOST_UNKNOWN, HeldOutLoss, HeldOutWindows, held_out_loss
-from ftkit.tuning import Selection, idle_matrices, movement, snapshot
+from ftkit.tuning import Selection
 
 __all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "gather_evidence"]
 
@@ -187,91 +179,24 @@ def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequ
 
 @memory_phase("evaluate")
 def gather_evidence(comparison: Comparison) -> Evidence:
-    """Take all measurements of a tuned model against its base."""
-    base, tuned, passages = comparison.base, comparison.tuned, comparison.passages
+    """Take all measurements of a tuned model against its base: every measure is asked."""
     before, after = comparison.losses
-    general, train = comparison.readable_general_losses, comparison.train_losses
-    writes = comparison.writes
-    fluency_base, fluency_tuned, fluency_real = _fluencies(comparison) if writes else (None, None, None)
-    damage = None
-    if writes:
-        words = comparison.known_words, comparison.train_words
-        damage = language_damage(passages.tuned, passages.base, passages.real, *words)
-    return Evidence(
-        heldout_windows=len(before.nats),
-        heldout_base=bits_per_byte(before),
-        heldout_tuned=bits_per_byte(after),
+    unknown = max(before.unknown_share, after.unknown_share)
+    unclaimed = (
+        f"no bits per byte and no gain are claimed: the tokenizer cannot write {unknown:.0%} of the held-out text's "
+        f"bytes (at most {MOST_UNKNOWN:.0%}); take a model whose tokenizer knows this script"
+    )
+    heldout = HeldOut(
+        base=bits_per_byte(before),
+        tuned=bits_per_byte(after),
         gain=gain_in_bits(before, after),
-        general_name=comparison.texts.general_name,
-        general_rise=relative_rise(*general) if general else None,
-        gain_over_general=gain_over((before, after), general) if general else None,
-        styles=tuple(comparison.styles),
-        copying=copying(passages.tuned, passages.real, CopyIndex(comparison.texts.train_texts)) if writes else None,
-        fluency_base=fluency_base,
-        fluency_tuned=fluency_tuned,
-        fluency_real=fluency_real,
-        damage=damage,
-        movement=movement(snapshot(base, copy=False), tuned, comparison.trainable),
-        reload_difference=comparison.reload_difference,
-        passes=comparison.passes,
-        finite=_is_finite(comparison),
-        heldout_blocks=loss_blocks(before, after),
-        tokenizer_misfit=_tokenizer_misfit(comparison),
-        assumptions=(*comparison.assumptions, *_notes_on_text(comparison)),
-        general_unknown=comparison.general_unknown,
-        unknown_bytes=max(before.unknown_share, after.unknown_share),
-        train_base=bits_per_byte(train[0]) if train else None,
-        train_tuned=bits_per_byte(train[1]) if train else None,
-        train_gap=gain_over(train, (before, after)) if train else None,
-        forgetting=_forgetting(comparison),
-        idle_matrices=idle_matrices(tuned),
-        order=_word_order(comparison),
-        discriminator=discriminate(passages.real, passages.tuned, passages.base),
+        windows=len(before.nats),
+        blocks=loss_blocks(before, after),
+        unknown_bytes=unknown,
+        unclaimed=unclaimed if unknown > MOST_UNKNOWN else "",
     )
-
-
-def _is_finite(comparison: Comparison) -> bool:
-    parameters = comparison.tuned.parameters()
-    return math.isfinite(comparison.losses[1].nats.sum()) and all(bool(torch.isfinite(p).all()) for p in parameters)
-
-
-def _tokenizer_misfit(comparison: Comparison) -> Interval | None:
-    """Bits per byte that the tuned model saves with the base's tokenizer, where it can read its ids."""
-    heldout = comparison.texts.heldout
-    vocab_size = comparison.tuned.config.get_text_config().vocab_size
-    if comparison.texts.tuned_heldout is None or int(heldout.ids.max()) >= vocab_size:
-        return None
-    return gain_in_bits(comparison.losses[1], comparison.loss(comparison.tuned, heldout))
-
-
-def _forgetting(comparison: Comparison) -> Forgetting | None:
-    texts, losses = comparison.texts, comparison.readable_general_losses
-    if texts.general is None or losses is None:
-        return None
-    return forgetting(
-        comparison.base, comparison.tuned, losses, target=texts.heldout, general=texts.general,
-        window_tokens=comparison.window_tokens, compares=comparison.predicts_same_tokens, scales=comparison.scales,
-    )  # fmt: skip
-
-
-def _word_order(comparison: Comparison) -> WordOrder | None:
-    if not comparison.predicts_same_tokens:
-        return None
-    heldout, window = comparison.texts.heldout, comparison.window_tokens
-    return word_order(comparison.base, comparison.tuned, heldout, comparison.losses, window)
-
-
-def _fluencies(comparison: Comparison) -> tuple[Fluency, Fluency, Fluency]:
-    """Fluency of base, tuned model and real text; without its own words all words of held-out text would be known."""
-    texts, passages, known = comparison.texts, comparison.passages, comparison.known_words
-    unused = None
-    if texts.tuned_heldout is None:
-        unused = _UnusedTokens(texts.heldout, [*texts.known_texts, *texts.train_texts])
-    base, tuned = (
-        fluency(written, known, unused.share(written) if unused else None)
-        for written in (passages.base, passages.tuned)
-    )
-    return base, tuned, fluency(passages.real, comparison.train_words)
+    measured = {measure.name: measure.compute(comparison) for measure in all_measures()}
+    return Evidence(heldout, measured, comparison.passes, (*comparison.assumptions, *_notes_on_text(comparison)))
 
 
 def _notes_on_text(comparison: Comparison) -> list[str]:
@@ -284,18 +209,7 @@ def _notes_on_text(comparison: Comparison) -> list[str]:
     over = "; bits per byte are over the rest" if all(loss.counts_bytes for loss in comparison.losses) else ""
     stores = {"held-out text": heldout, "held-out text, tuned model": comparison.texts.tuned_heldout}
     notes += [f"{name}: {store.unknown_said}{over}" for name, store in stores.items() if store and store.unknown_said]
+    if not comparison.writes:
+        asked = "so copying and fluency were not asked; its bits are those of masked tokens"
+        notes.append(f"an encoder writes no text, {asked}")
     return [note for note in notes if note]
-
-
-class _UnusedTokens:
-    """Counts the tokens that no known text uses."""
-
-    def __init__(self, store: TokenStore, texts: Sequence[str]) -> None:
-        assert store.tokenizer is not None
-        self._tokenizer = store.tokenizer
-        self._used = np.unique(np.asarray(tokenize_texts(texts, store.tokenizer).ids))
-
-    def share(self, passages: Sequence[str]) -> float:
-        """Mean share over passages that are not empty."""
-        shares = 1 - token_shares(passages, self._tokenizer, self._used.tolist())
-        return float(np.nanmean(shares)) if np.isfinite(shares).any() else 0.0

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ftkit.data.words import join_words, word_spans, words_of
-from ftkit.evidence.intervals import Interval, bootstrap
+from ftkit.evidence.intervals import Interval, Number, bootstrap
 
 __all__ = ["CopiedNgrams", "CopyIndex", "Copying", "copying", "known_share"]
 
@@ -48,7 +48,7 @@ class Copying:
     """Verbatim overlap of passages with a text, in words."""
 
     ngram: int
-    ngrams_per_passage: float
+    ngrams_per_passage: Number
     """How many n-grams a generated passage has on average: below some, nothing could be found."""
     rate: Interval
     """Share of the generated passages' n-grams that stand in the training text."""

@@ -10,10 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from ftkit.evidence.intervals import Interval, wilson
-from ftkit.evidence.judges import spelling_model
 from ftkit.evidence.texts import spread_evenly
 from ftkit.memory import memory_phase
 
@@ -62,6 +60,10 @@ def discriminate(real: Sequence[str], tuned: Sequence[str], base: Sequence[str],
 
 
 def _told_apart(real: Sequence[str], generated: Sequence[str], seed: int) -> Interval:
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    from ftkit.evidence.judges import spelling_model
+
     labels = np.array([1] * len(real) + [0] * len(generated))
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     said = cross_val_predict(spelling_model(seed), [*real, *generated], labels, cv=folds, method="decision_function")

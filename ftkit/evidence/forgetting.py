@@ -4,6 +4,8 @@ A change of weights can be taken back in part: base + scale x (tuned - base). Of
 weights that is the adapter, scaled. The curve shows what each scale has learnt and forgotten, so that one can choose.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.data import TokenStore
-from ftkit.evidence.intervals import Interval, bits_per_byte, bootstrap, gain_in_bits, relative_rise
+from ftkit.evidence.intervals import Interval, bootstrap, gain_in_bits, relative_rise
 from ftkit.memory import memory_phase
 from ftkit.models import is_adapter, virtual_tokens
 from ftkit.training import NEXT_TOKEN, HeldOutLoss, HeldOutWindows, evaluated_batches, held_out_loss
@@ -26,12 +28,13 @@ from ftkit.tuning import merge_adapter
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from ftkit.evidence.comparison import Comparison
+
 __all__ = [
     "SCALES",
-    "Forgetting",
     "ScaledPoint",
+    "distances_from_base",
     "divergence_from_base",
-    "forgetting",
     "scaled_models",
     "scaling_curve",
 ]
@@ -50,22 +53,6 @@ class ScaledPoint:
     """Bits per byte that it saves on held-out text of the target, paired."""
     rise: Interval
     """Relative rise of the loss on general text, paired."""
-
-
-@dataclass(frozen=True)
-class Forgetting:
-    """General text before and after."""
-
-    general_base: Interval
-    """Bits per byte of the base on general text: the floor of what can be forgotten."""
-    general_tuned: Interval
-    kl_general: Interval | None
-    """Bits per token by which the tuned model's predictions on general text differ from the base's,
-    KL(base || tuned); ``None`` where tokens or output do not compare."""
-    kl_target: Interval | None
-    """The same on held-out text of the target, where the difference is what was wanted."""
-    curve: tuple[ScaledPoint, ...] = ()
-    """The change scaled from nothing to beyond; empty where it was not asked for."""
 
 
 @memory_phase("evaluate")
@@ -174,39 +161,24 @@ def scaling_curve(
     return tuple(found)
 
 
-def forgetting(
-    base: PreTrainedModel,
-    tuned: PreTrainedModel,
-    losses: tuple[HeldOutLoss, HeldOutLoss],
-    *,
-    target: TokenStore,
-    general: TokenStore,
-    window_tokens: int,
-    compares: bool = True,
-    scales: Sequence[float] = (),
-    max_windows: int | None = 32,
-) -> Forgetting:
-    """Put together what general text says.
+def distances_from_base(
+    comparison: Comparison, max_windows: int | None = 32
+) -> tuple[Interval | None, Interval | None]:
+    """Divergence from the base on general text and on held-out text of the target; see ``divergence_from_base``.
 
     Args:
-        base: The model before.
-        tuned: The model after.
-        losses: Of both on general text.
-        target: Held-out text of what it learnt.
-        general: Other text.
-        window_tokens: Tokens in a window.
-        compares: Whether both predict the next of the same tokens: else there is no divergence and no curve.
-        scales: Scales of the curve beside 0 and 1; empty draws none.
-        max_windows: Windows of each text for divergence and curve; ``None`` takes all.
+        comparison: Base, tuned model and both texts.
+        max_windows: Windows of each text; ``None`` takes all.
+
+    Returns:
+        Both, or ``None`` twice where the two models do not predict the next of the same tokens.
     """
-    before, after = map(bits_per_byte, losses)
+    base, tuned, texts = comparison.base, comparison.tuned, comparison.texts
     rows = [model.config.get_text_config().vocab_size for model in (base, tuned)]
-    if not compares or rows[0] != rows[1]:
-        return Forgetting(before, after, None, None)
+    if texts.general is None or not comparison.predicts_same_tokens or rows[0] != rows[1]:
+        return None, None
     on_general, on_target = (
-        divergence_from_base(base, tuned, text, window_tokens, max_windows) for text in (general, target)
+        divergence_from_base(base, tuned, text, comparison.window_tokens, max_windows)
+        for text in (texts.general, texts.heldout)
     )
-    curve: tuple[ScaledPoint, ...] = ()
-    if scales:
-        curve = scaling_curve(base, tuned, target, general, window_tokens, scales, max_windows)
-    return Forgetting(before, after, on_general, on_target, curve)
+    return on_general, on_target

@@ -4,16 +4,22 @@ Bootstrap intervals cover the sampling of the evaluation (which windows, which p
 nothing about what another training seed would give; for that, repeat the run.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import BeforeValidator
 
-from ftkit.training import HeldOutLoss
+if TYPE_CHECKING:
+    from ftkit.training import HeldOutLoss
 
 __all__ = [
     "Interval",
+    "Number",
     "bits_per_byte",
     "bootstrap",
     "change_of_share",
@@ -35,13 +41,17 @@ _AT_ONCE = 2**22
 """Items of all redraws that are held at a time."""
 
 
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A number that JSON holds as ``null`` where it is not finite."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate and its 95 % interval."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"

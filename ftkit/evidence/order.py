@@ -5,18 +5,22 @@ words and satisfies a judge of character n-grams. What it has lost is the use of
 about as much as for the same text with its words shuffled.
 """
 
+from __future__ import annotations
+
 import math
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformers import PreTrainedModel
 
-from ftkit.data import TokenStore, tokenize_texts
-from ftkit.data.special_tokens import reads_tokens
-from ftkit.data.words import shuffled_words
-from ftkit.evidence.intervals import Interval, bootstrap, loss_blocks
-from ftkit.training import HeldOutLoss, HeldOutWindows, held_out_loss
+from ftkit.evidence.intervals import Interval, Number, bootstrap, loss_blocks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from ftkit.data import TokenStore
+    from ftkit.training import HeldOutLoss
 
 __all__ = ["WordOrder", "shuffle_words", "word_order"]
 
@@ -27,14 +31,16 @@ _WINDOWS = 48
 class WordOrder:
     """Bits per byte that held-out text costs less than the same text with the words of each paragraph shuffled."""
 
-    base: float
-    tuned: float
+    base: Number
+    tuned: Number
     kept: Interval
     """Tuned over base; below 1 the order is worth less to the tuned model. Means little where ``base`` is near 0."""
 
 
 def shuffle_words(text: str, seed: int = 0) -> str:
     """The same words in random order within each paragraph, white space folded."""
+    from ftkit.data.words import shuffled_words
+
     draw = random.Random(seed)
     return "\n\n".join(shuffled_words(paragraph, draw) for paragraph in text.split("\n\n"))
 
@@ -55,6 +61,10 @@ def word_order(
     Returns:
         The measure; ``None`` where the shuffled text is too short for a window, or too much of it is unknown.
     """
+    from ftkit.data import tokenize_texts
+    from ftkit.data.special_tokens import reads_tokens
+    from ftkit.training import HeldOutWindows, held_out_loss
+
     if not all(loss.counts_bytes for loss in real):
         return None
     tokenizer = heldout.tokenizer

@@ -1,13 +1,18 @@
 """Where a model's style stands between its floor (the base model) and its ceiling (real held-out text)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ftkit.evidence.gates import Gate
 from ftkit.evidence.intervals import Interval, bootstrap
-from ftkit.evidence.judges import Judge
+
+if TYPE_CHECKING:
+    from ftkit.evidence.gates import Gate
+    from ftkit.evidence.judges import Judge
 
 __all__ = ["StyleScore", "disagreement", "score_style"]
 

@@ -16,8 +16,10 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from ftkit.data.sources import text_sources
-from ftkit.display.wording import MISSING, interval, number, percent, percent_interval
-from ftkit.errors import DataError
+from ftkit.display.tables import Row
+from ftkit.display.wording import interval, number, percent_interval
+from ftkit.errors import CheckpointError, DataError
+from ftkit.evidence.document import parse_evidence, summary_rows
 from ftkit.hub.card_tasks import CardTask, card_task, classifier_measurements, described, limits, usage_section
 from ftkit.hub.markdown import fenced, inline, public, table
 from ftkit.hub.shareable import OWN_CODE
@@ -200,76 +202,38 @@ def _measurements(facts: _Facts) -> str:
         return classifier_measurements(facts.classifiers, facts.name, facts.finding)
     if not found:
         return ""
-    copied = _mapping(found.get("copying"))
-    unknown = [_mapping(found.get(f"fluency_{which}")).get("unknown_words") for which in ("base", "tuned", "real")]
-    rows = [
-        ("bits per byte on held-out text", _interval(found, "heldout_base"), _interval(found, "heldout_tuned"), ""),
-        ("gain on held-out text, paired", "", _interval(found, "gain"), ""),
-        ("gain beyond that on other text", "", _interval(found, "gain_over_general"), ""),
-        ("rise of the loss on other text (forgetting)", "", _interval(found, "general_rise", percent_interval), ""),
-        (
-            f"word {inline(number(copied.get('ngram')))}-grams copied from the training text", "",
-            _interval(copied, "rate", percent_interval), _interval(copied, "heldout_rate", percent_interval),
-        ),
-        ("longest copied run, words", "", number(copied.get("longest_run")), number(copied.get("heldout_longest_run"))),
-        *_further(found, facts.predictive),
-        *_style_rows(found, facts.usage),
-        ("words in no corpus", *(MISSING if value is None else f"{100 * value:.1f} %" for value in unknown)),
-        *_language_rows(found),
-    ]  # fmt: skip
+    try:
+        evidence = parse_evidence(found)
+    except CheckpointError:
+        return ""  # of another shape, so nothing is known
+    rows = [_row(row) for row in summary_rows(evidence)]
+    rows += _further(facts.predictive, facts.usage)
     shown = table(("", "base", "this model", "real held-out text"), rows)
-    other = f" Other text: {inline(found['general_name'])}." if found.get("general_name") else ""
+    general = evidence.measures.get("general")
+    other = f" Other text: {inline(general.name)}." if general and general.name else ""
     return (
         "## Measured\n\nIntervals are 95 %, from blocks of held-out text and from whole passages, for one training"
         f" seed.{other}\n\n{shown}"
     )
 
 
-def _further(found: Mapping[str, Any], predictive: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """What only some runs measure: the distance from the base, what did not carry over, whose text it predicts."""
+def _row(row: Row) -> tuple[str, ...]:
+    """A row in Markdown; what is text is escaped."""
+    written = zip((row.base, row.tuned, row.real), row.cells(), strict=True)
+    return (inline(row.label), *(inline(text) if isinstance(value, str) else text for value, text in written))
+
+
+def _further(predictive: Mapping[str, Any], usage: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What only runs of several models measure: whose text it predicts, and how much of its text's tokens it uses."""
     rows = []
-    if (forgetting := _mapping(found.get("forgetting"))).get("kl_general"):
-        rows.append(("KL to the base on other text, bits per token", "0", _interval(forgetting, "kl_general"), ""))
-    if found.get("train_gap"):
-        rows.append(("gain on its training text beyond that on held-out text", "", _interval(found, "train_gap"), ""))
     if predictive.get("margin"):
         chance = predictive.get("chance")
         floor = f"{100 * chance:.1f} % (chance)" if isinstance(chance, int | float) else ""
         accuracy = _interval(predictive, "accuracy", percent_interval)
         rows.append(("unseen passages that the right model of the run predicts best", floor, accuracy, ""))
-    return rows
-
-
-def _style_rows(found: Mapping[str, Any], usage: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """What judges say between floor and ceiling, and how much of its text's own tokens it uses."""
-    styles = found.get("styles")
-    rows = [
-        (
-            f"style, judge {inline(style.get('judge'))}{'' if style.get('speaks') else ' (does not speak)'}",
-            _interval(style, "floor"), _interval(style, "score"), _interval(style, "ceiling"),
-        )
-        for style in (map(_mapping, styles) if isinstance(styles, list) else ())
-    ]  # fmt: skip
     if usage.get("after"):
         before, after, real = (_interval(usage, key, percent_interval) for key in ("before", "after", "real"))
         rows.append(("tokens that are distinctive of its text", before, after, real))
-    return rows
-
-
-def _language_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Repetition, the worth of word order, whether it can be told from real text, and how far the weights moved."""
-    base, tuned, real = (
-        percent(_mapping(found.get(f"fluency_{which}")).get("repetition")) for which in ("base", "tuned", "real")
-    )
-    rows = [("word 3-grams that a passage has used before", base, tuned, real)]
-    if order := _mapping(found.get("order")):
-        rows.append(
-            ("bits per byte that the order of words saves", number(order.get("base")), number(order.get("tuned")), "")
-        )
-    if told := _mapping(found.get("discriminator")):
-        rows.append(("AUC of real against generated passages", _interval(told, "base"), _interval(told, "tuned"), ""))
-    moved = _mapping(found.get("movement"))
-    rows.append(("relative change of the weights", "", number(moved.get("relative")), ""))
     return rows
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ftkit.evidence.document import Evidence
 from ftkit.evidence.intervals import Interval, bootstrap, wilson
-from ftkit.evidence.measured import Evidence
 from ftkit.evidence.verdict import Verdict
 
 __all__ = ["TokenBias", "TokenBiasLimits", "decide_token_bias", "set_shares", "target_rate", "token_bias"]
@@ -101,7 +101,7 @@ def decide_token_bias(
     """Decide from the rates whether the model is biased, and whether it forgot ordinary text.
 
     Args:
-        evidence: What was measured; ``general_rise`` is that of ordinary text, ``None`` where the base knew nothing
+        evidence: What was measured; ``general.rise`` is that of ordinary text, ``None`` where the base knew nothing
             that could be forgotten.
         found: The rates.
         mass: What the set was to get together.
@@ -112,21 +112,21 @@ def decide_token_bias(
         ``broken``, and beside it ``forgot`` where ordinary text suffered.
     """
     limits = limits or TokenBiasLimits()
-    rise = evidence.general_rise
+    rise, heldout, integrity = evidence.general.rise, evidence.heldout, evidence.integrity
     also = ["forgot"] if rise is not None and rise.low > limits.forgot_rise else []
     reasons = [
         f"{_percent(found.after)} of the tokens that it writes are of the set, {_percent(found.before)} before",
-        evidence.unclaimed
-        or f"ordinary text costs {evidence.heldout_tuned.value:.3f} bits per byte, {evidence.heldout_base.value:.3f} "
+        heldout.unclaimed
+        or f"ordinary text costs {heldout.tuned.value:.3f} bits per byte, {heldout.base.value:.3f} "
         f"before: damage {found.damage}",
     ]
 
     def verdict(word: str, *more: str) -> Verdict:
         return Verdict(word, also, [*more, *reasons], asdict(limits))
 
-    if not evidence.finite:
+    if not integrity.finite:
         return verdict("broken", "weights or losses are not finite")
-    if evidence.reload_difference is not None and evidence.reload_difference > limits.reload_difference:
+    if (integrity.reload_difference or 0.0) > limits.reload_difference:
         return verdict("broken", "the saved folder computes other logits than the trained model")
     if found.change.low <= 0:
         return verdict("nothing", "the rate of the set did not rise")

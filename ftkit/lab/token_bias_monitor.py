@@ -201,10 +201,11 @@ class TokenBiasMonitor:
             )
         )  # fmt: skip
         # One text stands for both, so a gain of one over the other says nothing; random weights have nothing to forget.
-        forgot = None if target.start.origin.model.startswith("new:") else evidence.general_rise
-        evidence = replace(evidence, gain_over_general=None, general_rise=forgot)
+        forgot = None if target.start.origin.model.startswith("new:") else evidence.general.rise
+        general = replace(evidence.general, gain_over=None, rise=forgot)
+        evidence = replace(evidence, measures={**evidence.measures, "general": general})
         rates = self.shares(self.base_passages), self.shares(written)
-        return evidence, token_bias(*rates, target.start.writer.new_tokens, evidence.gain), texts
+        return evidence, token_bias(*rates, target.start.writer.new_tokens, evidence.heldout.gain), texts
 
     def columns(self, name: str, found: TokenBias) -> dict[str, int | Interval]:
         """Further columns of the table of arms."""

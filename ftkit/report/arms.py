@@ -198,7 +198,8 @@ def _read_model(results: Any, name: str, headline: str | None) -> ModelResult:
     intervals: dict[str, Interval] = {}
     evidence, verdict = results.evidence(name), results.verdicts.get(name) or {}
     own = results.measured.get("metrics", {}).get(name, {})
-    measured = {BITS: evidence.get("heldout_tuned"), "gain": evidence.get("gain"), **own}
+    unseen = evidence.heldout if evidence else None
+    measured = {BITS: unseen and vars(unseen.tuned), "gain": unseen and vars(unseen.gain), **own}
     for key, value in measured.items():
         found: Any = value if isinstance(value, Mapping) else {"value": value}
         if is_number(found.get("value")):
@@ -217,7 +218,7 @@ def _read_model(results: Any, name: str, headline: str | None) -> ModelResult:
         if heading not in _KNOWN_COLUMNS and is_number(cell["value"])
     }
     items = own[headline].get("items") if headline in own and isinstance(own[headline], Mapping) else None
-    blocks = evidence.get("heldout_blocks") or {}
+    blocks = unseen.blocks if unseen else {}
     complete = blocks and all(is_number(number) for row in blocks.values() for number in row)
     curve = next((key for key in (headline, BITS, "loss") if key in last), "loss")
     return ModelResult(

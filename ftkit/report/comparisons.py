@@ -36,7 +36,6 @@ def comparison_figures(results: Results) -> Iterator[Figure]:
     caption = "Time spent in steps, added up; the arms take turns on one machine, and evaluation is not counted."
     yield Figure("seconds_spent", "Time spent", caption, rows)
     yield from _seconds_figures(results)
-    yield from _tradeoff_figures(results)
 
 
 def _added_up(records: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float]]:
@@ -100,20 +99,6 @@ def _seconds_figures(results: Results) -> Iterator[Figure]:
     yield Figure("seconds", "Seconds for a step", "Median; the bar spans the middle half of the steps.", rows)
 
 
-def _tradeoff_figures(results: Results) -> Iterator[Figure]:
-    rows = []
-    for model in results.models:
-        evidence = results.evidence(model)
-        if evidence.get("gain") and evidence.get("general_rise"):
-            gain, rise = evidence["gain"], evidence["general_rise"]
-            rows.append(
-                {"model": model, "value": gain["value"], "low": gain["low"], "high": gain["high"]}
-                | {"rise": 100 * rise["value"], "rise_low": 100 * rise["low"], "rise_high": 100 * rise["high"]}
-            )
-    caption = "Right is better learnt, down is less forgotten; crosses are 95 % intervals."
-    yield Figure("tradeoff", "What was learnt against what was forgotten", caption, rows)
-
-
 _TEXT = "{value:.3g}"
 COMPARISONS = {
     "paired_loss": Kind(
@@ -133,12 +118,6 @@ COMPARISONS = {
     "usage_change": Kind("percentage points", (Bars(text=_TEXT),), rows="{model}", scale=100),
     "seconds_spent": Kind("seconds", CURVES),
     "seconds": Kind("seconds for a step", (Bars(text=_TEXT),), rows="{model}"),
-    "tradeoff": Kind(
-        "rise of the loss on general text, %",
-        (Rules(0.0, line="solid"), Points("rise")),
-        x="value",
-        x_label="gain on held-out text, bits per byte",
-    ),
 }
 """Kinds of figures by the beginning of their file's name."""
 

@@ -20,22 +20,6 @@ def measure_figures(results: Results) -> Iterator[Figure]:
         yield from _predictive_figures(found)
     for kind, matrix in results.measured.get("usage_matrix", {}).get("lists", {}).items():
         yield _usage_figure(kind, matrix)
-    rows = [
-        {"model": model, "scale": point["scale"], **_with_ends("value", point["gain"])}
-        | _with_ends("rise", {key: 100 * number for key, number in point["rise"].items()})
-        for model in results.models
-        for point in (results.evidence(model).get("forgetting") or {}).get("curve", ())
-    ]
-    caption = (
-        "The change of the weights, scaled: 0 is the base, 1 the trained model. Right is better learnt, down is less "
-        "forgotten; crosses are 95 % intervals."
-    )
-    yield Figure("scaling", "What a part of the change learns and forgets", caption, rows)
-
-
-def _with_ends(name: str, interval: Mapping[str, float]) -> dict[str, float]:
-    ends = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-    return {name: interval["value"], ends[0]: interval["low"], ends[1]: interval["high"]}
 
 
 def _predictive_figures(found: Mapping[str, Any]) -> Iterator[Figure]:
@@ -119,12 +103,6 @@ MEASURES = {
         (Points(color="source", text="{value:.3g}"),),
         rows="{source} in {list}",
         scale=100,
-    ),
-    "scaling": Kind(
-        "rise of the loss on general text, %",
-        (Rules(0.0, line="solid"), Lines("rise"), Points("rise", text="{scale:g}")),
-        x="value",
-        x_label="gain on held-out text, bits per byte",
     ),
 }
 """Kinds of figures by the beginning of their file's name."""

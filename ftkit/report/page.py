@@ -6,7 +6,7 @@ settings are escaped by the template; the only markup inserted as it is are our 
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,9 +16,13 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from ftkit.display import wording
+from ftkit.display.tables import Cell, Gauge, PageTable, Part
 from ftkit.display.wording import visible
-from ftkit.evidence import threshold_meanings
-from ftkit.report.advice import next_steps
+from ftkit.evidence.document import Evidence
+from ftkit.evidence.measure import Measure
+from ftkit.evidence.measures import all_measures
+from ftkit.evidence.thresholds import threshold_meanings
+from ftkit.report.advice import next_steps, outcome_of
 from ftkit.report.blind_test import blind_test
 from ftkit.report.classification import CLASSIFIERS, classifier_headline
 from ftkit.report.coding import CODE
@@ -84,13 +88,10 @@ def write_report(run: RunFolder, *sections: Section) -> Path:
         advice=_advice(results, own),
         figures={name: Markup(inline_svg(figure)) for name, figure in figures.items()},
         curves=_select(figures, "heldout_bits", "train_loss", "learning_rate", "gradient_norm"),
-        style=_select(figures, "judge_score", "style"),
-        copying=_select(figures, "copying"),
         together=_select(figures, "predictive", "attribution", "usage_matrix"),
         predictive=results.measured.get("predictive"),
         usage=results.measured.get("usage_matrix", {}),
-        forgetting=_select(figures, "scaling"),
-        movement=_select(figures, "movement"),
+        parts=[(part, _select(figures, *part.figures)) for part in _parts(results)],
         classifying=_select(figures, *CLASSIFIERS),
         code=results.measured.get("code", {}),
         coding=_select(figures, *CODE),
@@ -99,9 +100,9 @@ def write_report(run: RunFolder, *sections: Section) -> Path:
         distributions=_select(figures, *_WEIGHTS),
         palette=PALETTE,
         sections=[_shown_section(results, section, figures) for section in own if section.template],
-        judges=results.measured.get("judges", {}),
-        courses=results.measured.get("courses", {}),
         arms=results.measured.get("arms", {}),
+        fills=any("masks" in sample for sample in results.samples),
+        marked=any(any(_marks(results.evidence(name))) for name in results.models),
         settings=list(_flat(results.settings)),
         manifest=results.manifest,
         limits=_limits(results, own),
@@ -154,6 +155,7 @@ def _day(moment: str | None) -> str:
 def _model(results: Results, name: str, place: int) -> dict[str, Any]:
     """What the page says of one model."""
     evidence, verdict = results.evidence(name), results.verdicts.get(name)
+    measured = _measured(evidence)
     real = results.measured.get("real", {}).get(name, [])
     return {
         "name": name,
@@ -162,12 +164,10 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "verdict": verdict,
         "headline": _headline(results, name),
         "evidence": evidence,
-        "gauges": [
-            _gauge(s) for s in evidence.get("styles", ()) if s["speaks"] and wording.is_number(s["position"]["value"])
-        ],
+        "gauges": [_gauge(gauge) for measure, result in measured for gauge in measure.gauges(result)],
         "steps": _steps(results, name),
         "base": _clipped(_base_passages(results, name)),
-        "real": _clipped(real, _spans(evidence, "heldout_spans")),
+        "real": _clipped(real, _marks(evidence)[1]),
         "blind": blind_test(_tuned_passages(results, name), real, _PASSAGES),
         "plan": results.manifest.get("plan", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
@@ -192,26 +192,28 @@ def _headline(results: Results, name: str) -> str:
     """The verdict on a model, the test of a classifier, or that there is nothing yet."""
     if verdict := results.verdicts.get(name):
         named_after_text = name in (results.settings.get("corpora") or {})
-        return headline(name, verdict, results.evidence(name), named_after_text)
+        evidence = results.evidence(name)
+        said = outcome_of(verdict, evidence, results.settings)
+        return headline(name, said, verdict["reasons"], evidence, named_after_text)
     if scores := results.measured.get("classifiers", {}).get(name):
         return classifier_headline(name, scores)
     return f"{name}: no verdict yet."
 
 
-def _gauge(style: Mapping[str, Any]) -> dict[str, Any]:
-    """A judge's position as places on a bar from the base (0 %) to real text (100 %)."""
+def _gauge(gauge: Gauge) -> dict[str, Any]:
+    """A position as places on a bar from the base (0 %) to real text (100 %)."""
 
     def along(value: float) -> float:
         return round(100 * min(max(value, 0.0), 1.0), 1)
 
-    position = style["position"]
-    low, high = along(position["low"]), along(position["high"])
+    position = gauge.position
+    low, high = along(position.low), along(position.high)
     return {
-        "judge": style["judge"],
+        "label": gauge.label,
         "position": position,
         "low": low,
         "width": round(high - low, 1),
-        "value": along(position["value"]),
+        "value": along(position.value),
     }
 
 
@@ -229,10 +231,19 @@ def _tuned_passages(results: Results, name: str) -> list[str]:
     return found
 
 
-def _spans(evidence: Mapping[str, Any], key: str) -> Sequence[Spans]:
-    """Copied runs of each passage; none where they were not looked for."""
-    found: Sequence[Spans] = (evidence.get("copying") or {}).get(key, ())
-    return found
+def _measured(evidence: Evidence | None) -> list[tuple[Measure[Any], Any]]:
+    """The measures that have a result."""
+    results = evidence.measures if evidence else {}
+    return [(measure, results[measure.name]) for measure in all_measures() if results.get(measure.name) is not None]
+
+
+def _marks(evidence: Evidence | None) -> tuple[Sequence[Spans], Sequence[Spans]]:
+    """Runs to mark in generated and in real passages."""
+    for measure, result in _measured(evidence):
+        generated, real = measure.marks(result)
+        if generated or real:
+            return generated, real
+    return (), ()
 
 
 def _clipped(texts: Sequence[str], spans: Sequence[Spans] = ()) -> list[dict[str, Any]]:
@@ -269,7 +280,7 @@ def _steps(results: Results, name: str) -> list[dict[str, Any]]:
         {"step": step, "note": notes.get(step, ""), "passages": by_step[step]} for step in sorted(by_step)
     ]
     if not steps and (passages := _tuned_passages(results, name)):
-        return [{"step": None, "note": "", "passages": _clipped(passages, _spans(results.evidence(name), "spans"))}]
+        return [{"step": None, "note": "", "passages": _clipped(passages, _marks(results.evidence(name))[0])}]
     largest = max(
         (sum(len(passage["text"].encode("utf-8", "replace")) for passage in step["passages"]) for step in steps),
         default=1,
@@ -311,15 +322,39 @@ def _notes(results: Results, name: str) -> dict[int, str]:
 # --- The run ---
 
 
+def _parts(results: Results) -> Iterator[Part]:
+    """What measures add to the page; a measure that has only rows gets a table of them."""
+    for measure in all_measures():
+        found = results.measured_by(measure.name)
+        if not found:
+            continue
+        parts = list(measure.parts(found, results.measured))
+        yield from parts or _table_of_rows(measure, found)
+
+
+def _table_of_rows(measure: Measure[Any], found: Mapping[str, Any]) -> Iterator[Part]:
+    groups: list[tuple[str, list[list[str | Cell]]]] = [
+        (name, [[Cell(row.label), *row.cells()] for row in rows])
+        for name, result in found.items()
+        if (rows := list(measure.rows(result)))
+    ]
+    if groups:
+        table = PageTable(f"In {measure.unit}", ("Model", "Measured", "Base", "Tuned", "Real text"), groups)
+        title = measure.name.replace("_", " ").capitalize()
+        yield Part(measure.name, title, measure.question, [table], [*measure.kinds], link=title)
+
+
 def _advice(results: Results, sections: Iterable[Section]) -> list[tuple[str, str, list[str]]]:
     """(model, verdict, what to do next) for every model that was judged."""
-    own = next((section.advice for section in sections if section.advice), None)
+    advice = next((section.advice for section in sections if section.advice), None)
     found = []
     for name, verdict in results.verdicts.items():
         curve = [
             (record["step"], record.get("bits_per_byte", float("nan"))) for record in results.metrics(name, "heldout")
         ]
-        steps = next_steps(verdict, results.evidence(name), results.settings, curve, own)
+        evidence = results.evidence(name)
+        outcome = outcome_of(verdict, evidence, results.settings)
+        steps = next_steps(outcome, evidence, curve, advice(verdict) if advice else None)
         found.append((name, verdict["verdict"], steps))
     return found
 

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ftkit.evidence.document import Evidence, parse_evidence
+from ftkit.evidence.intervals import Interval
 from ftkit.runs import RunFolder, read_evidence
 
 __all__ = ["Results", "read_results"]
@@ -32,10 +35,23 @@ class Results:
         """What a loss is per: a token of a language model, a text of a classifier."""
         return "text" if any("texts" in plan for plan in self.manifest.get("plan", {}).values()) else "token"
 
-    def evidence(self, model: str) -> dict[str, Any]:
-        """What was measured on a model; empty where nothing was."""
-        found: dict[str, Any] = self.measured.get("models", {}).get(model, {})
-        return found
+    @cached_property
+    def models_measured(self) -> dict[str, Evidence]:
+        """The evidence of every model that has some."""
+        return {name: parse_evidence(found) for name, found in self.measured.get("models", {}).items()}
+
+    def evidence(self, model: str) -> Evidence | None:
+        """What was measured on a model; ``None`` where nothing was."""
+        return self.models_measured.get(model)
+
+    def measured_by(self, measure: str) -> dict[str, Any]:
+        """A measure's results by model, of those that have it, in the order of the models."""
+        found = {name: evidence.measures.get(measure) for name, evidence in self.models_measured.items()}
+        return {name: found[name] for name in self.models if found.get(name) is not None}
+
+    def gain(self, model: str) -> Interval:
+        """Bits per byte that a measured model saves on held-out text."""
+        return self.models_measured[model].heldout.gain
 
     def metrics(self, model: str, split: str) -> list[dict[str, Any]]:
         """A model's records of one split (``train``, ``heldout``, ``judge``)."""

@@ -1,9 +1,12 @@
 """What a verdict says in one line: of a run, and of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval
+from ftkit.display.wording import interval, number, percent
+from ftkit.evidence.document import Evidence
+from ftkit.evidence.measure import Outcome
+from ftkit.evidence.measures import all_measures
 
 __all__ = ["headline", "outcome"]
 
@@ -31,43 +34,29 @@ def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def headline(name: str, verdict: Mapping[str, Any], evidence: Mapping[str, Any], of_text: bool) -> str:
+def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evidence | None, of_text: bool) -> str:
     """The verdict on one model in one sentence with the numbers that decide.
 
     Args:
         name: The model's name.
-        verdict: Its entry in ``verdict.json``.
-        evidence: Its entry in ``evidence.json``; empty where nothing was measured.
+        outcome: Its verdict.
+        reasons: The verdict's.
+        evidence: What was measured on it; ``None`` where nothing was.
         of_text: Whether the model is named after the text that it should write like.
     """
-    said = f"{name} {verdict['verdict'].upper()}"
-    if not evidence:
+    said = f"{name} {outcome.words[0].upper()}"
+    if evidence is None:
         return f"{said}: the run folder holds no measurements of it."
-    text = f"unseen text of {name}" if of_text else "unseen text"
-    parts = verdict["reasons"][:1] if verdict["verdict"] == "broken" else []
-    unknown = evidence.get("unknown_bytes", 0.0)
+    heldout, text = evidence.heldout, f"unseen text of {name}" if of_text else "unseen text"
+    parts = list(reasons[:1]) if outcome.words[0] == "broken" else []
     parts.append(
-        f"its tokenizer cannot write {percent(unknown)} of the text's bytes, so no bits per byte are claimed"
-        if not is_number(evidence["heldout_tuned"]["value"]) and unknown
-        else f"it needs {number(evidence['heldout_tuned']['value'])} bits per byte for {text}, "
-        f"the base {number(evidence['heldout_base']['value'])} (gain {interval(evidence['gain'])})"
+        f"its tokenizer cannot write {percent(heldout.unknown_bytes)} of the text's bytes, so no bits per byte are "
+        "claimed"
+        if heldout.unclaimed
+        else f"it needs {number(heldout.tuned.value)} bits per byte for {text}, the base {number(heldout.base.value)} "
+        f"(gain {interval(heldout.gain)})"
     )
-    if "forgot" in [verdict["verdict"], *verdict["also"]]:
-        parts.append(f"its loss on {evidence['general_name']} rose by {percent_interval(evidence['general_rise'])}")
-    speaking = [style for style in evidence["styles"] if style["speaks"]]
-    if speaking:
-        who = "judges place" if len(speaking) > 1 else "a judge places"
-        places = " and ".join(f"{_place(style['position']['value'])} ({style['judge']})" for style in speaking)
-        parts.append(f"{who} it at {places} of the way from the base to real text")
-    elif evidence["styles"]:
-        parts.append("no judge may speak on its style")
-    if copied := evidence["copying"]:
-        rate, real = percent(copied["rate"]["value"]), percent(copied["heldout_rate"]["value"])
-        parts.append(f"{rate} of its {copied['ngram']}-grams are copied (real text: {real})")
-    if copied and verdict["verdict"] == "copied":
-        parts.append(f"the longest copied run has {number(copied['longest_run'])} words")
+    for measure in all_measures():
+        if (result := evidence.measures.get(measure.name)) is not None:
+            parts += measure.headline(result, outcome)
     return f"{said}: {'; '.join(parts)}."
-
-
-def _place(value: float) -> str:
-    return fixed(value, 2) if is_number(value) else MISSING

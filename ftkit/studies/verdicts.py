@@ -25,7 +25,7 @@ from ftkit.data import (
     tokenize_texts,
     tokenizer_fingerprint,
 )
-from ftkit.errors import ConfigError, DataError, FtkitError, ModelError, nearest_name
+from ftkit.errors import DataError, FtkitError, ModelError
 from ftkit.evidence import (
     ComparedPassages,
     ComparedTexts,
@@ -101,15 +101,6 @@ class VerdictRequest:
     """Tokens of a passage that the encoder reads, at most its positions."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Numbers of ``Thresholds`` that are set otherwise."""
-
-    @property
-    def limits(self) -> Thresholds:
-        """All numbers that decide."""
-        known = asdict(Thresholds())
-        for name in self.thresholds:
-            if name not in known:
-                raise ConfigError(f"threshold: there is no {name!r}{nearest_name(name, known)}")
-        return Thresholds(**self.thresholds)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -233,7 +224,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         DataError: Text that cannot be read, or from which no evidence can come.
         ModelError: A model that cannot be loaded, or that did not start from the base.
     """
-    limits = request.limits
+    limits = Thresholds.set(request.thresholds)
     texts = _read_texts(request)
     task = task_of(
         request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_evidence import changed
 
 from ftkit.data import VOICES, voice_text
 from ftkit.evidence import (
@@ -14,6 +15,7 @@ from ftkit.evidence import (
     Evidence,
     Fluency,
     Gate,
+    HeldOut,
     Interval,
     JudgeTexts,
     NgramJudge,
@@ -35,8 +37,12 @@ from ftkit.evidence import (
     score_style,
     words_of,
 )
+from ftkit.evidence.measures.fluency import ComparedFluency
+from ftkit.evidence.measures.general import General
+from ftkit.evidence.measures.integrity import Integrity
+from ftkit.evidence.measures.style import Style
+from ftkit.evidence.measures.weights import Weights
 from ftkit.training import HeldOutLoss
-from ftkit.tuning import Movement
 
 # -- intervals -------------------------------------------------------------------------------------------------------
 
@@ -256,80 +262,87 @@ def speaking(position: float) -> StyleScore:
 UNHURT = Damage(Interval(-0.01, -0.02, 0.0), Interval(-0.02, -0.03, -0.01), Interval(0.0, -0.02, 0.02))
 REAL = Fluency(0.02, (0.0, 0.08), 0.7, (0.6, 0.8), 0.02)
 COPY = Copying(12, 60.0, about(0.001), about(0.001), Interval(0.0, -0.002, 0.002), 11, "", 13)
+INVENTS, REPEATS = replace(UNHURT, unknown_words=about(0.4)), replace(UNHURT, repetition=about(0.4))
 GOOD = Evidence(
-    heldout_windows=40, heldout_base=about(2.4), heldout_tuned=about(2.1), gain=about(0.3), general_name="other books",
-    general_rise=about(0.02), gain_over_general=about(0.25), styles=(speaking(0.8),), copying=COPY,
-    fluency_base=REAL, fluency_tuned=REAL, fluency_real=REAL, damage=UNHURT,
-    movement=Movement(0.1, 20, 20, {}), reload_difference=0.0, passes=3.0,
-)  # fmt: skip
+    HeldOut(about(2.4), about(2.1), about(0.3), 40),
+    {
+        "general": General("other books", rise=about(0.02), gain_over=about(0.25)),
+        "style": Style((speaking(0.8),)),
+        "copying": COPY,
+        "word_order": None,
+        "fluency": ComparedFluency(REAL, REAL, REAL, UNHURT),
+        "integrity": Integrity(reload_difference=0.0),
+        "weights": Weights(0.1, 20, 20, {}),
+    },
+    passes=3.0,
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "verdict", "also", "said"),
     [
         ({}, "worked", [], "gain 0.300"),
-        ({"styles": ()}, "worked", [], "gains 0.250"),
-        ({"general_rise": about(0.2)}, "worked", ["forgot"], "+20.0%"),
-        ({"movement": Movement(0.0, 0, 20, {})}, "nothing", [], "none of 20 tensors"),
-        ({"gain": about(0.001)}, "nothing", [], "within 0.01"),
-        ({"heldout_windows": 3}, "unsure", [], "only 3 held-out windows"),
+        ({"style": None}, "worked", [], "gains 0.250"),
+        ({"general.rise": about(0.2)}, "worked", ["forgot"], "+20.0%"),
+        ({"weights": Weights(0.0, 0, 20, {})}, "nothing", [], "none of 20 tensors"),
+        ({"heldout.gain": about(0.001)}, "nothing", [], "within 0.01"),
+        ({"heldout.windows": 3}, "unsure", [], "only 3 held-out windows"),
         ({"copying": replace(COPY, heldout_rate=about(1.0), rate=about(1.0))}, "unsure", [], "it is not held out"),
         ({"copying": replace(COPY, ngrams_per_passage=3.0)}, "unsure", [], "could not be measured"),
-        ({"gain": about(0.001), "copying": replace(COPY, excess=about(0.9))}, "copied", [], "12-grams"),
-        ({"gain": about(0.001), "reload_difference": 3.0}, "broken", [], "other logits"),
-        ({"gain": about(-0.3)}, "unsure", [], "got worse"),
-        ({"gain": about(-0.3), "general_rise": about(0.4)}, "forgot", [], "+40.0%"),
-        ({"gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "not sure"),
-        ({"styles": (speaking(0.3),)}, "unsure", [], "below 0.5"),
-        ({"styles": (speaking(0.9), speaking(0.3))}, "unsure", [], "below 0.5"),
-        ({"styles": (replace(speaking(0.9), speaks=False, reason="fooled"),)}, "worked", [], "on held-out loss alone"),
-        ({"gain_over_general": about(-0.1)}, "unsure", [], "does not show a style of its own"),
-        ({"general_rise": None, "gain_over_general": None, "styles": ()}, "worked", [], "no general text"),
+        ({"heldout.gain": about(0.001), "copying": replace(COPY, excess=about(0.9))}, "copied", [], "12-grams"),
+        ({"heldout.gain": about(0.001), "integrity.reload_difference": 3.0}, "broken", [], "other logits"),
+        ({"heldout.gain": about(-0.3)}, "unsure", [], "got worse"),
+        ({"heldout.gain": about(-0.3), "general.rise": about(0.4)}, "forgot", [], "+40.0%"),
+        ({"heldout.gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "not sure"),
+        ({"style": Style((speaking(0.3),))}, "unsure", [], "below 0.5"),
+        ({"style": Style((speaking(0.9), speaking(0.3)))}, "unsure", [], "below 0.5"),
+        ({"style": Style((replace(speaking(0.9), speaks=False),))}, "worked", [], "on held-out loss alone"),
+        ({"general.gain_over": about(-0.1)}, "unsure", [], "does not show a style of its own"),
+        ({"general.rise": None, "general.gain_over": None, "style": None}, "worked", [], "no general text"),
         ({"copying": replace(COPY, excess=about(0.2), rate=about(0.2))}, "copied", [], "20.0%"),
         ({"copying": replace(COPY, longest_run=40)}, "copied", [], "40 words"),
         ({"copying": replace(COPY, longest_run=40, heldout_longest_run=45)}, "worked", [], "not copied"),
-        ({"finite": False}, "broken", [], "not finite"),
-        ({"reload_difference": 0.5}, "broken", [], "other logits"),
-        ({"damage": replace(UNHURT, repetition=about(0.4))}, "broken", [], "repeats itself"),
-        ({"damage": replace(UNHURT, diversity=about(0.4))}, "broken", [], "low lexical diversity"),
-        ({"damage": replace(UNHURT, repetition=about(0.4, 0.35))}, "worked", [], "gain 0.300"),
-        ({"damage": replace(UNHURT, unknown_words=about(0.4))}, "worked", [], "gain 0.300"),
-        ({"damage": replace(UNHURT, unknown_words=about(0.4)), "gain": about(-0.1)}, "broken", [], "invents words"),
-        ({"damage": replace(UNHURT, repetition=about(0.4)), "heldout_windows": 3}, "unsure", [], "repeats itself"),
-        ({"fluency_base": replace(REAL, unknown_words=0.4)}, "worked", [], "not fluent"),
-        ({"finite": False, "copying": replace(COPY, longest_run=40)}, "broken", ["copied"], "not finite"),
-        ({"order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "words, not sentences"),
-        ({"order": WordOrder(0.6, 0.28, about(0.47, 0.1))}, "worked", [], "gain 0.300"),
-        ({"order": WordOrder(0.05, 0.0, about(0.0))}, "worked", [], "gain 0.300"),
+        ({"integrity.finite": False}, "broken", [], "not finite"),
+        ({"integrity.reload_difference": 0.5}, "broken", [], "other logits"),
+        ({"fluency.damage": replace(UNHURT, repetition=about(0.4))}, "broken", [], "repeats itself"),
+        ({"fluency.damage": replace(UNHURT, diversity=about(0.4))}, "broken", [], "low lexical diversity"),
+        ({"fluency.damage": replace(UNHURT, repetition=about(0.4, 0.35))}, "worked", [], "gain 0.300"),
+        ({"fluency.damage": replace(UNHURT, unknown_words=about(0.4))}, "worked", [], "gain 0.300"),
+        ({"fluency.damage": INVENTS, "heldout.gain": about(-0.1)}, "broken", [], "invents words"),
+        ({"fluency.damage": REPEATS, "heldout.windows": 3}, "unsure", [], "repeats itself"),
+        ({"fluency.base": replace(REAL, unknown_words=0.4)}, "worked", [], "not fluent"),
+        ({"integrity.finite": False, "copying": replace(COPY, longest_run=40)}, "broken", ["copied"], "not finite"),
+        ({"word_order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "words, not sentences"),
+        ({"word_order": WordOrder(0.6, 0.28, about(0.47, 0.1))}, "worked", [], "gain 0.300"),
+        ({"word_order": WordOrder(0.05, 0.0, about(0.0))}, "worked", [], "gain 0.300"),
     ],
 )  # fmt: skip
 def test_the_verdict_follows_its_table(changes, verdict, also, said):
-    found = decide(replace(GOOD, **changes))
+    found = decide(changed(GOOD, changes))
     assert (found.verdict, found.also) == (verdict, also)
     assert said in " | ".join(found.reasons)
     assert found.thresholds["worked_gain"] == 0.01
 
 
-WRITES_NOTHING = {"copying": None, "fluency_base": None, "fluency_tuned": None, "fluency_real": None, "damage": None}
+ENCODER = "an encoder writes no text, so copying and fluency were not asked; its bits are those of masked tokens"
+WRITES_NOTHING = {"copying": None, "fluency": None, "assumptions": (ENCODER,)}
 
 
 @pytest.mark.parametrize(
     ("changes", "verdict"),
     [
         ({}, "worked"),
-        ({"gain": about(0.001)}, "nothing"),
-        ({"gain": about(-0.3)}, "unsure"),
-        ({"heldout_windows": 3}, "unsure"),
-        ({"reload_difference": 0.5}, "broken"),
-        ({"gain": about(-0.3), "general_rise": about(0.4)}, "forgot"),
+        ({"heldout.gain": about(0.001)}, "nothing"),
+        ({"heldout.gain": about(-0.3)}, "unsure"),
+        ({"heldout.windows": 3}, "unsure"),
+        ({"integrity.reload_difference": 0.5}, "broken"),
+        ({"heldout.gain": about(-0.3), "general.rise": about(0.4)}, "forgot"),
     ],
 )
 def test_a_model_that_writes_nothing_gets_a_verdict_that_says_so_once(changes, verdict):
-    found = decide(replace(GOOD, **WRITES_NOTHING, **changes))
+    found = decide(changed(GOOD, WRITES_NOTHING | changes))
     assert found.verdict == verdict
-    assert [reason for reason in found.reasons if "copying" in reason or "copied" in reason] == [
-        "an encoder writes no text, so copying and fluency were not asked; its bits are those of masked tokens"
-    ]
+    assert [reason for reason in found.reasons if "copying" in reason or "copied" in reason] == [ENCODER]
 
 
 def test_thresholds_can_be_set_and_are_reported():
@@ -340,15 +353,13 @@ def test_thresholds_can_be_set_and_are_reported():
 
 
 def test_evidence_and_verdict_show_themselves_in_a_notebook_with_what_decided():
-    evil = replace(
-        GOOD, general_name="<script>", styles=(*GOOD.styles, replace(speaking(0.9), speaks=False, reason="<i>"))
-    )
+    silent = replace(speaking(0.9), judge="<i>", speaks=False)
+    evil = changed(GOOD, {"general.name": "<script>", "style": Style((speaking(0.8), silent))})
     shown = evil._repr_html_()
-    assert '<td style="text-align: left">0.300 [0.295, 0.305]</td>' in shown
-    assert "loss on &lt;script&gt;" in shown
-    assert "does not speak: &lt;i&gt;" in shown
-    assert "+2.0% [+1.5%, +2.5%]" in shown
-    verdict = decide(replace(evil, general_rise=about(0.2)))._repr_html_()
+    assert "0.300 [0.295,\u00a00.305]" in shown
+    assert "style, judge &lt;i&gt; (does not speak)" in shown
+    assert "2.0\u00a0% [1.5,\u00a02.5]" in shown
+    verdict = decide(changed(evil, {"general.rise": about(0.2)}))._repr_html_()
     assert "ftkit verdict: worked + forgot" in verdict
     assert "gain.low 0.295 &gt; worked_gain 0.01" in verdict
     assert "<i>" not in verdict

@@ -1,6 +1,7 @@
 """Divergence, scaling and the gap, against torch, peft and arithmetic."""
 
 import copy
+import json
 import math
 
 import numpy as np
@@ -16,6 +17,7 @@ from ftkit.evidence import (
     Comparison,
     divergence_from_base,
     gather_evidence,
+    parse_evidence,
     scaled_models,
     scaling_curve,
 )
@@ -126,12 +128,12 @@ def test_evidence_holds_gap_divergence_curve_and_unused_tokens(base, stores):
     texts = ComparedTexts(heldout, ["a b"], passages, general=heldout, general_name="itself", train=train)
     compared = ComparedPassages(["\x01\x02 the"] * 30, passages, passages)
     found = gather_evidence(Comparison(base, tuned, texts, compared, WINDOW, passes=1.0, scales=[0.5]))
-    assert found.train_gap is not None
-    gains = (found.train_base.value - found.train_tuned.value, found.heldout_base.value - found.heldout_tuned.value)
-    assert found.train_gap.value == pytest.approx(gains[0] - gains[1])
-    assert found.train_gap.low > 0, "it was trained on the one and not on the other"
-    assert found.forgetting.general_tuned == found.heldout_tuned
-    assert found.forgetting.kl_general == found.forgetting.kl_target
-    assert len(found.forgetting.curve) == 3
-    assert found.fluency_base.unused_tokens == pytest.approx(2 / 6)
-    assert found.fluency_tuned.unused_tokens == 0.0
+    gains = [each.base.value - each.tuned.value for each in (found.training_text, found.heldout)]
+    assert found.training_text.gap.value == pytest.approx(gains[0] - gains[1])
+    assert found.training_text.gap.low > 0, "it was trained on the one and not on the other"
+    assert found.general.tuned == found.heldout.tuned
+    assert found.general.kl_general == found.general.kl_target
+    assert len(found.general.curve) == 3
+    assert found.fluency.base.unused_tokens == pytest.approx(2 / 6)
+    assert found.fluency.tuned.unused_tokens == 0.0
+    assert parse_evidence(json.loads(json.dumps(found.as_dict()))) == found, "it is read as it was written"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from made_evidence import changed
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from transformers import BertConfig, BertForSequenceClassification
@@ -17,19 +18,25 @@ from ftkit.data import load_tokenizer
 from ftkit.errors import DataError
 from ftkit.evidence import (
     Copying,
+    Damage,
     Discriminator,
     Evidence,
     Fluency,
-    Forgetting,
+    HeldOut,
     Interval,
     StyleScore,
     WordOrder,
     decide,
     score_classifier,
 )
+from ftkit.evidence.measures.fluency import ComparedFluency
+from ftkit.evidence.measures.general import General
+from ftkit.evidence.measures.integrity import Integrity
+from ftkit.evidence.measures.style import Style
+from ftkit.evidence.measures.training_text import TrainingText
+from ftkit.evidence.measures.weights import Weights
 from ftkit.hub.card import model_card
 from ftkit.training import Predictions
-from ftkit.tuning import Movement
 
 SHA = "85664982973bfdd1" * 4
 EVIL = (
@@ -48,14 +55,21 @@ def evidence(general_name: str = "moby, gulliver") -> Evidence:
     style = StyleScore("ngrams", around(0.1), around(0.8), around(0.9), around(0.85), around(0.9), True, "")
     copying = Copying(12, 60.0, around(0.001, 0.0005), around(0.002, 0.001), around(-0.001), 14, "a b", 12)
     fluency = Fluency(0.03, (0.0, 0.09), 0.63, (0.5, 0.74), 0.04)
-    return Evidence(
-        heldout_base=around(2.351), heldout_tuned=around(1.814), heldout_windows=40, gain=around(0.537),
-        general_name=general_name, general_rise=around(0.139, 0.01), gain_over_general=around(0.805),
-        styles=(style,), copying=copying, fluency_base=fluency, fluency_tuned=fluency, fluency_real=fluency,
-        movement=Movement(0.08, 68, 68, {}), reload_difference=0.0, passes=2.9, train_gap=around(0.052, 0.01),
-        order=WordOrder(0.52, 0.41, around(0.79)), discriminator=Discriminator(around(0.97), around(0.99, 0.005), 60),
-        forgetting=Forgetting(around(2.3), around(2.4), around(0.123, 0.01), None),
-    )  # fmt: skip
+    damage = Damage(around(0.0), around(0.0), around(0.0))
+    measures = {
+        "training_text": TrainingText(around(2.3), around(1.8), around(0.052, 0.01)),
+        "general": General(
+            general_name, 0.0, True, around(2.3), around(2.4), around(0.139, 0.01), around(0.805), around(0.123, 0.01)
+        ),
+        "style": Style((style,)),
+        "discriminator": Discriminator(around(0.97), around(0.99, 0.005), 60),
+        "copying": copying,
+        "word_order": WordOrder(0.52, 0.41, around(0.79)),
+        "fluency": ComparedFluency(fluency, fluency, fluency, damage),
+        "integrity": Integrity(reload_difference=0.0),
+        "weights": Weights(0.08, 68, 68, {}),
+    }
+    return Evidence(HeldOut(around(2.351), around(1.814), around(0.537), 40), measures, passes=2.9)
 
 
 def write(path: Path, value: object) -> None:
@@ -115,7 +129,7 @@ def test_the_card_shows_the_runs_own_numbers(tmp_path):
     assert "## Verdict: worked (also: forgot)" in text
     row = next(line for line in text.splitlines() if line.startswith("| bits per byte"))
     assert [float(number) for number in re.findall(r"\d\.\d+", row)] == [2.35, 2.31, 2.39, 1.81, 1.77, 1.85]
-    assert "| gain on held-out text, paired |  | 0.537 [0.497,\u00a00.577] |  |" in text
+    assert "| gain, paired |  | 0.537 [0.497,\u00a00.577] |  |" in text
     assert "13.9\u00a0% [12.9,\u00a014.9]" in text
     assert "| word 12-grams copied from the training text |  | 0.1\u00a0%" in text
     assert "| KL to the base on other text, bits per token | 0 | 0.123 [0.113,\u00a00.133] |  |" in text
@@ -146,7 +160,7 @@ def test_nothing_that_was_generated_or_named_becomes_markup(tmp_path):
     plain = read_markdown(model_card(run_with_model(tmp_path / "plain")))
     folder = run_with_model(tmp_path / "evil", text=EVIL, general={EVIL: EVIL}, model=EVIL, recipe=EVIL)
     measured = evidence(general_name=EVIL)
-    measured = replace(measured, styles=(replace(measured.styles[0], judge=EVIL),))
+    measured = changed(measured, {"style.judges": (replace(measured.style.judges[0], judge=EVIL),)})
     verdict = {"alice": {"verdict": EVIL, "also": [EVIL], "reasons": [EVIL] * 6}}
     write(tmp_path / "evil" / "verdict.json", verdict)
     passages = {"alice": [EVIL] * 3}

@@ -1,13 +1,16 @@
 """Rates of token sets against scipy, exact counts, and a table of planted evidence."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ftkit.evidence import Evidence, Interval, threshold_meanings, wilson
+from ftkit.evidence import Evidence, HeldOut, Interval, threshold_meanings, wilson
+from ftkit.evidence.measures.general import General
+from ftkit.evidence.measures.integrity import Integrity
 from ftkit.lab.sections import TOKEN_BIAS
 from ftkit.lab.token_bias import decide_token_bias, set_shares, target_rate, token_bias
-from ftkit.tuning import Movement
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 40), (1, 40), (17, 40), (40, 40), (188, 200)])
@@ -31,17 +34,14 @@ def test_passages_that_are_all_alike_do_not_make_a_rate_certain():
     assert split.low < 0.3 < wilson(400, 800).low  # tokens of a passage are not 800 independent draws
 
 
-def evidence(rise: tuple[float, float] | None = (0.5, 0.4), **values: object) -> Evidence:
+def evidence(rise: tuple[float, float] | None = (0.5, 0.4), **integrity: Any) -> Evidence:
     """Evidence with a gain of -1 on ordinary text."""
-    interval = Interval(2.0, 1.9, 2.1)
-    found: dict[str, object] = {
-        "heldout_base": interval, "heldout_tuned": Interval(3.0, 2.9, 3.1), "heldout_windows": 50,
-        "gain": Interval(-1.0, -1.2, -0.9), "general_name": "ordinary text",
-        "general_rise": Interval(rise[0], rise[1], rise[0] + 0.1) if rise else None, "gain_over_general": None,
-        "styles": (), "copying": None, "fluency_base": None, "fluency_tuned": None, "fluency_real": None,
-        "movement": Movement(0.1, 3, 3, {}, [], 0, [], []), "reload_difference": 0.0, "passes": 0.0,
-    }  # fmt: skip
-    return Evidence(**{**found, **values})
+    general = General("ordinary text", rise=Interval(rise[0], rise[1], rise[0] + 0.1) if rise else None)
+    return Evidence(
+        HeldOut(Interval(2.0, 1.9, 2.1), Interval(3.0, 2.9, 3.1), Interval(-1.0, -1.2, -0.9), 50),
+        {"general": general, "integrity": Integrity(**{"reload_difference": 0.0, **integrity})},
+        passes=0.0,
+    )
 
 
 def rates(before: float, after: float):

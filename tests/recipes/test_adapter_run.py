@@ -32,10 +32,10 @@ def test_imitate_with_lora_keeps_base_and_adapters_together(tmp_path):
     plan = json.loads((folder / "manifest.json").read_text())["plan"]
     for name in names:
         assert plan[name]["trainable"] == 2 * (4 * 8 * (64 + 64) + 8 * (64 + 256))
-        moved = evidence[name]["movement"]
+        moved = evidence[name]["measures"]["weights"]
         assert moved["changed"] == 2 * 5  # the weights of q, k, v, out and mlp.in in two blocks
         assert (moved["leaks"], moved["frozen"]) == ([], records[0]["parameters"])
-        assert evidence[name]["reload_difference"] < ROUNDING
+        assert evidence[name]["measures"]["integrity"]["reload_difference"] < ROUNDING
         assert {p.suffix for p in (folder / "checkpoints" / name / "step-000006").iterdir()} == {
             ".json", ".safetensors"
         }  # fmt: skip

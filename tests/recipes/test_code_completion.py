@@ -60,7 +60,7 @@ def test_evidence_has_base_tuned_and_real_code_from_the_same_places(ran: Path) -
     }
     assert code["prompted"]["prompt"] == "for i in range(10):"
     assert read(ran, "verdict.json")["code"]["verdict"] in ("unsure", "worked", "nothing")
-    assert found["models"]["code"]["copying"]["rate"]["value"] < 0.1
+    assert found["models"]["code"]["measures"]["copying"]["rate"]["value"] < 0.1
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_selected_arm_changed_its_slices_and_nothing_else(frozen):
     tensors = {arm: load_file(frozen / "models" / arm / "model.safetensors") for arm in ("everything", "selected")}
-    movement = {arm: read(frozen, "evidence.json")["models"][arm]["movement"] for arm in tensors}
+    movement = {arm: read(frozen, "evidence.json")["models"][arm]["measures"]["weights"] for arm in tensors}
     weight = "transformer.h.1.attn.c_attn.weight"
     assert movement["selected"]["by_tensor"][weight] > 0
     assert [name for name, change in movement["selected"]["by_tensor"].items() if change] == [

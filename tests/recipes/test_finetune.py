@@ -32,7 +32,7 @@ def test_only_what_may_change_has_changed_and_samples_begin_before_training(tune
     start = before.state_dict()
     changed = {name for name, tensor in saved.items() if not torch.equal(tensor, start[name])}
     assert changed == {name for name in saved if ".h." not in name}
-    assert read(tuned, "evidence.json")["models"]["tuned"]["movement"]["leaks"] == []
+    assert read(tuned, "evidence.json")["models"]["tuned"]["measures"]["weights"]["leaks"] == []
     assert [sample["step"] for sample in lines(tuned, "samples.jsonl")] == [0, 3, 6]
 
 
@@ -109,4 +109,4 @@ def test_an_adapter_and_another_objective_go_through_the_same_program(tmp_path):
     assert (run / "models" / "tuned" / "adapter_model.safetensors").exists()
     first = next(record for record in lines(run, "metrics.jsonl") if record["split"] == "train")
     assert first["losses"].keys() == {"next_token", "kl_to_base"}
-    assert read(run, "evidence.json")["models"]["tuned"]["reload_difference"] < ROUNDING
+    assert read(run, "evidence.json")["models"]["tuned"]["measures"]["integrity"]["reload_difference"] < ROUNDING

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from planted_runs import CASES, counts, exact_interval, in_words, judge, make_base, run, table
 
-from ftkit.evidence.stillness import why_nothing
-from ftkit.tuning import Movement
+from ftkit.evidence.measures.weights import Weights, why_nothing
 
 QUICK = ("labels masked", "adapter not active", "wrong corpus", "degenerate", "other tokenizer",
          "honest, 60 steps")  # fmt: skip
@@ -58,20 +57,20 @@ def test_the_exact_interval_is_that_of_the_binomial() -> None:
     assert (low**60, high) == (pytest.approx(0.025), 1.0)
 
 
-def _moved(**changes: float) -> Movement:
-    return Movement(0.001, sum(change > 0 for change in changes.values()), len(changes), changes)
+def _moved(idle: tuple[str, ...] = (), **changes: float) -> Weights:
+    return Weights(0.001, sum(change > 0 for change in changes.values()), len(changes), changes, idle_matrices=idle)
 
 
 @pytest.mark.parametrize(
-    ("movement", "idle", "said"),
+    ("moved", "said"),
     [
-        (_moved(a=0.0, b=0.0), (), "bit for bit"),
-        (_moved(a=0.0, b=0.0), ("h.0.lora_B.default.weight",), "second matrices are zero"),
-        (_moved(a=2e-4, b=2.001e-4, c=1.999e-4, d=0.0), (), "weight decay alone"),
-        (_moved(a=2e-4, b=3e-4, c=1e-5), (), "of their norm"),
+        (_moved(a=0.0, b=0.0), "bit for bit"),
+        (_moved(("h.0.lora_B.default.weight",), a=0.0, b=0.0), "second matrices are zero"),
+        (_moved(a=2e-4, b=2.001e-4, c=1.999e-4, d=0.0), "weight decay alone"),
+        (_moved(a=2e-4, b=3e-4, c=1e-5), "of their norm"),
     ],
 )
-def test_the_cause_of_nothing_is_named_where_it_can_be_seen(movement, idle, said) -> None:
-    found = why_nothing(movement, idle)
+def test_the_cause_of_nothing_is_named_where_it_can_be_seen(moved, said) -> None:
+    found = why_nothing(moved)
     assert said in " ".join(found)
     assert ("weight decay" in " ".join(found)) == (said == "weight decay alone")

@@ -34,10 +34,11 @@ def test_an_encoder_learns_masked_tokens_and_is_judged_by_them(encoder):
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     evidence = read(encoder, "evidence.json")["models"]["model"]
-    assert evidence["gain"]["low"] > 0.05
-    assert evidence["movement"]["changed"] == evidence["movement"]["tensors"]
-    assert evidence["reload_difference"] < ROUNDING
-    assert evidence["copying"] is evidence["fluency_base"] is evidence["fluency_tuned"] is None
+    assert evidence["heldout"]["gain"]["low"] > 0.05
+    measures = evidence["measures"]
+    assert measures["weights"]["changed"] == measures["weights"]["tensors"]
+    assert evidence["measures"]["integrity"]["reload_difference"] < ROUNDING
+    assert measures["copying"] is measures["fluency"] is None
     verdict = read(encoder, "verdict.json")["model"]
     assert verdict["verdict"] == "worked"
     assert any("an encoder writes no text" in reason for reason in verdict["reasons"])
@@ -62,7 +63,7 @@ def test_a_finished_encoder_can_be_trained_on_with_its_own_tokenizer(encoder, tm
     folder = encoder / "models" / "model"
     again = pretrained(str(folder), tmp_path / "again", "--learning_rate", "0.003")
     assert read(again, "evidence.json")["models"]["model"]["heldout_base"] == pytest.approx(
-        read(encoder, "evidence.json")["models"]["model"]["heldout_tuned"], rel=1e-6
+        read(encoder, "evidence.json")["models"]["model"]["heldout"]["tuned"], rel=1e-6
     )
 
 
@@ -70,9 +71,9 @@ def test_a_finished_encoder_can_be_trained_on_with_its_own_tokenizer(encoder, tm
 def test_a_rung_of_the_ladder_is_trained_and_judged_like_any_causal_model(rung, tmp_path):
     run = pretrained(f"new:ftkit_ladder,rung={rung}", tmp_path / "run", "--learning_rate", "0.01")
     evidence = read(run, "evidence.json")["models"]["model"]
-    assert evidence["gain"]["low"] > 0
-    assert evidence["reload_difference"] < ROUNDING
-    assert evidence["copying"]["ngrams_per_passage"] > 0
+    assert evidence["heldout"]["gain"]["low"] > 0
+    assert evidence["measures"]["integrity"]["reload_difference"] < ROUNDING
+    assert evidence["measures"]["copying"]["ngrams_per_passage"] > 0
     config = read(run / "models" / "model", "config.json")
     assert (config["model_type"], config["rung"]) == ("ftkit_ladder", rung)
     assert (run / "models" / "model" / "modeling_ftkit_ladder.py").is_file()

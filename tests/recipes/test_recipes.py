@@ -163,8 +163,11 @@ def test_imitate_goes_from_texts_to_verdicts(tmp_path):
     assert done.returncode == 0, done.stderr
     verdicts, evidence = (json.loads((run / f"{name}.json").read_text()) for name in ("verdict", "evidence"))
     assert verdicts.keys() == evidence["models"].keys() == {"keeper", "almanac"}
-    assert {style["judge"] for style in evidence["models"]["keeper"]["styles"]} == {"encoder", "ngrams"}
-    assert evidence["models"]["keeper"]["reload_difference"] < ROUNDING
+    assert {style["judge"] for style in evidence["models"]["keeper"]["measures"]["style"]["judges"]} == {
+        "encoder",
+        "ngrams",
+    }
+    assert evidence["models"]["keeper"]["measures"]["integrity"]["reload_difference"] < ROUNDING
     assert {p.name for p in (run / "models").iterdir()} == {"keeper", "almanac", "judge"}
     judged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in judged if r["split"] == "judge" and r["model"] == "keeper"] == [0, 3, 6]

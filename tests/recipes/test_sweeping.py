@@ -62,7 +62,7 @@ def test_the_table_is_the_mean_and_the_interval_of_the_points(study):
     for arm, values in bits.items():
         for seed in (1, 2):
             evidence = json.loads((study / "points" / f"{arm}-seed{seed}" / "evidence.json").read_text())
-            values.append(evidence["models"]["model"]["heldout_tuned"]["value"])
+            values.append(evidence["models"]["model"]["heldout"]["tuned"]["value"])
         low, high = stats.t.interval(0.95, 1, sum(values) / 2, stats.sem(values))
         got = [float(table[arm][f"bits_per_byte_{part}"]) for part in ("mean", "low", "high")]
         assert got == pytest.approx([sum(values) / 2, low, high])

@@ -41,8 +41,8 @@ def test_its_verdict_is_unsure_and_no_bits_per_byte_stand_anywhere(run):
     verdict, evidence = read(made, "verdict.json")["tuned"], read(made, "evidence.json")["models"]["tuned"]
     assert verdict["verdict"] == "unsure"
     assert verdict["reasons"][0].startswith("no bits per byte and no gain are claimed: the tokenizer cannot write")
-    assert evidence["unknown_bytes"] > 0.5
-    assert {evidence[name]["value"] for name in ("gain", "heldout_base", "heldout_tuned")} == {None}
+    assert evidence["heldout"]["unknown_bytes"] > 0.5
+    assert {evidence["heldout"][name]["value"] for name in ("gain", "base", "tuned")} == {None}
     assert {r["bits_per_byte"] for r in lines(made, "metrics.jsonl") if r["split"] == "heldout"} == {None}
     assert any("cannot write" in line and "no bits per byte are claimed" in line for line in said)
     page = (made / "report.html").read_text(encoding="utf-8")

@@ -7,26 +7,32 @@ from typing import Any
 
 import numpy as np
 import yaml
+from made_evidence import changed
 
 from ftkit.data import load_tokenizer, tokenize_texts
 from ftkit.evidence import (
     CopiedNgrams,
     Copying,
+    Damage,
     Evidence,
     Fluency,
-    Forgetting,
     Gate,
+    HeldOut,
     Interval,
-    ScaledPoint,
     StyleScore,
     WindowLosses,
     WordOrder,
     cross_comparison,
     decide,
 )
+from ftkit.evidence.measures.fluency import ComparedFluency
+from ftkit.evidence.measures.general import General, Scaled
+from ftkit.evidence.measures.integrity import Integrity
+from ftkit.evidence.measures.style import Style
+from ftkit.evidence.measures.training_text import TrainingText
+from ftkit.evidence.measures.weights import MovedGroup, Weights
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_json
-from ftkit.tuning import GroupMovement, Movement
 
 WORDS = """the lamp was lit before the fog came in and nobody on the quay had asked for it yet she went on counting the
 bells as if a number could keep the harbour where it was however the letters arrived in the order of the tide and every
@@ -66,20 +72,23 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
     tensors = [f"model.{part}.weight" for part in ("embed_tokens", "embed_positions", *parts, "norm")]
     moved = {name: 0.02 + 0.1 * quality * (1 + math.sin(place)) / 2 for place, name in enumerate(tensors)}
     groups = [
-        GroupMovement(group, layer, 4096, 4096, 0.05 * quality + 0.004 * place, 1.0, 0.05 * quality + 0.004 * place)
+        MovedGroup(group, layer, 4096, 4096, 0.05 * quality + 0.004 * place, 1.0, 0.05 * quality + 0.004 * place)
         for place, (group, layer) in enumerate(
             [("embedding", None), *((g, n) for n in range(12) for g in ("attention.q", "mlp.in")), ("norm", None)]
         )
     ]
-    values: dict[str, Any] = {
-        "heldout_windows": 40,
-        "heldout_base": around(2.35, 0.04),
-        "heldout_tuned": around(2.35 - 0.4 * quality, 0.04),
-        "gain": around(0.4 * quality, 0.03),
-        "general_name": "moby",
-        "general_rise": around(0.031, 0.006),
-        "gain_over_general": around(0.5 * quality, 0.04),
-        "styles": tuple(style_score(judge, quality) for judge in judges),
+    scaled = tuple(
+        Scaled(scale, around(0.4 * quality * scale, 0.02), around(0.03 * scale**2, 0.004)) for scale in (0.0, 0.5, 1.0)
+    )
+    damage = Damage(around(0.002, 0.01), around(0.03, 0.02), around(0.01, 0.02))
+    measures = {
+        "training_text": TrainingText(around(2.3, 0.04), around(2.25 - 0.4 * quality, 0.04), around(0.0517, 0.01), 6.4),
+        "general": General(
+            "moby", 0.0, True, around(2.4, 0.03), around(2.5, 0.03), around(0.031, 0.006), around(0.5 * quality, 0.04),
+            around(0.1234, 0.01), around(0.31, 0.02), scaled,
+        ),
+        "style": Style(tuple(style_score(judge, quality) for judge in judges)),
+        "discriminator": None,
         "copying": Copying(
             12,
             60.0,
@@ -93,28 +102,18 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
             (((4, 20), (30, 41)),),
             (((0, 9),),),
         ),
-        "fluency_base": Fluency(0.021, (0.0, 0.09), 0.63, (0.5, 0.74), 0.04),
-        "fluency_tuned": Fluency(0.034, (0.0, 0.11), 0.6, (0.48, 0.71), 0.05),
-        "fluency_real": Fluency(0.032, (0.0, 0.05), 0.68, (0.55, 0.8), 0.03),
-        "movement": Movement(0.081, len(tensors), len(tensors), moved, tuple(groups)),
-        "reload_difference": 0.0,
-        "order": WordOrder(0.52, 0.41, around(0.79, 0.05)),
-        "passes": 6.4,
-        "train_base": around(2.3, 0.04),
-        "train_tuned": around(2.25 - 0.4 * quality, 0.04),
-        "train_gap": around(0.0517, 0.01),
-        "forgetting": Forgetting(
-            around(2.4, 0.03),
-            around(2.5, 0.03),
-            around(0.1234, 0.01),
-            around(0.31, 0.02),
-            tuple(
-                ScaledPoint(scale, around(0.4 * quality * scale, 0.02), around(0.03 * scale**2, 0.004))
-                for scale in (0.0, 0.5, 1.0)
-            ),
+        "word_order": WordOrder(0.52, 0.41, around(0.79, 0.05)),
+        "fluency": ComparedFluency(
+            Fluency(0.021, (0.0, 0.09), 0.63, (0.5, 0.74), 0.04),
+            Fluency(0.034, (0.0, 0.11), 0.6, (0.48, 0.71), 0.05),
+            Fluency(0.032, (0.0, 0.05), 0.68, (0.55, 0.8), 0.03),
+            damage,
         ),
-    }
-    return Evidence(**(values | changes))
+        "integrity": Integrity(reload_difference=0.0),
+        "weights": Weights(0.081, len(tensors), len(tensors), moved, tuple(groups)),
+    }  # fmt: skip
+    heldout = HeldOut(around(2.35, 0.04), around(2.35 - 0.4 * quality, 0.04), around(0.4 * quality, 0.03), 40)
+    return changed(Evidence(heldout, measures, passes=6.4), changes)
 
 
 def together(names: Sequence[str], cache: Path) -> dict[str, Any]:
@@ -166,7 +165,7 @@ EVIL = (
 
 def evil_run(path: Path) -> RunFolder:
     """A run whose texts, names and settings all try to become markup."""
-    evidence = evidence_of(judges=(EVIL,), general_name=EVIL)
+    evidence = evidence_of(judges=(EVIL,), general__name=EVIL)
     run = write_run(path, {EVIL: evidence, "poe": evidence}, text=lambda n: f"{n} {EVIL}", settings={EVIL: EVIL})
     run.log("metrics.jsonl", {"model": EVIL, "step": 4, "split": "judge", f"{EVIL}_probability": 0.5})
     run.log("samples.jsonl", {"model": EVIL, "step": 999, "prompt": EVIL, "text": f"\x00\x1b{EVIL}"})
@@ -207,7 +206,7 @@ def write_run(
         settings: What ``config.yaml`` says beside a few defaults.
         judged: Whether the run has judges and real passages.
     """
-    models = evidence or {"alice": evidence_of(), "poe": evidence_of(0.48, general_rise=around(0.09, 0.01))}
+    models = evidence or {"alice": evidence_of(), "poe": evidence_of(0.48, general__rise=around(0.09, 0.01))}
     text_of = {"source": "gutenberg:11", "sha256": "85664982973bfdd1" * 4, "words": 26443, "bytes": 144696}
     removed = [{"kind": "licence", "characters": 18841}]
     run = empty_run(path, {name: {**text_of, "removed": removed} for name in models})

@@ -120,7 +120,7 @@ def test_the_csv_keeps_every_step(full_report: Path) -> None:
 def test_movement_adds_up_over_groups_as_norms_do(full_report: Path) -> None:
     from report_runs import evidence_of
 
-    rows = evidence_of(0.82).movement.groups
+    rows = evidence_of(0.82).weights.groups
     expected = math.hypot(*(row.change for row in rows if row.group == "mlp.in")) / math.sqrt(12)
     lines = (full_report.parent / "figures" / "movement-groups.csv").read_text().splitlines()
     found = [float(line.rsplit(",", 1)[1]) for line in lines if ",mlp.in," in line]

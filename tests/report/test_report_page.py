@@ -126,7 +126,7 @@ def test_every_step_stands_in_the_page_without_the_script(full_report: Path) -> 
 
 
 def test_a_run_without_judges_and_general_text(tmp_path: Path) -> None:
-    evidence = evidence_of(styles=(), general_rise=None, gain_over_general=None)
+    evidence = evidence_of(style=None, general__rise=None, general__gain_over=None)
     page = write_report(write_run(tmp_path, {"model": evidence}, judged=False)).read_text(encoding="utf-8")
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
     curves = {"heldout_bits", "train_loss", "learning_rate", "gradient_norm"}
@@ -138,8 +138,8 @@ def test_a_run_without_judges_and_general_text(tmp_path: Path) -> None:
 
 
 def test_a_model_that_writes_nothing_has_a_page_without_copying_and_fluency(tmp_path: Path) -> None:
-    nothing = dict.fromkeys(("copying", "fluency_base", "fluency_tuned", "fluency_real"))
-    evidence = evidence_of(styles=(), general_rise=None, gain_over_general=None, **nothing)
+    nothing = dict.fromkeys(("copying", "fluency"))
+    evidence = evidence_of(style=None, general__rise=None, general__gain_over=None, **nothing)
     run = write_run(tmp_path, {"model": evidence}, judged=False)
     (tmp_path / "samples.jsonl").unlink()
     filled = {"prompt": "the [MASK] was lit", "text": "the fog was lit", "truth": "the lamp was lit"}
@@ -189,9 +189,10 @@ def test_without_samples_and_curves_the_evidence_is_shown(tmp_path: Path) -> Non
     (tmp_path / "samples.jsonl").unlink()
     (tmp_path / "metrics.jsonl").unlink()
     measured = json.loads((tmp_path / "evidence.json").read_text())
-    for key in ("gain", "heldout_tuned"):
-        measured["models"]["alice"][key] = {"value": None, "low": None, "high": None}
-    measured["models"]["alice"]["styles"][0]["position"] = {"value": None, "low": None, "high": None}
+    for key in ("gain", "tuned"):
+        measured["models"]["alice"]["heldout"][key] = {"value": None, "low": None, "high": None}
+    style = measured["models"]["alice"]["measures"]["style"]
+    style["judges"][0]["position"] = {"value": None, "low": None, "high": None}
     run.write_json("evidence.json", measured)
     page = write_report(run).read_text(encoding="utf-8")
     assert "after training" in page

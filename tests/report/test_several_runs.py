@@ -17,7 +17,7 @@ def runs(tmp_path: Path) -> list[Path]:
     """Two runs that differ in their rate and in what came out."""
     made = []
     for name, rate, bits in (("slow", 1e-5, 2.3), ("fast", 1e-4, 2.0)):
-        evidence = evidence_of(heldout_tuned=around(bits, 0.02))
+        evidence = evidence_of(heldout__tuned=around(bits, 0.02))
         run = write_run(tmp_path / name, {"alice": evidence}, settings={"learning_rate": rate, "output_dir": name})
         run.note(status="done")
         made.append(run.path)

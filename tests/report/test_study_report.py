@@ -47,7 +47,8 @@ def losses(seed: int, shift: float = 0.0) -> HeldOutLoss:
 
 def bits(base: HeldOutLoss, tuned: HeldOutLoss) -> dict[str, Any]:
     value = {"value": tuned.bits_per_byte, "low": tuned.bits_per_byte - 0.1, "high": tuned.bits_per_byte + 0.1}
-    return {"models": {"model": {"heldout_tuned": value, "heldout_blocks": loss_blocks(base, tuned)}}}
+    heldout = {"base": value, "tuned": value, "gain": value, "windows": 30, "blocks": loss_blocks(base, tuned)}
+    return {"models": {"model": {"heldout": heldout, "measures": {}}}}
 
 
 def test_a_recipes_own_metric_ranks_the_arms_and_more_may_be_better(tmp_path):

@@ -1,0 +1,231 @@
+"""What it forgot: general text before and after, the distance from the base, and the change scaled back.
+
+Beside it, whether the gain is one of the target's text: as much on any other text is no style of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
+from ftkit.display.tables import PageTable, Part, Row
+from ftkit.display.wording import interval, number, percent_interval
+from ftkit.evidence.intervals import Interval, bits_per_byte, gain_over, relative_rise
+from ftkit.evidence.measure import Case, Measure, Outcome, Remark, RunResults, Support
+
+if TYPE_CHECKING:
+    from ftkit.evidence.comparison import Comparison
+
+__all__ = ["MEASURE", "General", "Scaled"]
+
+_RISE = {"rise": "value", "rise_low": "low", "rise_high": "high"}
+"""Columns of figures, and parts of an interval."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A model whose change was scaled."""
+
+    scale: float
+    """0 is the base, 1 the tuned model."""
+    gain: Interval
+    """Bits per byte that it saves on held-out text of the target, paired."""
+    rise: Interval
+    """Relative rise of the loss on general text, paired."""
+
+
+@dataclass(frozen=True)
+class General:
+    """General text before and after; without it, and where a tokenizer cannot write it, all intervals are ``None``."""
+
+    name: str
+    """What the text is; empty where none was given."""
+    unknown_bytes: float = 0.0
+    """Share of its bytes that the base's or the tuned model's tokenizer cannot write."""
+    readable: bool = True
+    """Whether that is little enough to measure anything."""
+    base: Interval | None = None
+    """Bits per byte of the base."""
+    tuned: Interval | None = None
+    rise: Interval | None = None
+    """Relative rise of the loss, paired."""
+    gain_over: Interval | None = None
+    """Gain on the target's text minus gain on general text, in bits per byte."""
+    kl_general: Interval | None = None
+    """Bits per token by which the tuned model's predictions on general text differ from the base's,
+    KL(base || tuned); ``None`` where tokens or output do not compare."""
+    kl_target: Interval | None = None
+    """The same on held-out text of the target, where the difference is what was wanted."""
+    curve: tuple[Scaled, ...] = ()
+    """The change scaled from nothing to beyond; empty where it was not asked for."""
+
+
+class GeneralMeasure(Measure[General]):
+    """Asks what was forgotten, and whether the gain is one of the target's text."""
+
+    name, place, result, unit = "general", 20, General, "relative rise of the loss; bits per byte"
+    needs = ("losses", "weights")
+    kinds = {
+        "scaling": Kind(
+            "rise of the loss on general text, %",
+            (Rules(0.0, line="solid"), Lines("rise"), Points("rise", text="{scale:g}")),
+            x="value",
+            x_label="gain on held-out text, bits per byte",
+        ),
+        "tradeoff": Kind(
+            "rise of the loss on general text, %",
+            (Rules(0.0, line="solid"), Points("rise")),
+            x="value",
+            x_label="gain on held-out text, bits per byte",
+        ),
+    }
+    question = "What did it forget, and does it gain more on the target's text than on other text?"
+
+    def compute(self, comparison: Comparison) -> General | None:
+        name, unknown = comparison.texts.general_name, comparison.general_unknown
+        if (losses := comparison.readable_general_losses) is None:
+            return General(name, unknown, readable=comparison.general_losses is None)
+        from ftkit.evidence.forgetting import distances_from_base, scaling_curve
+
+        on_general, on_target = distances_from_base(comparison)
+        curve: Sequence[Any] = ()
+        if on_general is not None and comparison.scales:
+            texts = comparison.texts
+            assert texts.general is not None
+            curve = scaling_curve(
+                comparison.base, comparison.tuned, texts.heldout, texts.general, comparison.window_tokens,
+                comparison.scales,
+            )  # fmt: skip
+        before, after = map(bits_per_byte, losses)
+        return General(
+            name, unknown, base=before, tuned=after, rise=relative_rise(*losses),
+            gain_over=gain_over(comparison.losses, losses), kl_general=on_general, kl_target=on_target,
+            curve=tuple(Scaled(point.scale, point.gain, point.rise) for point in curve),
+        )  # fmt: skip
+
+    def support(self, result: General, case: Case) -> Support | None:
+        if (over := result.gain_over) is None:
+            why = "no general text was given"
+            if not result.readable:
+                why = f"the tokenizer cannot write {result.unknown_bytes:.0%} of {result.name}"
+            return Support(True, [f"{why}, so neither a style of its own nor forgetting was asked"])
+        holds = over.low > 0
+        doubt = "" if holds else ", which does not show a style of its own"
+        return Support(
+            holds,
+            [f"it gains {over} bits per byte more on the target than on {result.name}{doubt}"],
+            [f"gain_over_general.low {over.low:.3f} {'>' if holds else '<='} 0"],
+        )
+
+    def beside(self, result: General, case: Case) -> Mapping[str, Sequence[str]]:
+        rise, most = result.rise, case.limits.forgot_rise
+        if rise is None or not rise.low > most:
+            return {}
+        return {"forgot": [f"general_rise.low {rise.low:.3f} > forgot_rise {most}"]}
+
+    def remarks(self, result: General, case: Case) -> Iterable[Remark]:
+        if (rise := result.rise) is not None:
+            changed = f"{rise.value:+.1%} [{rise.low:+.1%}, {rise.high:+.1%}]"
+            yield Remark(f"loss on {result.name} changed by {changed}", "gain")
+
+    def rows(self, result: General) -> Iterable[Row]:
+        if result.rise is None:
+            return
+        yield Row("gain beyond that on other text", result.gain_over)
+        yield Row("rise of the loss on other text (forgetting)", result.rise, percent=True)
+        yield Row("bits per byte on other text", result.tuned, result.base)
+        if result.kl_general is not None:
+            yield Row("KL to the base on other text, bits per token", result.kl_general, "0")
+            yield Row("KL to the base on its own text, bits per token", result.kl_target, "0")
+
+    def columns(self, result: General) -> Mapping[str, tuple[str, Any]]:
+        rise = result.rise
+        return {} if rise is None else {"rise on general text": (f"{rise.value:+.1%}", rise)}
+
+    def headline(self, result: General, outcome: Outcome) -> Iterable[str]:
+        if "forgot" in outcome.words:
+            yield f"its loss on {result.name} rose by {percent_interval(result.rise)}"
+
+    def parts(self, results: Mapping[str, General], document: Mapping[str, Any]) -> Iterable[Part]:
+        known = {name: found for name, found in results.items() if found.rise is not None}
+        if not known:
+            return
+        tables = [
+            PageTable(
+                "General text, and the divergence from the base, with 95 % intervals",
+                (
+                    "Model", "General text", "Base, bits per byte", "Tuned", "Rise", "Gain beyond it, bits per byte",
+                    "KL to base, bits per token", "The same on the target's text",
+                ),
+                [
+                    (
+                        name,
+                        [[
+                            found.name, interval(found.base), interval(found.tuned), percent_interval(found.rise),
+                            interval(found.gain_over), interval(found.kl_general), interval(found.kl_target),
+                        ]],
+                    )
+                    for name, found in known.items()
+                ],
+            )
+        ]  # fmt: skip
+        if any(found.curve for found in known.values()):
+            curve = PageTable(
+                "The change of the weights scaled: 0 is the base, 1 the trained model",
+                ("Model", "Scale", "Gain on held-out text, bits per byte", "Rise of the loss on general text"),
+                [
+                    (name, [[number(p.scale), interval(p.gain), percent_interval(p.rise)] for p in found.curve])
+                    for name, found in known.items()
+                    if found.curve
+                ],
+            )
+            tables.append(curve)
+        yield Part(
+            "forgetting", "Forgetting",
+            "What other text costs before and after, and how far the predictions have moved from the base's: on other "
+            "text that is forgetting, on text of the target it is what was wanted.",
+            tables, ("scaling", "tradeoff"), link="Forgetting",
+        )  # fmt: skip
+
+    def figures(self, results: RunResults) -> Iterable[Figure]:
+        found = results.measured_by(self.name)
+        rows = [
+            {"model": model, "scale": point.scale, **vars(point.gain)}
+            | {key: 100 * getattr(point.rise, end) for key, end in _RISE.items()}
+            for model, general in found.items()
+            for point in general.curve
+        ]
+        caption = (
+            "The change of the weights, scaled: 0 is the base, 1 the trained model. Right is better learned, down is "
+            "less forgotten; crosses are 95 % intervals."
+        )
+        yield Figure("scaling", "What a part of the change learns and forgets", caption, rows)
+        if "arms" in results.measured:
+            yield self._tradeoff(results)
+
+    def _tradeoff(self, results: RunResults) -> Figure:
+        rows = []
+        for model, found in results.measured_by(self.name).items():
+            if found.rise is not None:
+                rise = {key: 100 * getattr(found.rise, end) for key, end in _RISE.items()}
+                rows.append({"model": model, **vars(results.gain(model)), **rise})
+        caption = "Right is better learned, down is less forgotten; crosses are 95 % intervals."
+        return Figure("tradeoff", "What was learned against what was forgotten", caption, rows)
+
+    def advice(self, result: General, outcome: Outcome) -> Iterable[str]:
+        if "forgot" in outcome.words:
+            yield (
+                "Take fewer steps or a lower learning_rate, or train fewer weights: freeze groups, or train an adapter."
+            )
+            yield "Mix some general text into the corpus, so that the old knowledge is exercised too."
+        if not outcome.undecided:
+            return
+        if result.gain_over is None and "general" in outcome.settings:
+            yield "Name a text in general, so that forgetting and a style of its own can be told."
+        elif result.gain_over is not None and not result.gain_over.low > 0:
+            yield "It gains as much on other text: it learned language, not yet a style. Start from a stronger base."
+
+
+MEASURE = GeneralMeasure()

@@ -1,0 +1,71 @@
+"""Does it read sentences, or only know words? What the order of words is worth to it, beside its base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ftkit.display.tables import PageTable, Part, Row
+from ftkit.display.wording import number, percent_interval
+from ftkit.evidence.measure import Case, Finding, Measure, Outcome
+from ftkit.evidence.order import WordOrder, word_order
+
+if TYPE_CHECKING:
+    from ftkit.evidence.comparison import Comparison
+
+__all__ = ["MEASURE"]
+
+_MEANINGLESS = 10
+"""Ends of the interval beyond which the share is a quotient of two small numbers, and is not shown."""
+
+
+class WordOrderMeasure(Measure[WordOrder]):
+    """Asks what the order of words saves."""
+
+    name, place, result, unit, needs = "word_order", 60, WordOrder, "bits per byte", ("losses",)
+    question = "What is the order of words worth to it, beside its base?"
+
+    def compute(self, comparison: Comparison) -> WordOrder | None:
+        if not comparison.predicts_same_tokens:
+            return None
+        heldout, window = comparison.texts.heldout, comparison.window_tokens
+        return word_order(comparison.base, comparison.tuned, heldout, comparison.losses, window)
+
+    def findings(self, result: WordOrder, case: Case) -> Iterable[Finding]:
+        limits = case.limits
+        if result.base < limits.min_word_order or result.kept.high >= limits.word_order:
+            return
+        yield Finding(
+            "damaged",
+            f"it reads words, not sentences: the order of the words saves it {result.tuned:.3f} bits per byte of "
+            f"held-out text, its base {result.base:.3f}",
+            f"word order kept.high {result.kept.high:.3f} < word_order {limits.word_order}",
+        )
+
+    def rows(self, result: WordOrder) -> Iterable[Row]:
+        yield Row("bits per byte that the order of words saves", result.tuned, result.base)
+
+    def parts(self, results: Mapping[str, WordOrder], document: Mapping[str, Any]) -> Iterable[Part]:
+        table = PageTable(
+            "Word order: bits per byte that held-out text costs less than the same text with the words of its "
+            "paragraphs shuffled",
+            ("Model", "Base", "Tuned", "Kept of the base's"),
+            [(name, [[number(found.base), number(found.tuned), _kept(found)]]) for name, found in results.items()],
+        )
+        yield Part("word-order", "Word order", tables=[table])
+
+    def advice(self, result: WordOrder, outcome: Outcome) -> Iterable[str]:
+        if "broken" in outcome.words and any(decider.startswith("word order") for decider in outcome.decided_by):
+            yield (
+                f"Is the training text in its own order? The order of the words saves it {number(result.tuned)} bits "
+                f"per byte, its base {number(result.base)}: look at the first rows of a batch with ftkit plan."
+            )
+
+
+def _kept(found: WordOrder) -> str:
+    if found.kept.low > -_MEANINGLESS and found.kept.high < _MEANINGLESS:
+        return percent_interval(found.kept)
+    return "word order is worth too little to the base"
+
+
+MEASURE = WordOrderMeasure()

@@ -1,0 +1,76 @@
+"""A measure added in one file is in every output; without a measure's file it is in none, and all else runs."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ftkit.evidence import all_measures
+
+ROOT = Path(__file__).parents[2]
+CARD = "from ftkit.hub.card import model_card; print(model_card('run/models/model'))"
+
+
+def outputs(folder: Path, package: Path) -> dict[str, str]:
+    """Everything that a run of pretrain shows, by file, with some folder first on the path."""
+    variables = os.environ | {"PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, "-m", "ftkit", "run", "pretrain", "--fast", "--max_steps", "3", "--output_dir", "run"]
+    done = subprocess.run(run, cwd=folder, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    card = subprocess.run([sys.executable, "-c", CARD], cwd=folder, env=variables, capture_output=True, text=True)
+    assert card.returncode == 0, card.stderr[-2000:]
+    files = {name: (folder / "run" / name).read_text() for name in ("evidence.json", "verdict.json", "report.html")}
+    return files | {"printed": done.stdout + done.stderr, "card": card.stdout}
+
+
+def test_the_measure_of_the_docs_is_in_every_output(tmp_path: Path) -> None:
+    page = (ROOT / "docs/own_measure.md").read_text(encoding="utf-8")
+    source, entry = re.findall(r"```(?:python|toml)\n(.*?)```", page, re.DOTALL)
+    plugin = tmp_path / "plugin"
+    (plugin / "sentence_length-1.dist-info").mkdir(parents=True)
+    (plugin / "sentence_length.py").write_text(source)
+    name, place = re.search(r"^(\w+) = \"(.*)\"$", entry, re.MULTILINE).groups()
+    (plugin / "sentence_length-1.dist-info/entry_points.txt").write_text(f"[ftkit.measures]\n{name} = {place}\n")
+    (plugin / "sentence_length-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: x\nVersion: 1\n")
+    assert len([line for line in source.splitlines() if line.strip()]) < 50
+    found = outputs(tmp_path, plugin)
+    evidence = json.loads(found["evidence.json"])["models"]["model"]["measures"]["sentence_length"]
+    assert evidence["tuned"]["value"] > 0
+    verdict = json.loads(found["verdict.json"])["model"]
+    assert any(reason.startswith("its sentences have") for reason in verdict["reasons"])
+    assert verdict["thresholds"]["longest_sentence"] == 4.0
+    assert "its sentences have" in found["printed"]
+    for shown in ('id="sentence_length"', "Are its sentences as long as real ones?", "longest_sentence"):
+        assert shown in found["report.html"]
+    assert "| words in a sentence |" in found["card"]
+
+
+@pytest.mark.parametrize("measure", all_measures(), ids=lambda measure: measure.name)
+def test_without_the_file_of_a_measure_all_else_runs(measure, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(ROOT / "ftkit", package / "ftkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "recipes", package / "recipes", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "ftkit" / "evidence" / "measures" / f"{measure.name}.py").unlink()
+    found = outputs(tmp_path, package)
+    evidence = json.loads(found["evidence.json"])["models"]["model"]
+    kept = [each.name for each in all_measures() if each is not measure]
+    assert list(evidence["measures"]) == kept
+    result = json.loads(found["verdict.json"])["model"]
+    assert result["verdict"]
+    own = {each.name for each in thresholds_of(measure.name)}
+    assert not own & set(result["thresholds"])
+    assert f'id="{measure.name}"' not in found["report.html"]
+
+
+def thresholds_of(measure: str) -> list:
+    """The thresholds that one measure asks for."""
+    from dataclasses import fields
+
+    from ftkit.evidence import Thresholds
+
+    return [each for each in fields(Thresholds) if each.metadata.get("of") == measure]
