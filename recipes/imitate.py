@@ -70,7 +70,7 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
 @recipe
 def main(settings: ImitateSettings, run: RunFolder) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
-    from ftkit.evidence import CopyIndex, cross_comparison, decide, seat_panel, style_courses, window_losses
+    from ftkit.evidence import CopyIndex, build_judges, cross_comparison, decide, style_courses, window_losses
     from ftkit.studies import finish, fit_judge, judge_texts, load_saved, prepare_targets, prepare_tuning, train_model
 
     # The base, the texts to imitate, and other text.
@@ -80,7 +80,7 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
 
     # Two judges of different kinds, each behind its gate. No passage of the base serves twice: some train the
     # judges, some test them, and the floor is neither.
-    panel = seat_panel(judge_texts(targets, general), list(targets), settings, run)
+    panel = build_judges(judge_texts(targets, general), list(targets), settings.seed, settings, run)
 
     # One model for each text, judged while it learns.
     for name, target in targets.items():
@@ -88,7 +88,7 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
 
         def judge(model: Any, step: int, name: str = name, index: CopyIndex = index) -> None:
             passages = start.writer.write(model, settings.judged_passages, settings.seed)
-            scores = panel.glance(name, passages)
+            scores = panel.score_step(name, passages)
             run.log("metrics.jsonl", {"model": name, "step": step, "split": "judge", **scores})
             sampling = start.writer.sampling.as_dict()
             sample = {"model": name, "step": step, "seed": settings.seed, "sampling": sampling}

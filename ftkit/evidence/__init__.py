@@ -42,12 +42,14 @@ from ftkit.evidence.intervals import (
     relative_rise,
     wilson,
 )
-from ftkit.evidence.judges import MIN_PASSAGES, EncoderJudge, Judge, JudgeTexts, NgramJudge, vocabulary_of
+from ftkit.evidence.judges import MIN_PASSAGES, BuiltJudge, Judge, JudgeRequest, JudgeTexts, vocabulary_of
+from ftkit.evidence.judges.encoder import EncoderJudge
+from ftkit.evidence.judges.ngrams import NgramJudge
 from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark, Support
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.named_metrics import NamedMetric, load_metrics
 from ftkit.evidence.order import WordOrder, shuffle_words, word_order
-from ftkit.evidence.panel import Panel, seat_ngrams, seat_panel
+from ftkit.evidence.panel import Panel, build_judges
 from ftkit.evidence.passages import PassageWriter, longest_passage
 from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
 from ftkit.evidence.style import StyleScore, disagreement, score_style
@@ -67,6 +69,7 @@ from ftkit.evidence.verdict import Verdict, decide
 __all__ = [
     "MIN_PASSAGES",
     "SCALES",
+    "BuiltJudge",
     "Case",
     "ClassifierScores",
     "CodeChange",
@@ -89,6 +92,7 @@ __all__ = [
     "HeldOut",
     "Interval",
     "Judge",
+    "JudgeRequest",
     "JudgeTexts",
     "LogTimeFit",
     "Measure",
@@ -112,6 +116,7 @@ __all__ = [
     "auc_interval",
     "bits_per_byte",
     "bootstrap",
+    "build_judges",
     "change_of_share",
     "check_code_places",
     "check_heldout",
@@ -154,8 +159,6 @@ __all__ = [
     "scaling_curve",
     "score_classifier",
     "score_style",
-    "seat_ngrams",
-    "seat_panel",
     "shuffle_words",
     "spread_evenly",
     "style_courses",

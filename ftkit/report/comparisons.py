@@ -9,6 +9,7 @@ import numpy as np
 from ftkit.display.figures import CURVES, Bars, Diagonal, Figure, Kind, Points, Rules
 from ftkit.display.wording import table_cell
 from ftkit.evidence import Evidence, Interval
+from ftkit.evidence.measures import all_measures
 from ftkit.report.reading import Results
 from ftkit.runs import RunFolder
 
@@ -140,14 +141,16 @@ def arm_row(
     times = [r["seconds"] for r in run.records("metrics.jsonl") if r["model"] == name and r.get("seconds")]
     seconds = float(np.median(times)) if times else None
     trainable = f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})"
+    heldout = evidence.heldout
     row = {
         "trainable": table_cell(trainable, plan["trainable"]),
         "seconds for a step": table_cell("" if seconds is None else f"{seconds:.3g}", seconds),
-        "held-out bits per byte": table_cell(str(evidence.heldout_tuned), evidence.heldout_tuned),
-        "gain": table_cell(str(evidence.gain), evidence.gain),
+        "held-out bits per byte": table_cell(str(heldout.tuned), heldout.tuned),
+        "gain": table_cell(str(heldout.gain), heldout.gain),
     }
-    if evidence.general_rise is not None:
-        row["rise on general text"] = table_cell(f"{evidence.general_rise.value:+.1%}", evidence.general_rise)
+    for measure in all_measures():
+        if (result := evidence.measures.get(measure.name)) is not None:
+            row |= {name: table_cell(text, value) for name, (text, value) in measure.columns(result).items()}
     for heading, value in (more or {}).items():
         text = f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
         row[heading] = table_cell(text, None if isinstance(value, str) else value)

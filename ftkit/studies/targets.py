@@ -19,10 +19,10 @@ from ftkit.evidence import (
     Panel,
     PassageWriter,
     StyleScore,
+    build_judges,
     check_heldout,
     cut_passages,
     gather_evidence,
-    seat_ngrams,
 )
 from ftkit.generation import PRESETS
 from ftkit.models import check_positions, check_vocabulary, set_dropout
@@ -168,7 +168,7 @@ class TargetText(Generic[P]):
     @cached_property
     def panel(self) -> Panel:
         """A judge that knows the text, the base's writing and other text, behind its gate."""
-        return seat_ngrams(judge_texts({"corpus": self}, self.general), ["corpus"], self.start.settings.seed)
+        return build_judges(judge_texts({"corpus": self}, self.general), ["corpus"], self.start.settings.seed)
 
     def styles(self, passages: Sequence[str]) -> tuple[StyleScore, ...]:
         """What the judge says of a model's passages."""

@@ -36,12 +36,11 @@ from ftkit.evidence import (
     PassageWriter,
     Thresholds,
     Verdict,
+    build_judges,
     check_heldout,
     cut_passages,
     decide,
     gather_evidence,
-    seat_ngrams,
-    seat_panel,
     spread_evenly,
 )
 from ftkit.generation import PRESETS
@@ -293,12 +292,13 @@ def _judge_texts(request: VerdictRequest, texts: _Texts, real: list[str], taught
 
 @dataclass(frozen=True)
 class _JudgeSettings:
-    """What ``seat_panel`` reads."""
+    """Settings of the encoder."""
 
     judge_model: str
     judge_tokens: int
     seed: int
     training: TrainingSettings
+    judge_seeds: int = 1
     save_total_limit: int = 1
 
     def judge_settings(self) -> TrainingSettings:
@@ -309,7 +309,7 @@ class _JudgeSettings:
 def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
     """The simple judge, and beside it the encoder where one was given; a fine-tuned one is kept in the cache."""
     if request.judge is None:
-        return seat_ngrams(texts, [_TARGET], request.seed)
+        return build_judges(texts, [_TARGET], request.seed)
     training = TrainingSettings(
         model=request.judge, max_steps=request.judge_max_steps, learning_rate=request.judge_learning_rate,
         warmup_steps=0.1, per_device_train_batch_size=request.judge_batch_size, max_grad_norm=1.0,
@@ -318,7 +318,7 @@ def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
     tokens = min(request.judge_tokens, known_positions(request.judge) or request.judge_tokens)
     settings = _JudgeSettings(request.judge, tokens, request.seed, training)
     with kept_run("judges", [training.model_dump(mode="json"), tokens, asdict(texts)]) as run:
-        return seat_panel(texts, [_TARGET], settings, run)
+        return build_judges(texts, [_TARGET], request.seed, settings, run)
 
 
 def _write(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ftkit.evidence import cut_passages, fit_passage, shuffle_words
-from ftkit.evidence.judges import JudgeTexts, NgramJudge, spelling_model
+from ftkit.evidence.judges import JudgeTexts
+from ftkit.evidence.judges.ngrams import NgramJudge, spelling_model
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 600)]
 

@@ -30,7 +30,7 @@ def main(phase: str, folder: Path) -> None:
         )
         judge = EncoderJudge(classifier, tokenizer, 64)
         trials.starve(4 * MEGA)
-        Panel([judge], {}).glance("a", ["a word and a word " * 20] * 64)
+        Panel([judge], {}).score_step("a", ["a word and a word " * 20] * 64)
     model = load_model("new:gpt2,n_embd=64", vocab_size=100_000, max_positions=64)
     tokenizer = load_tokenizer("byte")
     if phase == "load":

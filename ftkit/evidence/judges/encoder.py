@@ -1,119 +1,28 @@
-"""Judges of style; ``gates`` says when one may speak.
+"""The trained judge: a sequence classifier of the BERT family."""
 
-A judge that knows only real authors is easily fooled: barely trained gibberish can score above the author himself.
-Both judges therefore also learn what the base model writes, and their scores are read between a floor (the base model)
-and a ceiling (real held-out text).
-"""
-
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from accelerate import PartialState
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config import TrainingSettings
-from ftkit.data.words import plain_words, words_of
+from ftkit.data import load_tokenizer, train_wordpiece
 from ftkit.errors import ModelError
 from ftkit.evidence.baselines import text_features
-from ftkit.models import load_model, save_model
-from ftkit.runs import progress
+from ftkit.evidence.judges import BuiltJudge, JudgeRequest, JudgeSettings, JudgeTexts, labelled
+from ftkit.models import check_positions, check_vocabulary, load_model, save_model
+from ftkit.runs import RunFolder, progress
 from ftkit.training import CLASSIFICATION, CheckpointFolder, ClassifiedTexts, Engine, predict_classes
 
-__all__ = ["EncoderJudge", "Judge", "JudgeTexts", "NgramJudge", "spelling_model", "vocabulary_of"]
+__all__ = ["JUDGE", "EncoderJudge"]
 
-_logger = logging.getLogger("ftkit.evidence")
-
-MIN_PASSAGES = 30
-"""Held-out passages of each class below which a judge is not asked: its gate's AUC would be too uncertain."""
-_FUNCTION_WORDS = 150
-"""Commonest words of the texts; in prose of any language these are function words."""
-
-
-@dataclass(frozen=True)
-class JudgeTexts:
-    """Passages for one judge, by class; the held-out ones come from other parts of the text, or are other passages."""
-
-    train: dict[str, list[str]]
-    heldout: dict[str, list[str]]
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes, in the order of the judge's outputs."""
-        return list(self.train)
-
-
-class Judge(Protocol):
-    """Says how likely each class is for each passage."""
-
-    name: str
-    classes: list[str]
-    unit: str
-    """What ``lengths`` counts."""
-
-    def probabilities(self, passages: Sequence[str]) -> np.ndarray:
-        """Probabilities [passages, classes]."""
-
-    def lengths(self, passages: Sequence[str]) -> np.ndarray:
-        """How much of each passage the judge reads, int64 [passages]."""
-
-    def relearn(self, train: dict[str, list[str]], seed: int) -> "Judge":
-        """A quick judge of the same kind that has learnt other passages: a second opinion, or a control."""
-
-
-def spelling_model(seed: int = 0) -> Pipeline:
-    """Logistic regression on character n-grams and on how often the commonest words stand, which are function words.
-
-    Args:
-        seed: Seed of the solver.
-    """
-    characters = TfidfVectorizer(
-        analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
-    )
-    words = TfidfVectorizer(max_features=_FUNCTION_WORDS, tokenizer=plain_words, token_pattern=None, use_idf=False)
-    model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
-    return make_pipeline(FeatureUnion([("characters", characters), ("words", words)]), model)
-
-
-class NgramJudge:
-    """The simple judge: fast, and blind to everything but spelling and function words.
-
-    Args:
-        texts: Passages by class; the ``train`` part is learnt.
-        seed: Seed of the solver.
-    """
-
-    name, unit = "ngrams", "characters"
-
-    def __init__(self, texts: JudgeTexts, seed: int = 0) -> None:
-        self.classes = texts.classes
-        self._model = spelling_model(seed).fit(*_labelled(texts.train))
-
-    def probabilities(self, passages: Sequence[str]) -> np.ndarray:
-        """Probabilities [passages, classes]."""
-        found: np.ndarray = self._model.predict_proba(passages)
-        return found
-
-    def lengths(self, passages: Sequence[str]) -> np.ndarray:
-        """Characters of each passage."""
-        return np.array([len(passage) for passage in passages])
-
-    def relearn(self, train: dict[str, list[str]], seed: int) -> "NgramJudge":
-        """The same judge on other passages."""
-        return NgramJudge(JudgeTexts(train, {}), seed)
-
-
-def _labelled(groups: dict[str, list[str]]) -> tuple[list[str], list[int]]:
-    """Passages and the numbers of their classes."""
-    passages = [passage for group in groups.values() for passage in group]
-    return passages, [number for number, group in enumerate(groups.values()) for _ in group]
+_WORDPIECE_SIZE = 4096
+"""Tokens of the vocabulary that a new encoder learns from the passages: they have a few thousand different words."""
 
 
 class EncoderJudge:
@@ -160,12 +69,12 @@ class EncoderJudge:
         Args:
             model: A sequence classifier with one label for each class.
             tokenizer: Its tokenizer.
-            texts: Passages by class; the ``train`` part is learnt.
+            texts: Passages by class; the ``train`` part is learned.
             settings: Steps, batch and rate.
             max_tokens: Longer passages are cut here.
             checkpoints: Where training is kept and resumed from.
         """
-        passages, labels = _labelled(texts.train)
+        passages, labels = labelled(texts.train)
         rows = (
             settings.per_device_train_batch_size * settings.gradient_accumulation_steps * PartialState().num_processes
         )
@@ -206,7 +115,7 @@ class _HeadJudge:
 
     def __init__(self, encoder: EncoderJudge, train: dict[str, list[str]], seed: int) -> None:
         self._encoder, self.classes = encoder, encoder.classes
-        passages, labels = _labelled({name: train[name] for name in self.classes})
+        passages, labels = labelled({name: train[name] for name in self.classes})
         linear = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000, random_state=seed)
         self._model = make_pipeline(StandardScaler(), linear).fit(self._features(passages), labels)
 
@@ -228,6 +137,46 @@ class _HeadJudge:
         return _HeadJudge(self._encoder, train, seed)
 
 
-def vocabulary_of(texts: Sequence[str]) -> set[str]:
-    """Every word of some texts, lower case."""
-    return {word for text in texts for word in words_of(text)}
+def build_encoder_judge(request: JudgeRequest) -> BuiltJudge | None:
+    """Train the encoder, or load the one that an interrupted run has finished."""
+    settings, run = request.settings, request.run
+    if settings is None or run is None:
+        return None
+    training = settings.judge_settings()
+    encoder = _build("judge", request.texts, settings, training, run)
+    if settings.judge_seeds < 2:
+        return BuiltJudge(encoder)
+    training = training.model_copy(update={"seed": training.seed + 1})
+    return BuiltJudge(encoder, _build("judge_twin", request.texts, settings, training, run))
+
+
+def _build(
+    name: str, texts: JudgeTexts, settings: JudgeSettings, training: TrainingSettings, run: RunFolder
+) -> EncoderJudge:
+    """One encoder, trained or loaded."""
+    folder = run.model(name)
+    if run.sealed(name) is not None:
+        return EncoderJudge.load(folder, settings.judge_tokens, texts.classes)
+    passages = [passage for group in texts.train.values() for passage in group]
+    new = settings.judge_model.startswith("new:")
+    tokenizer = train_wordpiece(passages, _WORDPIECE_SIZE) if new else load_tokenizer(settings.judge_model)
+    model = load_model(
+        settings.judge_model,
+        task="sequence-classification",
+        seed=training.seed,
+        vocab_size=len(tokenizer),
+        max_positions=settings.judge_tokens,
+        labels=texts.classes,
+    )
+    check_vocabulary(model, tokenizer)
+    check_positions(model, settings.judge_tokens, "judge_tokens")
+    model.config.pad_token_id = tokenizer.pad_token_id  # decoders as judges read the last token before padding
+    checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
+    encoder = EncoderJudge.train(model, tokenizer, texts, training, settings.judge_tokens, checkpoints)
+    if run.is_main:
+        encoder.save(folder)
+    run.seal(name, classes=texts.classes)
+    return encoder
+
+
+JUDGE = build_encoder_judge
