@@ -26,7 +26,7 @@ class ClassifySettings(EarlyStopSettings):
 def main(settings: ClassifySettings, run: RunFolder) -> None:
     """Texts, training with early stop, the test beside its baselines, report."""
     from ftkit.evidence import classifier_finding, feature_baseline, load_metrics, word_baseline
-    from ftkit.studies import finish, load_saved, prepare_classes, train_best_classifier
+    from ftkit.jobs import finish, load_saved, prepare_classes, train_best_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
     # Texts to learn from, to choose the step by, and to test on; and the start.

@@ -31,7 +31,7 @@ class CodeCompletionSettings(CodeSettings, AdapterSettings):
 def main(settings: CodeCompletionSettings, run: RunFolder) -> None:
     """Code, base, training, samples of both from the same places, evidence, report."""
     from ftkit.evidence import decide
-    from ftkit.studies import finish, load_saved, prepare_code, prepare_tuning, train_model
+    from ftkit.jobs import finish, load_saved, prepare_code, prepare_tuning, train_model
 
     # The code, the base, and the places in held-out code from which both will write.
     study, name = prepare_code(settings, run), "code"

@@ -49,7 +49,7 @@ class CompareTuningSettings(OneTextSettings, AdapterSettings):
 @recipe
 def main(settings: CompareTuningSettings, run: RunFolder) -> None:
     """Text, base, three arms on the same batches, evidence for each, one table."""
-    from ftkit.studies import finish, measure_models, prepare_target, prepare_tuning, train_model
+    from ftkit.jobs import finish, measure_models, prepare_target, prepare_tuning, train_model
 
     # The text, the base, other text for forgetting, and what each arm may change.
     target = prepare_target(settings, settings.corpus, run)

@@ -35,7 +35,7 @@ class FinetuneSettings(OneTextSettings, SampleSettings, FrequentTokenSettings, A
 @recipe
 def main(settings: FinetuneSettings, run: RunFolder) -> None:
     """Text, base, training, evidence before and after, report."""
-    from ftkit.studies import (
+    from ftkit.jobs import (
         WritingTask,
         check_objective,
         finish,

@@ -71,7 +71,7 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
 def main(settings: ImitateSettings, run: RunFolder) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
     from ftkit.evidence import CopyIndex, build_judges, cross_comparison, decide, style_courses, window_losses
-    from ftkit.studies import finish, fit_judge, judge_texts, load_saved, prepare_targets, prepare_tuning, train_model
+    from ftkit.jobs import finish, fit_judge, judge_texts, load_saved, prepare_targets, prepare_tuning, train_model
 
     # The base, the texts to imitate, and other text.
     start, targets, general = prepare_targets(fit_judge(settings, run), settings.corpora, run)

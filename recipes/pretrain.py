@@ -72,7 +72,7 @@ class PretrainSettings(SampleSettings):
 def main(settings: PretrainSettings, run: RunFolder) -> None:
     """Train, compare with the untrained model, report."""
     from ftkit.evidence import decide
-    from ftkit.studies import TrainingText, check_objective, finish, log_samples, prepare_pretraining, train_model
+    from ftkit.jobs import TrainingText, check_objective, finish, log_samples, prepare_pretraining, train_model
     from ftkit.tuning import check_tuning
 
     check_objective(settings.objective)

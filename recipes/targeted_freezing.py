@@ -34,7 +34,7 @@ class TargetedFreezingSettings(OneTextSettings, FrequentTokenSettings):
 @recipe
 def main(settings: TargetedFreezingSettings, run: RunFolder) -> None:
     """Text, base, two arms on the same batches, evidence for each, report."""
-    from ftkit.studies import finish, measure_models, prepare_target, train_in_lockstep
+    from ftkit.jobs import finish, measure_models, prepare_target, train_in_lockstep
     from ftkit.tuning import ParameterGroups, check_tuning, select
 
     # The text, the base, other text for forgetting, and what each arm may change.

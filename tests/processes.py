@@ -20,7 +20,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "ftkit.cli", "ftkit.config.launch", "ftkit.data", "ftkit.evidence", "ftkit.generation", "ftkit.hub",
-        "ftkit.models", "ftkit.report", "ftkit.runs", "ftkit.studies", "ftkit.training", "ftkit.tuning",
+        "ftkit.models", "ftkit.report", "ftkit.runs", "ftkit.jobs", "ftkit.training", "ftkit.tuning",
         "accelerate", "datasets", "jinja2", "matplotlib.figure", "matplotlib.backends.backend_agg",
         "matplotlib.backends.backend_svg", "peft", "rich.table", "sklearn.linear_model",
         "sklearn.feature_extraction.text", "torch", "transformers",

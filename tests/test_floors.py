@@ -20,7 +20,8 @@ FLOORS = [
     {"training", "generation"},
     {"evidence"},
     {"report", "metrics"},
-    {"studies", "hub"},
+    {"jobs", "hub"},
+    {"studies"},
     {"cli", "lab", "recipe"},
 ]
 FLOOR = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}

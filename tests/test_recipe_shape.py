@@ -66,7 +66,7 @@ class ToySettings(OneTextSettings):
 @recipe
 def main(settings: ToySettings, run: RunFolder) -> None:
     """Text, training, evidence."""
-    from ftkit.studies import finish, measure_models, prepare_target, prepare_tuning, train_model
+    from ftkit.jobs import finish, measure_models, prepare_target, prepare_tuning, train_model
 
     target = prepare_target(settings, settings.corpus, run)
     trainable, new_model = prepare_tuning(target.start, run, target.settings)

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import chatting, checking, classifying, converting, judging, looking, planning, reporting, sharing
+from ftkit.cli import chat, convert, inspect, plan, predict, runs, share, verdict
 
 __all__ = ["main"]
 
@@ -56,7 +56,7 @@ def run(
     from ftkit.config.launch import report_errors
 
     def start() -> None:
-        _start(*planning.find_program(name, context.args))
+        _start(*plan.find_program(name, context.args))
 
     sys.exit(report_errors(start))
 
@@ -73,7 +73,7 @@ def _start(program: Path, arguments: list[str]) -> None:
     if study is None:
         launch(main, arguments)
     configure_output()
-    from ftkit.studies.sweeping import run_study
+    from ftkit.studies import run_study
 
     run_study(study, program, main)
 
@@ -155,14 +155,14 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
     sys.exit(report_errors(start))
 
 
-app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(planning.plan)
-for _command in (checking.check, reporting.report, sharing.pack, sharing.unpack, sharing.push, sharing.pull):
+app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(plan.plan)
+for _command in (runs.check, runs.report, share.pack, share.unpack, share.push, share.pull):
     app.command()(_command)
-looking.add_commands(app)
-classifying.add_commands(app)
-app.command()(converting.convert)
-app.command()(judging.verdict)
-app.command()(chatting.chat)
+inspect.add_commands(app)
+predict.add_commands(app)
+app.command()(convert.convert)
+app.command()(verdict.verdict)
+app.command()(chat.chat)
 
 
 def main() -> NoReturn:

@@ -18,7 +18,7 @@ from ftkit.data.made_tokenizers import byte_tokenizer, completed, train_tokenize
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tiktoken_encodings import convert_tiktoken
 from ftkit.errors import DeviceError, ModelError, NetworkError, nearest_name
-from ftkit.runs.adapter_base import base_of_adapter
+from ftkit.runs.models import base_of_adapter
 
 if TYPE_CHECKING:
     import tiktoken

@@ -12,7 +12,7 @@ from ftkit.evidence.judges import Judge, JudgeRequest, JudgeSettings, JudgeTexts
 from ftkit.evidence.style import StyleScore, score_style
 from ftkit.memory import memory_phase
 from ftkit.runs import RunFolder
-from ftkit.runs.planning import planner
+from ftkit.runs.planner import planner
 
 __all__ = ["Panel", "build_judges"]
 

@@ -14,7 +14,7 @@ from ftkit.errors import ConfigError
 from ftkit.evidence.texts import cut_passages, fit_passage
 from ftkit.generation import Sampling, generate_passages, random_starts
 from ftkit.models import usable_positions
-from ftkit.runs.planning import planner
+from ftkit.runs.planner import planner
 
 __all__ = ["PassageWriter", "longest_passage"]
 

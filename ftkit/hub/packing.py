@@ -15,8 +15,8 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from ftkit.errors import CheckpointError, DataError, ModelError
-from ftkit.runs.adapter_base import named_base
 from ftkit.runs.files import folder_written_whole, written_whole
+from ftkit.runs.models import named_base
 
 __all__ = ["Limits", "Packed", "Unpacked", "pack", "unpack"]
 

@@ -28,7 +28,7 @@ from ftkit.models.architectures import architecture_of, differing
 from ftkit.models.class_heads import class_tensors
 from ftkit.models.prompt_learning import translate_cache_name
 from ftkit.models.trust import is_adapter_folder
-from ftkit.runs.adapter_base import base_of_adapter
+from ftkit.runs.models import base_of_adapter
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel

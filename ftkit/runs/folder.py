@@ -14,8 +14,8 @@ from typing import Any
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError
-from ftkit.runs.checking import file_record, folder_record, record_problem
 from ftkit.runs.files import disk_full, disk_is_full, json_value, write_atomically, write_config, write_json
+from ftkit.runs.integrity import file_record, folder_record, record_problem
 from ftkit.runs.notebook import html_table
 
 __all__ = ["RunFolder"]

@@ -24,16 +24,16 @@ from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError, OutOfMemory, PeerError, Terminated
 from ftkit.memory import memory_phase
-from ftkit.runs.checking import (
+from ftkit.runs.environment import check_environment
+from ftkit.runs.files import disk_full, disk_is_full, remove_leftovers, write_config
+from ftkit.runs.folder import RunFolder
+from ftkit.runs.integrity import (
     BATCH_SHARES,
     LOGS,
     SAFE_SETTINGS,
     setting_difference,
 )
-from ftkit.runs.environment import check_environment
-from ftkit.runs.files import disk_full, disk_is_full, remove_leftovers, write_config
-from ftkit.runs.folder import RunFolder
-from ftkit.runs.planning import planner
+from ftkit.runs.planner import planner
 from ftkit.runs.processes import (
     check_processes,
     failing_together,

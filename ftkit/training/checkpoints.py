@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from ftkit.errors import CheckpointError
-from ftkit.runs.checking import checkpoint_record, file_record, record_problem
 from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole, write_json
+from ftkit.runs.integrity import checkpoint_record, file_record, record_problem
 from ftkit.runs.processes import failing_together, gathered, of_process_0
 from ftkit.training.tensor_files import TensorFiles, as_sharded, write_tensors
 

@@ -24,7 +24,7 @@ from ftkit.config import TrainingSettings
 from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
 from ftkit.memory import memory_phase
 from ftkit.models import is_adapter
-from ftkit.runs.planning import planner
+from ftkit.runs.planner import planner
 from ftkit.runs.processes import failing_together, of_process_0
 from ftkit.training.activations import fuse_activations
 from ftkit.training.checkpoints import CheckpointFolder

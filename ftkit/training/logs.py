@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ftkit.config import AdapterSettings, TrainingSettings
 from ftkit.errors import ConfigError
 from ftkit.runs import RunFolder, progress
-from ftkit.runs.planning import planner
+from ftkit.runs.planner import planner
 from ftkit.runs.processes import num_processes
 from ftkit.training.datasets import Dataset, HeldOutDataset
 from ftkit.training.engine import Engine, StepRecord

@@ -132,7 +132,7 @@ class _Tried:
 
 
 class Planner:
-    """Collects what a recipe would train; see ``ftkit.runs.planning``.
+    """Collects what a recipe would train; see ``ftkit.runs.planner``.
 
     Args:
         folder: A temporary folder, for the stand-ins of bases.

@@ -90,10 +90,9 @@ class BiasSettings(SampleSettings):
 def main(settings: BiasSettings, run: RunFolder) -> None:
     """Ordinary text, base, an arm for each rate on the same random rows, rate and damage of each, report."""
     from ftkit.data import token_set
-    from ftkit.lab.token_bias import decide_token_bias
-    from ftkit.lab.token_bias_monitor import TokenBiasMonitor
+    from ftkit.jobs import finish, load_saved, prepare_target
+    from ftkit.lab.token_bias import TokenBiasMonitor, decide_token_bias
     from ftkit.report import arm_row
-    from ftkit.studies import finish, load_saved, prepare_target
     from ftkit.training import Objective, RandomTokens, WeightedSum, kl_to_base, token_set_kl
     from ftkit.tuning import check_tuning
 

@@ -58,9 +58,9 @@ def main(settings: DialogueSettings, run: RunFolder) -> None:
     """Speakers, the dialogue, report."""
     from ftkit.data import load_tokenizer
     from ftkit.generation import PRESETS, Speaker, converse
+    from ftkit.jobs import finish, load_saved
     from ftkit.models import check_vocabulary
     from ftkit.runs import progress
-    from ftkit.studies import finish, load_saved
 
     made = make_speakers(settings, run) if settings.corpora else settings.speakers
     if not run.is_main:
@@ -103,8 +103,7 @@ def finding(turns: list[dict[str, Any]]) -> str:
 def make_speakers(settings: DialogueSettings, run: RunFolder) -> dict[str, str]:
     """One model for each text, from one base; folders by name."""
     from ftkit.data import tokenize_texts
-    from ftkit.models import check_positions, check_vocabulary
-    from ftkit.studies import (
+    from ftkit.jobs import (
         TrainingText,
         fit_window,
         foresee_base,
@@ -115,6 +114,7 @@ def make_speakers(settings: DialogueSettings, run: RunFolder) -> dict[str, str]:
         read_special_tokens,
         train_model,
     )
+    from ftkit.models import check_positions, check_vocabulary
     from ftkit.training import HeldOutWindows, TokenWindows
     from ftkit.tuning import check_tuning
 

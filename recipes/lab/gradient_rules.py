@@ -69,8 +69,8 @@ class GradientRulesSettings(ClassifierSettings):
 @recipe
 def main(settings: GradientRulesSettings, run: RunFolder) -> None:
     """Texts, five arms on the same batches, all test texts for each, one table, one sentence."""
+    from ftkit.jobs import finish, load_saved, prepare_classes, train_classifier
     from ftkit.lab.gradient_rules import arm_difference, classifier_row, loss_curve, rules_finding
-    from ftkit.studies import finish, load_saved, prepare_classes, train_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
     # The texts, a start that is the same for every arm, and what each arm may change.

@@ -67,11 +67,11 @@ class NumericsSettings(Settings):
 def main(settings: NumericsSettings, run: RunFolder) -> None:
     """Every experiment that was chosen, then the report."""
     from ftkit.errors import ConfigError
+    from ftkit.jobs import prepare_base
     from ftkit.lab import numerics
     from ftkit.report import announce, write_report
     from ftkit.runs import progress, read_evidence, write_evidence
-    from ftkit.runs.planning import planner
-    from ftkit.studies import prepare_base
+    from ftkit.runs.planner import planner
 
     if planner():
         raise ConfigError("numerics trains nothing, so there is nothing to plan; run it: it takes a minute or two")

@@ -9,13 +9,13 @@ import importlib
 import json
 import sys
 
-from ftkit.cli.planning import find_program
+from ftkit.cli.plan import find_program
 from ftkit.config import resolve
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.resolve import read_flags
+from ftkit.jobs.plan import IMPORTED
 from ftkit.memory import MemoryMeter
-from ftkit.studies.planning import IMPORTED
 from ftkit.training.memory import peak_memory
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ftkit.cli import app
-from ftkit.cli.chatting import safe_text
+from ftkit.cli.chat import safe_text
 from ftkit.data import load_tokenizer
 from ftkit.models import load_model, save_model
 

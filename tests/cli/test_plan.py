@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from ftkit.cli import app
 from ftkit.config import list_entries
-from ftkit.studies.planning import _remove_left
+from ftkit.jobs.plan import _remove_left
 
 SMALL = [
     "--fast", "--use_cpu", "--model", "new:gpt2", "--max_steps", "6", "--window_tokens", "64", "--num_passages", "8",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.cli.classifying import _asked
+from ftkit.cli.predict import _asked
 from ftkit.errors import ConfigError, DataError
 
 

@@ -9,8 +9,8 @@ import torch
 
 from ftkit.data import Corpus, Document, StridedWindows, load_tokenizer, split_corpus, tokenize_texts, voice_text
 from ftkit.evidence import bits_per_byte, cut_passages
+from ftkit.jobs import Text, load_texts
 from ftkit.models import load_model
-from ftkit.studies import Text, load_texts
 from ftkit.training import HeldOutWindows, held_out_loss
 
 

@@ -42,9 +42,9 @@ def main(settings: JobSettings) -> None:
     import torch
 
     from ftkit.data import load_tokenizer, tokenize_texts
+    from ftkit.jobs import load_texts
     from ftkit.models import load_model, save_model
     from ftkit.runs import open_run
-    from ftkit.studies import load_texts
     from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, HeldOutWindows, TokenWindows, train_and_log
 
     with open_run(settings, __file__) as run:

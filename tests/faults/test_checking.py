@@ -11,7 +11,7 @@ import pytest
 import trials
 
 from ftkit.errors import CheckpointError
-from ftkit.runs.checking import check_folder
+from ftkit.runs.integrity import check_folder
 
 # The lock is empty, the manifest is what the others are compared with, and of the configuration its values count.
 UNCHECKED = {".lock", "manifest.json", "config.yaml"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trials
 
-from ftkit.runs.checking import check_folder
+from ftkit.runs.integrity import check_folder
 
 CHECKPOINT, DISK = 1_440_000, 9_000_000  # bytes of the job's checkpoint, and of a disk on which the job has room
 

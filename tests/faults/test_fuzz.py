@@ -14,7 +14,7 @@ import trials
 from ftkit.data import load_corpus, load_tokenizer, voice_text
 from ftkit.errors import DataError, FtkitError, ModelError
 from ftkit.models import load_model, save_model
-from ftkit.runs.checking import check_folder
+from ftkit.runs.integrity import check_folder
 from ftkit.training import CheckpointFolder
 
 LONG = pytest.mark.nightly, pytest.mark.timeout(3600)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trials
 
-from ftkit.runs.checking import check_folder
+from ftkit.runs.integrity import check_folder
 from ftkit.training import CheckpointFolder
 
 MANY = pytest.mark.nightly, pytest.mark.timeout(3600)

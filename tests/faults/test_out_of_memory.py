@@ -13,7 +13,7 @@ from processes import python
 
 from ftkit.errors import ModelError, OutOfMemory
 from ftkit.memory import memory_phase
-from ftkit.runs.checking import check_folder
+from ftkit.runs.integrity import check_folder
 
 MEGA = 2**20
 BIG = ("--model", "new:ftkit_gpt2,vocab_size=60000", "--max_steps", "4", "--eval_steps", "2", "--eval_windows", "16")

@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from ftkit.errors import CheckpointError
-from ftkit.studies import prepare_base
+from ftkit.jobs import prepare_base
 from ftkit.training import CheckpointFolder
 
 

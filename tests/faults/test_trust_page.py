@@ -33,7 +33,7 @@ def test_the_table_has_thirty_rows_and_each_has_a_proof_or_a_reason():
 
 
 def test_the_settings_that_may_change_are_those_of_the_code():
-    from ftkit.runs.checking import BATCH_SHARES, SAFE_SETTINGS
+    from ftkit.runs.integrity import BATCH_SHARES, SAFE_SETTINGS
 
     (line,) = [line for line in RESUME.splitlines() if line.startswith("May change on a resume: ")]
     assert set(re.findall(r"`(\w+)`", line)) == (SAFE_SETTINGS | BATCH_SHARES) - {"resume"}

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from ftkit.lab.numerics import measure_logits, measure_softmax
-from ftkit.lab.numerics.logits import Logits
-from ftkit.lab.numerics.softmax import softmax
+from ftkit.lab.numerics.probabilities import Logits, softmax
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,10 @@ from scipy.stats import beta
 
 from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import FtkitError
+from ftkit.jobs.verdicts import VerdictRequest, judge_models
 from ftkit.models import load_model, save_model
 from ftkit.models.adapter_files import wrap
 from ftkit.runs.files import write_json
-from ftkit.studies.verdicts import VerdictRequest, judge_models
 
 WINDOW, BATCH = 96, 8
 NO_DROPOUT = "embedding_dropout=0.0,attention_dropout=0.0,attention_output_dropout=0.0,mlp_dropout=0.0"

@@ -9,7 +9,7 @@ from ftkit.config import find_recipe
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.errors import ConfigError, DataError
-from ftkit.studies import prepare_base
+from ftkit.jobs import prepare_base
 from ftkit.training.checkpoints import CheckpointFolder
 
 CONFIG = """# What is this for? (a test)

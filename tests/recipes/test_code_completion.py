@@ -13,7 +13,7 @@ from ftkit.config.launch import main_settings
 from ftkit.config.resolve import read_flags
 from ftkit.data import load_corpus, load_tokenizer, split_corpus, tokenize_texts
 from ftkit.evidence import code_validity
-from ftkit.studies import CodeStudy
+from ftkit.jobs import CodeStudy
 
 SMALL = {"max_steps": 6, "eval_steps": 3, "sample_steps": 3, "save_steps": 3, "num_passages": 30}
 

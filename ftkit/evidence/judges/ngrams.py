@@ -9,7 +9,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 from ftkit.data.words import plain_words
 from ftkit.evidence.judges import BuiltJudge, JudgeRequest, JudgeTexts, labelled
-from ftkit.runs.planning import planner
+from ftkit.runs.planner import planner
 
 __all__ = ["JUDGE", "NgramJudge", "spelling_model"]
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from transformers.activations import NewGELUActivation
 
-from ftkit.lab.numerics.outcomes import Line, Panel, Table
-from ftkit.lab.numerics.timing import median_seconds
+from ftkit.lab.numerics.outcomes import Line, Panel, Table, median_seconds
 
 __all__ = ["Gelu", "gelu", "measure_gelu"]
 

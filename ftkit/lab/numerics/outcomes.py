@@ -1,14 +1,14 @@
-"""What a numerical experiment leaves: a sentence made of its numbers, a small table, and lines to be drawn.
+"""The result of a numerical experiment: a sentence made of its numbers, a small table, lines to draw, and times."""
 
-An experiment knows its question, and of drawing only what a line, a dashed line and a point are; how they look is the
-report's business.
-"""
-
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-__all__ = ["Line", "Outcome", "Panel", "Table", "as_evidence", "listed", "summary"]
+import torch
+
+__all__ = ["Line", "Outcome", "Panel", "Table", "as_evidence", "listed", "median_seconds", "summary", "timing_device"]
 
 _DIGITS = 7
 
@@ -103,3 +103,38 @@ def summary(found: dict[str, Any]) -> str:
 def listed(words: Sequence[str]) -> str:
     """``a, b and c``."""
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def timing_device(use_cpu: bool = False) -> torch.device:
+    """Where times are taken: the accelerator, where there is one and it is wanted, else the CPU."""
+    found = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
+    return found or torch.device("cpu")
+
+
+def median_seconds(arms: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+    """The median time of a call of each arm.
+
+    The arms take turns, each round beginning with another one, so that what else the machine does meets all of them.
+
+    Args:
+        arms: What is timed, by name.
+        repeats: Rounds that count; one before them does not.
+        device: Where the arms compute; it has finished before every start and before every stop.
+    """
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    names = list(arms)
+    for turn in range(repeats + 1):
+        place = turn % len(names)
+        for name in names[place:] + names[:place]:
+            _finish(device)
+            start = time.perf_counter()
+            arms[name]()
+            _finish(device)
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def _finish(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

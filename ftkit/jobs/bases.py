@@ -1,0 +1,238 @@
+"""The base of a run, how it is loaded, and ``base:CONFIG``, a model that another recipe makes once.
+
+``base:demo_base`` runs the configuration ``demo_base`` the first time it is needed, in the cache, and finds it there
+afterwards. Its text is general text for whoever starts from it: the base has learned one part and never seen the other.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ftkit.config import TrainingSettings, find_config, resolve
+from ftkit.config.catalogue import load_recipe, recipe_of
+from ftkit.config.launch import main_settings
+from ftkit.config.resolve import Flags
+from ftkit.config.settings import SETTINGS_VERSION
+from ftkit.data import cache_dir, load_tokenizer
+from ftkit.errors import CheckpointError, ConfigError
+from ftkit.jobs.lengths import BaseOutline, fit_language, outline_of
+from ftkit.jobs.texts import Text, load_texts
+from ftkit.models import load_model, save_model
+from ftkit.models.outlines import GROWS
+from ftkit.runs import RunFolder
+from ftkit.runs.files import cache_key
+from ftkit.runs.integrity import record_problem
+from ftkit.runs.planner import planner
+
+__all__ = [
+    "Base",
+    "base_of_adapters",
+    "foresee_base",
+    "load_saved",
+    "load_start",
+    "load_start_tokenizer",
+    "prepare_base",
+]
+
+_logger = logging.getLogger("ftkit.jobs")
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a run starts."""
+
+    model: str
+    """A folder, a Hub id or ``new:...``, as ``load_model`` takes it."""
+    texts: dict[str, Text]
+    """What the base was made from, divided as it was then; empty for a model from elsewhere."""
+
+
+@dataclass(frozen=True)
+class _MadeBase:
+    """A base that a configuration describes, made or not."""
+
+    name: str
+    main: Callable[[Any], None]
+    settings: Any
+    texts: dict[str, Text]
+    folder: Path
+    """Where it is in the cache, or will be."""
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What its run has written down; nothing before it is started."""
+        file = self.folder / "manifest.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return found
+
+    @property
+    def done(self) -> bool:
+        """Whether it was made."""
+        return bool(self.manifest.get("status") == "done")
+
+    @property
+    def model(self) -> str:
+        """The folder of the model."""
+        return str(self.folder / "models" / "model")
+
+    def make(self, **values: Any) -> None:
+        """Run its recipe."""
+        self.main(self.settings.model_copy(update=values))
+
+
+def _described_base(model: str) -> _MadeBase:
+    """Read the configuration and the texts of ``base:CONFIG``."""
+    path = find_config(model.removeprefix("base:"))
+    recipe = recipe_of(path)
+    module = load_recipe(recipe)
+    settings: Any = resolve(main_settings(module.main), recipe.stem, Flags(config=str(path))).settings
+    if not hasattr(settings, "sources"):
+        raise ConfigError(
+            f"{model}: {path.name} runs {recipe.stem}, which makes no base; name a configuration of pretrain"
+        )
+    texts = load_texts(settings.sources, settings)
+    described = settings.model_dump(mode="json", exclude={"output_dir", "resume"}, exclude_defaults=True)
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        described["processes"] = processes  # they share the batch, so the model is another
+    hashes = [text.corpus.sha256 for text in texts.values()]
+    key = cache_key([SETTINGS_VERSION, described, hashes], 12)
+    return _MadeBase(path.stem, module.main, settings, texts, cache_dir() / "bases" / f"{path.stem}-{key}")
+
+
+def foresee_base(
+    settings: TrainingSettings, train_texts: Sequence[str], with_mask: bool = False, donor: str | None = None
+) -> tuple[BaseOutline, dict[str, Text]]:
+    """Describe the base of a run without making or loading it.
+
+    Args:
+        settings: ``model``, ``tokenizer`` and what ``load_model`` needs are read.
+        train_texts: What a tokenizer ``train:SIZE`` learns from.
+        with_mask: Whether that tokenizer needs a mask token.
+        donor: Model whose tokenizer is used instead of that of ``settings``.
+
+    Returns:
+        The base, and its own texts where it is ``base:CONFIG``.
+    """
+    if donor:
+        of_donor = settings.model_copy(update={"model": donor, "tokenizer": None})
+        donated, _ = foresee_base(of_donor, train_texts, with_mask)
+        return outline_of(settings, settings.model, donated.load_tokenizer), {}
+
+    def tokenizer_of(model: str) -> Callable[[], Any]:
+        return lambda: load_start_tokenizer(settings, model, train_texts, with_mask)
+
+    if not settings.model.startswith("base:"):
+        return outline_of(settings, settings.model, tokenizer_of(settings.model)), {}
+    made = _described_base(settings.model)
+    if made.done:
+        return replace(outline_of(settings, made.model, tokenizer_of(made.model)), name=settings.model), made.texts
+    own_texts = [piece for text in made.texts.values() for piece in text.train]
+    inner, _ = foresee_base(made.settings, own_texts, with_mask, made.settings.donor)
+    positions = inner.positions
+    if positions == GROWS:
+        positions = fit_language(made.settings, None, inner, made.texts).window_tokens
+    load = tokenizer_of(settings.model) if settings.tokenizer else inner.load_tokenizer
+    return BaseOutline(settings.model, positions, load), made.texts
+
+
+def prepare_base(model: str) -> Base:
+    """Find the model that a run starts from; make it first where it is ``base:CONFIG`` and not in the cache.
+
+    Args:
+        model: The ``model`` setting.
+    """
+    if not model.startswith("base:"):
+        return Base(model, {})
+    made = _described_base(model)
+    folder, texts, manifest = made.folder, made.texts, made.manifest
+    if made.done:
+        if problem := record_problem(folder / "models" / "model", manifest.get("models", {}).get("model", {})):
+            raise CheckpointError(f"{folder}: its model is broken: {problem}; remove the folder to make the base again")
+        _logger.info("base model: %s, made before", folder)
+    elif planned := planner():
+        return Base(
+            str(planned.base(model, lambda place: made.make(output_dir=str(place)))),
+            texts,
+        )
+    else:
+        started = bool(manifest)
+        _logger.info("base model: %s, %s", made.name, "going on with it" if started else "made once, then reused")
+        made.make(output_dir=str(folder), resume=started)
+    return Base(str(folder / "models" / "model"), texts)
+
+
+def base_of_adapters(base: Any, tokenizer: Any, model: str, settings: TrainingSettings, run: RunFolder) -> str:
+    """Where the adapters of a run will find their base.
+
+    Args:
+        base: The base in memory.
+        tokenizer: Its tokenizer.
+        model: A folder, a Hub id or ``new:...``.
+        settings: ``allow_pickle`` is read.
+        run: Its folder keeps, as ``models/base``, what nobody else keeps as it is needed: random weights, bases from
+            the cache, pickled ones. So a run that is moved or packed still loads.
+    """
+    if not (model.startswith("new:") or settings.allow_pickle or Path(model).is_relative_to(cache_dir())):
+        return model
+    if run.is_main and not run.model("base").exists():
+        save_model(base, tokenizer, run.model("base"))
+    return str(run.model("base"))
+
+
+def load_start(settings: TrainingSettings, model: str, **options: Any) -> PreTrainedModel:
+    """Load what a run starts from.
+
+    Args:
+        settings: ``seed``, ``revision``, ``trust_remote_code`` and ``allow_pickle`` are read.
+        model: A folder, a Hub id, or ``new:...``.
+        options: What else ``load_model`` takes.
+    """
+    return load_model(
+        model,
+        seed=settings.seed,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+        allow_pickle=settings.allow_pickle,
+        **options,
+    )
+
+
+def load_start_tokenizer(settings: TrainingSettings, model: str, texts: Sequence[str], with_mask: bool = False) -> Any:
+    """Load the tokenizer that a run reads its texts with.
+
+    Args:
+        settings: ``tokenizer`` is read; without it the model's own is taken, under the settings that load the model.
+        model: A folder, a Hub id, or ``new:...``.
+        texts: What a tokenizer ``train:SIZE`` learns from.
+        with_mask: Whether a new tokenizer needs a mask token.
+    """
+    if settings.tokenizer:
+        return load_tokenizer(settings.tokenizer, texts=texts, with_mask=with_mask)
+    return load_tokenizer(
+        model,
+        texts=texts,
+        with_mask=with_mask,
+        trust_remote_code=settings.trust_remote_code,
+        revision=settings.revision,
+    )
+
+
+def load_saved(settings: TrainingSettings, folder: Any, task: str = "causal-lm") -> PreTrainedModel:
+    """Load a model from the folder that a run has saved it to.
+
+    A model that brings code along still needs it, and so does the base of an adapter, which may be pickled too.
+
+    Args:
+        settings: ``trust_remote_code`` and ``allow_pickle`` are read.
+        folder: The folder.
+        task: As for ``load_model``.
+    """
+    return load_model(
+        str(folder), task=task, trust_remote_code=settings.trust_remote_code, allow_pickle=settings.allow_pickle
+    )

@@ -1,0 +1,235 @@
+"""Lengths that nobody has set: windows, passages and judged texts as long as model and text allow.
+
+A recipe's default is what is wanted. Where the model has fewer positions or the text is shorter, less is taken; that is
+logged with its reason and written into ``config.yaml``. A length that was set and cannot work is refused. Both happen
+before anything is made or trained.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from transformers import TokenizersBackend
+
+from ftkit.config import JudgeSettings, Settings, TrainingSettings
+from ftkit.data import TokenStore, tokenize_texts
+from ftkit.errors import ConfigError, DataError, FtkitError, ModelError
+from ftkit.evidence import MIN_PASSAGES, longest_passage
+from ftkit.jobs.texts import Text
+from ftkit.models.outlines import GROWS, known_positions
+from ftkit.runs import RunFolder
+
+__all__ = [
+    "SHORTEST",
+    "BaseOutline",
+    "Limit",
+    "fit_judge",
+    "fit_language",
+    "fit_length",
+    "fit_window",
+    "fit_writing",
+    "outline_of",
+]
+
+_logger = logging.getLogger("ftkit.jobs")
+
+S = TypeVar("S", bound=Settings)
+T = TypeVar("T", bound=TrainingSettings)
+J = TypeVar("J", bound=JudgeSettings)
+
+SHORTEST = {"window_tokens": 8, "passage_chars": 40, "judge_tokens": 8}
+"""Below this a length that follows would measure nothing."""
+_FEWEST_WINDOWS = 8
+"""Windows of held-out text that an interval of its loss needs."""
+_SHORTEST_CUT = 32
+"""Tokens below which a window is not made shorter only to have more of them."""
+_SHORTEST_JUDGED = 120
+"""Characters below which a passage is not made shorter only to have enough of them for a judge."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that a length can be."""
+
+    most: int
+    reason: str
+    """A clause: ``the model has 128 positions``."""
+    error: type[FtkitError] | None = None
+    """Raised where a longer one was set; ``None``: only a length that follows keeps to this limit."""
+
+
+@dataclass(frozen=True)
+class BaseOutline:
+    """What is known of a base before it is made or loaded."""
+
+    name: str
+    """As the setting ``model`` names it."""
+    positions: int | None
+    """``None`` where nothing limits them; ``GROWS`` where they follow from the window."""
+    load_tokenizer: Callable[[], TokenizersBackend]
+    """Makes the tokenizer that texts will be read with."""
+
+    @cached_property
+    def tokenizer(self) -> TokenizersBackend:
+        """The tokenizer that texts will be read with."""
+        return self.load_tokenizer()
+
+
+def outline_of(settings: TrainingSettings, model: str, load_tokenizer: Callable[[], TokenizersBackend]) -> BaseOutline:
+    """Describe a model that is there.
+
+    Args:
+        settings: ``revision``, ``trust_remote_code`` and ``allow_pickle`` are read.
+        model: A folder, a Hub id, or ``new:...``.
+        load_tokenizer: Makes the tokenizer that texts will be read with.
+    """
+    positions = known_positions(model, settings.revision, trust_remote_code=settings.trust_remote_code)
+    return BaseOutline(model, positions, load_tokenizer)
+
+
+def fit_length(settings: S, run: RunFolder | None, name: str, limits: Iterable[Limit]) -> S:
+    """Settle one length.
+
+    Args:
+        settings: A recipe's settings.
+        run: Where the length is written down; a resumed run takes it from there. ``None``: nowhere.
+        name: The setting.
+        limits: What limits it.
+
+    Returns:
+        The settings, with the length that will be used.
+
+    Raises:
+        FtkitError: A set length beyond a limit, by the limit's own class; or the text is too short for any length.
+    """
+    wanted, reason = getattr(settings, name), ""
+    follows = name in (settings.unset_lengths if run is None else run.unset_lengths(settings))
+    written = None if run is None or not follows else run.written(name)
+    for limit in limits:
+        if written is None and follows and limit.most < wanted:
+            wanted, reason = max(limit.most, 0), limit.reason
+        elif not follows and limit.error and wanted > limit.most:
+            remedy = f"set {name} to {limit.most} or less, or leave it out"
+            if limit.most < SHORTEST[name]:
+                remedy = "give more text or another model"
+            raise limit.error(f"{name} is {wanted}, but {limit.reason}; {remedy}")
+    if reason and wanted < SHORTEST[name]:
+        raise DataError(f"{name}: {reason}, and at least {SHORTEST[name]} are needed; give more text or another model")
+    value = wanted if written is None else written
+    if reason and run is not None:
+        _logger.info("%s: %d, because %s (default %d)", name, value, reason, getattr(settings, name))
+    if follows and run is not None:
+        run.settle(**{name: value})
+    return settings.model_copy(update={name: value}) if value != getattr(settings, name) else settings
+
+
+def fit_window(
+    settings: T, run: RunFolder | None, base: BaseOutline, heldout: Mapping[str, int], general: Iterable[int] = ()
+) -> T:
+    """Settle ``window_tokens`` by the positions of the model and the held-out texts.
+
+    Args:
+        settings: A recipe's settings.
+        run: Where the length is written down.
+        base: The model.
+        heldout: Tokens of each held-out text by name, and of a text with classes none.
+        general: Tokens of other texts that are measured.
+    """
+    extra = settings.extra_positions
+    taken = f", {extra} of them virtual tokens" if extra else ""
+    limits = []
+    if base.positions:
+        limits.append(
+            Limit(base.positions - extra, f"the model has {base.positions} usable positions{taken}", ModelError)
+        )
+    for name, tokens in heldout.items():
+        limits.append(Limit(tokens, f"{name} has {tokens:,} held-out tokens", DataError))
+    for tokens in [*heldout.values(), *general]:
+        most = max(tokens // _FEWEST_WINDOWS, _SHORTEST_CUT)
+        limits.append(Limit(most, f"held-out text of {tokens:,} tokens has {_FEWEST_WINDOWS} windows of it"))
+    return fit_length(settings, run, "window_tokens", limits)
+
+
+def fit_language(
+    settings: T, run: RunFolder | None, base: BaseOutline, texts: Mapping[str, Text], task: str = "causal-lm"
+) -> T:
+    """Settle the lengths of a recipe that learns all its texts together; an encoder writes no passages.
+
+    Args:
+        settings: A recipe's settings.
+        run: Where they are written down.
+        base: The model.
+        texts: The texts, by name.
+        task: ``causal-lm`` or ``masked-lm``.
+    """
+    heldout = [piece for text in texts.values() for piece in text.heldout]
+    if task == "masked-lm":
+        return fit_window(settings, run, base, {"the text": tokenize_texts(heldout, base.tokenizer).num_tokens})
+    return fit_writing(settings, run, base, {"the text": heldout}, {}, heldout)
+
+
+def fit_judge(settings: J, run: RunFolder | None) -> J:
+    """Settle ``judge_tokens`` by the positions of the encoder that becomes the judge.
+
+    Args:
+        settings: ``judge_model`` and ``judge_tokens`` are read.
+        run: Where it is written down.
+    """
+    positions = known_positions(settings.judge_model)
+    reason = f"the judge {settings.judge_model} has {positions} usable positions"
+    return fit_length(settings, run, "judge_tokens", [Limit(positions, reason, ModelError)] if positions else [])
+
+
+def fit_writing(
+    settings: T,
+    run: RunFolder | None,
+    base: BaseOutline,
+    texts: Mapping[str, Sequence[str]],
+    general: Mapping[str, Sequence[str]],
+    starts: Sequence[str],
+    prompt_tokens: int = 1,
+    more: Sequence[Limit] = (),
+) -> T:
+    """Settle ``window_tokens`` and ``passage_chars`` of a recipe that lets models write.
+
+    Args:
+        settings: A recipe's settings.
+        run: Where they are written down.
+        base: The model.
+        texts: The held-out parts of the texts to learn, by name.
+        general: The same of other texts that are measured.
+        starts: The texts by which the length of a passage in tokens is told.
+        prompt_tokens: Tokens before a passage.
+        more: What else limits a passage.
+    """
+    stores: dict[str, TokenStore] = {
+        name: tokenize_texts(text, base.tokenizer) for name, text in {**general, **texts}.items()
+    }
+    counts = {name: store.num_tokens for name, store in stores.items()}
+    others = [counts[name] for name in general if name not in texts]
+    settings = fit_window(settings, run, base, {name: counts[name] for name in texts}, others)
+    extra = settings.extra_positions
+    positions = settings.window_tokens + extra if base.positions == GROWS else base.positions
+    limits = list(more)
+    if positions:
+        _check_prompts(settings, positions - extra, base.tokenizer)
+        most = longest_passage(positions - extra - prompt_tokens, tokenize_texts(starts, base.tokenizer))
+        reason = f"the model has {positions} positions, which hold about {most} characters of this text"
+        limits.append(Limit(most, reason, ConfigError))
+    for name, text in {**general, **texts}.items():
+        characters = sum(map(len, text))
+        most = max(int(0.95 * characters / MIN_PASSAGES), _SHORTEST_JUDGED)  # passages are cut at spaces
+        limits.append(Limit(most, f"a judge needs {MIN_PASSAGES} passages of the held-out text of {name}"))
+    return fit_length(settings, run, "passage_chars", limits)
+
+
+def _check_prompts(settings: TrainingSettings, positions: int, tokenizer: TokenizersBackend) -> None:
+    """Refuse a beginning of samples that leaves no position for a new token."""
+    for name in ("sample_prompt", "prompt"):
+        tokens = len(tokenizer(getattr(settings, name, ""), add_special_tokens=False)["input_ids"])
+        if tokens >= positions:
+            raise ConfigError(
+                f"{name}: has {tokens} tokens, and the model has {positions} positions; give a shorter one"
+            )

@@ -1,0 +1,348 @@
+"""Target texts: what models of one base learn, with everything that measuring any of them needs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from transformers import PreTrainedModel, TokenizersBackend
+
+from ftkit.config import AdapterSettings, PassageSettings, TrainingSettings
+from ftkit.data import TokenStore, tokenize_texts
+from ftkit.evidence import (
+    SCALES,
+    ComparedPassages,
+    ComparedTexts,
+    Comparison,
+    Evidence,
+    JudgeTexts,
+    Panel,
+    PassageWriter,
+    StyleScore,
+    build_judges,
+    check_heldout,
+    cut_passages,
+    gather_evidence,
+)
+from ftkit.generation import PRESETS
+from ftkit.jobs.bases import Base, foresee_base, load_start, load_start_tokenizer, prepare_base
+from ftkit.jobs.lengths import Limit, fit_writing
+from ftkit.jobs.texts import Text, load_texts, read_special_tokens
+from ftkit.models import check_positions, check_vocabulary, set_dropout
+from ftkit.runs import RunFolder
+from ftkit.training import (
+    NEXT_TOKEN,
+    Dataset,
+    HeldOutDataset,
+    HeldOutWindows,
+    Ingredients,
+    Objective,
+    TokenWindows,
+    WeightedSum,
+    build_objective,
+)
+from ftkit.tuning import Selection
+
+__all__ = ["BaseContext", "TargetText", "TrainingText", "judge_texts", "prepare_target", "prepare_targets"]
+
+P = TypeVar("P", bound=PassageSettings)
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """Rows to learn from, and held-out rows on which a model is evaluated meanwhile."""
+
+    source: Dataset
+    heldout: HeldOutDataset
+
+
+@dataclass(frozen=True)
+class BaseContext(Generic[P]):
+    """What all models of a run start from: a base, its tokenizer, and what it writes."""
+
+    settings: P
+    """The recipe's settings, with the lengths that nobody had set."""
+    origin: Base
+    tokenizer: TokenizersBackend
+    writer: PassageWriter
+
+    def new_model(self) -> PreTrainedModel:
+        """A fresh copy of the base."""
+        positions = self.settings.window_tokens + self.settings.extra_positions
+        model = load_start(self.settings, self.origin.model, vocab_size=len(self.tokenizer), max_positions=positions)
+        settings: TrainingSettings = self.settings
+        if isinstance(settings, AdapterSettings) and settings.dropout is not None:
+            set_dropout(model, settings.dropout)
+        return model
+
+    def write(self, model: PreTrainedModel) -> list[str]:
+        """Passages of a model, from the same starts as the base's."""
+        return self.writer.write(model, self.settings.num_passages, self.settings.seed)
+
+    @cached_property
+    def base(self) -> PreTrainedModel:
+        """The base that models are measured against; never trained."""
+        return self.new_model()
+
+    @cached_property
+    def floor(self) -> list[str]:
+        """Passages of the base."""
+        return self.write(self.base)
+
+    @cached_property
+    def judge_passages(self) -> list[str]:
+        """Other passages of the base, three times as many: the first third tests judges, the others teach them."""
+        return self.writer.write(self.base, 3 * self.settings.num_passages, self.settings.seed + 1)
+
+    def check(self) -> None:
+        """Refuse a base that cannot read the windows or write the passages."""
+        check_vocabulary(self.base, self.tokenizer)
+        extra = self.settings.extra_positions
+        both = "window_tokens and virtual_tokens together" if extra else "window_tokens"
+        check_positions(self.base, self.settings.window_tokens + extra, both)
+        self.writer.check(self.base, extra)
+
+
+@dataclass(frozen=True)
+class TargetText(Generic[P]):
+    """The text that copies of a base learn, and other text for forgetting."""
+
+    start: BaseContext[P]
+    text: Text
+    general: dict[str, Text]
+    train: TokenStore
+    heldout: TokenStore
+    real: list[str]
+    """Real held-out passages."""
+    known: Sequence[Text] = ()
+    """More real text of the run, whose words are nobody's inventions."""
+
+    @property
+    def settings(self) -> P:
+        """The settings, with the lengths that nobody had set."""
+        return self.start.settings
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The base that models are measured against; never trained."""
+        return self.start.base
+
+    @property
+    def tokenizer(self) -> TokenizersBackend:
+        """The base's tokenizer."""
+        return self.start.tokenizer
+
+    @property
+    def floor(self) -> list[str]:
+        """Passages of the base."""
+        return self.start.floor
+
+    @property
+    def all_train_texts(self) -> list[str]:
+        """What a model and its base were trained on."""
+        of_base = [piece for text in self.start.origin.texts.values() for piece in text.train]
+        return [*self.text.train, *of_base]
+
+    @cached_property
+    def training_text(self) -> TrainingText:
+        """The text in rows, and its held-out part."""
+        source = TokenWindows(self.train, self.settings.window_tokens, self.settings.seed)
+        return TrainingText(source, HeldOutWindows(self.heldout, self.settings.window_tokens))
+
+    def new_model(self) -> PreTrainedModel:
+        """A fresh copy of the base."""
+        return self.start.new_model()
+
+    def objective(self, text: str | None) -> Objective | WeightedSum:
+        """What is minimised: the next token, or what a setting names."""
+        if not text:
+            return NEXT_TOKEN
+        vocab_size = self.base.config.get_text_config().vocab_size
+        return build_objective(text, Ingredients(self.tokenizer, vocab_size, "causal-lm", self.new_model))
+
+    def write(self, model: PreTrainedModel) -> list[str]:
+        """Passages of a model, from the same starts as the base's."""
+        return self.start.write(model)
+
+    @cached_property
+    def panel(self) -> Panel:
+        """A judge that knows the text, the base's writing and other text, behind its gate."""
+        return build_judges(judge_texts({"corpus": self}, self.general), ["corpus"], self.start.settings.seed)
+
+    def styles(self, passages: Sequence[str]) -> tuple[StyleScore, ...]:
+        """What the judge says of a model's passages."""
+        return self.panel.score("corpus", self.floor, passages, self.real)
+
+    def measure(
+        self,
+        run: RunFolder,
+        name: str,
+        tuned: PreTrainedModel,
+        passages: Sequence[str],
+        trainable: Selection | None = None,
+        styles: Sequence[StyleScore] = (),
+    ) -> Evidence:
+        """All measurements of one model.
+
+        Args:
+            run: The run, whose phase ``name`` is sealed with its ``reload_difference``.
+            name: The model.
+            tuned: The model as it was saved.
+            passages: What it wrote.
+            trainable: What was allowed to change; ``None`` means everything.
+            styles: What judges said.
+        """
+        others = list(self.general.values())
+        other = [piece for text in others for piece in text.heldout]
+        known = [piece for text in (self.text, *others, *self.known) for piece in (*text.train, *text.heldout)]
+        texts = ComparedTexts(
+            heldout=self.heldout,
+            train_texts=self.all_train_texts,
+            known_texts=known,
+            general=tokenize_texts(other, self.tokenizer) if other else None,
+            general_name=", ".join(self.general),
+            train=self.train,
+        )
+        return gather_evidence(
+            Comparison(
+                self.base, tuned, texts, ComparedPassages(self.floor, passages, self.real), self.settings.window_tokens,
+                scales=SCALES, styles=styles, trainable=trainable,
+                reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
+            )
+        )  # fmt: skip
+
+
+def judge_texts(targets: Mapping[str, TargetText[P]], general: Mapping[str, Text]) -> JudgeTexts:
+    """Passages for judges: a class for each text, one for the base's writing, and one for other text.
+
+    Args:
+        targets: By the names of their classes; they have one start.
+        general: Other text; without it there is no such class.
+    """
+    start = next(iter(targets.values())).start
+    n, chars = start.settings.num_passages, start.settings.passage_chars
+    classes = JudgeTexts(
+        train={name: cut_passages(target.text.train, chars) for name, target in targets.items()},
+        heldout={name: target.real for name, target in targets.items()},
+    )
+    classes.train["base model"], classes.heldout["base model"] = start.judge_passages[n:], start.judge_passages[:n]
+    if general:
+        classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
+        classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
+    return classes
+
+
+@dataclass(frozen=True)
+class _Prepared(Generic[P]):
+    """What is there before a recipe does its own."""
+
+    settings: P
+    """With the lengths that will be used."""
+    origin: Base
+    tokenizer: TokenizersBackend
+    texts: dict[str, Text]
+    general: dict[str, Text]
+    """Other text, which is the base's own where none is given."""
+
+
+def _prepare(
+    settings: P,
+    corpora: dict[str, str],
+    run: RunFolder,
+    from_general: bool,
+    prompt_tokens: int,
+    limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
+) -> _Prepared[P]:
+    """Texts, then the lengths that fit them and the base, then the base, which may take an hour to make."""
+    texts = load_texts(corpora, settings, run)
+    given = settings.other_texts
+    general = load_texts(given, settings, run, trained=False) if given else {}
+    train = [piece for text in texts.values() for piece in text.train]
+    base, own_texts = foresee_base(settings, train)
+    others = general or own_texts
+    measured = others if from_general and others else texts
+    starts = [piece for text in measured.values() for piece in text.heldout]
+    heldout = {name: text.heldout for name, text in texts.items()}
+    other = {name: text.heldout for name, text in others.items()}
+    settings = fit_writing(settings, run, base, heldout, other, starts, prompt_tokens, limits(starts))
+    origin = prepare_base(settings.model)
+    run.keep(base=origin.model)
+    tokenizer = load_start_tokenizer(settings, origin.model, train)
+    read_special_tokens(settings, run, texts, tokenizer)
+    return _Prepared(settings, origin, tokenizer, texts, others)
+
+
+def prose_writer(
+    settings: PassageSettings, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]
+) -> PassageWriter:
+    """Who lets models write prose: ``passage_chars`` and ``sampling`` are read."""
+    return PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
+
+
+def prepare_target(
+    settings: P,
+    corpus: str,
+    run: RunFolder,
+    make_writer: Callable[[P, TokenizersBackend, TokenStore, Sequence[str]], PassageWriter] = prose_writer,
+    prompt_tokens: int = 1,
+    limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
+) -> TargetText[P]:
+    """Load base, text and other text, and refuse what cannot be judged before anything is trained.
+
+    Args:
+        settings: The recipe's settings.
+        corpus: Source of the text to learn.
+        run: Where texts and base are noted.
+        make_writer: Makes, of settings, tokenizer and held-out text in tokens and as it is, who lets models write.
+        prompt_tokens: Tokens before a passage.
+        limits: Makes, of held-out text, what else limits a passage.
+
+    Returns:
+        The target text; its ``settings`` have the lengths that nobody had set.
+    """
+    found = _prepare(settings, {"corpus": corpus}, run, False, prompt_tokens, limits)
+    text = found.texts["corpus"]
+    heldout = tokenize_texts(text.heldout, found.tokenizer)
+    writer = make_writer(found.settings, found.tokenizer, heldout, text.heldout)
+    start = BaseContext(found.settings, found.origin, found.tokenizer, writer)
+    start.check()
+    return _target(start, "corpus", text, found.general)
+
+
+def prepare_targets(
+    settings: P, corpora: dict[str, str], run: RunFolder
+) -> tuple[BaseContext[P], dict[str, TargetText[P]], dict[str, Text]]:
+    """Load base, several texts and other text, and refuse what cannot be judged before anything is trained.
+
+    All models write from starts of the other text, or of all texts where there is none.
+
+    Args:
+        settings: The recipe's settings.
+        corpora: Sources of the texts to learn, by name.
+        run: Where texts and base are noted.
+
+    Returns:
+        What the models start from, the texts by name, and the other text. Without other text each text has the
+        others for forgetting.
+    """
+    found = _prepare(settings, corpora, run, True, 1)
+    settings, texts, general = found.settings, found.texts, found.general
+    neutral = [piece for text in (general or texts).values() for piece in text.heldout]
+    writer = prose_writer(settings, found.tokenizer, tokenize_texts(neutral, found.tokenizer), neutral)
+    start = BaseContext(settings, found.origin, found.tokenizer, writer)
+    start.check()
+    targets = {}
+    for name, text in texts.items():
+        others = general or {other: its for other, its in texts.items() if other != name}
+        targets[name] = _target(start, name, text, others, tuple(texts.values()))
+    return start, targets, general
+
+
+def _target(
+    start: BaseContext[P], name: str, text: Text, general: dict[str, Text], known: Sequence[Text] = ()
+) -> TargetText[P]:
+    """One text in tokens and passages, when it is long enough to be judged."""
+    train, heldout = tokenize_texts(text.train, start.tokenizer), tokenize_texts(text.heldout, start.tokenizer)
+    real = start.writer.real_passages(text.heldout)
+    check_heldout(name, heldout, start.settings.window_tokens, real)
+    return TargetText(start, text, general, train, heldout, real, known)

@@ -1,0 +1,340 @@
+"""A verdict on models that ftkit did not train: base and tuned model from anywhere, text, and the same rules.
+
+text (train) ---------- copying, judge ----------.
+text kept out --------- gain, ceiling -----------+-> evidence -> verdict -> report
+general text ---------- forgetting, other class -'
+base, tuned ----------- passages, movement -----'
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from ftkit.config import TrainingSettings
+from ftkit.data import (
+    Corpus,
+    Masking,
+    TokenStore,
+    fix_special_tokens,
+    load_corpus,
+    load_tokenizer,
+    split_corpus,
+    tokenize_texts,
+    tokenizer_fingerprint,
+)
+from ftkit.errors import DataError, FtkitError, ModelError
+from ftkit.evidence import (
+    ComparedPassages,
+    ComparedTexts,
+    Comparison,
+    Evidence,
+    JudgeTexts,
+    Panel,
+    PassageWriter,
+    Thresholds,
+    Verdict,
+    build_judges,
+    check_heldout,
+    cut_passages,
+    decide,
+    gather_evidence,
+    spread_evenly,
+)
+from ftkit.generation import PRESETS
+from ftkit.jobs.cache import cached_passages, cached_run
+from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usable_positions
+from ftkit.models.architectures import architecture_of, differing
+from ftkit.models.outlines import known_positions
+from ftkit.models.trust import is_adapter_folder
+from ftkit.runs import RunFolder, write_evidence
+
+__all__ = ["Judged", "VerdictRequest", "judge_models"]
+
+_TARGET = "text"
+_MAY_CHANGE = ("vocab_size", "tie_word_embeddings")
+"""What tuning may change of an architecture: tokens are added, and a merged model is often saved with two matrices."""
+_MOST_PASSAGES = 2000
+"""Passages of a class that a judge learns at most; more teach it nothing new."""
+
+
+@dataclass(frozen=True)
+class VerdictRequest:
+    """What to judge, and against what."""
+
+    base: str
+    """Model that the tuned one started from: a folder or a Hub id."""
+    tuned: str
+    """Model to judge; an adapter's folder too."""
+    text: str
+    """Source of what it was trained on."""
+    heldout: str | None = None
+    """Source of text of the same kind that it never saw; ``None`` takes the last tenth of ``text``."""
+    general: str | None = None
+    """Source of other real text, for forgetting and for the judges."""
+    against: dict[str, str] = field(default_factory=dict)
+    """Further sources of text by other hands, for the judges."""
+    judge: str | None = None
+    """Folder of an encoder that becomes the second judge: one that knows the classes, or any to fine-tune."""
+    revision: str | None = None
+    """Of the base, where it is a Hub id."""
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    encoding: str = "utf-8"
+    special_tokens: str = "auto"
+    """How special tokens in the texts are read: ``text``, ``tokens`` or ``auto`` (see ``fix_special_tokens``)."""
+    window_tokens: int = 256
+    """Tokens in a window of evaluation, at most the models' positions."""
+    eval_windows: int = 256
+    """Windows of each text that are evaluated at most."""
+    passage_chars: int = 400
+    num_passages: int = 64
+    sampling: str = "plain"
+    seed: int = 42
+    judge_max_steps: int = 150
+    judge_learning_rate: float = 5e-5
+    judge_batch_size: int = 16
+    judge_tokens: int = 128
+    """Tokens of a passage that the encoder reads, at most its positions."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Numbers of ``Thresholds`` that are set otherwise."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came out."""
+
+    verdict: Verdict
+    evidence: Evidence
+    judges: dict[str, Any]
+    """The judges' gates."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**self.verdict.as_dict(), "evidence": {**self.evidence.as_dict(), "judges": self.judges}}
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is read before any model is."""
+
+    train: list[str]
+    heldout: list[str]
+    general: list[str]
+    others: dict[str, list[str]]
+    """Text for the judges by class, without the target's and the base's."""
+    assumptions: tuple[str, ...]
+
+    @property
+    def known(self) -> list[str]:
+        """All real text."""
+        return [
+            *self.train,
+            *self.heldout,
+            *self.general,
+            *(piece for group in self.others.values() for piece in group),
+        ]
+
+
+def _pieces(corpus: Corpus) -> list[str]:
+    return [document.text for document in corpus.documents]
+
+
+def _read_texts(request: VerdictRequest) -> _Texts:
+    def load(source: str, name: str) -> Corpus:
+        return load_corpus(source, name=name, encoding=request.encoding)
+
+    text = load(request.text, _TARGET)
+    assumptions = []
+    if request.heldout:
+        train, heldout = _pieces(text), _pieces(load(request.heldout, "heldout"))
+    else:
+        split = split_corpus(text, policy="tail", heldout_share=0.1)
+        train, heldout = list(split.train_documents), list(split.heldout_documents)
+        assumptions.append(
+            "no held-out text was given: the last tenth of the text stands for it, which holds only if the model was "
+            "not trained on that part"
+        )
+    general = _pieces(load(request.general, "general")) if request.general else []
+    others = {"other": general} if general else {}
+    others |= {name: _pieces(load(source, name)) for name, source in request.against.items()}
+    return _Texts(train, heldout, general, others, tuple(assumptions))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two models, with its own tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+
+    def tokens(self, texts: Sequence[str]) -> TokenStore:
+        """Texts in this model's tokens."""
+        return tokenize_texts(texts, self.tokenizer)
+
+    @property
+    def positions(self) -> int | None:
+        """Longest context, without what an adapter takes."""
+        return usable_positions(self.model)
+
+
+def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[str]]:
+    """Base and tuned model with their tokenizers, and what had to be assumed."""
+    options: dict[str, Any] = {
+        "task": task, "trust_remote_code": request.trust_remote_code, "allow_pickle": request.allow_pickle
+    }  # fmt: skip
+    base = _Side(
+        load_model(request.base, revision=request.revision, **options),
+        load_tokenizer(request.base, revision=request.revision, trust_remote_code=request.trust_remote_code),
+    )
+    assumed = []
+    try:
+        tokenizer = load_tokenizer(
+            request.tuned, adapter_base=request.base, trust_remote_code=request.trust_remote_code
+        )
+    except FtkitError as error:
+        tokenizer = base.tokenizer
+        assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")
+    of_base = request.revision if is_adapter_folder(request.tuned) else None
+    tuned = _Side(load_model(request.tuned, adapter_base=request.base, revision=of_base, **options), tokenizer)
+    wrapper: Any = tuned.model
+    inner = wrapper.get_base_model() if is_adapter(wrapper) else wrapper
+    architectures = [architecture_of(model.config) for model in (base.model, inner)]
+    if other := differing(*({k: v for k, v in a.items() if k not in _MAY_CHANGE} for a in architectures)):
+        raise ModelError(f"{request.tuned} did not start from {request.base}: they differ in {other}; name its base")
+    for side, name in ((base, request.base), (tuned, request.tuned)):
+        try:
+            check_vocabulary(side.model, side.tokenizer)
+        except FtkitError as error:
+            raise ModelError(f"{name}: {error}") from None
+    return base, tuned, assumed
+
+
+def judge_models(request: VerdictRequest, folder: Path) -> Judged:
+    """Measure a tuned model beside its base and decide.
+
+    Args:
+        request: What to judge.
+        folder: Where ``evidence.json``, ``verdict.json`` and what the report needs are written.
+
+    Raises:
+        DataError: Text that cannot be read, or from which no evidence can come.
+        ModelError: A model that cannot be loaded, or that did not start from the base.
+    """
+    limits = Thresholds.set(request.thresholds)
+    texts = _read_texts(request)
+    task = task_of(
+        request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
+    )
+    base, tuned, assumed = _load_sides(request, task)
+    fix_special_tokens(request.special_tokens, [*texts.train, *texts.heldout], base.tokenizer, tuned.tokenizer)
+    masking = Masking(base.tokenizer) if task == "masked-lm" else None
+    window = min([request.window_tokens, *(n for n in (base.positions, tuned.positions) if n)])
+    heldout = base.tokens(texts.heldout)
+    same_tokens = tokenizer_fingerprint(base.tokenizer) == tokenizer_fingerprint(tuned.tokenizer)
+    real = [] if masking else cut_passages(texts.heldout, request.passage_chars)
+    check_heldout("the held-out text", heldout, window, None if masking else real)
+    passages: dict[str, list[str]] = {"base model": [], "tuned": []}
+    panel = Panel([], {})
+    if not masking:
+        starts = texts.general or texts.heldout
+        writers = {
+            name: PassageWriter(
+                side.tokenizer, side.tokens(starts), request.passage_chars, PRESETS[request.sampling]
+            )
+            for name, side in (("base", base), ("tuned", tuned))
+        }  # fmt: skip
+        for name, side in (("base", base), ("tuned", tuned)):
+            writers[name].check(side.model)
+        n = request.num_passages
+        passages["base model"] = cached_passages(writers["base"], base.model, base.tokenizer, n, request.seed)
+        passages["tuned"] = writers["tuned"].write(tuned.model, n, request.seed)
+        taught = cached_passages(writers["base"], base.model, base.tokenizer, 3 * n, request.seed + 1)
+        panel = _seat(request, _judge_texts(request, texts, real, taught))
+    compared = ComparedTexts(
+        heldout=heldout,
+        train_texts=texts.train,
+        known_texts=texts.known,
+        general=base.tokens(texts.general) if texts.general else None,
+        general_name="general text",
+        train=base.tokens(texts.train) if same_tokens else None,
+        tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
+        tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
+    )
+    written = ComparedPassages(passages["base model"], passages["tuned"], real)
+    evidence = gather_evidence(
+        Comparison(
+            base.model, tuned.model, compared, written, window, masking=masking, max_windows=request.eval_windows,
+            styles=panel.score(_TARGET, written.base, written.tuned, real) if real else (),
+            assumptions=(*texts.assumptions, *assumed),
+        )
+    )  # fmt: skip
+    judged = Judged(decide(evidence, limits), evidence, panel.as_dict())
+    _write(folder, request, judged, passages, real)
+    return judged
+
+
+def _judge_texts(request: VerdictRequest, texts: _Texts, real: list[str], taught: list[str]) -> JudgeTexts:
+    """Passages of every class, no passage on both sides."""
+    n = request.num_passages
+    target = spread_evenly(cut_passages(texts.train, request.passage_chars), _MOST_PASSAGES)
+    train = {_TARGET: target, "base model": taught[n:]}
+    heldout = {_TARGET: real, "base model": taught[:n]}
+    for name, pieces in texts.others.items():
+        cut = spread_evenly(cut_passages(pieces, request.passage_chars), _MOST_PASSAGES)
+        if len(cut) < 2:
+            raise DataError(f"{name}: has {len(cut)} passages of {request.passage_chars} characters; give more text")
+        train[name], heldout[name] = cut[: len(cut) // 2], cut[len(cut) // 2 :]
+    return JudgeTexts(train, heldout)
+
+
+@dataclass(frozen=True)
+class _JudgeSettings:
+    """Settings of the encoder."""
+
+    judge_model: str
+    judge_tokens: int
+    seed: int
+    training: TrainingSettings
+    judge_seeds: int = 1
+    save_total_limit: int = 1
+
+    def judge_settings(self) -> TrainingSettings:
+        """What the judge is trained with."""
+        return self.training
+
+
+def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
+    """The simple judge, and beside it the encoder where one was given; a fine-tuned one is kept in the cache."""
+    if request.judge is None:
+        return build_judges(texts, [_TARGET], request.seed)
+    training = TrainingSettings(
+        model=request.judge, max_steps=request.judge_max_steps, learning_rate=request.judge_learning_rate,
+        warmup_steps=0.1, per_device_train_batch_size=request.judge_batch_size, max_grad_norm=1.0,
+        lr_scheduler_type="linear", seed=request.seed, save_steps=0,
+    )  # fmt: skip
+    tokens = min(request.judge_tokens, known_positions(request.judge) or request.judge_tokens)
+    settings = _JudgeSettings(request.judge, tokens, request.seed, training)
+    with cached_run("judges", [training.model_dump(mode="json"), tokens, asdict(texts)]) as run:
+        return build_judges(texts, [_TARGET], request.seed, settings, run)
+
+
+def _write(
+    folder: Path, request: VerdictRequest, judged: Judged, passages: dict[str, list[str]], real: list[str]
+) -> None:
+    """The files that a report is made from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(folder, "verdict", {"phases": {}, "data": {}, "status": "done"}, is_main=True)
+    write_evidence(
+        run,
+        {
+            "models": {"tuned": judged.evidence.as_dict()},
+            "judges": judged.judges,
+            "passages": passages,
+            "real": {"tuned": real},
+        },
+    )
+    run.write_json("verdict.json", {"tuned": judged.verdict.as_dict()})
+    run.note(request=asdict(request))

@@ -1,0 +1,181 @@
+"""Windows, passages and judged texts are as long as model and text allow, unless somebody has set them."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ftkit.config import find_recipe
+from ftkit.config.catalogue import load_recipe
+from ftkit.config.launch import main_settings
+from ftkit.config.resolve import Flags, resolve
+from ftkit.config.sweeps import find_study
+from ftkit.data import load_tokenizer
+from ftkit.errors import ConfigError, DataError, ModelError
+from ftkit.jobs import fit_judge, prepare_classes, prepare_code, prepare_target, prepare_targets
+from ftkit.models import load_model, save_model
+from ftkit.runs import open_run
+
+POSITIONS = 64
+BASE = """# What is this for? (a test)
+recipe: pretrain
+model: new:ftkit_gpt2
+corpus: voices:keeper:6000
+tokenizer: train:400
+window_tokens: 64
+max_steps: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model with few positions, and a text of one's own."""
+    path = tmp_path_factory.mktemp("lengths")
+    model = load_model("new:ftkit_gpt2,n_embd=16,n_layer=1,n_head=2", vocab_size=257, max_positions=POSITIONS)
+    save_model(model, load_tokenizer("byte"), path / "model")
+    sentence = "The keeper of light {} walks over the stones and counts {} boats before the night comes. "
+    (path / "text.txt").write_text("".join(sentence.format(n, 3 * n) for n in range(450)))
+    return path
+
+
+def asked(recipe: str, folder: Path, out: Path, **values: Any) -> Any:
+    """Settings of a recipe with one's own model and text; lengths only where a test sets them."""
+    text = str(folder / "text.txt")
+    sources = {"corpora": {"a": text, "b": "voices:keeper:40000"}} if recipe == "imitate" else {"corpus": text}
+    given = {"model": str(folder / "model"), "output_dir": str(out), **sources, **values}
+    return main_settings(load_recipe(find_recipe(recipe)).main)(**given)
+
+
+def fitted(settings: Any) -> Any:
+    with open_run(settings, str(find_recipe("finetune"))) as run:
+        return prepare_target(settings, settings.corpus, run)
+
+
+def test_lengths_follow_from_the_model_and_are_written_down(folder, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        subject = fitted(asked("finetune", folder, tmp_path / "run"))
+    settings = subject.settings
+    assert settings.window_tokens == POSITIONS
+    # Bytes are tokens here: a passage of c characters takes ceil(1.2 c) + 4 tokens and one before them.
+    assert settings.passage_chars == max(c for c in range(400) if math.ceil(1.2 * c) + 4 + 1 <= POSITIONS)
+    assert "window_tokens: 64, because the model has 64 usable positions (default 256)" in caplog.text
+    for file in ("config.yaml", "manifest.json"):
+        values = yaml.safe_load((tmp_path / "run" / file).read_text())  # JSON is YAML
+        stored = values.get("settings", values)
+        assert (stored["window_tokens"], stored["passage_chars"]) == (POSITIONS, settings.passage_chars)
+
+
+def test_a_short_text_has_shorter_windows_and_enough_passages_for_a_judge(folder, tmp_path):
+    (tmp_path / "short.txt").write_text((folder / "text.txt").read_text()[:20_000])
+    values = {"model": "new:ftkit_gpt2,n_embd=16,n_layer=1,n_head=2", "tokenizer": "byte"}
+    subject = fitted(asked("finetune", folder, tmp_path / "run", corpus=str(tmp_path / "short.txt"), **values))
+    assert subject.settings.window_tokens == 256
+    assert len(subject.real) >= 30
+    assert subject.settings.passage_chars < 400
+
+
+def test_a_resumed_run_takes_the_lengths_that_were_written(folder, tmp_path):
+    settings = asked("finetune", folder, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), open_run(settings, str(find_recipe("finetune"))) as run:
+        prepare_target(settings, settings.corpus, run)
+        raise KeyboardInterrupt
+    file = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["settings"]["window_tokens"] = 48  # as another version might have chosen
+    file.write_text(json.dumps(manifest))
+    assert fitted(settings.model_copy(update={"resume": True})).settings.window_tokens == 48
+    with pytest.raises(ConfigError, match="window_tokens: was 48, is 32"):
+        fitted(asked("finetune", folder, tmp_path / "run", resume=True, window_tokens=32))
+
+
+def test_a_run_that_was_killed_before_its_lengths_were_settled_still_fits_them(folder, tmp_path):
+    settings = asked("finetune", folder, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), open_run(settings, str(find_recipe("finetune"))):
+        raise KeyboardInterrupt
+    config = tmp_path / "run" / "config.yaml"  # gives every length, none of which anybody has set
+    again = resolve(type(settings), "finetune", Flags(config=str(config), values={"resume": True})).settings
+    assert fitted(again).settings.window_tokens == POSITIONS
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "said"),
+    [
+        (
+            {"window_tokens": 65},
+            ModelError,
+            "window_tokens is 65, but the model has 64 usable positions; set window_tokens to",
+        ),
+        ({"passage_chars": 200}, ConfigError, "passage_chars is 200, but the model has 64 positions"),
+        ({"sample_prompt": "x" * 64}, ConfigError, "sample_prompt: has 64 tokens"),
+        ({"corpus": "tiny.txt"}, DataError, "held-out tokens, and at least 8 are needed"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_base_is_made(folder, tmp_path, monkeypatch, values, error, said):
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.txt").write_text("Here a text of six words.\n")
+    Path("my_base.yaml").write_text(BASE.replace("train:400", "byte"))
+    with pytest.raises(error, match=said):
+        fitted(asked("finetune", folder, tmp_path / "run", **{"model": "base:./my_base.yaml", **values}))
+    assert not (tmp_path / "cache" / "bases").exists()
+
+
+def test_virtual_tokens_are_taken_from_the_window(folder, tmp_path):
+    settings = asked("finetune", folder, tmp_path / "run", peft="prompt", virtual_tokens=10)
+    assert fitted(settings).settings.window_tokens == POSITIONS - 10
+
+
+def test_a_judge_with_few_positions_reads_shorter_texts(folder, tmp_path):
+    judge = load_model("new:bert", task="sequence-classification", vocab_size=300, max_positions=40)
+    save_model(judge, load_tokenizer("byte", with_mask=True), tmp_path / "judge")
+    settings = asked("imitate", folder, tmp_path / "run", judge_model=str(tmp_path / "judge"))
+    with open_run(settings, str(find_recipe("imitate"))) as run:
+        start, _, _ = prepare_targets(fit_judge(settings, run), settings.corpora, run)
+    assert (start.settings.judge_tokens, start.settings.window_tokens) == (40, POSITIONS)
+
+
+def test_a_classifier_reads_what_its_model_can(folder, tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"row {n} is {n % 2},{n % 2}\n" for n in range(80)))
+    labelled = str(tmp_path / "rows.csv")
+    values = {"model": str(folder / "model"), "labelled": labelled, "output_dir": str(tmp_path / "run")}
+    settings: Any = main_settings(load_recipe(find_recipe("classify")).main)(**values)
+    with open_run(settings, str(find_recipe("classify"))) as run:
+        assert prepare_classes(settings, run).settings.window_tokens == POSITIONS
+
+
+def test_the_configuration_of_a_study_leaves_lengths_to_its_points(folder):
+    flags = ["--corpus", str(folder / "text.txt"), "--sweep", "learning_rate=1e-3,1e-4"]
+    study = find_study(main_settings(load_recipe(find_recipe("finetune")).main), "finetune", flags)
+    assert study is not None
+    values = study.settings.model_dump()
+    assert "max_steps" in values
+    assert not {"window_tokens", "passage_chars"} & values.keys()
+
+
+def test_samples_of_code_are_as_long_as_enough_places_in_it(folder, tmp_path):
+    code = "".join(f"def step_{n}(value):\n    return value + {n}\n\n\n" for n in range(400))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "steps.py").write_text(code)
+    model = {"model": "new:ftkit_gpt2,n_embd=16,n_layer=1,n_head=2", "tokenizer": "byte", "window_tokens": 512}
+    settings = asked("code_completion", folder, tmp_path / "run", corpus=f"code:{tmp_path / 'code'}", **model)
+    with open_run(settings, str(find_recipe("code_completion"))) as run:
+        study = prepare_code(settings, run)
+    assert 40 <= study.settings.passage_chars < 320
+    assert len(study.target.real) >= 30
+
+
+def test_code_with_too_few_places_is_refused_with_their_number(folder, tmp_path):
+    code = "".join(f"def step_{n}(value):\n    return value + {n}\n\n\n" for n in range(40))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "steps.py").write_text(code)
+    for values in ({}, {"passage_chars": 40}):
+        run_folder = tmp_path / f"run{len(values)}"
+        settings = asked("code_completion", folder, run_folder, corpus=f"code:{tmp_path / 'code'}", **values)
+        refused = pytest.raises(
+            DataError, match=r"has \d places where .* 40 characters follow; needed are 30.*share\.$"
+        )
+        with refused, open_run(settings, str(find_recipe("code_completion"))) as run:
+            prepare_code(settings, run)
