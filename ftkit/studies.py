@@ -43,7 +43,7 @@ def run_study(study: Study, program: Path, main: Callable[[Any], None]) -> None:
         if not run.finished:
             _logger.info("study: %d points in %s", len(study.points), run.path / "points")
             for number, point in enumerate(study.points, 1):
-                if run.sealed(point.name) is None:
+                if run.done_results(point.name) is None:
                     _logger.info("\npoint %d of %d: %s", number, len(study.points), point.name)
                     if error := _run_point(run, point, main):
                         failed.append((point, error))
@@ -70,12 +70,12 @@ def _run_point(run: RunFolder, point: Point, main: Callable[[Any], None]) -> Ftk
         raise
     except DivergedError as error:
         _logger.warning("%s: %s", point.name, error)
-        run.seal(point.name, status="diverged", error=str(error))
+        run.mark_done(point.name, status="diverged", error=str(error))
     except FtkitError as error:
         _logger.warning("%s: %s", point.name, error)
         return error
     else:
-        run.seal(point.name, status="done")
+        run.mark_done(point.name, status="done")
     finally:
         gc.collect()  # engines hold cycles: without this the next point would start with the memory of the last
     return None

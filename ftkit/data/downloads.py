@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import DataError, NetworkError
-from ftkit.runs.files import written_whole
+from ftkit.runs.files import atomic_file
 
 __all__ = ["MAX_DOWNLOAD_BYTES", "Download", "cache_dir", "hub_unreachable_reason"]
 
@@ -140,7 +140,7 @@ def _web_opener() -> urllib.request.OpenerDirector:
 
 def _write_whole(target: Path, address: str, first: bytes, rest: Iterator[bytes]) -> None:
     try:
-        with written_whole(target) as partial, partial.open("wb") as file:
+        with atomic_file(target) as partial, partial.open("wb") as file:
             file.write(first)
             for chunk in rest:
                 file.write(chunk)

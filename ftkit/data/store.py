@@ -25,7 +25,7 @@ from ftkit.data.made_tokenizers import byte_characters
 from ftkit.data.special_tokens import reads_tokens
 from ftkit.data.tokenizers import tokenizer_fingerprint
 from ftkit.errors import DataError, ModelError
-from ftkit.runs.files import file_sha256, folder_written_whole
+from ftkit.runs.files import atomic_folder, file_sha256
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -156,7 +156,7 @@ def tokenize_texts(
         logger.warning("the token cache %s is damaged (%s); it is built again", folder, problem)
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        with folder_written_whole(folder, replace=False) as partial:
+        with atomic_folder(folder, replace=False) as partial:
             _build(partial, given, tokenizer, {"text_sha256": text_hash, "tokenizer_sha256": fingerprint})
     except OSError as error:
         raise _unwritable(root, error) from None

@@ -15,7 +15,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from ftkit.errors import CheckpointError, DataError, ModelError
-from ftkit.runs.files import folder_written_whole, written_whole
+from ftkit.runs.files import atomic_file, atomic_folder
 from ftkit.runs.models import named_base
 
 __all__ = ["Limits", "Packed", "Unpacked", "pack", "unpack"]
@@ -90,7 +90,7 @@ def pack(run_folder: str | os.PathLike[str], zip_path: str | os.PathLike[str], *
     _check_packing(folder, target)
     files, left_out = _chosen(folder, checkpoints)
     raw = 0
-    with _at_rest(folder), written_whole(target) as temporary:
+    with _at_rest(folder), atomic_file(target) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in files:
                 entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _SAME_TIME)
@@ -200,7 +200,7 @@ def unpack(
         with _Careful(source, limits) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _check_entries(source, entries, source.stat().st_size, limits)
-            with folder_written_whole(target) as temporary:
+            with atomic_folder(target) as temporary:
                 written = sum(_extract(archive, entry, temporary, source) for entry in entries)
     except _SPOILT as error:
         raise DataError(f"{source}: is no whole zip file: {error}; fetch or pack it again") from None

@@ -45,7 +45,7 @@ from ftkit.hub.shareable import (
     redacted,
 )
 from ftkit.models.trust import is_adapter_folder
-from ftkit.runs.files import file_sha256, folder_written_whole, write_atomically, write_json
+from ftkit.runs.files import atomic_folder, file_sha256, write_atomically, write_json
 
 __all__ = ["Pulled", "Pushed", "pull", "push"]
 
@@ -246,7 +246,7 @@ def pull(
     remote = {file.rfilename: file for file in info.siblings or []}
     names, left_out = _wanted(repo, sorted(remote), trust_remote_code, allow_pickle)
     commit = str(info.sha)
-    with folder_written_whole(target) as temporary:
+    with atomic_folder(target) as temporary:
         with _client(repo, token):
             for name in names:
                 api.hf_hub_download(repo, name, revision=commit, local_dir=temporary)

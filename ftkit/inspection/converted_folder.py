@@ -14,7 +14,7 @@ from ftkit.models import from_hf_gpt2, load_model, save_model, to_hf_gpt2
 from ftkit.models.conversion import CONVERTIBLE
 from ftkit.models.outlines import outline
 from ftkit.models.rounding import ROUNDING, relative_difference
-from ftkit.runs.files import folder_written_whole
+from ftkit.runs.files import atomic_folder
 
 __all__ = ["Conversion", "convert_folder"]
 
@@ -82,7 +82,7 @@ def convert_folder(
     converted: Any = to_hf_gpt2(donor) if to == "gpt2" else from_hf_gpt2(donor)
     dtype = _stored_dtype(donor, described.config.dtype)
     tokenizer = load_tokenizer(model, revision=revision) if _has_tokenizer(model) else None
-    with folder_written_whole(target) as fresh:
+    with atomic_folder(target) as fresh:
         save_model(converted.to(dtype), tokenizer, fresh)
         difference = _logits_difference(donor, load_model(str(fresh), task=described.task), seed)
         if difference > ROUNDING:

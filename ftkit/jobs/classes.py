@@ -185,7 +185,7 @@ def _note(run: RunFolder, sides: dict[str, LabelledTexts]) -> None:
         for name, side in sides.items()
     }
     check_unchanged(run, noted)
-    run.note(data={**run.manifest["data"], **noted})
+    run.update_manifest(data={**run.manifest["data"], **noted})
     for name, side in sides.items():
         counts = ", ".join(f"{label} {count:,}" for label, count in side.counts.items())
         _logger.info("%s: %s texts (%s)", name, f"{len(side):,}", counts)
@@ -244,7 +244,7 @@ def prepare_classes(settings: C, run: RunFolder, validation_share: float = 0.0) 
     base, _ = foresee_base(settings, split.train.texts)
     settings = fit_window(settings, run, base, {})
     start = prepare_base(settings.model).model
-    run.keep(base=start)
+    run.require_same(base=start)
     encoder = task_of(
         start,
         settings.revision,
@@ -276,7 +276,7 @@ def _training(
     checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
     probes = build_probes(settings, model)
     with Engine(model, CLASSIFICATION, classes.source, settings, checkpoints) as engine:
-        run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
+        run.truncate_logs(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
         steps = train_and_log(engine, run, name, classes.source, classes.evaluation, probes)
         with closing(cast(Generator[StepRecord], steps)):  # one that is left early notes then what was clipped
             yield engine, steps
@@ -291,7 +291,7 @@ def train_classifier(run: RunFolder, name: str, classes: Classes[Any], settings:
         classes: The texts, and the start.
         settings: The training's.
     """
-    if run.sealed(name):
+    if run.done_results(name):
         return
     model = classes.new_model()
     with _training(run, name, model, classes, settings) as (_, steps):
@@ -309,7 +309,7 @@ def train_best_classifier(run: RunFolder, name: str, classes: Classes[Any], sett
         classes: The texts, with those kept aside for validation, and the start.
         settings: The training's.
     """
-    if run.sealed(name) is not None:
+    if run.done_results(name) is not None:
         return
     model = classes.new_model()
     with _training(run, name, model, classes, settings) as (engine, steps):
@@ -321,4 +321,4 @@ def train_best_classifier(run: RunFolder, name: str, classes: Classes[Any], sett
                         save_model(model, classes.tokenizer, run.model(name))
             if best.stop:
                 break
-    run.seal(name, best_step=best.step, last_step=engine.step, best_loss=best.loss)
+    run.mark_done(name, best_step=best.step, last_step=engine.step, best_loss=best.loss)

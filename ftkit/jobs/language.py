@@ -31,9 +31,9 @@ from ftkit.training import (
     MASKED_TOKENS,
     NEXT_TOKEN,
     HeldOutWindows,
-    Ingredients,
     MaskedWindows,
     Objective,
+    ObjectiveContext,
     TokenWindows,
     WeightedSum,
     build_objective,
@@ -204,7 +204,7 @@ class Pretraining(Generic[S]):
         if not text:
             return self.task.objective
         vocab_size = self.new_model().config.get_text_config().vocab_size
-        return build_objective(text, Ingredients(self.tokenizer, vocab_size, self.kind, self.new_model))
+        return build_objective(text, ObjectiveContext(self.tokenizer, vocab_size, self.kind, self.new_model))
 
     def measure(self, run: RunFolder, name: str, trainable: Selection) -> tuple[Evidence, dict[str, list[str]]]:
         """Compare the saved model with the untrained one, and return what both wrote.

@@ -18,7 +18,7 @@ from ftkit.report.sections import Section
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.training import (
     NEXT_TOKEN,
-    Called,
+    CallbackProbe,
     CheckpointFolder,
     Dataset,
     Engine,
@@ -102,7 +102,7 @@ def train_model(
         watch: What is called every so many steps, before the first one too, such as a function that logs samples.
         measure_memory: Whether ``memory_bytes`` of the phase tells what a step needs; it takes one more step.
     """
-    if run.sealed(name):
+    if run.done_results(name):
         return
     source, heldout = text.source, text.heldout
     if isinstance(settings, AdapterSettings):
@@ -111,10 +111,10 @@ def train_model(
     probes = build_probes(settings, model, source.text_ids, heldout)
     if watch:
         every, function = watch
-        probes.insert(0, Called("watch", every, partial(function, model)))
+        probes.insert(0, CallbackProbe("watch", every, partial(function, model)))
     checkpoints = CheckpointFolder(run.checkpoints(name), settings.save_total_limit)
     with Engine(with_output_of(model, objective), objective, source, settings, checkpoints) as engine:
-        run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
+        run.truncate_logs(name, engine.step or -1)  # what a killed run logged after its checkpoint is measured again
         for _ in train_and_log(engine, run, name, source, heldout, probes):
             pass
         results = {"memory_bytes": engine.peak_bytes()} if measure_memory else {}
@@ -132,7 +132,7 @@ def train_in_lockstep(
         arms: The settings of each copy by name.
         watched: The tensors whose change is measured at every step.
     """
-    if all(run.sealed(name) is not None for name in arms):
+    if all(run.done_results(name) is not None for name in arms):
         return
     source, heldout = target.training_text.source, target.training_text.heldout
     models = {name: target.new_model() for name in arms}
@@ -142,7 +142,7 @@ def train_in_lockstep(
         for name, arm in arms.items():
             checkpoints = CheckpointFolder(run.checkpoints(name), arm.save_total_limit)
             engines[name] = stack.enter_context(Engine(models[name], NEXT_TOKEN, source, arm, checkpoints))
-            run.rewind(name, engines[name].step or -1)  # what a killed run logged after its checkpoint
+            run.truncate_logs(name, engines[name].step or -1)  # what a killed run logged after its checkpoint
         steps = {
             name: train_and_log(engine, run, name, source, heldout, probes[name]) for name, engine in engines.items()
         }
@@ -176,7 +176,7 @@ def save_trained(
         return
     save_model(model, tokenizer, run.model(name))
     difference = reload_difference(model, run.model(name), source.rows(range(2))["input_ids"])
-    run.seal(name, reload_difference=difference, **results)
+    run.mark_done(name, reload_difference=difference, **results)
 
 
 @dataclass(frozen=True)

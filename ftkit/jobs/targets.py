@@ -35,8 +35,8 @@ from ftkit.training import (
     Dataset,
     HeldOutDataset,
     HeldOutWindows,
-    Ingredients,
     Objective,
+    ObjectiveContext,
     TokenWindows,
     WeightedSum,
     build_objective,
@@ -158,7 +158,7 @@ class TargetText(Generic[P]):
         if not text:
             return NEXT_TOKEN
         vocab_size = self.base.config.get_text_config().vocab_size
-        return build_objective(text, Ingredients(self.tokenizer, vocab_size, "causal-lm", self.new_model))
+        return build_objective(text, ObjectiveContext(self.tokenizer, vocab_size, "causal-lm", self.new_model))
 
     def write(self, model: PreTrainedModel) -> list[str]:
         """Passages of a model, from the same starts as the base's."""
@@ -266,7 +266,7 @@ def _prepare(
     other = {name: text.heldout for name, text in others.items()}
     settings = fit_writing(settings, run, base, heldout, other, starts, prompt_tokens, limits(starts))
     origin = prepare_base(settings.model)
-    run.keep(base=origin.model)
+    run.require_same(base=origin.model)
     tokenizer = load_start_tokenizer(settings, origin.model, train)
     read_special_tokens(settings, run, texts, tokenizer)
     return _Prepared(settings, origin, tokenizer, texts, others)

@@ -79,7 +79,7 @@ def load_texts(
                 _warn_of_known_heldout(name, texts[name])
     if run:
         check_unchanged(run, noted)
-        run.note(data={**run.manifest["data"], **noted})
+        run.update_manifest(data={**run.manifest["data"], **noted})
     return texts
 
 
@@ -109,6 +109,6 @@ def read_special_tokens(settings: TrainingSettings, run: RunFolder, texts: Mappi
     chosen = fix_special_tokens(settings.special_tokens, pieces, tokenizer)
     if chosen.counts:
         _logger.info("%s", chosen)
-        run.keep(special_tokens_read_as=chosen.reading)
+        run.require_same(special_tokens_read_as=chosen.reading)
         if settings.special_tokens == "auto":
             run.settle(special_tokens=chosen.reading)

@@ -337,4 +337,4 @@ def _write(
         },
     )
     run.write_json("verdict.json", {"tuned": judged.verdict.as_dict()})
-    run.note(request=asdict(request))
+    run.update_manifest(request=asdict(request))

@@ -216,14 +216,14 @@ class TokenBiasMonitor:
             source: The random rows.
             objective: What is minimised.
         """
-        if self.run.sealed(name):
+        if self.run.done_results(name):
             return
         model, stopped = self.target.new_model(), ""
         checkpoints = CheckpointFolder(self.run.checkpoints(name), arm.save_total_limit)
         heldout = self.target.training_text.heldout
         probes = build_probes(arm, model, self.target.train.ids, heldout)
         with Engine(model, objective, source, arm, checkpoints) as engine:
-            self.run.rewind(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
+            self.run.truncate_logs(name, engine.step or -1)  # what a killed run logged after its checkpoint comes again
             if engine.step == 0:
                 with engine.whole_model():
                     self.stop(model, name, 0)

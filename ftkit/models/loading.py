@@ -42,7 +42,7 @@ from ftkit.models.trust import (
     is_adapter_folder,
     is_local,
 )
-from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole
+from ftkit.runs.files import atomic_folder, disk_full, disk_is_full
 
 __all__ = [
     "check_positions",
@@ -351,7 +351,7 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: str | os.PathLike
             " adapter_config.json in it). Choose another folder, or empty this one."
         )
     try:
-        with folder_written_whole(target) as fresh, quiet():
+        with atomic_folder(target) as fresh, quiet():
             if is_adapter(model):
                 save_adapter(model, fresh, target)  # type: ignore[arg-type]
             else:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ftkit.errors import ModelError
-from ftkit.runs.files import written_whole
+from ftkit.runs.files import atomic_file
 
 __all__ = ["load_state_dict", "save_state_dict"]
 
@@ -37,7 +37,7 @@ def save_state_dict(model: nn.Module, path: str | os.PathLike[str]) -> None:
     if empty := [name for name, tensor in model.state_dict().items() if tensor.is_meta]:
         raise ModelError(f"{path}: {empty[0]} has no values (it is on the meta device), so there is nothing to save")
     tensors = {names[0]: tensor.detach().cpu().contiguous() for names, tensor in _distinct(model)}
-    with written_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         if path.suffix == _SAFE:
             save_file(tensors, temporary, metadata={"format": "pt"})
         else:

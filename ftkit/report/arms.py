@@ -174,7 +174,7 @@ def read_study(run: RunFolder, points: Sequence[Point], failures: Mapping[str, s
 
 
 def _read_point(run: RunFolder, point: Point, failure: str, headlines: list[tuple[str, bool]]) -> PointResult:
-    sealed = run.sealed(point.name) or {"status": "failed" if failure else "open", "error": failure}
+    sealed = run.done_results(point.name) or {"status": "failed" if failure else "open", "error": failure}
     status, error = sealed["status"], sealed.get("error", "")
     models: dict[str, ModelResult] = {}
     folder = point.folder or run.path / "points" / point.name

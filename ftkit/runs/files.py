@@ -17,18 +17,18 @@ import yaml
 from ftkit.errors import CheckpointError
 
 __all__ = [
+    "atomic_file",
+    "atomic_folder",
     "cache_key",
     "disk_full",
     "disk_is_full",
     "file_sha256",
-    "folder_written_whole",
     "json_value",
     "remove_leftovers",
     "sync_folder",
     "write_atomically",
     "write_config",
     "write_json",
-    "written_whole",
 ]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -86,7 +86,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Fill a temporary file that replaces ``path`` in one rename, or vanishes if anything fails.
 
     Args:
@@ -120,7 +120,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """
     raw = content.encode("utf-8") if isinstance(content, str) else content
     try:
-        with written_whole(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_bytes(raw)
     except OSError as error:
         if disk_is_full(error):
@@ -159,7 +159,7 @@ def cache_key(described: Any, digits: int = 16) -> str:
 
 
 @contextmanager
-def folder_written_whole(target: Path, *, replace: bool = True) -> Iterator[Path]:
+def atomic_folder(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Fill a temporary folder that becomes ``target`` in one rename, or vanishes if anything fails.
 
     Args:

@@ -1,8 +1,8 @@
 """What a run has made and how far it is: one folder, with everything that one job was told and did.
 
-A recipe is resumed by entering it again from the top: each phase asks ``sealed(name)`` and is skipped when its result
-is there; the open phase continues from its newest valid checkpoint, and ``rewind`` cuts what was logged after it.
-Only process 0 writes.
+A recipe is resumed by entering it again from the top. A phase is skipped when ``done_results`` returns its results. The
+open phase continues from its newest valid checkpoint, and ``truncate_logs`` cuts what was logged after it. Only process
+0 writes.
 """
 
 import json
@@ -52,7 +52,7 @@ class RunFolder:
             rows.append(("report", str((self.path / "report.html").resolve())))
         return html_table(f"ftkit run: {self.recipe}", rows)
 
-    def note(self, **values: Any) -> None:
+    def update_manifest(self, **values: Any) -> None:
         """Set values in the manifest."""
         self.manifest.update(values)
         self._write_manifest()
@@ -61,7 +61,7 @@ class RunFolder:
         if self.is_main:
             write_json(self.path / "manifest.json", json_value(self.manifest))
 
-    def keep(self, **values: str) -> None:
+    def require_same(self, **values: str) -> None:
         """Set values that must be the same when the run is resumed.
 
         Raises:
@@ -70,7 +70,7 @@ class RunFolder:
         for name, value in values.items():
             if (before := self.manifest.get(name, value)) != value:
                 raise CheckpointError(f"{self.path}: {name} was {before} when the run was started and is {value} now")
-        self.note(**values)
+        self.update_manifest(**values)
 
     def unset_lengths(self, settings: Settings) -> frozenset[str]:
         """Lengths that nobody has set: by these settings, or in the run's ``config.yaml`` before ``settle``."""
@@ -85,9 +85,9 @@ class RunFolder:
         if self.is_main and (self.path / "config.yaml").exists():
             write_config(self.path, read_yaml(self.path / "config.yaml").values | values)
         unset = [name for name in self.manifest.get("unset", ()) if name not in values]
-        self.note(settings=self.manifest.get("settings", {}) | values, unset=unset)
+        self.update_manifest(settings=self.manifest.get("settings", {}) | values, unset=unset)
 
-    def sealed(self, phase: str) -> dict[str, Any] | None:
+    def done_results(self, phase: str) -> dict[str, Any] | None:
         """What a finished phase left in the manifest; ``None`` while it is not finished."""
         found: dict[str, Any] | None = self.manifest["phases"].get(phase)
         return found
@@ -96,12 +96,12 @@ class RunFolder:
         """What a finished phase left in the manifest.
 
         Raises:
-            KeyError: The phase is not finished; recipes ask ``sealed`` first.
+            KeyError: The phase is not finished; recipes ask ``done_results`` first.
         """
         found: dict[str, Any] = self.manifest["phases"][phase]
         return found
 
-    def seal(self, phase: str, **results: Any) -> dict[str, Any]:
+    def mark_done(self, phase: str, **results: Any) -> dict[str, Any]:
         """Mark a phase as finished, with results that JSON can hold; its models get their hashes written down."""
         self.manifest["phases"][phase] = results
         record = self.manifest.setdefault("models", {})
@@ -162,7 +162,7 @@ class RunFolder:
                 _logger.warning("%s: left out a line that was cut: %r", path, line[:60])
         return found
 
-    def rewind(self, model: str, step: int) -> None:
+    def truncate_logs(self, model: str, step: int) -> None:
         """Cut what was logged for a model after a step, so that a resumed run logs it once.
 
         Args:

@@ -35,13 +35,13 @@ from ftkit.runs.integrity import (
 )
 from ftkit.runs.planner import planner
 from ftkit.runs.processes import (
+    broadcast_from_main,
     check_processes,
-    failing_together,
     is_main_process,
     join_processes,
     losing_a_peer,
     num_processes,
-    of_process_0,
+    sync_errors,
     wait_for_everyone,
 )
 from ftkit.runs.tracking import check_trackers, tracking
@@ -77,7 +77,7 @@ def _default_folder(recipe: str) -> Path:
     while path.exists():
         count += 1
         path = first.with_name(f"{first.name}-{count}")
-    return of_process_0(path)
+    return broadcast_from_main(path)
 
 
 def _differences(
@@ -251,12 +251,12 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         return
     lock = FileLock(path / ".lock")
     try:
-        with failing_together():
+        with sync_errors():
             if is_main_process():
                 check_processes(settings.require_processes)
                 check_trackers(settings.trackers)
                 run = _enter(path, settings, recipe, Path(program), lock)
-        with failing_together():
+        with sync_errors():
             if not is_main_process():
                 run = RunFolder(path, recipe, _follow(path), is_main=False)
         if run.is_main and run.finished:
@@ -312,7 +312,7 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
     _OPEN.append(run.path)
     try:
         run.manifest["resumed"] = [*run.manifest.get("resumed", []), _now()] if settings.resume else []
-        run.note(
+        run.update_manifest(
             status="running",
             exit_code=None,
             argv=[_TOKEN.sub("[redacted]", argument) for argument in sys.argv],
@@ -327,7 +327,7 @@ def _recorded(run: RunFolder, settings: Settings) -> Iterator[None]:
             with memory_phase():
                 yield
         run._record(*LOGS)
-        run.note(status="done", exit_code=0, ended=_now())
+        run.update_manifest(status="done", exit_code=0, ended=_now())
     except BaseException as error:
         known = _known(run, settings, error)
         _record_failure(run, known)
@@ -360,7 +360,7 @@ def _record_failure(run: RunFolder, error: BaseException) -> None:
         code = 130 if isinstance(error, KeyboardInterrupt) else 1
     status = "interrupted" if code in (130, 143) else "failed"
     try:
-        run.note(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))
+        run.update_manifest(status=status, exit_code=code, ended=_now(), error=_TOKEN.sub("[redacted]", str(error)))
     except (OSError, CheckpointError) as problem:
         _logger.warning("%s: could not record the end of the run: %s", run.path, problem)
     if status == "interrupted" and len(_OPEN) == 1:  # a base goes on with the run that it is made for

@@ -20,15 +20,15 @@ from ftkit.errors import DeviceError, FtkitError, PeerError
 from ftkit.memory import memory_phase
 
 __all__ = [
+    "broadcast_from_main",
     "check_processes",
-    "failing_together",
     "gathered",
     "is_main_process",
     "join_processes",
     "losing_a_peer",
     "num_processes",
-    "of_process_0",
     "stays_on_cpu",
+    "sync_errors",
     "wait_for_everyone",
 ]
 
@@ -132,7 +132,7 @@ def wait_for_everyone() -> None:
             PartialState().wait_for_everyone()
 
 
-def of_process_0(value: T) -> T:
+def broadcast_from_main(value: T) -> T:
     """What process 0 has found, on every process.
 
     Args:
@@ -164,7 +164,7 @@ def gathered(values: list[T]) -> list[T]:
 
 
 @contextmanager
-def failing_together() -> Iterator[None]:
+def sync_errors() -> Iterator[None]:
     """Let an error of any process end what runs inside on all; the process that it happened to carries the message.
 
     Every process must come here; where the block does nothing on some of them, they wait for the others.

@@ -23,7 +23,7 @@ from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, evaluated_batch
 from ftkit.training.lockstep import lockstep
 from ftkit.training.logs import train_and_log, training_plan, with_steps_of_epochs
 from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
-from ftkit.training.naming import Ingredients, build_objective, read_objective
+from ftkit.training.naming import ObjectiveContext, build_objective, read_objective
 from ftkit.training.objectives import (
     CLASSIFICATION,
     MASKED_TOKENS,
@@ -34,7 +34,7 @@ from ftkit.training.objectives import (
     loss_sums,
 )
 from ftkit.training.pairing import with_output_of
-from ftkit.training.probes import Called, Probe, build_probes
+from ftkit.training.probes import CallbackProbe, Probe, build_probes
 from ftkit.training.trying import check_objective
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "NEXT_TOKEN",
     "NLL",
     "BestStep",
-    "Called",
+    "CallbackProbe",
     "CheckpointFolder",
     "ClassSamples",
     "ClassifiedTexts",
@@ -54,10 +54,10 @@ __all__ = [
     "HeldOutDataset",
     "HeldOutLoss",
     "HeldOutWindows",
-    "Ingredients",
     "LossModule",
     "MaskedWindows",
     "Objective",
+    "ObjectiveContext",
     "Predictions",
     "Probe",
     "RandomTokens",

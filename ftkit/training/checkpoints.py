@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from ftkit.errors import CheckpointError
-from ftkit.runs.files import disk_full, disk_is_full, folder_written_whole, write_json
+from ftkit.runs.files import atomic_folder, disk_full, disk_is_full, write_json
 from ftkit.runs.integrity import checkpoint_record, file_record, record_problem
-from ftkit.runs.processes import failing_together, gathered, of_process_0
+from ftkit.runs.processes import broadcast_from_main, gathered, sync_errors
 from ftkit.training.tensor_files import TensorFiles, as_sharded, write_tensors
 
 __all__ = ["CheckpointFolder"]
@@ -73,14 +73,14 @@ class CheckpointFolder:
             CheckpointError: The disk is full or cannot be written. Earlier checkpoints are untouched.
         """
         target = self.path / f"step-{step:06d}"
-        together = failing_together if of > 1 else nullcontext
+        together = sync_errors if of > 1 else nullcontext
         with ExitStack() as stack:
             folder = Path()
             with together(), self._naming_a_full_disk(target, model, optimizers):
                 if process == 0:
                     self._check_space(target, model, optimizers)
-                    folder = stack.enter_context(folder_written_whole(target))
-            folder = of_process_0(folder) if of > 1 else folder
+                    folder = stack.enter_context(atomic_folder(target))
+            folder = broadcast_from_main(folder) if of > 1 else folder
             with together(), self._naming_a_full_disk(target, model, optimizers):
                 sealed = _write(folder, model, optimizers, process, of)
             if of > 1:

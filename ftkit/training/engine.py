@@ -25,7 +25,7 @@ from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
 from ftkit.memory import memory_phase
 from ftkit.models import is_adapter
 from ftkit.runs.planner import planner
-from ftkit.runs.processes import failing_together, of_process_0
+from ftkit.runs.processes import broadcast_from_main, sync_errors
 from ftkit.training.activations import fuse_activations
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.datasets import Dataset
@@ -118,7 +118,7 @@ class Engine:
         self._previous_handlers: dict[int, Any] = {}
         self._resume()
         if checkpoints and settings.save_steps and self.step < settings.max_steps:
-            with failing_together():
+            with sync_errors():
                 if self.accelerator.is_main_process:
                     checkpoints.check_room(self._checkpoint_bytes())
 
@@ -155,12 +155,12 @@ class Engine:
     def _resume(self) -> None:
         if self.checkpoints is None:
             return
-        with failing_together():  # process 0 chooses: it has sealed them, and all must go on from one step
+        with sync_errors():  # process 0 chooses: it has sealed them, and all must go on from one step
             path = self.checkpoints.newest_valid() if self.accelerator.is_main_process else None
-        if (path := of_process_0(path)) is None:
+        if (path := broadcast_from_main(path)) is None:
             return
         inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
-        with failing_together():
+        with sync_errors():
             state = self.checkpoints.load(path, self._tensors(), inner)
         if state.get("base") != self._base_sha256:
             raise CheckpointError(f"{path}: its adapter was trained on another base than this run would go on with")
@@ -193,7 +193,7 @@ class Engine:
         if is_sharded(self.module):
             self.checkpoints.save(self.step, self._tensors(), inner, state, process, of)
             return
-        with failing_together():
+        with sync_errors():
             if process == 0:
                 self.checkpoints.save(self.step, self._tensors(), inner, state)
 

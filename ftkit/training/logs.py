@@ -221,7 +221,7 @@ def train_and_log(
     if planned := planner():
         planned.followed(engine, name, plan, heldout)
         return
-    run.note(plan={**run.manifest.get("plan", {}), name: plan})
+    run.update_manifest(plan={**run.manifest.get("plan", {}), name: plan})
     _logger.info("%s: %s", name, described_plan(plan))
     if plan["trainable"] < plan["parameters"] or settings.learning_rates or settings.layer_lr_decay < 1:
         for line in described_groups(plan):
@@ -291,4 +291,4 @@ def _note_clipping(settings: TrainingSettings, run: RunFolder, name: str) -> Non
         "clipped_share": len(lost) / len(steps) if steps else None,
         "mean_lost_norm": sum(lost) / len(lost) if lost else 0.0,
     }
-    run.note(clipping={**run.manifest.get("clipping", {}), name: cut})
+    run.update_manifest(clipping={**run.manifest.get("clipping", {}), name: cut})

@@ -20,11 +20,11 @@ from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_
 from ftkit.training.objectives import CLASSIFICATION, MASKED_TOKENS, NEXT_TOKEN, Objective, WeightedSum
 from ftkit.training.trying import check_objective
 
-__all__ = ["OBJECTIVES", "Ingredients", "Term", "build_objective", "read_objective"]
+__all__ = ["OBJECTIVES", "ObjectiveContext", "Term", "build_objective", "read_objective"]
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class ObjectiveContext:
     """What an objective may be made from."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -87,12 +87,12 @@ def _token_set(text: str) -> tuple[Any, ...]:
     return pattern, float(mass), where
 
 
-def _build_token_set(ingredients: Ingredients, pattern: str, mass: float, where: Any) -> Objective:
+def _build_token_set(ingredients: ObjectiveContext, pattern: str, mass: float, where: Any) -> Objective:
     tokens = token_set(ingredients.tokenizer, pattern, ingredients.vocab_size)
     return token_set_kl(tokens, mass, where, causal=ingredients.causal)
 
 
-def _build_kl_to_base(ingredients: Ingredients) -> Objective:
+def _build_kl_to_base(ingredients: ObjectiveContext) -> Objective:
     if ingredients.base is None:
         raise ConfigError("objective kl_to_base: there is no base here to stay near to")
     return kl_to_base(ingredients.base(), causal=ingredients.causal)
@@ -162,11 +162,11 @@ def _term(whole: str, part: str) -> Term:
         raise ConfigError(f"objective {whole!r}: {text!r} is no {kind.form} ({error})") from None
 
 
-def build_objective(text: str, ingredients: Ingredients) -> Objective | WeightedSum:
+def build_objective(text: str, ingredients: ObjectiveContext) -> Objective | WeightedSum:
     """Make an objective from a setting.
 
     An import path is imported, which runs that module; nothing else of the user's is run. What it names must be an
-    ``Objective``, or a function that makes one from ``Ingredients``; it is tried on random rows first (see
+    ``Objective``, or a function that makes one from ``ObjectiveContext``; it is tried on random rows first (see
     ``check_objective``).
 
     Args:
@@ -181,7 +181,7 @@ def build_objective(text: str, ingredients: Ingredients) -> Objective | Weighted
     return built[0][1] if len(built) == 1 and built[0][0] == 1 else WeightedSum(built)
 
 
-def _build(term: Term, ingredients: Ingredients) -> Objective:
+def _build(term: Term, ingredients: ObjectiveContext) -> Objective:
     if not term.kind:
         return replace(_own(term.text, ingredients), name=term.text)
     kind = OBJECTIVES[term.kind]
@@ -194,7 +194,7 @@ def _build(term: Term, ingredients: Ingredients) -> Objective:
     return replace(kind.build(ingredients, *term.arguments), name=term.text)
 
 
-def _own(path: str, ingredients: Ingredients) -> Objective:
+def _own(path: str, ingredients: ObjectiveContext) -> Objective:
     """An objective of the user's, from an import path."""
     where, _, name = path.rpartition(":")
     try:
@@ -210,7 +210,7 @@ def _own(path: str, ingredients: Ingredients) -> Objective:
     if not isinstance(made, Objective):
         raise ConfigError(
             f"objective {path!r}: is {type(made).__name__}; it must be an Objective of ftkit.training, or a function "
-            "that makes one from Ingredients"
+            "that makes one from ObjectiveContext"
         )
     if ingredients.task != "sequence-classification":
         check_objective(made, ingredients.vocab_size)

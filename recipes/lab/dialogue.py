@@ -124,7 +124,7 @@ def make_speakers(settings: DialogueSettings, run: RunFolder) -> dict[str, str]:
     counts = {name: tokenize_texts(text.heldout, outline.tokenizer).num_tokens for name, text in texts.items()}
     settings = fit_window(settings, run, outline, counts)
     base = prepare_base(settings.model)
-    run.keep(base=base.model)
+    run.require_same(base=base.model)
     tokenizer = load_start_tokenizer(settings, base.model, train_texts)
     read_special_tokens(settings, run, texts, tokenizer)
 

@@ -100,10 +100,10 @@ def main(settings: NumericsSettings, run: RunFolder) -> None:
     evidence = read_evidence(run.path).get("numerics", {})
     with progress("experiments", len(chosen), 0) as bar:
         for name in chosen:
-            if run.sealed(name) is None:
+            if run.done_results(name) is None:
                 evidence[name] = numerics.as_evidence(experiments[name]())
                 write_evidence(run, {"finding": numerics.summary(evidence), "numerics": evidence})
-                run.seal(name)
+                run.mark_done(name)
             bar.advance(name)
     write_report(run, report_section())
     announce(run, report_section())

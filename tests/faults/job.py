@@ -54,19 +54,19 @@ def main(settings: JobSettings) -> None:
         tokenizer = load_tokenizer(settings.tokenizer)
         train, heldout = tokenize_texts(text.train, tokenizer), tokenize_texts(text.heldout, tokenizer)
         model = load_model(settings.model, seed=settings.seed, vocab_size=len(tokenizer), max_positions=32)
-        if run.sealed("model") is None:
+        if run.done_results("model") is None:
             source = TokenWindows(train, settings.window_tokens, settings.seed)
             unseen = HeldOutWindows(heldout, settings.window_tokens)
             checkpoints = CheckpointFolder(run.checkpoints("model"), settings.save_total_limit)
             with Engine(model, NEXT_TOKEN, source, settings, checkpoints) as engine:
-                run.rewind("model", engine.step or -1)
+                run.truncate_logs("model", engine.step or -1)
                 for record in train_and_log(engine, run, "model", source, unseen):
                     if record.step == settings.poison_step:
                         with torch.no_grad():
                             model.lm_head.weight[0, 0] = math.nan
             if run.is_main:
                 save_model(model, tokenizer, run.model("model"))
-                run.seal("model")
+                run.mark_done("model")
 
 
 if __name__ == "__main__":

@@ -33,5 +33,5 @@ def test_the_folder_loads_with_the_same_weights_and_the_phase_is_sealed(tmp_path
 
 def test_another_process_than_the_first_writes_nothing(tmp_path):
     _, run = trained(tmp_path, is_main=False)
-    assert run.sealed("arm") is None
+    assert run.done_results("arm") is None
     assert not run.model("arm").exists()

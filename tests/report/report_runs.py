@@ -211,7 +211,9 @@ def write_run(
     removed = [{"kind": "licence", "characters": 18841}]
     run = empty_run(path, {name: {**text_of, "removed": removed} for name in models})
     plan = {"parameters": 124439808, "trainable": 124439808, "steps": steps, "tokens": 4096 * steps, "passes": 6.4}
-    run.note(plan={name: {**plan, "text_tokens": 38120, "device": "cpu", "precision": "float32"} for name in models})
+    run.update_manifest(
+        plan={name: {**plan, "text_tokens": 38120, "device": "cpu", "precision": "float32"} for name in models}
+    )
     values = {
         "recipe": "imitate",
         "seed": 42,

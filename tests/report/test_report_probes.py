@@ -22,7 +22,7 @@ def probed_run(path: Path, models: tuple[str, ...] = ("alice",), blocks: int = 2
     run = empty_run(path)
     run.write_text("config.yaml", "watch_gradients: [mlp.out@1]\n")
     cut = {"limits": {"global": 0.5, "embedding": 0.1}, "steps": 20, "clipped_share": 0.25, "mean_lost_norm": 0.125}
-    run.note(clipping=dict.fromkeys(models, cut))
+    run.update_manifest(clipping=dict.fromkeys(models, cut))
     for model in models:
         short = {"of": "embedding", "since": 20, "relative": 1e-9, "change": 1e-9, "from_start": 1.0}
         last = {"model": model, "step": 21, "split": "probe", "probe": "weight_change", "relative_from_start": 0.1}

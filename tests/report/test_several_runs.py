@@ -19,7 +19,7 @@ def runs(tmp_path: Path) -> list[Path]:
     for name, rate, bits in (("slow", 1e-5, 2.3), ("fast", 1e-4, 2.0)):
         evidence = evidence_of(heldout__tuned=around(bits, 0.02))
         run = write_run(tmp_path / name, {"alice": evidence}, settings={"learning_rate": rate, "output_dir": name})
-        run.note(status="done")
+        run.update_manifest(status="done")
         made.append(run.path)
     return made
 
@@ -49,9 +49,9 @@ def test_a_run_of_another_text_and_one_without_numbers_are_named(runs: list[Path
     other = write_run(
         tmp_path / "other", {"alice": evidence_of()}, settings={"corpora": {"alice": "b.txt"}, "learning_rate": 1e-4}
     )
-    other.note(status="done")
+    other.update_manifest(status="done")
     bare = write_run(tmp_path / "bare", {"alice": evidence_of()}, settings={"experiments": ["softmax"]})
-    bare.note(status="done")
+    bare.update_manifest(status="done")
     (bare.path / "evidence.json").unlink()
     (bare.path / "metrics.jsonl").write_text("")
     code, said = report(*runs, other.path, bare.path, "--out", tmp_path / "out")

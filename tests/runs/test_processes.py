@@ -14,7 +14,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from ftkit.config import TrainingSettings
 from ftkit.errors import ConfigError, DeviceError, PeerError
 from ftkit.runs import open_run
-from ftkit.runs.processes import _warn_that_one_is_alone, check_processes, failing_together, of_process_0
+from ftkit.runs.processes import _warn_that_one_is_alone, broadcast_from_main, check_processes, sync_errors
 
 HERE = Path(__file__).parent
 CONFIGURATIONS = HERE.parents[1] / "recipes" / "accelerate"
@@ -96,12 +96,12 @@ def test_another_number_of_processes_is_refused(monkeypatch, required, found):
 
 
 def test_one_process_needs_nobody():
-    assert of_process_0("mine") == "mine"
-    with failing_together():
+    assert broadcast_from_main("mine") == "mine"
+    with sync_errors():
         pass
-    with pytest.raises(KeyError), failing_together():
+    with pytest.raises(KeyError), sync_errors():
         raise KeyError
-    with pytest.raises(PeerError), failing_together():
+    with pytest.raises(PeerError), sync_errors():
         raise PeerError(5)
 
 

@@ -12,7 +12,7 @@ from ftkit.config import Settings, TrainingSettings, resolve
 from ftkit.config.resolve import Flags
 from ftkit.errors import CheckpointError, ConfigError, DivergedError
 from ftkit.runs import open_run, write_atomically
-from ftkit.runs.files import folder_written_whole
+from ftkit.runs.files import atomic_folder
 
 
 def start(path: Path, **values) -> Settings:
@@ -22,7 +22,7 @@ def start(path: Path, **values) -> Settings:
 def test_a_run_leaves_its_settings_and_how_it_ended(tmp_path):
     with open_run(start(tmp_path / "r", seed=7), "some/job.py") as run:
         assert json.loads((run.path / "manifest.json").read_text())["status"] == "running"
-        run.seal("base", loss=1.5)
+        run.mark_done("base", loss=1.5)
     manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
     assert (manifest["status"], manifest["exit_code"], manifest["seed"]) == ("done", 0, 7)
     assert manifest["phases"] == {"base": {"loss": 1.5}}
@@ -144,7 +144,7 @@ def test_rewind_cuts_later_lines_of_one_model_and_survives_a_cut_line(tmp_path):
         run.log("metrics.jsonl", *({"model": m, "step": s} for s in range(4) for m in ("a", "b")))
         with (run.path / "metrics.jsonl").open("a") as stream:
             stream.write('{"model": "a", "st')
-        run.rewind("a", 1)
+        run.truncate_logs("a", 1)
         left = run.records("metrics.jsonl")
     assert [r["step"] for r in left if r["model"] == "a"] == [0, 1]
     assert [r["step"] for r in left if r["model"] == "b"] == [0, 1, 2, 3]
@@ -176,12 +176,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "d"
-    with pytest.raises(ZeroDivisionError), folder_written_whole(target) as folder:
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as folder:
         (folder / "a").write_text("half")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
     for text in ("one", "two"):
-        with folder_written_whole(target) as folder:
+        with atomic_folder(target) as folder:
             (folder / "a").write_text(text)
     assert (target / "a").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
@@ -191,7 +191,7 @@ def test_line_separators_in_generated_text_are_text(tmp_path):
     strange = "one\u2028two\u0085three\u2029four\r\nfive"
     with open_run(start(tmp_path / "r"), "job.py") as run:
         run.log("samples.jsonl", {"model": "a", "step": 0, "text": strange}, {"model": "a", "step": 9, "text": ""})
-        run.rewind("a", 5)
+        run.truncate_logs("a", 5)
         assert [r["text"] for r in run.records("samples.jsonl")] == [strange]
 
 

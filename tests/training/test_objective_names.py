@@ -10,7 +10,7 @@ import torch
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError
 from ftkit.models import load_model
-from ftkit.training import Ingredients, Objective, WeightedSum, build_objective, read_objective
+from ftkit.training import Objective, ObjectiveContext, WeightedSum, build_objective, read_objective
 from ftkit.training.naming import OBJECTIVES
 
 BYTES = load_tokenizer("byte")
@@ -30,7 +30,7 @@ def base():
     return load_model("new:gpt2", vocab_size=257, max_positions=64)
 
 
-INGREDIENTS = Ingredients(BYTES, 257, base=base)
+INGREDIENTS = ObjectiveContext(BYTES, 257, base=base)
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_an_objective_for_another_task_is_refused():
     with pytest.raises(
         ConfigError, match="next_token: is for causal-lm, and this model is for masked-lm; choose one of m"
     ):
-        build_objective("next_token", Ingredients(BYTES, 257, "masked-lm"))
-    assert not build_objective("token_set:x", Ingredients(BYTES, 257, "masked-lm")).causal
+        build_objective("next_token", ObjectiveContext(BYTES, 257, "masked-lm"))
+    assert not build_objective("token_set:x", ObjectiveContext(BYTES, 257, "masked-lm")).causal
     with pytest.raises(ConfigError, match="there is no base"):
-        build_objective("kl_to_base", Ingredients(BYTES, 257))
+        build_objective("kl_to_base", ObjectiveContext(BYTES, 257))
 
 
 def test_reading_runs_no_code_and_building_runs_the_users_own(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from ftkit.errors import ConfigError
 from ftkit.runs import RunFolder
 from ftkit.training import (
     NEXT_TOKEN,
-    Called,
+    CallbackProbe,
     CheckpointFolder,
     Engine,
     HeldOutWindows,
@@ -38,7 +38,7 @@ def followed(run, store, model, run_settings, probes=None, checkpoints=None, sto
     source = TokenWindows(store, run_settings.window_tokens, 3)
     probes = build_probes(run_settings, model, store.ids, HeldOutWindows(store, 32)) if probes is None else probes
     with Engine(model, NEXT_TOKEN, source, run_settings, checkpoints) as engine:
-        run.rewind("m", engine.step or -1)
+        run.truncate_logs("m", engine.step or -1)
         for record in train_and_log(engine, run, "m", source, HeldOutWindows(store, 32), probes):
             if record.step == stop:
                 break
@@ -90,7 +90,7 @@ def test_change_of_a_slice_since_the_last_time_and_since_the_start(store, run):
     probes = ["weight_change:name:h.1.attn.c_attn.weight", "weight_change:attention.k@1"]
     asked = settings(max_steps=5, probes=probes, probe_steps=2, eval_windows=2)
     built = build_probes(asked, model, store.ids, HeldOutWindows(store, 32))
-    records = followed(run, store, model, asked, [*built, Called("look", 2, look)])
+    records = followed(run, store, model, asked, [*built, CallbackProbe("look", 2, look)])
     found = [r for r in of(records, "weight_change") if r["of"] == "attention.k@1"]
     assert [(r["since"], r["step"]) for r in found] == [(0, 0), (0, 2), (2, 4), (4, 5)]
     assert {r["of"] for r in records} == {"attention.k@1", "name:h.1.attn.c_attn.weight"}

@@ -155,7 +155,7 @@ def _build(
 ) -> EncoderJudge:
     """One encoder, trained or loaded."""
     folder = run.model(name)
-    if run.sealed(name) is not None:
+    if run.done_results(name) is not None:
         return EncoderJudge.load(folder, settings.judge_tokens, texts.classes)
     passages = [passage for group in texts.train.values() for passage in group]
     new = settings.judge_model.startswith("new:")
@@ -175,7 +175,7 @@ def _build(
     encoder = EncoderJudge.train(model, tokenizer, texts, training, settings.judge_tokens, checkpoints)
     if run.is_main:
         encoder.save(folder)
-    run.seal(name, classes=texts.classes)
+    run.mark_done(name, classes=texts.classes)
     return encoder
 
 

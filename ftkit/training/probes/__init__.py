@@ -2,12 +2,12 @@
 
 from ftkit.training.probes.building import build_probes
 from ftkit.training.probes.inside import Activations, GroupProbabilities, block_modules
-from ftkit.training.probes.probing import Called, Probe, Probing
+from ftkit.training.probes.probing import CallbackProbe, Probe, Probing
 from ftkit.training.probes.weights import UpdateRatio, WeightChange, WeightDistributions
 
 __all__ = [
     "Activations",
-    "Called",
+    "CallbackProbe",
     "GroupProbabilities",
     "Probe",
     "Probing",

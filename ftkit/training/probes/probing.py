@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ftkit.runs import RunFolder
 from ftkit.training.engine import Engine
 
-__all__ = ["Called", "Probe", "Probing", "Row"]
+__all__ = ["CallbackProbe", "Probe", "Probing", "Row"]
 
 Row = dict[str, Any]
 """Numbers by name, and the names of what they are of."""
@@ -53,7 +53,7 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True)
-class Called(Probe):
+class CallbackProbe(Probe):
     """A function as a probe, such as a recipe's judge; it keeps its records itself."""
 
     name: str
