@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Packages from the bottom to the top; those on one line stand side by side and know nothing of each other.
 FLOORS = [
-    {"errors", "display"},
+    {"errors", "display", "lazy"},
     {"memory"},
     {"config"},
     {"runs"},
