@@ -1,70 +1,75 @@
 """Evidence before adjectives: measurements with a floor, a ceiling and an interval, and the verdict they allow."""
 
-from ftkit.evidence.baselines import feature_baseline, word_baseline
-from ftkit.evidence.classification import (
-    ClassifierScores,
-    classifier_finding,
-    paired_difference,
-    score_classifier,
-)
-from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validity
-from ftkit.evidence.code_samples import (
-    CodeStart,
-    CodeWriter,
-    check_code_places,
-    code_by_length,
-    code_starts,
-    fit_code,
-    longest_code_sample,
-)
-from ftkit.evidence.comparison import ComparedPassages, ComparedTexts, Comparison, check_heldout, gather_evidence
-from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
-from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
-from ftkit.evidence.cross_comparison import cross_comparison
-from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
-from ftkit.evidence.document import Evidence, HeldOut, evidence_schema, parse_evidence, summary_rows
-from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
-from ftkit.evidence.forgetting import (
-    SCALES,
-    ScaledPoint,
-    divergence_from_base,
-    scaled_models,
-    scaling_curve,
-)
-from ftkit.evidence.gates import Gate, gate, mask_names
-from ftkit.evidence.intervals import (
-    Interval,
-    bits_per_byte,
-    bootstrap,
-    change_of_share,
-    gain_in_bits,
-    gain_over,
-    relative_rise,
-    wilson,
-)
-from ftkit.evidence.judges import MIN_PASSAGES, BuiltJudge, Judge, JudgeRequest, JudgeTexts, vocabulary_of
-from ftkit.evidence.judges.encoder import EncoderJudge
-from ftkit.evidence.judges.ngrams import NgramJudge
-from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark, Support
-from ftkit.evidence.measures import all_measures
-from ftkit.evidence.named_metrics import NamedMetric, load_metrics
-from ftkit.evidence.order import WordOrder, shuffle_words, word_order
-from ftkit.evidence.panel import Panel, build_judges
-from ftkit.evidence.passages import PassageWriter, longest_passage
-from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
-from ftkit.evidence.style import StyleScore, disagreement, score_style
-from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
-from ftkit.evidence.thresholds import Thresholds, threshold_meanings
-from ftkit.evidence.usage import (
-    Usage,
-    UsageMatrix,
-    distinctive_tokens,
-    frequent_tokens,
-    token_shares,
-    token_usage,
-    usage_matrix,
-)
-from ftkit.evidence.verdict import Verdict, decide
+from typing import TYPE_CHECKING
+
+from ftkit.lazy import load_names_lazily
+
+if TYPE_CHECKING:
+    from ftkit.evidence.baselines import feature_baseline, word_baseline
+    from ftkit.evidence.classification import (
+        ClassifierScores,
+        classifier_finding,
+        paired_difference,
+        score_classifier,
+    )
+    from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validity
+    from ftkit.evidence.code_samples import (
+        CodeStart,
+        CodeWriter,
+        check_code_places,
+        code_by_length,
+        code_starts,
+        fit_code,
+        longest_code_sample,
+    )
+    from ftkit.evidence.comparison import ComparedPassages, ComparedTexts, Comparison, check_heldout, gather_evidence
+    from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
+    from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
+    from ftkit.evidence.cross_comparison import cross_comparison
+    from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
+    from ftkit.evidence.document import Evidence, HeldOut, evidence_schema, parse_evidence, summary_rows
+    from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
+    from ftkit.evidence.forgetting import (
+        SCALES,
+        ScaledPoint,
+        divergence_from_base,
+        scaled_models,
+        scaling_curve,
+    )
+    from ftkit.evidence.gates import Gate, gate, mask_names
+    from ftkit.evidence.intervals import (
+        Interval,
+        bits_per_byte,
+        bootstrap,
+        change_of_share,
+        gain_in_bits,
+        gain_over,
+        relative_rise,
+        wilson,
+    )
+    from ftkit.evidence.judges import MIN_PASSAGES, BuiltJudge, Judge, JudgeRequest, JudgeTexts, vocabulary_of
+    from ftkit.evidence.judges.encoder import EncoderJudge
+    from ftkit.evidence.judges.ngrams import NgramJudge
+    from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark, Support
+    from ftkit.evidence.measures import all_measures
+    from ftkit.evidence.named_metrics import NamedMetric, load_metrics
+    from ftkit.evidence.order import WordOrder, shuffle_words, word_order
+    from ftkit.evidence.panel import Panel, build_judges
+    from ftkit.evidence.passages import PassageWriter, longest_passage
+    from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
+    from ftkit.evidence.style import StyleScore, disagreement, score_style
+    from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
+    from ftkit.evidence.thresholds import Thresholds, threshold_meanings
+    from ftkit.evidence.usage import (
+        Usage,
+        UsageMatrix,
+        distinctive_tokens,
+        frequent_tokens,
+        token_shares,
+        token_usage,
+        usage_matrix,
+    )
+    from ftkit.evidence.verdict import Verdict, decide
 
 __all__ = [
     "MIN_PASSAGES",
@@ -175,3 +180,5 @@ __all__ = [
     "word_spans",
     "words_of",
 ]
+
+load_names_lazily(__name__)

@@ -5,12 +5,15 @@ Like the figures of a run each is written as SVG and PNG beside the CSV that hol
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules, Stairs
-from ftkit.evidence.damage import DamagePoint
-from ftkit.inspection.distributions import WeightStatistics
 from ftkit.report.drawing import as_csv, write_figure
 from ftkit.runs.files import write_atomically
+
+if TYPE_CHECKING:
+    from ftkit.evidence.damage import DamagePoint
+    from ftkit.inspection.distributions import WeightStatistics
 
 __all__ = ["write_damage", "write_weights"]
 
@@ -18,7 +21,7 @@ _SPREAD = Kind("standard deviation of the weights", (Lines("std", color="group")
 _HISTOGRAM = Kind("{group}: density by block", (Stairs("count", color="layer"),), x="low", x_label="weight")
 
 
-def write_weights(statistics: Sequence[WeightStatistics], folder: Path) -> list[Path]:
+def write_weights(statistics: "Sequence[WeightStatistics]", folder: Path) -> list[Path]:
     """Write a histogram of each group, with one line for each block, and the standard deviations by block.
 
     Args:
@@ -46,7 +49,7 @@ def write_weights(statistics: Sequence[WeightStatistics], folder: Path) -> list[
     return paths
 
 
-def write_damage(points: Sequence[DamagePoint], what: str, folder: Path) -> Path:
+def write_damage(points: "Sequence[DamagePoint]", what: str, folder: Path) -> Path:
     """Write the loss against the number of perturbed blocks.
 
     Args:

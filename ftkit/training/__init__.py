@@ -1,41 +1,46 @@
 """The training loop: objectives, batches, the engine of step records, checkpoints, and held-out evaluation."""
 
-from ftkit.training.checkpoints import CheckpointFolder
-from ftkit.training.classifying import (
-    BestStep,
-    ClassSamples,
-    Predictions,
-    predict_classes,
-    predict_outputs,
-)
-from ftkit.training.datasets import (
-    ClassifiedTexts,
-    CoveredBytes,
-    Dataset,
-    HeldOutDataset,
-    HeldOutWindows,
-    MaskedWindows,
-    RandomTokens,
-    TokenWindows,
-)
-from ftkit.training.engine import Engine, StepRecord
-from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, evaluated_batches, held_out_loss, token_losses
-from ftkit.training.lockstep import lockstep
-from ftkit.training.logs import train_and_log, training_plan, with_steps_of_epochs
-from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
-from ftkit.training.naming import ObjectiveContext, build_objective, read_objective
-from ftkit.training.objectives import (
-    CLASSIFICATION,
-    MASKED_TOKENS,
-    NEXT_TOKEN,
-    LossModule,
-    Objective,
-    WeightedSum,
-    loss_sums,
-)
-from ftkit.training.pairing import with_output_of
-from ftkit.training.probes import CallbackProbe, Probe, build_probes
-from ftkit.training.trying import check_objective
+from typing import TYPE_CHECKING
+
+from ftkit.lazy import load_names_lazily
+
+if TYPE_CHECKING:
+    from ftkit.training.checkpoints import CheckpointFolder
+    from ftkit.training.classifying import (
+        BestStep,
+        ClassSamples,
+        Predictions,
+        predict_classes,
+        predict_outputs,
+    )
+    from ftkit.training.datasets import (
+        ClassifiedTexts,
+        CoveredBytes,
+        Dataset,
+        HeldOutDataset,
+        HeldOutWindows,
+        MaskedWindows,
+        RandomTokens,
+        TokenWindows,
+    )
+    from ftkit.training.engine import Engine, StepRecord
+    from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, evaluated_batches, held_out_loss, token_losses
+    from ftkit.training.lockstep import lockstep
+    from ftkit.training.logs import train_and_log, training_plan, with_steps_of_epochs
+    from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
+    from ftkit.training.naming import ObjectiveContext, build_objective, read_objective
+    from ftkit.training.objectives import (
+        CLASSIFICATION,
+        MASKED_TOKENS,
+        NEXT_TOKEN,
+        LossModule,
+        Objective,
+        WeightedSum,
+        loss_sums,
+    )
+    from ftkit.training.pairing import with_output_of
+    from ftkit.training.probes import CallbackProbe, Probe, build_probes
+    from ftkit.training.trying import check_objective
 
 __all__ = [
     "CLASSIFICATION",
@@ -84,3 +89,5 @@ __all__ = [
     "with_output_of",
     "with_steps_of_epochs",
 ]
+
+load_names_lazily(__name__)

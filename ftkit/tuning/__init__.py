@@ -1,23 +1,28 @@
 """What may change and how: groups and selectors, freezing and its proof, optimizers, rates and schedules."""
 
-from ftkit.tuning.adapters import (
-    adapter_targets,
-    attach_adapter,
-    check_adapter,
-    check_adapter_gradients,
-    idle_matrices,
-    merge_adapter,
-    predicted_trainable,
-)
-from ftkit.tuning.clipping import Clipping, ClipReport, GradientNorms, clip_report
-from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
-from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
-from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
-from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_blocks
-from ftkit.tuning.rates import peak_rates
-from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
-from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
-from ftkit.tuning.watching import Watch
+from typing import TYPE_CHECKING
+
+from ftkit.lazy import load_names_lazily
+
+if TYPE_CHECKING:
+    from ftkit.tuning.adapters import (
+        adapter_targets,
+        attach_adapter,
+        check_adapter,
+        check_adapter_gradients,
+        idle_matrices,
+        merge_adapter,
+        predicted_trainable,
+    )
+    from ftkit.tuning.clipping import Clipping, ClipReport, GradientNorms, clip_report
+    from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
+    from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
+    from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
+    from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_blocks
+    from ftkit.tuning.rates import peak_rates
+    from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
+    from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
+    from ftkit.tuning.watching import Watch
 
 __all__ = [
     "ClipReport",
@@ -54,3 +59,5 @@ __all__ = [
     "snapshot",
     "trainable_selection",
 ]
+
+load_names_lazily(__name__)
