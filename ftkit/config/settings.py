@@ -311,7 +311,7 @@ class TrainingSettings(Settings):
             if rate < 0:
                 found.append(("learning_rates", f"{selector!r} has the rate {rate:g}; it must be at least 0"))
         if not self.model.startswith("new:") and (self.tokenizer or "").startswith("train:"):
-            text = f"{self.tokenizer} would give {self.model!r} other ids than it has learnt; leave tokenizer out"
+            text = f"{self.tokenizer} would give {self.model!r} other ids than it has learned; leave tokenizer out"
             found.append(("tokenizer", text))
         for name, value in self.model_dump(exclude_defaults=True).items():
             if any(

@@ -110,7 +110,7 @@ def load_corpus(
             notebooks only the first two and IPython's magics.
         timeout_seconds: How long a server may be silent; a whole download may take ten times as long.
         max_bytes: Largest download.
-        warn_short: Whether to warn of a text from which no style can be learnt.
+        warn_short: Whether to warn of a text from which no style can be learned.
 
     Returns:
         The corpus, with at least one document that is not blank.
@@ -126,7 +126,7 @@ def load_corpus(
     corpus = _corpus(name or loaded.name, source, loaded.documents, cleaned, [*loaded.removed])
     if warn_short and corpus.num_words < FEW_WORDS:
         logger.warning(
-            "%s has %s words; a style is hardly learnt from fewer than %s, expect single words and phrases at most",
+            "%s has %s words; a style is hardly learned from fewer than %s, expect single words and phrases at most",
             source,
             f"{corpus.num_words:,}",
             f"{FEW_WORDS:,}",

@@ -59,7 +59,7 @@ class TokenVariety:
 
     @property
     def warning(self) -> str:
-        """Why this text is easily learnt by heart; empty where nothing says so."""
+        """Why this text is easily learned by heart; empty where nothing says so."""
         found = []
         if self.passes > _MANY_PASSES:
             found.append(f"it is read {self.passes:.1f} times, and after {_MANY_PASSES:.0f} it teaches little new")
@@ -67,7 +67,7 @@ class TokenVariety:
             found.append(f"it uses {self.distinct:,} of {self.vocabulary:,} tokens")
         said = " and ".join(found)
         return (
-            f"{said}: easily learnt by heart; watch the held-out curve, train less, or give more text" if said else ""
+            f"{said}: easily learned by heart; watch the held-out curve, train less, or give more text" if said else ""
         )
 
     def as_dict(self) -> dict[str, Any]:

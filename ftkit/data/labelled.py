@@ -159,7 +159,7 @@ def load_labelled(
         encoding: A Python codec for files. Decoding is strict.
         classes: Names of the classes in their order; other labels are refused. ``None`` takes them as they come: in
             the order of a mapping or of the data set's own names, else sorted.
-        merge_labels: Whether labels that differ in case or white space only are one class, under the commonest
+        merge_labels: Whether labels that differ in case or white space only are one class, under the most frequent
             spelling. ``False`` refuses them.
 
     Returns:
@@ -230,7 +230,7 @@ def _class_name(source: str, row: Row) -> str:
 
 
 def _spellings(source: str, names: Sequence[str], known: Sequence[str], merge: bool) -> dict[str, str]:
-    """The class of every label: itself without white space around it, or where labels are merged their commonest form.
+    """The class of every label: itself without white space around it, or the most frequent form of merged labels.
 
     Raises:
         DataError: Some differ in case or white space only, and are not to be merged.

@@ -1,6 +1,6 @@
 """Divide labelled texts into a side to learn from and a side to be tested on, with no text on both.
 
-Published sets hold texts twice, also across their own training and test parts; who is tested on what it has learnt by
+Published sets hold texts twice, also across their own training and test parts; who is tested on what it has learned by
 heart looks better than it is.
 """
 
@@ -103,7 +103,7 @@ def _split(
     contradicted = sum(len({source.labels[place] for place in places}) > 1 for places in repeated)
     if contradicted:
         logger.warning(
-            "%d texts stand in %s in several classes; nothing can be learnt from them", contradicted, train.source
+            "%d texts stand in %s in several classes; nothing can be learned from them", contradicted, train.source
         )
     return LabelledSplit(train, test, len(repeated), contradicted, tuple(source.label_order()))
 

@@ -1,6 +1,6 @@
 """Special tokens that stand in a text, such as ``<|im_start|>``: read as the single tokens that they are, or as text.
 
-A chat that was written to a file is learnt, and measured, in the tokens of its format. An accidental ``<s>`` in a book
+A chat that was written to a file is learned, and measured, in the tokens of its format. An accidental ``<s>`` in a book
 is three characters. Both readings are right for some text, so one is chosen for the whole of a run, said, and kept by
 the tokenizer, which everything that reads the text then follows.
 """
@@ -44,7 +44,7 @@ def fix_special_tokens(asked: str, texts: Sequence[str], *tokenizers: Any) -> Sp
     Args:
         asked: ``text``, ``tokens``, or ``auto``: as tokens where they stand in at least four places, most of these at
             the edge of a line or beside one another, as in a chat or between documents.
-        texts: What is learnt or measured.
+        texts: What is learned or measured.
         *tokenizers: Fast tokenizers that share one choice; ``tokenize_texts`` and passages follow it.
 
     Returns:

@@ -53,7 +53,7 @@ class ClassifierScores:
     overconfidence: Interval
     """Mean confidence minus accuracy; above 0 the model is surer than it is right."""
     chance_accuracy: float
-    """Of who always says the commonest class."""
+    """Of the majority-class baseline."""
     chance_log_loss: float
     """Of who always says the shares of the classes, nats."""
     confusion: tuple[tuple[int, ...], ...]

@@ -174,7 +174,7 @@ def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequ
         claimed = "no bits per byte are claimed" if heldout.unknown_share > MOST_UNKNOWN else "bits are over the rest"
         _logger.warning("%s: %s; %s", name, heldout.unknown_said, claimed)
     if real is not None and len(real) < MIN_PASSAGES:
-        _logger.warning("%s: only %d held-out passages; a judge needs %d to speak", name, len(real), MIN_PASSAGES)
+        _logger.warning("%s: only %d held-out passages; a judge needs %d", name, len(real), MIN_PASSAGES)
 
 
 @memory_phase("evaluate")
@@ -210,6 +210,6 @@ def _notes_on_text(comparison: Comparison) -> list[str]:
     stores = {"held-out text": heldout, "held-out text, tuned model": comparison.texts.tuned_heldout}
     notes += [f"{name}: {store.unknown_said}{over}" for name, store in stores.items() if store and store.unknown_said]
     if not comparison.writes:
-        asked = "so copying and fluency were not asked; its bits are those of masked tokens"
+        asked = "so copying and fluency were not measured; its bits are those of masked tokens"
         notes.append(f"an encoder writes no text, {asked}")
     return [note for note in notes if note]

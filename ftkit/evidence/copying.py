@@ -33,7 +33,7 @@ class CopiedNgrams:
 
     ngram: int
     rate: Interval
-    """Share of the generated passages' n-grams that stand in the training text."""
+    """Share of the generated passages' n-grams that occur in the training text."""
     heldout_rate: Interval
     """The same share for held-out real text."""
     excess: Interval
@@ -51,13 +51,13 @@ class Copying:
     ngrams_per_passage: Number
     """How many n-grams a generated passage has on average: below some, nothing could be found."""
     rate: Interval
-    """Share of the generated passages' n-grams that stand in the training text."""
+    """Share of the generated passages' n-grams that occur in the training text."""
     heldout_rate: Interval
     """The same share for held-out real text."""
     excess: Interval
     """Their difference."""
     longest_run: int
-    """Longest run of words in a generated passage that stands in the training text; 0 where it is shorter than the
+    """Longest run of words in a generated passage that occurs in the training text; 0 where it is shorter than the
     shortest n-gram."""
     longest_run_text: str
     heldout_longest_run: int

@@ -12,7 +12,7 @@ from ftkit.evidence.intervals import Interval
 __all__ = ["LogTimeFit", "fit_log_time", "style_courses"]
 
 LESSON_BARS = (0.85, 0.90)
-"""Share of passages given to the target: above 0.85 acceptable, above 0.90 learnt (lesson 07/023)."""
+"""Share of passages given to the target: above 0.85 acceptable, above 0.90 learned (lesson 07/023)."""
 _FEWEST_POINTS = 5
 _LEAST_EXPLAINED = 0.7
 _FURTHEST = 10

@@ -26,7 +26,7 @@ def cross_comparison(
 
     Args:
         base: The base's losses by corpus, from ``window_losses``.
-        tuned: Those of the models by the corpus that each learnt, and by corpus.
+        tuned: Those of the models by the corpus that each learned, and by corpus.
         train: Training tokens by corpus, for the lists.
         passages: Passages of each model, and under ``base model`` the base's from the same starts.
         real: Held-out passages by corpus.

@@ -19,7 +19,7 @@ __all__ = ["Discriminator", "auc_interval", "discriminate"]
 
 _FOLDS = 5
 _FEWEST = 2 * _FOLDS
-"""Passages of each kind below which nothing can be learnt and tested."""
+"""Passages of each kind below which nothing can be learned and tested."""
 _MOST = 300
 """Passages of each kind that are used at most: it keeps the question to seconds."""
 

@@ -1,7 +1,7 @@
 """What did it forget, and how much of that must be paid? Loss on general text, distance from the base, and scaling.
 
 A change of weights can be taken back in part: base + scale x (tuned - base). Of an adapter whose effect adds to the
-weights that is the adapter, scaled. The curve shows what each scale has learnt and forgotten, so that one can choose.
+weights that is the adapter, scaled. The curve shows what each scale has learned and forgotten, so that one can choose.
 """
 
 from __future__ import annotations
@@ -132,12 +132,12 @@ def scaling_curve(
     scales: Sequence[float] = SCALES,
     max_windows: int | None = 32,
 ) -> tuple[ScaledPoint, ...]:
-    """What is learnt and forgotten at every scale of the change, by scale, 0 and 1 included.
+    """What is learned and forgotten at every scale of the change, by scale, 0 and 1 included.
 
     Args:
         base: The model before.
         tuned: The model after.
-        target: Held-out text of what it learnt.
+        target: Held-out text of what it learned.
         general: Other text.
         window_tokens: Tokens in a window.
         scales: Scales beside 0 and 1.

@@ -1,8 +1,8 @@
 """The gate that a judge must pass before it may speak: what it says of real text whose author is known.
 
 Five questions. Does it tell held-out passages apart? Also where names are masked, since style must not rest on who
-appears in the story? Do two that learnt different halves of the passages agree? Is it as sure as it is right? And does
-a control that learnt the wrong labels fail, so that passing means something?
+appears in the story? Do two that learned different halves of the passages agree? Is it as sure as it is right? And does
+a control that learned the wrong labels fail, so that passing means something?
 """
 
 import math
@@ -22,7 +22,7 @@ __all__ = ["Gate", "gate", "mask_names"]
 MIN_AUC = 0.95
 MIN_AUC_MASKED = 0.9
 MIN_AGREEMENT = 0.7
-"""Lower than the judge's own: each of the two has learnt half as much."""
+"""Lower than the judge's own: each of the two has learned half as much."""
 MAX_CALIBRATION_ERROR = 0.2
 MAX_LOG_LOSS = 0.9
 """Share of ln(classes): above it every probability is near chance, and a score between floor and ceiling is noise."""
@@ -53,7 +53,7 @@ class Gate:
     log_loss: float | None = None
     """Nats for each held-out passage; ln(classes) is what knowing nothing costs."""
     swapped_auc: float | None = None
-    """The best AUC of a target by a control that learnt swapped labels; it must fail."""
+    """The best AUC of a target by a control that learned swapped labels; it must fail."""
     length: int = 0
     """Shortest passage that is scored, in ``unit``; 0 where lengths are not known."""
     unit: str = ""
@@ -84,7 +84,7 @@ def gate(
         heldout: Held-out passages of every class.
         targets: The classes whose scores will be used; each must reach ``min_auc``.
         min_auc: The bar.
-        train: What the judge learnt, for the second seed and the control; ``None`` asks neither.
+        train: What the judge learned, for the second seed and the control; ``None`` asks neither.
         twin: The judge again, trained with another seed; ``None`` trains two quick ones, each on its own half of
             ``train``.
 
@@ -118,11 +118,11 @@ def gate(
         failed.append(f"{between} agree on {agreement:.0%} of held-out passages, {MIN_AGREEMENT:.0%} are needed")
     if error > MAX_CALIBRATION_ERROR:
         bar = f"calibration error {error:.2f}, at most {MAX_CALIBRATION_ERROR}"
-        failed.append(f"it is not as sure as it is right: {bar}")
+        failed.append(f"poorly calibrated: {bar}")
     if loss > MAX_LOG_LOSS * nothing_known:
-        failed.append(f"it is hardly surer than chance: {loss:.3f} nats a passage, chance {nothing_known:.3f}")
+        failed.append(f"log-loss near chance: {loss:.3f} nats a passage, chance {nothing_known:.3f}")
     if swapped is not None and swapped >= min_auc:
-        failed.append(f"a control that learnt swapped labels passes too (AUC {swapped:.3f}), so passing means nothing")
+        failed.append(f"a control trained on swapped labels passes too (AUC {swapped:.3f})")
     reason = "; ".join(failed) or f"AUC on held-out passages at least {min(auc[name] for name in targets):.3f}"
     targeted = [passage for name in targets for passage in heldout[name]]
     return Gate(
@@ -150,7 +150,7 @@ def _pair(judge: Judge, train: dict[str, list[str]], twin: Judge | None) -> tupl
         mine = {name: spread_evenly(group, _CONTROL_PASSAGES)[seed::2] or group for name, group in train.items()}
         halves.append(judge.relearn(mine, seed))
     what = "heads on the frozen encoder" if judge.unit == "tokens" else "judges"
-    return (halves[0], halves[1]), f"two {what} that learnt one half of the passages each"
+    return (halves[0], halves[1]), f"two {what} trained on one half of the passages each"
 
 
 def _swapped(classes: Sequence[str], train: dict[str, list[str]]) -> dict[str, list[str]]:

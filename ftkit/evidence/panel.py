@@ -76,5 +76,5 @@ def build_judges(
         each.judge.name: gate(each.judge, texts.heldout, targets, train=texts.train, twin=each.twin) for each in built
     }
     for name, passed in gates.items():
-        _logger.info("judge %s %s: %s", name, "may speak" if passed.speaks else "does not speak", passed.reason)
+        _logger.info("judge %s %s: %s", name, "passed its gate" if passed.speaks else "failed its gate", passed.reason)
     return Panel([each.judge for each in built], gates)

@@ -1,6 +1,6 @@
 """Which model predicts whose text best? Needs no judge and lets nobody write.
 
-A model that has learnt to write like a text predicts unseen text of the same hand better than other models do. So every
+A model that has learned to write like a text predicts its unseen text better than other models do. So every
 model reads held-out text of every corpus; and a passage is attributed to the model that it costs least.
 """
 
@@ -45,7 +45,7 @@ class WindowLosses:
 
 @dataclass(frozen=True)
 class Attribution:
-    """How often passages of one length go to the model that learnt from their corpus."""
+    """How often passages of one length go to the model that learned from their corpus."""
 
     tokens: int
     """Tokens of a passage, the first included, with nothing before them."""

@@ -60,7 +60,7 @@ def score_style(
         passed: The judge's gate.
 
     Returns:
-        Means and intervals; a judge that failed its gate, or scores above its ceiling, does not speak.
+        Means and intervals; a judge that failed its gate, or scores above its ceiling, is not used.
     """
     place = judge.classes.index(target)
     sources = {"base": base, "tuned": tuned, "real": real}
@@ -82,18 +82,18 @@ def score_style(
     if speaks and left_out > _MOST_LEFT_OUT * len(tuned):
         speaks, reason = (
             False,
-            f"abstains: {left_out} of {len(tuned)} passages are shorter than the {passed.length} {passed.unit} "
+            f"{left_out} of {len(tuned)} passages are shorter than the {passed.length} {passed.unit} "
             "that every passage must have; set a smaller passage_chars, or let the model write on",
         )
     elif speaks and score.value > ceiling.high:
         speaks, reason = (
             False,
-            f"abstains: its score {score.value:.3f} is above what real text gets ({ceiling}), so it is being fooled",
+            f"score {score.value:.3f} above real text ({ceiling}): not usable",
         )
     elif speaks and ceiling.low <= floor.high:
         speaks, reason = (
             False,
-            f"abstains: real text ({ceiling}) and the base model ({floor}) cannot be told apart by it",
+            f"it does not separate real text ({ceiling}) from the base model ({floor})",
         )
     placed = bootstrap(position, low, mid, high)
     return StyleScore(

@@ -211,7 +211,7 @@ def usage_matrix(
 
     Args:
         base: Passages of the base model.
-        tuned: Passages of the models, from the same starts, by the name of the corpus that each learnt from.
+        tuned: Passages of the models, from the same starts, by the name of the corpus that each learned from.
         real: Held-out passages by corpus.
         tokenizer: The models' tokenizer.
         lists: Tokens by corpus; two corpora or more, under the same names.

@@ -42,5 +42,5 @@ PRESETS: dict[str, Sampling] = {
     "top50": Sampling(top_k=50, top_p=0.95),
     "judged": Sampling(repetition_penalty=1.3),
 }
-"""``plain`` is the model's own distribution, the fairest sample of what it learnt; ``judged`` is the course's setting
+"""``plain`` is the model's own distribution, the fairest sample of what it learned; ``judged`` is the course's setting
 for judged passages; ``top50`` is that of lesson 07/04; the others are common in use."""

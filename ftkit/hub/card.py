@@ -187,7 +187,7 @@ def _verdict(facts: _Facts) -> str:
     if facts.classifiers and not facts.verdict:
         return ""  # its section says what was found
     if not facts.verdict:
-        return "No evidence is attached to this model: nothing here says whether it learnt anything."
+        return "No evidence is attached to this model: nothing here says whether it learned anything."
     beside = [str(word) for word in facts.verdict.get("also") or []]
     also = f" (also: {inline(', '.join(beside))})" if beside else ""
     reasons = "\n".join(f"- {inline(reason)}" for reason in facts.verdict.get("reasons") or [])
@@ -268,7 +268,7 @@ def _limits(facts: _Facts) -> str:
         if not facts.classifiers[facts.name].get("above_chance"):
             lines.append("It is no better than chance on these texts.")
     elif not facts.verdict or facts.verdict.get("verdict") != "worked":
-        lines.append("The evidence does not show that it learnt what it should have learnt.")
+        lines.append("The evidence does not show that it learned what it should have learned.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

@@ -155,7 +155,8 @@ def classifier_measurements(scores: Mapping[str, Any], name: str, finding: Any) 
     sentence = f"{inline(finding)}\n\n" if finding else ""
     return (
         f"## Measured\n\n{sentence}On {number(own.get('texts'))} test texts that the training never saw, with 95 %"
-        f" intervals for the choice of these texts. Chance: the commonest class for every text.\n\n{table(heads, rows)}"
+        " intervals for the choice of these texts. Chance: the most frequent class for every text.\n\n"
+        f"{table(heads, rows)}"
     )
 
 

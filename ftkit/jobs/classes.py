@@ -50,7 +50,7 @@ _logger = logging.getLogger("ftkit.jobs")
 
 C = TypeVar("C", bound=ClassifierSettings)
 _BYTES_FOR_PIECE = 100
-"""Bytes of text for each entry of a tokenizer that is trained: entries that hardly come are hardly learnt."""
+"""Bytes of text for each entry of a tokenizer that is trained: entries that hardly come are hardly learned."""
 _FEWEST_PIECES, _MOST_PIECES = 512, 8192
 _FEW_TESTS = 400
 """Below this the interval of an accuracy is wider than 10 points."""
@@ -231,7 +231,7 @@ def prepare_classes(settings: C, run: RunFolder, validation_share: float = 0.0) 
             "only %d test texts: an accuracy near one half is known to within %.0f points", len(test), 100 * half
         )
     chance = max(test.counts.values()) / len(test)
-    _logger.info("chance: accuracy %.1f%%, of who always says the commonest class", 100 * chance)
+    _logger.info("chance: accuracy %.1f%%, of the majority-class baseline", 100 * chance)
     settings = _with_tokenizer(settings, run, split.train)
     if settings.untrained and not settings.is_overridden("learning_rate"):
         # Measured on 2,132 film reviews after 500 steps: 55 % right with 5e-5, 77 % with 1e-3.

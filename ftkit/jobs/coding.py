@@ -166,7 +166,7 @@ def _code_writer(
 
 
 def prepare_code(settings: C, run: RunFolder) -> CodeStudy[C]:
-    """Load base and code, find the places to write from, and say how easily the code is learnt by heart.
+    """Load base and code, find the places to write from, and say how easily the code is learned by heart.
 
     Args:
         settings: The recipe's settings.

@@ -102,7 +102,7 @@ def read_special_tokens(settings: TrainingSettings, run: RunFolder, texts: Mappi
     Args:
         settings: ``special_tokens`` is read.
         run: Where the choice is kept; a resumed run must come to the same.
-        texts: What is learnt.
+        texts: What is learned.
         tokenizer: What reads them from here on.
     """
     pieces = [piece for text in texts.values() for piece in (*text.train, *text.heldout)]

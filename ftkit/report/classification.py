@@ -20,7 +20,7 @@ def classifier_figures(results: Results) -> Iterator[Figure]:
         return
     scores = results.measured.get("classifiers", {})
     rows = [{"model": name, **found["accuracy"], "chance": found["chance_accuracy"]} for name, found in scores.items()]
-    caption = "On all test texts, with 95 % intervals. Dashed: who always says the commonest class."
+    caption = "On all test texts, with 95 % intervals. Dashed: the majority-class baseline."
     yield Figure("test_accuracy", "Accuracy", caption, rows)
     for key, title in (("accuracy", "Accuracy while they learn"), ("loss", "Test loss while they learn")):
         rows = [

@@ -1,4 +1,4 @@
-"""The section of a run that learnt code: how well formed its samples are, before and after, beside real code."""
+"""The section of a run that learned code: how well formed its samples are, before and after, beside real code."""
 
 from collections.abc import Iterator
 

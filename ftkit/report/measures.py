@@ -29,7 +29,7 @@ def _predictive_figures(found: Mapping[str, Any]) -> Iterator[Figure]:
         for model in found["gain"]
     ]
     caption = (
-        "Bits per byte that each model saves over the base on unseen text. Filled: the model that learnt this text. "
+        "Bits per byte that each model saves over the base on unseen text. Filled: the model that learned this text. "
         "Open: the others. Bars are 95 % intervals."
     )
     yield Figure("predictive", "Who predicts whose text", caption, rows)
@@ -38,7 +38,7 @@ def _predictive_figures(found: Mapping[str, Any]) -> Iterator[Figure]:
         for row in found["by_length"]
     ]
     caption = (
-        "Unseen passages that go to the model that learnt from their text, because it predicts them best. Bars are "
+        "Unseen passages that go to the model that learned from their text, because it predicts them best. Bars are "
         "95 % intervals; dashed: chance; dotted: 90 %."
     )
     yield Figure(

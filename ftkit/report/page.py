@@ -16,9 +16,9 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from ftkit.display import wording
-from ftkit.display.tables import Cell, Gauge, PageTable, Part
+from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
 from ftkit.display.wording import visible
-from ftkit.evidence.document import Evidence
+from ftkit.evidence.document import Evidence, summary_rows
 from ftkit.evidence.measure import Measure
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.thresholds import threshold_meanings
@@ -45,7 +45,7 @@ _SAMPLE_BYTES = 2_000_000
 """Share of the page that samples may take; beyond it, steps are thinned evenly."""
 
 Spans = Sequence[Sequence[int]]
-"""First and end character of each run that stands in the training text."""
+"""First and end character of each run that occurs in the training text."""
 
 _WEIGHTS = ("weight_std", "weight_histogram")
 """Figures of each group, which are many and are shown when asked for."""
@@ -91,6 +91,10 @@ def write_report(run: RunFolder, *sections: Section) -> Path:
         together=_select(figures, "predictive", "attribution", "usage_matrix"),
         predictive=results.measured.get("predictive"),
         usage=results.measured.get("usage_matrix", {}),
+        summary=_rows_table(
+            "All measurements, with 95 % intervals; gains and rises are paired on the same windows of held-out text",
+            {name: summary_rows(evidence) for name, evidence in results.models_measured.items()},
+        ),
         parts=[(part, _select(figures, *part.figures)) for part in _parts(results)],
         classifying=_select(figures, *CLASSIFIERS),
         code=results.measured.get("code", {}),
@@ -333,15 +337,19 @@ def _parts(results: Results) -> Iterator[Part]:
 
 
 def _table_of_rows(measure: Measure[Any], found: Mapping[str, Any]) -> Iterator[Part]:
-    groups: list[tuple[str, list[list[str | Cell]]]] = [
-        (name, [[Cell(row.label), *row.cells()] for row in rows])
-        for name, result in found.items()
-        if (rows := list(measure.rows(result)))
-    ]
-    if groups:
-        table = PageTable(f"In {measure.unit}", ("Model", "Measured", "Base", "Tuned", "Real text"), groups)
+    table = _rows_table(f"In {measure.unit}", {name: measure.rows(result) for name, result in found.items()})
+    if table.groups:
         title = measure.name.replace("_", " ").capitalize()
         yield Part(measure.name, title, measure.question, [table], [*measure.kinds], link=title)
+
+
+def _rows_table(caption: str, by_model: Mapping[str, Iterable[Row]]) -> PageTable:
+    """Rows of several models, one below the other."""
+    groups: list[tuple[str, list[list[str | Cell]]]] = [
+        (name, [[Cell(row.label), *row.cells()] for row in rows]) for name, rows in by_model.items()
+    ]
+    heads = ("Model", "Measured", "Base", "Tuned model", "Real text")
+    return PageTable(caption, heads, [(name, rows) for name, rows in groups if rows])
 
 
 def _advice(results: Results, sections: Iterable[Section]) -> list[tuple[str, str, list[str]]]:

@@ -34,7 +34,7 @@ def _probe_figures(results: Results, model: str) -> Iterator[Figure]:
         for r in records.get("update_ratio", [])
     ]
     caption = (
-        "Norm of one update over the norm of the weights before it. Too small and nothing is learnt; near 1, chaos."
+        "Norm of one update over the norm of the weights before it. Too small and nothing is learned; near 1, chaos."
     )
     yield Figure("update_ratio", "Size of an update beside the weights", caption, rows)
     yield from _token_figures(model, records.get("token_groups", []))

@@ -14,7 +14,7 @@ _OUTCOMES = {
     "worked": "{} worked",
     "copied": "{} copied its text",
     "broken": "{} is broken",
-    "nothing": "{} learnt nothing",
+    "nothing": "{} learned nothing",
     "forgot": "{} forgot",
     "unsure": "{} is undecided",
 }

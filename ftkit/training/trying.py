@@ -46,7 +46,7 @@ def check_objective(objective: Objective, vocab_size: int, batch: Batch | None =
     (slope,) = torch.autograd.grad(value, logits)
     norm = float(slope.norm())
     if not norm > 0:
-        raise ConfigError(f"objective {objective.name}: its gradient is {norm:g}, so nothing would be learnt")
+        raise ConfigError(f"objective {objective.name}: its gradient is {norm:g}, so nothing would be learned")
     ahead, behind = (
         float(objective.loss_sum(logits.detach() + sign * _SLOPE * slope / norm, batch)) for sign in (1, -1)
     )

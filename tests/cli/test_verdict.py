@@ -68,7 +68,7 @@ def test_a_model_of_transformers_trainer_is_judged(trained, tmp_path):
     done = verdict(*inputs(trained), "--tuned", trained / "tuned", "--json", "--report", page)
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"verdict", "also", "reasons", "thresholds", "decided_by", "evidence"}
+    assert set(found) == {"verdict", "also", "reasons", "thresholds", "decided_by", "rule", "evidence"}
     gain = found["evidence"]["heldout"]["gain"]
     assert gain["low"] > 0.3  # fifty steps on the right text
     assert gain["low"] <= gain["value"] <= gain["high"]
@@ -90,7 +90,7 @@ def test_a_threshold_that_is_set_decides_and_is_shown(trained):
     assert (done.exit_code, "worked_gain" in done.stderr) == (2, True)
 
 
-def test_the_base_itself_learnt_nothing_and_the_last_tenth_stands_for_held_out_text(trained):
+def test_the_base_itself_learned_nothing_and_the_last_tenth_stands_for_held_out_text(trained):
     arguments = inputs(trained)
     place = arguments.index("--heldout")
     del arguments[place : place + 2]

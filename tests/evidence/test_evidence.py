@@ -234,7 +234,7 @@ def test_style_is_placed_between_floor_and_ceiling():
 def test_a_score_above_the_ceiling_makes_the_judge_abstain():
     style = score_style(Scripted(), "target", spread(0.1), spread(0.99), spread(0.8), PASSED)
     assert not style.speaks
-    assert "fooled" in style.reason
+    assert "above real text" in style.reason
 
 
 def test_a_judge_that_failed_its_gate_never_speaks():
@@ -245,7 +245,7 @@ def test_a_judge_that_failed_its_gate_never_speaks():
 def test_a_judge_that_cannot_tell_real_from_base_abstains():
     style = score_style(Scripted(), "target", spread(0.5), spread(0.5), spread(0.51), PASSED)
     assert not style.speaks
-    assert "cannot be told apart" in style.reason
+    assert "does not separate" in style.reason
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ GOOD = Evidence(
         ({"style": Style((speaking(0.3),))}, "unsure", [], "below 0.5"),
         ({"style": Style((speaking(0.9), speaking(0.3)))}, "unsure", [], "below 0.5"),
         ({"style": Style((replace(speaking(0.9), speaks=False),))}, "worked", [], "on held-out loss alone"),
-        ({"general.gain_over": about(-0.1)}, "unsure", [], "does not show a style of its own"),
+        ({"general.gain_over": about(-0.1)}, "unsure", [], "does not show a gain specific to this text"),
         ({"general.rise": None, "general.gain_over": None, "style": None}, "worked", [], "no general text"),
         ({"copying": replace(COPY, excess=about(0.2), rate=about(0.2))}, "copied", [], "20.0%"),
         ({"copying": replace(COPY, longest_run=40)}, "copied", [], "40 words"),
@@ -310,9 +310,9 @@ GOOD = Evidence(
         ({"fluency.damage": replace(UNHURT, unknown_words=about(0.4))}, "worked", [], "gain 0.300"),
         ({"fluency.damage": INVENTS, "heldout.gain": about(-0.1)}, "broken", [], "invents words"),
         ({"fluency.damage": REPEATS, "heldout.windows": 3}, "unsure", [], "repeats itself"),
-        ({"fluency.base": replace(REAL, unknown_words=0.4)}, "worked", [], "not fluent"),
+        ({"fluency.base": replace(REAL, unknown_words=0.4)}, "worked", [], "40% of the words that the base"),
         ({"integrity.finite": False, "copying": replace(COPY, longest_run=40)}, "broken", ["copied"], "not finite"),
-        ({"word_order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "words, not sentences"),
+        ({"word_order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "insensitive to word order"),
         ({"word_order": WordOrder(0.6, 0.28, about(0.47, 0.1))}, "worked", [], "gain 0.300"),
         ({"word_order": WordOrder(0.05, 0.0, about(0.0))}, "worked", [], "gain 0.300"),
     ],
@@ -324,7 +324,7 @@ def test_the_verdict_follows_its_table(changes, verdict, also, said):
     assert found.thresholds["worked_gain"] == 0.01
 
 
-ENCODER = "an encoder writes no text, so copying and fluency were not asked; its bits are those of masked tokens"
+ENCODER = "an encoder writes no text, so copying and fluency were not measured; its bits are those of masked tokens"
 WRITES_NOTHING = {"copying": None, "fluency": None, "assumptions": (ENCODER,)}
 
 
@@ -357,7 +357,7 @@ def test_evidence_and_verdict_show_themselves_in_a_notebook_with_what_decided():
     evil = changed(GOOD, {"general.name": "<script>", "style": Style((speaking(0.8), silent))})
     shown = evil._repr_html_()
     assert "0.300 [0.295,\u00a00.305]" in shown
-    assert "style, judge &lt;i&gt; (does not speak)" in shown
+    assert "style, judge &lt;i&gt; (is not used)" in shown
     assert "2.0\u00a0% [1.5,\u00a02.5]" in shown
     verdict = decide(changed(evil, {"general.rise": about(0.2)}))._repr_html_()
     assert "ftkit verdict: worked + forgot" in verdict

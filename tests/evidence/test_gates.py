@@ -81,7 +81,7 @@ def test_a_good_judge_passes_every_question_and_the_figures_are_sklearns(texts):
 
 
 def test_a_control_that_passes_closes_the_gate():
-    found = gate(Planted(), GOOD, ["a"], train=GOOD)  # what learnt swapped labels says the same
+    found = gate(Planted(), GOOD, ["a"], train=GOOD)  # what learned swapped labels says the same
     assert not found.speaks
     assert "control" in found.reason
     assert gate(Planted([Planted(), Planted(), Inverted()]), GOOD, ["a"], train=GOOD).speaks
@@ -94,13 +94,13 @@ def test_two_seeds_that_disagree_close_the_gate():
     assert gate(Planted([Inverted()]), GOOD, ["a"], train=GOOD, twin=Planted()).agreement == 1
 
 
-def test_a_judge_that_is_surer_than_right_or_hardly_surer_than_chance_is_stopped():
+def test_a_judge_that_is_poorly_calibrated_or_near_chance_fails():
     vague = {"a": ["0.51"] * 40, "b": ["0.49"] * 40}  # AUC 1, always right, and says next to nothing
     found = gate(Planted(), vague, ["a"])
     assert found.auc["a"] == 1
     assert found.calibration_error == pytest.approx(0.49)
-    assert "not as sure as it is right" in found.reason
-    assert "hardly surer than chance" in found.reason
+    assert "poorly calibrated" in found.reason
+    assert "log-loss near chance" in found.reason
     assert f"{math.log(2):.3f}" in found.reason
 
 

@@ -14,7 +14,7 @@ from ftkit.training import HeldOutWindows, held_out_loss
 WINDOW = 48
 
 
-def learnt(model, store, steps=120):
+def learned(model, store, steps=120):
     model = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     starts = torch.Generator().manual_seed(0)
@@ -35,7 +35,7 @@ def found(tmp_path_factory):
     ordered, mixed, heldout = (tokenize_texts([t], tokenizer, cache=cache) for t in (text, shuffle_words(text), new))
     start = load_model("new:gpt2,n_layer=1,n_head=2,n_embd=32,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0", vocab_size=300,
                        max_positions=WINDOW)  # fmt: skip
-    models = learnt(start, ordered), learnt(start, mixed)
+    models = learned(start, ordered), learned(start, mixed)
     real = tuple(held_out_loss(model, HeldOutWindows(heldout, WINDOW)) for model in models)
     shuffled = tokenize_texts([shuffle_words(new)], tokenizer, cache=cache)
     return word_order(*models, heldout, real, WINDOW), models, real, shuffled

@@ -67,7 +67,7 @@ def test_token_losses_are_torchs_and_add_up_to_the_held_out_loss(stores):
     assert np.allclose(found.nats[0], F.cross_entropy(logits, ids[0, 1:], reduction="none").numpy(), atol=1e-5)
 
 
-def test_the_model_that_learnt_a_text_predicts_it_best(losses):
+def test_the_model_that_learned_a_text_predicts_it_best(losses):
     found = predictive_comparison(*losses)
     for name in NAMES:
         other = next(n for n in NAMES if n != name)

@@ -111,7 +111,7 @@ def test_settings_that_were_changed_in_the_run_folder_are_all_named_with_both_va
         ("corpus", "'voices:keeper:3000'", "'voices:market:3000'"),
     ):  # fmt: skip
         assert f"{key}: was {before}, is {now}" in said
-    assert "save_steps" not in said  # where checkpoints are kept does not change what is learnt
+    assert "save_steps" not in said  # where checkpoints are kept does not change what is learned
 
 
 def test_settings_about_the_keeping_of_checkpoints_may_change(whole, run, tmp_path):

@@ -195,7 +195,7 @@ def test_secrets_and_places_of_a_run_do_not_reach_the_card(tmp_path):
 def test_a_folder_without_a_run_says_that_nothing_was_measured(tmp_path):
     write(tmp_path / "m" / "config.json", {"model_type": "ftkit_gpt2", "architectures": ["FtkitGPT2ForCausalLM"]})
     text = model_card(tmp_path / "m")
-    assert "nothing here says whether it learnt anything" in text
+    assert "nothing here says whether it learned anything" in text
     assert 'pipeline(model="FOLDER", trust_remote_code=True)' in text
     assert ModelCard(text).data.to_dict()["tags"] == ["ftkit", "custom_code"]
     assert "## Measured" not in text

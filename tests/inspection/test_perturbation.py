@@ -131,7 +131,7 @@ def test_a_damage_curve_starts_at_the_loss_of_the_model_and_leaves_it_there(fami
     assert all(torch.equal(values, state(model)[name]) for name, values in bits.items())
 
 
-def test_destroying_every_block_of_a_model_that_learnt_something_hurts(store):
+def test_destroying_every_block_of_a_model_that_learned_something_hurts(store):
     model = tiny("gpt2")  # in eval mode: dropout would make the training another one each time
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     rows = torch.from_numpy(store.ids[: 32 * 60].astype(np.int64)).view(60, 32)

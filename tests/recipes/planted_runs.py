@@ -151,7 +151,7 @@ def shuffled_words(bench: Bench) -> tuple[Any, Any]:
 
 
 def memorised(bench: Bench) -> tuple[Any, Any]:
-    """A short piece of the text, learnt by heart: a loss of less than 0.1 nats a token."""
+    """A short piece of the text, learned by heart: a loss of less than 0.1 nats a token."""
     model = bench.model()
     learn(model, bench.ids(bench.train)[:400], 250, 4e-3, bench.seed)
     return model, bench.tokenizer
@@ -261,7 +261,7 @@ CASES: dict[str, Planted] = {
 
 
 def make_base(folder: Path, size: str = "small", steps: int = 250) -> str:
-    """A small base that has learnt two voices."""
+    """A small base that has learned two voices."""
     layers, width = SIZES[size]
     text = voice_text("market", 9000, seed=1) + "\n\n" + voice_text("letters", 9000, seed=1)
     tokenizer = load_tokenizer("train:512", texts=[text])

@@ -1,4 +1,4 @@
-"""A chat that was written to a file, learnt and judged in the tokens of its format from beginning to end."""
+"""A chat that was written to a file, learned and judged in the tokens of its format from beginning to end."""
 
 import json
 import math

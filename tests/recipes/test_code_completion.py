@@ -78,10 +78,10 @@ def test_the_verdict_says_whether_more_of_what_it_writes_parses(low: float, high
 def test_the_real_samples_are_held_out_and_the_variety_is_counted(ran: Path) -> None:
     evidence, corpus = read(ran, "evidence.json"), load_corpus("code:stdlib:120000")
     split = split_corpus(corpus, heldout_share=0.3)
-    learnt = "\n".join(split.train_documents)
+    learned = "\n".join(split.train_documents)
     for sample in evidence["real"]["code"]:
         assert any(sample in document for document in split.heldout_documents)
-        assert len(sample) < 40 or sample not in learnt
+        assert len(sample) < 40 or sample not in learned
     tokenizer = load_tokenizer(str(ran / "models" / "code"))
     store = tokenize_texts(list(split.train_documents), tokenizer)
     variety = evidence["code"]["variety"]

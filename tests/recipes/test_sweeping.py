@@ -131,7 +131,7 @@ def test_a_point_that_cannot_run_is_tried_again_on_resume(tmp_path):
     assert ftkit("run", config, *SMALL, "--output_dir", folder).exit_code == 4
     assert (folder / "points" / "there" / "report.html").exists()
     there = weights(folder / "points" / "there")
-    text.write_text(("One more line of a text that can be read and learnt, number {}.\n" * 400).format(*range(400)))
+    text.write_text(("One more line of a text that can be read and learned, number {}.\n" * 400).format(*range(400)))
     assert ftkit("resume", folder).exit_code == 0
     assert weights(folder / "points" / "there") == there
     statuses = [point["status"] for point in json.loads((folder / "study.json").read_text())["points"]]

@@ -92,7 +92,7 @@ def test_headline_without_judges_or_general_text_says_less() -> None:
     said = _headline(evidence_of(style=None, general__rise=None, general__gain_over=None), of_text=False)
     assert "judge" not in said
     assert "for unseen text, the base" in said
-    assert "no judge may speak" in _headline(evidence_of(style=Style((style_score("ngrams", 0.8, speaks=False),))))
+    assert "no judge is usable" in _headline(evidence_of(style=Style((style_score("ngrams", 0.8, speaks=False),))))
 
 
 def test_outcome_names_few_models_and_counts_many() -> None:
@@ -178,8 +178,8 @@ SAID = {
     "unwritten": "Its tokenizer cannot write 40% of the text's bytes",
     "no general": "Name a text in general",
     "no style": "It gains as much on other text",
-    "judge silent": "Judge ngrams does not speak",
-    "judge fooled": "Judge ngrams finds it more typical than real text",
+    "judge silent": "Judge ngrams is not used",
+    "judge fooled": "Judge ngrams scores it above real text",
     "judge unsure": "Judge encoder: 0.500 [0.440,\u00a00.560] crosses 0.5",
     "judge low": "Judge encoder: 0.200 [0.140,\u00a00.260] is below 0.5",
     "overtrained": "Its held-out loss was lowest at step 10",
@@ -199,7 +199,7 @@ def test_every_planted_situation_gets_its_advice(key: str) -> None:
     assert any(line.startswith(SAID[key]) for line in said), said
 
 
-def test_where_the_held_out_text_was_learnt_nothing_else_is_advised() -> None:
+def test_where_the_held_out_text_was_learned_nothing_else_is_advised() -> None:
     evidence, _ = SITUATIONS["seen"]
     said = advised(changed(evidence, {"heldout.gain": around(-0.3, 0.03)}))
     assert len(said) == 1

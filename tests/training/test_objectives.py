@@ -270,7 +270,7 @@ def _mean(logits, batch):
         (Objective("mean", _mean, NEXT_TOKEN.num_targets), "one by one .* not their mean"),
         (Objective("count", NEXT_TOKEN.loss_sum, lambda batch: 1), "num_targets gives 1 for 3 rows together, and 3"),
         (Objective("rows", lambda z, b: z.float().sum((1, 2)), NEXT_TOKEN.num_targets), r"shape \[3\]"),
-        (Objective("flat", lambda z, b: (z * 0).sum(), NEXT_TOKEN.num_targets), "nothing would be learnt"),
+        (Objective("flat", lambda z, b: (z * 0).sum(), NEXT_TOKEN.num_targets), "nothing would be learned"),
         (
             Objective("half", lambda z, b: NEXT_TOKEN.loss_sum((z + z.detach()) / 2, b), NEXT_TOKEN.num_targets),
             "its gradient says",

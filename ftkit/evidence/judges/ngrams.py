@@ -18,7 +18,7 @@ _FUNCTION_WORDS = 150
 
 
 def spelling_model(seed: int = 0) -> Pipeline:
-    """Logistic regression on character n-grams and on how often the commonest words stand, which are function words.
+    """Logistic regression on character n-grams and on the rates of the most frequent words, which are function words.
 
     Args:
         seed: Seed of the solver.

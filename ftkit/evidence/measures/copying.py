@@ -18,7 +18,7 @@ __all__ = ["MEASURE"]
 
 
 class CopyingMeasure(Measure[Copying]):
-    """Asks how much of its text stands in the training text."""
+    """Asks how much of its text occurs in the training text."""
 
     name, place, result, unit, needs = "copying", 50, Copying, "share of n-grams; words", ("passages", "texts")
     kinds = {
@@ -33,7 +33,7 @@ class CopyingMeasure(Measure[Copying]):
             covers=(0, 0.05),  # a bar of a small share is short
         )
     }
-    question = "How much of what it writes stands in the training text, beside real text that nobody trained on?"
+    question = "How much of what it writes occurs in the training text, beside real text that nobody trained on?"
 
     def compute(self, comparison: Comparison) -> Copying | None:
         if not comparison.writes:
@@ -46,7 +46,7 @@ class CopyingMeasure(Measure[Copying]):
         if result.excess.low > limits.copied_excess:
             yield Finding(
                 "copied",
-                f"{result.rate.value:.1%} of its word {result.ngram}-grams stand in the training text, "
+                f"{result.rate.value:.1%} of its word {result.ngram}-grams occur in the training text, "
                 f"{result.heldout_rate.value:.1%} of real held-out text's",
                 f"copying excess.low {result.excess.low:.3f} > copied_excess {limits.copied_excess}",
             )
@@ -74,7 +74,7 @@ class CopyingMeasure(Measure[Copying]):
 
     def remarks(self, result: Copying, case: Case) -> Iterable[Remark]:
         yield Remark(
-            f"not copied: {result.rate.value:.1%} of its word {result.ngram}-grams stand in the training text (real "
+            f"not copied: {result.rate.value:.1%} of its word {result.ngram}-grams occur in the training text (real "
             f"held-out text: {result.heldout_rate.value:.1%}), longest run {result.longest_run} words",
             "worked",
         )
@@ -94,7 +94,7 @@ class CopyingMeasure(Measure[Copying]):
     def parts(self, results: Mapping[str, Copying], document: Mapping[str, Any]) -> Iterable[Part]:
         tables = [
             PageTable(
-                "Runs of words that stand in the training text, with 95 % intervals",
+                "Runs of words that occur in the training text, with 95 % intervals",
                 ("Model", "Generated", "Held-out real text", "Excess", "Longest run, words", "The longest copied run"),
                 [(name, [_run_cells(found)]) for name, found in results.items()],
             )
@@ -136,7 +136,7 @@ class CopyingMeasure(Measure[Copying]):
             for text, rate in (("generated", found.rate), ("held-out", found.heldout_rate))
         ]
         caption = (
-            "Share of runs of words that stand in the training text. Colour: generated. Grey: real text, held out."
+            "Share of runs of words that occur in the training text. Colour: generated. Grey: real text, held out."
         )
         yield Figure("copying", "Verbatim overlap with the training text", caption, rows)
 
@@ -146,16 +146,16 @@ class CopyingMeasure(Measure[Copying]):
     def advice(self, result: Copying, outcome: Outcome) -> Iterable[str]:
         if "copied" in outcome.words:
             passes = outcome.passes
-            made = f"It made {number(passes)} passes over its text" if passes else "It knows it by heart"
+            made = f"It made {number(passes)} passes over its text" if passes else "It memorized its text"
             yield f"{made}: take fewer steps (max_steps), or give it more text."
-            yield "A lower learning_rate or fewer trainable weights also leave less room to learn by heart."
+            yield "A lower learning_rate or fewer trainable weights also leave less room to memorize."
         if "unsure" not in outcome.words or outcome.rule == "unreadable":
             return
         if result.heldout_rate.value > outcome.limit("seen_heldout", 1.0):
             yield (
                 f"{result.heldout_rate.value:.0%} of the held-out text's {result.ngram}-grams stand in text that the "
                 "model or its base has learned: nothing can be concluded from it. Take a text that the base does not "
-                "know, or take out of the corpus what stands twice."
+                "know, or remove the duplicates from the corpus."
             )
         elif result.ngrams_per_passage < (least := outcome.limit("min_ngrams", 0.0)):
             chars = number(outcome.settings.get("passage_chars"))

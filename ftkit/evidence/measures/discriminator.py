@@ -39,9 +39,9 @@ class DiscriminatorMeasure(Measure[Discriminator]):
             ],
         )
         yield Part(
-            "discriminator", "Can it be told from real text?",
+            "discriminator", "Can a classifier separate it from real text?",
             "A simple classifier learns real held-out passages against generated ones, by cross-validation. 0.5: it "
-            "cannot tell. 1: it always can. This bears on no verdict.",
+            "cannot. 1: it always can. The verdict does not use it.",
             [table], after_samples=False,
         )  # fmt: skip
 

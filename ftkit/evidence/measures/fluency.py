@@ -79,7 +79,7 @@ class FluencyMeasure(Measure[ComparedFluency]):
 
     def remarks(self, result: ComparedFluency, case: Case) -> Iterable[Remark]:
         if (share := result.base.unknown_words) > max(2 * result.real.unknown_words, _MANY_UNKNOWN):
-            yield Remark(f"the base model was not fluent: {share:.0%} of its words are in no corpus")
+            yield Remark(f"{share:.0%} of the words that the base model writes are in no text of the run")
 
     def rows(self, result: ComparedFluency) -> Iterable[Row]:
         for label, key in (

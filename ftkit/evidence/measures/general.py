@@ -110,9 +110,9 @@ class GeneralMeasure(Measure[General]):
             why = "no general text was given"
             if not result.readable:
                 why = f"the tokenizer cannot write {result.unknown_bytes:.0%} of {result.name}"
-            return Support(True, [f"{why}, so neither a style of its own nor forgetting was asked"])
+            return Support(True, [f"{why}, so neither a gain specific to this text nor forgetting was measured"])
         holds = over.low > 0
-        doubt = "" if holds else ", which does not show a style of its own"
+        doubt = "" if holds else ", which does not show a gain specific to this text"
         return Support(
             holds,
             [f"it gains {over} bits per byte more on the target than on {result.name}{doubt}"],
@@ -198,10 +198,10 @@ class GeneralMeasure(Measure[General]):
             for point in general.curve
         ]
         caption = (
-            "The change of the weights, scaled: 0 is the base, 1 the trained model. Right is better learned, down is "
-            "less forgotten; crosses are 95 % intervals."
+            "The change of the weights, scaled: 0 is the base, 1 the trained model. Right: larger gain; "
+            "lower: less forgetting; crosses are 95 % intervals."
         )
-        yield Figure("scaling", "What a part of the change learns and forgets", caption, rows)
+        yield Figure("scaling", "Gain and forgetting of a scaled change", caption, rows)
         if "arms" in results.measured:
             yield self._tradeoff(results)
 
@@ -211,8 +211,8 @@ class GeneralMeasure(Measure[General]):
             if found.rise is not None:
                 rise = {key: 100 * getattr(found.rise, end) for key, end in _RISE.items()}
                 rows.append({"model": model, **vars(results.gain(model)), **rise})
-        caption = "Right is better learned, down is less forgotten; crosses are 95 % intervals."
-        return Figure("tradeoff", "What was learned against what was forgotten", caption, rows)
+        caption = "Right: larger gain; lower: less forgetting; crosses are 95 % intervals."
+        return Figure("tradeoff", "Gain against forgetting", caption, rows)
 
     def advice(self, result: General, outcome: Outcome) -> Iterable[str]:
         if "forgot" in outcome.words:
@@ -223,9 +223,9 @@ class GeneralMeasure(Measure[General]):
         if not outcome.undecided:
             return
         if result.gain_over is None and "general" in outcome.settings:
-            yield "Name a text in general, so that forgetting and a style of its own can be told."
+            yield "Name a text in general, so that forgetting and a gain specific to this text can be measured."
         elif result.gain_over is not None and not result.gain_over.low > 0:
-            yield "It gains as much on other text: it learned language, not yet a style. Start from a stronger base."
+            yield "It gains as much on other text: the gain is not specific to this text. Start from a stronger base."
 
 
 MEASURE = GeneralMeasure()

@@ -84,21 +84,21 @@ class StyleMeasure(Measure[Style]):
             reasons.append(opposite)
             by.append("judges disagree in order")
         silent = [score for score in result.judges if not score.speaks]
-        reasons += [f"judge {score.judge} does not speak: {score.reason}" for score in silent]
+        reasons += [f"judge {score.judge} is not used: {score.reason}" for score in silent]
         if not result.speaking:
-            reasons.append("no judge speaks, so the style rests on held-out loss alone")
+            reasons.append("no judge is usable, so style rests on held-out loss alone")
         return Support(holds, reasons, by)
 
     def rows(self, result: Style) -> Iterable[Row]:
         for score in result.judges:
-            silent = "" if score.speaks else " (does not speak)"
+            silent = "" if score.speaks else " (is not used)"
             yield Row(f"style, judge {score.judge}{silent}", score.score, score.floor, score.ceiling)
             if score.speaks:
                 yield Row(f"position, judge {score.judge}", score.position, "0", "1")
 
     def headline(self, result: Style, outcome: Outcome) -> Iterable[str]:
         if not result.speaking:
-            yield "no judge may speak on its style"
+            yield "no judge is usable for its style"
             return
         who = "judges place" if len(result.speaking) > 1 else "a judge places"
         places = " and ".join(f"{_place(score.position.value)} ({score.judge})" for score in result.speaking)
@@ -116,7 +116,7 @@ class StyleMeasure(Measure[Style]):
                 "Mean probability of the target with 95 % intervals",
                 (
                     "Model", "Judge", "AUC", "AUC, names masked", "Floor", "Score", "Ceiling", "Position",
-                    "Given to the target", "Left out", "Speaks",
+                    "Given to the target", "Left out", "Usable",
                 ),
                 [
                     (name, [_score_cells(name, score, judges) for score in found.judges])
@@ -178,12 +178,12 @@ class StyleMeasure(Measure[Style]):
             high = score.ceiling.high if is_number(score.ceiling.high) and score.ceiling.high else math.inf
             if not score.speaks and score.score.value > high:
                 yield (
-                    f"Judge {score.judge} finds it more typical than real text. Sampling does that: take sampling "
+                    f"Judge {score.judge} scores it above real text. Sampling causes this: set sampling to "
                     f"plain (it was {outcome.settings.get('sampling', 'plain')}), and read the samples."
                 )
             elif not score.speaks:
                 yield (
-                    f"Judge {score.judge} does not speak ({score.reason}): give more text, or a better judge "
+                    f"Judge {score.judge} is not used ({score.reason}): give more text, or a better judge "
                     "(judge_model, judge_max_steps)."
                 )
             elif not score.position.low > enough:
@@ -214,7 +214,7 @@ def _score_cells(name: str, score: StyleScore, judges: Mapping[str, Any]) -> lis
 def _gates(judges: Mapping[str, Any]) -> PageTable:
     heads = (
         "Judge", "Right", "Lowest AUC", "Lowest, names masked", "Two seeds agree", "Calibration error", "Log-loss",
-        "Swapped labels", "Shortest passage", "May speak",
+        "Swapped labels", "Shortest passage", "Usable",
     )  # fmt: skip
     groups = []
     for name, gate in judges.items():
@@ -227,7 +227,7 @@ def _gates(judges: Mapping[str, Any]) -> PageTable:
             Cell(f"{number(gate.get('length'))} {gate.get('unit', '')}"), Cell(said, "long"),
         ]  # fmt: skip
         groups.append((name, [cells]))
-    return PageTable("Gates: what each judge was asked before it may speak", heads, groups)
+    return PageTable("Gates: the checks that each judge must pass before its scores are used", heads, groups)
 
 
 def _courses(courses: Mapping[str, Any]) -> PageTable:

@@ -15,7 +15,7 @@ class Copying(evaluate.Metric):  # type: ignore[misc]
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Share of word n-grams that stand in the training text, and its excess over real text's.",
+            description="Share of word n-grams that occur in the training text, and its excess over real text's.",
             citation="",
             inputs_description=(
                 "predictions: generated passages. train_texts: what was trained on. heldout: real passages that were "
