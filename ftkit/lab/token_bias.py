@@ -321,9 +321,9 @@ class TokenBiasMonitor:
         written = self.passages(tuned, settings.num_passages)
         texts = self.texts(written)
         ordinary = [*target.text.train, *target.text.heldout]
-        learnt = [piece for text in target.start.origin.texts.values() for piece in text.train]
+        learned = [piece for text in target.start.origin.texts.values() for piece in text.train]
         compared = ComparedTexts(
-            target.heldout, learnt or target.text.train, ordinary + learnt, target.heldout, "ordinary text"
+            target.heldout, learned or target.text.train, ordinary + learned, target.heldout, "ordinary text"
         )
         evidence = gather_evidence(
             Comparison(
