@@ -5,4 +5,4 @@ Importing this package loads no torch and registers nothing; ``import ftkit.mode
 
 __all__ = ["__version__"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 
 from ftkit import __version__
 from ftkit.config import Settings
-from ftkit.config.reading import read_yaml
 from ftkit.errors import CheckpointError, ConfigError, FtkitError, OutOfMemory, PeerError, Terminated
 from ftkit.memory import memory_phase
 from ftkit.runs.environment import check_environment
@@ -107,10 +106,9 @@ def _rows(values: dict[str, Any], processes: int) -> int:
 
 def _check_same_run(path: Path, settings: Settings, recipe: str, manifest: dict[str, Any]) -> None:
     """Refuse to go on with another recipe, with other settings or with another batch."""
-    stored = manifest.get("settings")
-    if stored is None:  # a run of ftkit 0.1 before it wrote them down
-        stored = read_yaml(path / "config.yaml").values
-        stored.pop("recipe", None)
+    if (version := str(manifest.get("versions", {}).get("ftkit", "0.1"))).startswith("0.1"):
+        raise ConfigError(f"{path}: run folders of ftkit {version} cannot be resumed; start a new run")
+    stored = manifest["settings"]
     before_now = manifest.get("processes", num_processes())
     differences = _differences(settings, stored, before_now, frozenset(manifest.get("unset", ())))
     if (before := manifest.get("recipe", recipe)) != recipe:

@@ -245,3 +245,15 @@ def test_a_run_that_is_done_says_so_when_it_is_resumed(tmp_path, caplog):
     with open_run(Settings(output_dir=str(tmp_path / "run"), resume=True), __file__) as run:
         assert run.finished
     assert "done already" in caplog.text
+
+
+def test_a_run_folder_of_an_older_version_is_refused_in_one_sentence(tmp_path):
+    with open_run(start(tmp_path / "r"), "job.py"):
+        pass
+    file = tmp_path / "r" / "manifest.json"
+    manifest = json.loads(file.read_text()) | {"status": "interrupted"}
+    manifest["versions"]["ftkit"] = "0.1.0"
+    file.write_text(json.dumps(manifest))
+    refused = pytest.raises(ConfigError, match=r"run folders of ftkit 0\.1\.0 cannot be resumed; start a new run$")
+    with refused, open_run(start(tmp_path / "r", resume=True), "job.py"):
+        pass
