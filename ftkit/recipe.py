@@ -1,8 +1,11 @@
-"""The frame of a recipe: its run folder around it, and the result of a run that is done already.
+"""What a recipe imports at its top: the settings classes, and the frame around its ``main``.
 
 @recipe
 def main(settings: MySettings, run: RunFolder) -> None:
     ...
+
+if __name__ == "__main__":
+    launch(main)
 """
 
 from collections.abc import Callable

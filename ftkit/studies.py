@@ -1,4 +1,4 @@
-"""A study at work: its points one after the other in this process, each an ordinary run in a folder of its own.
+"""Studies: the points of a sweep, or repeats of a recipe, run one after the other, each in a run folder of its own.
 
 A run is a function of its settings (every step seeds its own draws), so a point is bit for bit the run that it would be
 alone. What a kill leaves behind is a study folder that ``ftkit resume`` goes on with: finished points are skipped, the

@@ -81,3 +81,8 @@ def test_the_workflow_runs_what_the_ci_script_runs():
     assert workflow_commands() == [line for line in lines if re.match("scripts/", line)]
     steps = [step["run"] for step in read_yaml(".github/workflows/ci.yml")["jobs"]["script"]["steps"] if "run" in step]
     assert steps == ["${{ matrix.command }}"]
+
+
+def test_the_table_of_packages_is_that_of_the_imports():
+    done = subprocess.run([sys.executable, str(SCRIPTS / "imports"), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
