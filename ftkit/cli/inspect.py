@@ -61,7 +61,7 @@ def inspect(
 
     def start() -> None:
         from ftkit.inspection.model_summary import inspect_model, module_tree
-        from ftkit.models.outlines import outline
+        from ftkit.models.meta_models import outline
 
         check_revision(revision, model)
         described = outline(model, task=task, revision=revision)

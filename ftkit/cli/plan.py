@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from ftkit.config import Settings
     from ftkit.jobs.plan import Plan
-    from ftkit.training.planning import PlannedTraining
+    from ftkit.training.resource_plan import PlannedTraining
 
 __all__ = ["find_program", "plan"]
 

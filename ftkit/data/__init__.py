@@ -5,22 +5,18 @@ from typing import TYPE_CHECKING
 from ftkit.lazy import load_names_lazily
 
 if TYPE_CHECKING:
-    from ftkit.data.cleaning import CleanedText, Removed, clean_text
+    from ftkit.data.cleanup import CleanedText, Removed, clean_text
     from ftkit.data.corpus import Corpus, Document, load_corpus
     from ftkit.data.downloads import cache_dir
-    from ftkit.data.frequencies import TokenGroup, TokenVariety, token_groups
-    from ftkit.data.labelled import LabelledTexts, load_labelled
-    from ftkit.data.labelled_splits import LabelledSplit, separate_labelled, split_labelled
-    from ftkit.data.made_tokenizers import train_wordpiece
-    from ftkit.data.masking import Masking
+    from ftkit.data.labelled import LabelledSplit, LabelledTexts, load_labelled, separate_labelled, split_labelled
+    from ftkit.data.made_tokenizers import convert_tiktoken, train_wordpiece
     from ftkit.data.special_tokens import SpecialTokens, fix_special_tokens
     from ftkit.data.splits import Split, split_corpus
     from ftkit.data.store import TokenStore, tokenize_texts
-    from ftkit.data.tiktoken_encodings import convert_tiktoken
-    from ftkit.data.token_sets import TokenSet, token_set
+    from ftkit.data.token_sets import TokenGroup, TokenSet, TokenVariety, token_groups, token_set
     from ftkit.data.tokenizers import load_tokenizer, tokenizer_fingerprint
     from ftkit.data.voices import VOICES, voice_text
-    from ftkit.data.windows import RandomWindows, StridedWindows, coverage
+    from ftkit.data.windows import Masking, RandomWindows, StridedWindows, coverage
 
 __all__ = [
     "VOICES",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ftkit.config.catalogue import described_sources
-from ftkit.data.cleaning import CleanedText, Removed, clean_lines, clean_text
+from ftkit.data.cleanup import CleanedText, Removed, clean_lines, clean_text
 from ftkit.data.downloads import MAX_DOWNLOAD_BYTES, Download
 from ftkit.data.sources import Source, SourceRequest, text_sources
 from ftkit.data.text_files import check_characters, check_codec, check_place, exists, sentence, split_column

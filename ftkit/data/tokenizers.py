@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftkit.data.downloads import hub_unreachable_reason
-from ftkit.data.made_tokenizers import byte_tokenizer, completed, train_tokenizer, with_special_tokens
+from ftkit.data.made_tokenizers import byte_tokenizer, completed, convert_tiktoken, train_tokenizer, with_special_tokens
 from ftkit.data.special_tokens import reads_tokens
-from ftkit.data.tiktoken_encodings import convert_tiktoken
 from ftkit.errors import DeviceError, ModelError, NetworkError, nearest_name
 from ftkit.runs.models import base_of_adapter
 

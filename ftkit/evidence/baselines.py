@@ -19,7 +19,7 @@ from ftkit.data import LabelledTexts
 from ftkit.data.words import plain_words
 from ftkit.memory import memory_phase
 from ftkit.training import Predictions
-from ftkit.training.classifying import text_batches
+from ftkit.training.classifiers import text_batches
 
 __all__ = ["feature_baseline", "text_features", "word_baseline"]
 

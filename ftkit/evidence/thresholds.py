@@ -68,7 +68,7 @@ class Thresholds:
     )  # fmt: skip
     reload_difference: float = _number(
         1e-4, "broken: the saved folder computes other logits than the trained model by more than this",
-        "ten times what two loads of the same float32 weights may differ by; see ftkit.models.rounding", of="integrity",
+        "ten times what two loads of the same float32 weights may differ by; see ftkit.models.outputs", of="integrity",
     )  # fmt: skip
     repetition_excess: float = _number(
         0.1, "broken: more repetition than this above real text's and the base's (lower bound, share)",

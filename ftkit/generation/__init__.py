@@ -1,9 +1,9 @@
 """Text out of a model: batch decoding with everything set that is easily forgotten."""
 
+from ftkit.generation.decoding import PRESETS, Sampling
 from ftkit.generation.dialogue import Conversation, Speaker, Turn, converse
-from ftkit.generation.filling import FillIn, fill_in
+from ftkit.generation.fill_mask import FillIn, fill_in
 from ftkit.generation.passages import Passage, generate_passages, random_starts
-from ftkit.generation.sampling import PRESETS, Sampling
 
 __all__ = [
     "PRESETS",

@@ -8,6 +8,7 @@ Shapes: B rows, T tokens of the prompt, N new tokens, S tokens so far, H heads, 
 """
 
 import inspect
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -21,11 +22,47 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from ftkit.generation.sampling import Sampling
 from ftkit.models import is_adapter, virtual_tokens
 from ftkit.models.cache_ftkit_gpt2 import cache_argument
 
-__all__ = ["can_decode", "decode"]
+__all__ = ["PRESETS", "Sampling", "can_decode", "decode"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of the draw."""
+
+    do_sample: bool = True
+    """Draw at random; otherwise always the most likely token."""
+    temperature: float = 1.0
+    """Logits are divided by it: below 1 sharper, above 1 flatter."""
+    top_k: int = 0
+    """Only the k most likely tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Only the most likely tokens that together have this probability; 1 keeps all."""
+    repetition_penalty: float = 1.0
+    """1 leaves repeated tokens alone."""
+    banned_ids: tuple[int, ...] = ()
+    """Tokens that are never emitted."""
+    allow_stop: bool = False
+    """Whether the end-of-text token may end a passage early; otherwise every passage has its full length."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON can hold them, to stand beside every sample."""
+        return {**asdict(self), "banned_ids": list(self.banned_ids)}
+
+
+PRESETS: dict[str, Sampling] = {
+    "plain": Sampling(),
+    "greedy": Sampling(do_sample=False),
+    "focused": Sampling(temperature=0.7, top_p=0.9),
+    "creative": Sampling(temperature=1.1, top_p=0.95),
+    "top50": Sampling(top_k=50, top_p=0.95),
+    "judged": Sampling(repetition_penalty=1.3),
+}
+"""``plain`` is the model's own distribution, the fairest sample of what it learned; ``judged`` is the course's setting
+for judged passages; ``top50`` is that of lesson 07/04; the others are common in use."""
+
 
 _KEEP_ALL = {"codegen", "ftkit_gpt2", "gpt2", "gpt_neo", "llama", "qwen3"}
 """Families whose blocks keep the keys and values of all tokens, and that take a mask and positions of all tokens."""

@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.errors import ModelError
+from ftkit.generation.decoding import PRESETS, Sampling
 from ftkit.generation.passages import generate_passages
-from ftkit.generation.sampling import PRESETS, Sampling
 from ftkit.models import usable_positions
 
 __all__ = ["Conversation", "Speaker", "Turn", "converse"]

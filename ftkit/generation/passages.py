@@ -11,8 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ftkit.data.special_tokens import expected_ids
 from ftkit.errors import ModelError
-from ftkit.generation.decoding import can_decode, decode
-from ftkit.generation.sampling import PRESETS, Sampling
+from ftkit.generation.decoding import PRESETS, Sampling, can_decode, decode
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 

@@ -12,8 +12,8 @@ from ftkit.data import load_tokenizer
 from ftkit.errors import ModelError
 from ftkit.models import from_hf_gpt2, load_model, save_model, to_hf_gpt2
 from ftkit.models.conversion import CONVERTIBLE
-from ftkit.models.outlines import outline
-from ftkit.models.rounding import ROUNDING, relative_difference
+from ftkit.models.meta_models import outline
+from ftkit.models.outputs import ROUNDING, relative_difference
 from ftkit.runs.files import atomic_folder
 
 __all__ = ["Conversion", "convert_folder"]

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ftkit.errors import ConfigError
-from ftkit.tuning.groups import Piece, Selection
-from ftkit.tuning.slices import chosen_slices
+from ftkit.tuning.groups import Piece, Selection, chosen_slices
 
 __all__ = ["WeightStatistics", "weight_statistics"]
 

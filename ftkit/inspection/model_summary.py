@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftkit.models.outlines import Outline
-from ftkit.tuning.groups import ParameterGroups, requiring_grad, trainable_selection
-from ftkit.tuning.table import ParameterTable, parameter_table
+from ftkit.models.meta_models import Outline
+from ftkit.tuning.groups import ParameterGroups, ParameterTable, parameter_table, requiring_grad, trainable_selection
 
 __all__ = ["Inspection", "inspect_model", "module_tree"]
 

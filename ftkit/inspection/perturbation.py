@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ftkit.errors import ConfigError, ModelError, nearest_name
-from ftkit.tuning.groups import Piece, Selection
-from ftkit.tuning.slices import chosen_slices
+from ftkit.tuning.groups import Piece, Selection, chosen_slices
 
 __all__ = ["Perturbation", "perturb"]
 

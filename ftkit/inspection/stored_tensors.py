@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ftkit.errors import ModelError, NetworkError
-from ftkit.models.accounting import COMPUTED_BUFFERS
-from ftkit.models.outlines import Outline, outline
+from ftkit.models.meta_models import Outline, outline
 from ftkit.models.trust import WEIGHT_FILES, is_adapter_folder
+from ftkit.models.weight_report import COMPUTED_BUFFERS
 from ftkit.tuning.groups import ParameterGroups, Piece
 from ftkit.tuning.movement import same_bits
 

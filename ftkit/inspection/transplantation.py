@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ftkit.errors import ModelError
-from ftkit.tuning.groups import Piece
-from ftkit.tuning.slices import chosen_slices
+from ftkit.tuning.groups import Piece, chosen_slices
 
 __all__ = ["Transplant", "transplant"]
 

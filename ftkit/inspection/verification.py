@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ftkit.inspection.diff import FolderDifference, diff_folders
 from ftkit.models import load_model, usable_positions
-from ftkit.models.architectures import architecture_of, differing
-from ftkit.models.outlines import Outline, outline
-from ftkit.models.rounding import ROUNDING, relative_difference
+from ftkit.models.families import architecture_of, differing
+from ftkit.models.meta_models import Outline, outline
+from ftkit.models.outputs import ROUNDING, relative_difference
 from ftkit.runs.files import json_value
 
 __all__ = ["Verification", "verify_folders"]
@@ -66,7 +66,7 @@ def verify_folders(first: str | Path, second: str | Path, *, tolerance: float = 
             only the tensors are compared.
         second: Another.
         tolerance: Largest absolute difference of elements and of logits that counts as equal. Logits may always
-            differ by rounding (``ftkit.models.rounding``); elements are compared bit by bit where this is 0.
+            differ by rounding (``ftkit.models.outputs``); elements are compared bit by bit where this is 0.
         seed: Draws the token ids of the probe.
 
     Returns:

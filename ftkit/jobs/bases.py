@@ -24,7 +24,7 @@ from ftkit.errors import CheckpointError, ConfigError
 from ftkit.jobs.lengths import BaseOutline, fit_language, outline_of
 from ftkit.jobs.texts import Text, load_texts
 from ftkit.models import load_model, save_model
-from ftkit.models.outlines import GROWS
+from ftkit.models.meta_models import GROWS
 from ftkit.runs import RunFolder
 from ftkit.runs.files import cache_key
 from ftkit.runs.integrity import record_problem

@@ -18,7 +18,7 @@ from ftkit.data import TokenStore, tokenize_texts
 from ftkit.errors import ConfigError, DataError, FtkitError, ModelError
 from ftkit.evidence import MIN_PASSAGES, longest_passage
 from ftkit.jobs.texts import Text
-from ftkit.models.outlines import GROWS, known_positions
+from ftkit.models.meta_models import GROWS, known_positions
 from ftkit.runs import RunFolder
 
 __all__ = [

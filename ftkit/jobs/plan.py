@@ -14,9 +14,9 @@ import torch
 
 from ftkit.config import Settings
 from ftkit.errors import DeviceError, FtkitError
-from ftkit.models.outlines import outline
+from ftkit.models.meta_models import outline
 from ftkit.runs.planner import planning_with
-from ftkit.training.planning import PhaseMemory, PlannedTraining, Planner, WillNotFit
+from ftkit.training.resource_plan import PhaseMemory, PlannedTraining, Planner, WillNotFit
 
 __all__ = ["IMPORTED", "Plan", "plan_run"]
 

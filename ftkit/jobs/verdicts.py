@@ -46,8 +46,8 @@ from ftkit.evidence import (
 from ftkit.generation import PRESETS
 from ftkit.jobs.cache import cached_passages, cached_run
 from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usable_positions
-from ftkit.models.architectures import architecture_of, differing
-from ftkit.models.outlines import known_positions
+from ftkit.models.families import architecture_of, differing
+from ftkit.models.meta_models import known_positions
 from ftkit.models.trust import is_adapter_folder
 from ftkit.runs import RunFolder, write_evidence
 

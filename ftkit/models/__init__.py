@@ -21,7 +21,6 @@ from ftkit.models.loading import (
     save_model,
     task_of,
 )
-from ftkit.models.log_probabilities import log_probability_model
 from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2Attention,
     FtkitGPT2Block,
@@ -32,10 +31,9 @@ from ftkit.models.modeling_ftkit_gpt2 import (
     FtkitGPT2PreTrainedModel,
 )
 from ftkit.models.modeling_ftkit_ladder import FtkitLadderForCausalLM, FtkitLadderHead, FtkitLadderModel
-from ftkit.models.positions import usable_positions
+from ftkit.models.outputs import log_probability_model
 from ftkit.models.state_dicts import load_state_dict, save_state_dict
-from ftkit.models.stored_generation import no_stored_generation_settings
-from ftkit.models.tasks import reads_both_ways
+from ftkit.models.tasks import no_stored_generation_settings, reads_both_ways, usable_positions
 
 __all__ = [
     "FAMILIES",

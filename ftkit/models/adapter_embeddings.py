@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ftkit.errors import ModelError
-from ftkit.models.calling import quiet, seeded
+from ftkit.models.loader_errors import quiet, seeded
 
 __all__ = ["Stored", "read_embeddings", "resize_for"]
 

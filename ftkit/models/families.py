@@ -9,6 +9,7 @@ query, value, key.
 A family is added with one entry; ``tests/models/test_families.py`` says whether the entry is right.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,7 +21,7 @@ from ftkit.errors import ModelError, nearest_name
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 
-__all__ = ["FAMILIES", "GROUPS", "Family", "Fused", "new_config"]
+__all__ = ["FAMILIES", "GROUPS", "Family", "Fused", "architecture_of", "differing", "new_config"]
 
 GROUPS = (
     "embedding", "embedding.type", "position", "attention.q", "attention.k", "attention.v", "attention.out",
@@ -226,3 +227,43 @@ def _parsed(text: str) -> int | float | bool | str | None:
         except ValueError:
             continue
     return text
+
+
+# What a configuration says of the computation: two models of equal weights may still compute differently.
+
+
+_NO_COMPUTATION = re.compile(
+    r"dropout|pdrop|_token_id$|^initializer_|^use_cache$|^summary_|^classifier_|^problem_type$"
+)
+"""Fields that training or decoding read, and that leave the logits of a text as they are."""
+
+
+def architecture_of(config: PreTrainedConfig) -> dict[str, Any]:
+    """Fields of the family's own configuration that the logits depend on.
+
+    Args:
+        config: A model's configuration.
+
+    Returns:
+        The fields with ``model_type``, as JSON holds them.
+    """
+    inherited = {item.name for item in fields(PreTrainedConfig)}
+    own = {item.name for item in fields(type(config))} - inherited
+    kept = {name: _value(config, name) for name in sorted(own) if not _NO_COMPUTATION.search(name)}
+    found: dict[str, Any] = json.loads(json.dumps({"model_type": config.model_type, **kept}, default=str))
+    return found
+
+
+def _value(config: PreTrainedConfig, name: str) -> Any:
+    """A field's value; Gemma 4 refuses to read one that may differ by layer, but writes what it was given."""
+    try:
+        return getattr(config, name, None)
+    except Exception:  # an error of its own class
+        return vars(config).get(name, config.to_dict().get(name))
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Fields that both have with different values, in words; empty where there is none."""
+    return ", ".join(
+        f"{name} {first[name]} and {second[name]}" for name in first if name in second and first[name] != second[name]
+    )

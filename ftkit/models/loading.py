@@ -20,7 +20,6 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ftkit.errors import CheckpointError, ModelError, nearest_name
 from ftkit.memory import memory_phase
-from ftkit.models.accounting import check_values, check_weights, weight_problems
 from ftkit.models.adapter_files import (
     is_adapter,
     load_adapter,
@@ -29,12 +28,11 @@ from ftkit.models.adapter_files import (
     task_of_adapter,
     virtual_tokens,
 )
-from ftkit.models.calling import build_with_attention, call_loader, load_from_hub, quiet, seeded
 from ftkit.models.class_heads import HeadPlan, class_names, head_keys, name_classes, order_classes, plan_head, renew
 from ftkit.models.families import FAMILIES, new_config
-from ftkit.models.positions import usable_positions
-from ftkit.models.rounding import relative_difference
-from ftkit.models.tasks import TASKS, check_direction, check_next_token, reads_both_ways
+from ftkit.models.loader_errors import build_with_attention, call_loader, load_from_hub, quiet, seeded
+from ftkit.models.outputs import relative_difference
+from ftkit.models.tasks import TASKS, check_direction, check_next_token, reads_both_ways, usable_positions
 from ftkit.models.trust import (
     check_full_precision,
     checked_folder,
@@ -42,6 +40,7 @@ from ftkit.models.trust import (
     is_adapter_folder,
     is_local,
 )
+from ftkit.models.weight_report import check_values, check_weights, weight_problems
 from ftkit.runs.files import atomic_folder, disk_full, disk_is_full
 
 __all__ = [
@@ -280,7 +279,7 @@ def reload_difference(model: PreTrainedModel, folder: str | os.PathLike[str], in
 
     Returns:
         The largest difference of the logits of a row, relative to its largest logit where that is above 1; infinity
-        where either is not finite. Rounding alone stays below ``ftkit.models.rounding.ROUNDING``.
+        where either is not finite. Rounding alone stays below ``ftkit.models.outputs.ROUNDING``.
 
     Raises:
         ModelError: A folder that cannot be loaded whole.

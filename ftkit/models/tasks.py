@@ -1,8 +1,11 @@
 """Which task an architecture is for, and the class of transformers that does it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -12,10 +15,16 @@ from transformers import (
 )
 
 from ftkit.errors import ModelError
-from ftkit.models.positions import usable_positions
-from ftkit.models.stored_generation import no_stored_generation_settings
+from ftkit.models.adapter_files import is_adapter, virtual_tokens
 
-__all__ = ["TASKS", "check_direction", "check_next_token", "reads_both_ways"]
+__all__ = [
+    "TASKS",
+    "check_direction",
+    "check_next_token",
+    "no_stored_generation_settings",
+    "reads_both_ways",
+    "usable_positions",
+]
 
 TASKS: dict[str, Any] = {
     "causal-lm": AutoModelForCausalLM,
@@ -157,3 +166,69 @@ def _check_generation(model: PreTrainedModel, ids: torch.Tensor, kind: str, wher
             f"{where}: {kind} as configured cannot write ({type(error).__name__}: {reason}), so nothing of what it"
             " learns could be shown. Take another model."
         ) from error
+
+
+# How many tokens of text a model can read at once.
+
+
+def usable_positions(model: nn.Module) -> int | None:
+    """Return the longest text in tokens that a model can read.
+
+    It is less than ``max_position_embeddings`` where the model needs positions for itself: RoBERTa and its relatives
+    (XLM-RoBERTa, CamemBERT, Longformer, MPNet, ...) number their tokens from ``padding_idx + 1``, so that 128 of 130
+    rows can be used. OPT and BART shift theirs too, but their tables are longer by that shift. An adapter's virtual
+    tokens take positions as well.
+
+    Args:
+        model: Any Hugging Face model, on any device, also the meta device; or peft's wrapper around one.
+
+    Returns:
+        Tokens, or ``None`` where the architecture has no limit.
+    """
+    wrapped: Any = model
+    config: Any = getattr(wrapped, "config", None)
+    if config is None:
+        return None
+    # A limit of MPT has another name: its ALiBi slopes are built for so many tokens.
+    text = config.get_text_config()
+    limit = getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)
+    if not limit:
+        return None
+    return int(limit) - _first_position(model, int(limit)) - virtual_tokens(model)
+
+
+def _first_position(model: nn.Module, limit: int) -> int:
+    """The number of the first token's position, where the table of positions has no row to spare for it."""
+    offsets = [
+        int(module.padding_idx) + 1
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings")
+        and getattr(module, "padding_idx", None) is not None
+        and getattr(module, "num_embeddings", limit) <= limit
+    ]
+    return max(offsets, default=0)
+
+
+# Generation without what a model's folder says of it.
+
+
+@contextmanager
+def no_stored_generation_settings(model: Any) -> Iterator[None]:
+    """Hide the model's own ``generation_config`` inside the block.
+
+    ``generate`` takes every setting that the caller leaves open from there: min_p, num_beams, suppressed and forced
+    tokens, ... A folder's generation_config.json would so change what is measured.
+
+    Args:
+        model: A model that generates, or peft's wrapper around one.
+    """
+    layers = [model, model.base_model, model.get_base_model()] if is_adapter(model) else [model]
+    holders = [layer for layer in layers if "generation_config" in vars(layer)]
+    stored = [layer.generation_config for layer in holders]
+    for layer in holders:
+        layer.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for layer, config in zip(holders, stored, strict=True):
+            layer.generation_config = config

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import ModelError
-from ftkit.models.calling import ONLY_PICKLES
+from ftkit.models.loader_errors import ONLY_PICKLES
 
 __all__ = [
     "WEIGHT_FILES",

@@ -6,7 +6,7 @@ from ftkit.lazy import load_names_lazily
 
 if TYPE_CHECKING:
     from ftkit.training.checkpoints import CheckpointFolder
-    from ftkit.training.classifying import (
+    from ftkit.training.classifiers import (
         BestStep,
         ClassSamples,
         Predictions,
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
         RandomTokens,
         TokenWindows,
     )
-    from ftkit.training.engine import Engine, StepRecord
+    from ftkit.training.engine import Engine, StepRecord, lockstep
     from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, evaluated_batches, held_out_loss, token_losses
-    from ftkit.training.lockstep import lockstep
     from ftkit.training.logs import train_and_log, training_plan, with_steps_of_epochs
     from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
-    from ftkit.training.naming import ObjectiveContext, build_objective, read_objective
+    from ftkit.training.objective_names import ObjectiveContext, build_objective, check_objective, read_objective
     from ftkit.training.objectives import (
         CLASSIFICATION,
         MASKED_TOKENS,
@@ -37,10 +36,9 @@ if TYPE_CHECKING:
         Objective,
         WeightedSum,
         loss_sums,
+        with_output_of,
     )
-    from ftkit.training.pairing import with_output_of
     from ftkit.training.probes import CallbackProbe, Probe, build_probes
-    from ftkit.training.trying import check_objective
 
 __all__ = [
     "CLASSIFICATION",

@@ -9,7 +9,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
@@ -18,26 +18,26 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate.utils import DistributedType, reduce
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.activations import NewGELUActivation
 
 from ftkit.config import TrainingSettings
-from ftkit.errors import CheckpointError, DivergedError, InterruptedRun
+from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
 from ftkit.memory import memory_phase
 from ftkit.models import is_adapter
 from ftkit.runs.planner import planner
 from ftkit.runs.processes import broadcast_from_main, sync_errors
-from ftkit.training.activations import fuse_activations
+from ftkit.training.accelerator import WholeModel, make_accelerator
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.datasets import Dataset
-from ftkit.training.diagnosing import diagnosis
+from ftkit.training.divergence import diagnosis
 from ftkit.training.memory import memory_remedies, peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective, WeightedSum
-from ftkit.training.processes import make_accelerator
-from ftkit.training.whole_model import WholeModel
 from ftkit.tuning import Clipping, build_optimizers, check_adapter_gradients, freeze, learning_rate_factor
 from ftkit.tuning.shards import is_sharded, local_part
 
-__all__ = ["Engine", "StepRecord"]
+__all__ = ["Engine", "StepRecord", "fuse_activations", "lockstep"]
 
 _logger = logging.getLogger("ftkit.training")
 
@@ -428,3 +428,76 @@ class Engine:
             f"{cause[:1].upper()}{cause[1:]}{'. ' if cause else ''}"
             "Lower learning_rate, set max_grad_norm (e.g. 1.0) or a longer warmup_steps, and start again"
         )
+
+
+# Several models on one stream of batches, one step each in turn.
+
+
+def lockstep(
+    arms: Mapping[str, Engine], streams: Mapping[str, Iterator[StepRecord]]
+) -> Iterator[tuple[str, StepRecord]]:
+    """Take one step of each arm, then the next of each; a pair trains exactly as its arms would alone.
+
+    Every step seeds the random generators from (seed, step, process) and rows are a pure function of their number, so
+    arms with one seed and one source see the same batches, masks of dropout included, whatever else runs between. An
+    arm that an interruption left behind catches up first.
+
+    Args:
+        arms: Engines by name, over sources with one fingerprint.
+        streams: What to iterate for each: the engine itself, or ``follow`` around it.
+
+    Returns:
+        Names of arms and their records, in the order of the arms.
+
+    Raises:
+        ValueError: Arms over different batches.
+        DeviceError: Sharded arms; several processes with DDP are fine.
+    """
+    if len({engine.source.fingerprint for engine in arms.values()}) > 1:
+        raise ValueError("arms in lock-step need one source: their fingerprints differ")
+    for engine in arms.values():  # here, not when the first step is asked for
+        if str(engine.accelerator.distributed_type).rpartition(".")[2] == "FSDP":
+            raise DeviceError(
+                f"lock-step runs in one process or with DDP, not with {engine.accelerator.distributed_type}: run the "
+                "arms one after the other"
+            )
+    return _turns(arms, streams)
+
+
+def _turns(arms: Mapping[str, Engine], streams: Mapping[str, Iterator[StepRecord]]) -> Iterator[tuple[str, StepRecord]]:
+    """One step of each arm after the other."""
+    last = max(engine.settings.max_steps for engine in arms.values())
+    for step in range(min(engine.step for engine in arms.values()) + 1, last + 1):
+        for name, engine in arms.items():
+            if engine.step < step and (record := next(streams[name], None)) is not None:
+                yield name, record
+    for stream in streams.values():
+        next(stream, None)  # lets an engine write the checkpoint that was due after its last step
+
+
+# The same activation in one operation: as eight it takes a sixth of the time in which a CPU trains a small GPT-2.
+
+
+class _FusedInTraining(NewGELUActivation):
+    """transformers' ``gelu_new``, to the last bit outside training."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The activation of every element."""
+        if self.training:
+            return nn.functional.gelu(input, approximate="tanh")
+        outside: Tensor = super().forward(input)
+        return outside
+
+
+def fuse_activations(model: nn.Module) -> None:
+    """Let torch's tanh GELU train for ``gelu_new``, of which GPT-2, GPT-Neo and CodeGen are made.
+
+    Both are one formula, equal but for rounding. Neither has weights, so what is saved is the same.
+
+    Args:
+        model: Changed in place.
+    """
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) is NewGELUActivation:
+                setattr(module, name, _FusedInTraining().train(child.training))

@@ -13,8 +13,7 @@ from transformers import PreTrainedModel
 
 from ftkit.data import TokenSet
 from ftkit.errors import ConfigError
-from ftkit.training.objectives import IGNORED, Batch, Objective, next_token_targets, output_logits
-from ftkit.training.pairing import LOG_PROBABILITIES
+from ftkit.training.objectives import IGNORED, LOG_PROBABILITIES, Batch, Objective, next_token_targets, output_logits
 
 __all__ = ["NLL", "Where", "kl_to_base", "last_tokens", "smoothed", "token_set_kl"]
 

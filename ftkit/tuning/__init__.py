@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     )
     from ftkit.tuning.clipping import Clipping, ClipReport, GradientNorms, clip_report
     from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
-    from ftkit.tuning.groups import ParameterGroups, Piece, Selection, select, trainable_selection
-    from ftkit.tuning.movement import GroupMovement, Movement, movement, snapshot
+    from ftkit.tuning.groups import (
+        GroupRow,
+        ParameterGroups,
+        ParameterTable,
+        Piece,
+        Selection,
+        parameter_table,
+        select,
+        trainable_selection,
+    )
+    from ftkit.tuning.movement import GroupMovement, Movement, Watch, movement, snapshot
     from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_blocks
-    from ftkit.tuning.rates import peak_rates
-    from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
-    from ftkit.tuning.table import GroupRow, ParameterTable, parameter_table
-    from ftkit.tuning.watching import Watch
+    from ftkit.tuning.schedules import learning_rate_factor, peak_rates, schedule_warning
 
 __all__ = [
     "ClipReport",

@@ -33,7 +33,7 @@ from ftkit.config import AdapterSettings
 from ftkit.errors import ConfigError, ModelError, nearest_name
 from ftkit.models import FAMILIES, is_adapter, usable_positions, virtual_tokens
 from ftkit.models.adapter_files import adapter_tensors, copy_into_adapter, wrap
-from ftkit.models.rounding import ROUNDING, relative_difference
+from ftkit.models.outputs import ROUNDING, relative_difference
 from ftkit.tuning.groups import ParameterGroups, Selection, select, split_selectors
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ftkit.config import TrainingSettings
-from ftkit.tuning.groups import ParameterGroups, Selection, select
+from ftkit.tuning.groups import ParameterGroups, Selection, chosen_slices, select
 from ftkit.tuning.shards import local_indices, local_part, norms_over_shards
-from ftkit.tuning.slices import chosen_slices
 
 __all__ = ["ClipReport", "Clipping", "GradientNorms", "clip_report"]
 

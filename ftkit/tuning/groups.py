@@ -11,8 +11,8 @@ selector names what is meant, the same in YAML, flags and Python; several are jo
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -21,7 +21,18 @@ from torch import Tensor, nn
 from ftkit.errors import ConfigError, nearest_name
 from ftkit.models import FAMILIES, GROUPS, Fused, is_adapter
 
-__all__ = ["ParameterGroups", "Piece", "Selection", "requiring_grad", "select", "trainable_selection"]
+__all__ = [
+    "GroupRow",
+    "ParameterGroups",
+    "ParameterTable",
+    "Piece",
+    "Selection",
+    "chosen_slices",
+    "parameter_table",
+    "requiring_grad",
+    "select",
+    "trainable_selection",
+]
 
 
 @dataclass(frozen=True)
@@ -350,3 +361,124 @@ def _rows(pieces: list[Piece], item: str, text: str) -> Selection:
         mask[sorted(_numbers(text, len(mask), item, "rows"))] = True
         chosen = chosen | Selection({piece.name: mask})
     return chosen
+
+
+# The elements of each group that a selection means, as indices into one dimension of a parameter.
+
+
+def chosen_slices(
+    model: nn.Module, selectors: str | Sequence[str] | Selection
+) -> Iterator[tuple[Piece, nn.Parameter, Tensor]]:
+    """Go through a selection group by group; what is fused comes apart.
+
+    Args:
+        model: The model.
+        selectors: Selectors, or what they select.
+
+    Yields:
+        The piece, the parameter that it is of, and the chosen indices along ``piece.dim``, on the parameter's device.
+
+    Raises:
+        ConfigError: A selector that cannot be read or matches nothing.
+    """
+    groups = ParameterGroups(model)
+    chosen = selectors if isinstance(selectors, Selection) else select(groups, selectors)
+    parameters = dict(model.named_parameters())
+    for piece in groups.pieces:
+        if piece.name in chosen.masks:
+            indices = torch.nonzero(chosen.masks[piece.name] & piece.mask)[:, 0]
+            if len(indices):
+                parameter = parameters[piece.name]
+                yield piece, parameter, indices.to(parameter.device)
+
+
+# What a model consists of and what of it may change, as one table before anything is trained.
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group of the model."""
+
+    group: str
+    parameters: int
+    """Elements; a shared tensor counts once."""
+    share: float
+    """Of all elements of the model."""
+    trainable: int
+    """Elements that may change."""
+    weights: int
+    """Elements of matrices and embeddings; the rest are biases and gains."""
+    shapes: tuple[str, ...]
+    """Different shapes in the group, each as ``2 x [64, 192]``."""
+    layers: tuple[int, ...]
+    """Blocks that it is in."""
+    learning_rates: tuple[float, ...] = ()
+    """Different peak learning rates, from low to high."""
+    shared_with: tuple[str, ...] = ()
+    """Groups whose tensor this is too: a tied head lives in the embedding."""
+
+
+@dataclass(frozen=True)
+class ParameterTable:
+    """All groups of a model."""
+
+    rows: tuple[GroupRow, ...]
+
+    @property
+    def total(self) -> int:
+        """Elements of the model."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def trainable(self) -> int:
+        """Elements that may change."""
+        return sum(row.trainable for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """``total``, ``trainable`` and ``groups`` by name, for JSON."""
+        return {
+            "total": self.total,
+            "trainable": self.trainable,
+            "groups": {row.group: {key: v for key, v in asdict(row).items() if key != "group"} for row in self.rows},
+        }
+
+
+def parameter_table(
+    groups: ParameterGroups, trainable: Selection | None = None, rates: Mapping[str, float] | None = None
+) -> ParameterTable:
+    """Count every group once.
+
+    Args:
+        groups: The model's groups.
+        trainable: What may change; ``None`` means everything.
+        rates: Peak learning rate by parameter name; ``None`` shows none.
+    """
+    chosen = groups.all if trainable is None else trainable
+    total = sum(piece.numel for piece in groups.pieces)
+    return ParameterTable(
+        tuple(
+            _row(group, [piece for piece in groups.pieces if piece.group == group], chosen, total, rates or {})
+            for group in groups.names
+        )
+    )
+
+
+def _row(group: str, pieces: list[Piece], chosen: Selection, total: int, rates: Mapping[str, float]) -> GroupRow:
+    counts: dict[str, int] = {}
+    for piece in pieces:
+        shape = str(list(piece.shape))
+        counts[shape] = counts.get(shape, 0) + 1
+    parameters = sum(piece.numel for piece in pieces)
+    return GroupRow(
+        group=group,
+        parameters=parameters,
+        share=parameters / total,
+        trainable=sum(chosen.numel(piece) for piece in pieces),
+        weights=sum(piece.numel for piece in pieces if len(piece.shape) > 1),
+        shapes=tuple(f"{count} x {shape}" for shape, count in counts.items()),
+        layers=tuple(sorted({piece.layer for piece in pieces if piece.layer is not None})),
+        learning_rates=tuple(
+            sorted({rates[piece.name] for piece in pieces if piece.name in rates and chosen.numel(piece)})
+        ),
+        shared_with=tuple(sorted({name for piece in pieces for name in piece.also_groups})),
+    )

@@ -17,7 +17,7 @@ from ftkit.config import TrainingSettings
 from ftkit.errors import ConfigError, nearest_name
 from ftkit.tuning.freezing import freeze
 from ftkit.tuning.groups import Selection
-from ftkit.tuning.rates import peak_rates
+from ftkit.tuning.schedules import peak_rates
 
 __all__ = ["build_optimizers", "check_tuning", "matrices_of_blocks"]
 

@@ -16,7 +16,7 @@ from ftkit.data import TokenStore, load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import FtkitError, ModelError
 from ftkit.generation import PRESETS, generate_passages
 from ftkit.models import check_positions, check_vocabulary, load_model, reload_difference, save_model
-from ftkit.models.calling import quiet, seeded
+from ftkit.models.loader_errors import quiet, seeded
 from ftkit.models.tasks import check_direction
 from ftkit.training import NEXT_TOKEN, Engine, TokenWindows
 from ftkit.tuning import attach_adapter

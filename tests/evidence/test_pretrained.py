@@ -17,7 +17,7 @@ from ftkit.evidence.copying import CopyIndex
 from ftkit.generation import PRESETS, Sampling, generate_passages
 from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, reload_difference, save_model
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 from ftkit.training import NEXT_TOKEN, Engine, HeldOutWindows, TokenWindows, held_out_loss
 from ftkit.tuning import attach_adapter
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from ftkit.errors import CheckpointError, DataError, ModelError
 from ftkit.hub.packing import Limits, pack, unpack
 from ftkit.models import load_model, reload_difference, save_model
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 
 @pytest.fixture

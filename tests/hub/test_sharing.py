@@ -19,7 +19,7 @@ from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, DataError, ModelError, NetworkError
 from ftkit.hub.sharing import pull, push
 from ftkit.models import load_model, reload_difference, save_model
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # huggingface_hub 2.4 sends files in an old way
 

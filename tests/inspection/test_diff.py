@@ -14,7 +14,7 @@ from ftkit.errors import ModelError
 from ftkit.inspection.diff import diff_folders
 from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, save_model, to_hf_gpt2
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 WEIGHT = "transformer.h.1.attn.c_attn.weight"
 

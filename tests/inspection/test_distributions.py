@@ -6,7 +6,7 @@ import torch
 from ftkit.errors import ConfigError
 from ftkit.inspection.distributions import WeightStatistics, weight_statistics
 from ftkit.models import FAMILIES, load_model
-from ftkit.tuning.slices import chosen_slices
+from ftkit.tuning.groups import chosen_slices
 
 
 def only(rows: list[WeightStatistics], group: str, layer: int | None) -> WeightStatistics:

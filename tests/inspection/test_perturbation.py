@@ -13,7 +13,7 @@ from ftkit.evidence.damage import damage_curve
 from ftkit.inspection.perturbation import perturb
 from ftkit.models import FAMILIES, load_model
 from ftkit.training import HeldOutWindows, held_out_loss
-from ftkit.tuning.slices import chosen_slices
+from ftkit.tuning.groups import chosen_slices
 
 CAUSAL = [family for family in FAMILIES if family not in ("bert", "distilbert")]
 KINDS = [("noise", None), ("constant", 0.5), ("zero", None), ("shuffle", None)]

@@ -4,7 +4,7 @@ from ftkit.config import Settings
 from ftkit.data import load_corpus, load_tokenizer, split_corpus, tokenize_texts
 from ftkit.jobs import save_trained
 from ftkit.models import load_model
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 from ftkit.runs import open_run, read_run
 from ftkit.training import TokenWindows
 

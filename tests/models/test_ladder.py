@@ -27,7 +27,7 @@ from ftkit.models import (
     to_hf_gpt2,
 )
 from ftkit.models.families import new_config
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 RUNGS = [1, 2, 3, 4]
 V, C, T = 97, 32, 16

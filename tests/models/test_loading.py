@@ -24,7 +24,7 @@ from transformers import (
 from ftkit.data import load_tokenizer
 from ftkit.errors import CheckpointError, DeviceError, ModelError, NetworkError
 from ftkit.models import check_vocabulary, load_model, reload_difference, save_model, task_of
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 FAMILIES = ["bert", "codegen", "ftkit_gpt2", "gpt2", "gpt_neo"]
 DECODERS = [family for family in FAMILIES if family != "bert"]
@@ -410,7 +410,7 @@ def test_an_id_that_is_not_cached_is_an_offline_error_with_the_way_out(monkeypat
 
 
 def test_without_a_network_the_answer_comes_at_once(monkeypatch):
-    monkeypatch.setattr("ftkit.models.calling.hub_answers", lambda: False)
+    monkeypatch.setattr("ftkit.models.loader_errors.hub_answers", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(NetworkError, match="the Hub does not answer"):
         load_model("no-such-model")
@@ -428,7 +428,7 @@ def test_a_cached_id_needs_no_network(gpt2_folder, tmp_path, monkeypatch):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("ftkit.models.calling.hub_answers", lambda: pytest.fail("the network was asked"))
+    monkeypatch.setattr("ftkit.models.loader_errors.hub_answers", lambda: pytest.fail("the network was asked"))
     assert load_model("someone/tiny").config.n_positions == 24
     (repository / "snapshots" / ("0" * 40) / "adapter_config.json").write_text("{}")
     for read in (load_model, task_of):  # transformers would put it on the weights

@@ -7,7 +7,7 @@ import pytest
 from transformers import BertConfig, CodeGenConfig, GPT2Config, GPTNeoConfig
 
 from ftkit.inspection.model_summary import Inspection, inspect_model
-from ftkit.models.outlines import outline
+from ftkit.models.meta_models import outline
 from ftkit.tuning import ParameterGroups, select
 
 GPT2_SIZES = {"gpt2": (768, 12, 12), "medium": (1024, 24, 16), "large": (1280, 36, 20), "xl": (1600, 48, 25)}

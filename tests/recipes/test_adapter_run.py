@@ -7,7 +7,7 @@ import torch
 from processes import python
 
 from ftkit.models import load_model
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 SMALL = {
     "max_steps": 6, "window_tokens": 64, "eval_steps": 6, "judge_steps": 6, "save_steps": 6, "eval_windows": 4,

@@ -13,7 +13,7 @@ from ftkit.config import find_recipe
 from ftkit.config.catalogue import load_recipe
 from ftkit.errors import ConfigError
 from ftkit.models import load_model
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 SMALL = {
     "model": "new:gpt2", "max_steps": 6, "window_tokens": 64, "eval_steps": 3, "save_steps": 3, "sample_steps": 3,

@@ -8,7 +8,7 @@ import torch
 from processes import python
 
 from ftkit.models import load_model
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 SHORT = ["--fast", "--max_steps", "8", "--num_passages", "8", "--eval_steps", "4", "--sample_steps", "4"]
 

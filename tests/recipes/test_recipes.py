@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from processes import Running, python
 
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.outputs import ROUNDING
 
 PRETRAIN = str(Path(__file__).parents[2] / "recipes" / "pretrain.py")
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "COLUMNS": "200"}

@@ -7,7 +7,7 @@ import torch
 from transformers.activations import NewGELUActivation
 
 from ftkit.models import load_model
-from ftkit.training.activations import fuse_activations
+from ftkit.training.engine import fuse_activations
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "codegen"])

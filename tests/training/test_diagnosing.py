@@ -11,7 +11,7 @@ from processes import ranks
 
 from ftkit.errors import DivergedError
 from ftkit.training import NEXT_TOKEN, Engine, Objective, TokenWindows
-from ftkit.training.diagnosing import diagnosis, first_bad_module
+from ftkit.training.divergence import diagnosis, first_bad_module
 
 HERE = Path(__file__).parent
 

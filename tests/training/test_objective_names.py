@@ -11,7 +11,7 @@ from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError
 from ftkit.models import load_model
 from ftkit.training import Objective, ObjectiveContext, WeightedSum, build_objective, read_objective
-from ftkit.training.naming import OBJECTIVES
+from ftkit.training.objective_names import OBJECTIVES
 
 BYTES = load_tokenizer("byte")
 OWN = """

@@ -30,7 +30,7 @@ from ftkit.training import (
     token_set_kl,
 )
 from ftkit.training.logs import doubt_of_first_loss
-from ftkit.training.pairing import form_of_output
+from ftkit.training.objectives import form_of_output
 
 SET = TokenSet("every seventh", np.arange(257) % 7 == 0)
 

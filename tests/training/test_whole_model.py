@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import tiny
 
-from ftkit.training.whole_model import WholeModel
+from ftkit.training.accelerator import WholeModel
 
 IDS = torch.arange(12)[None]
 

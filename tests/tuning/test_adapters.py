@@ -18,8 +18,8 @@ from ftkit.generation import PRESETS, generate_passages
 from ftkit.inspection.diff import diff_folders
 from ftkit.inspection.verification import verify_folders
 from ftkit.models import load_model, reload_difference, save_model, virtual_tokens
-from ftkit.models.outlines import outline
-from ftkit.models.rounding import ROUNDING
+from ftkit.models.meta_models import outline
+from ftkit.models.outputs import ROUNDING
 from ftkit.training import NEXT_TOKEN, CheckpointFolder, Engine, HeldOutWindows, TokenWindows, held_out_loss
 from ftkit.tuning import (
     ParameterGroups,

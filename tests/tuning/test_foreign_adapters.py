@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from ftkit.errors import ModelError
 from ftkit.models import load_model, save_model, task_of
-from ftkit.models.outlines import outline
+from ftkit.models.meta_models import outline
 from ftkit.tuning import merge_adapter, movement, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft 0.21 warns of tied embeddings, and of names that go

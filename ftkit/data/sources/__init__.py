@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ftkit.data.cleaning import Removed
+from ftkit.data.cleanup import Removed
 from ftkit.data.downloads import Download
 
 __all__ = ["LoadedText", "Source", "SourceRequest", "better_source", "text_sources"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ftkit.data.cleaning import Removed
+from ftkit.data.cleanup import Removed
 from ftkit.data.sources import LoadedText, Source, SourceRequest
 from ftkit.data.text_files import exists, local_files
 from ftkit.errors import DataError

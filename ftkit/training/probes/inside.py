@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from ftkit.data import TokenGroup
 from ftkit.errors import ConfigError
-from ftkit.training.diagnosing import first_bad_module
-from ftkit.training.probes.probing import Probe, Row
+from ftkit.training.divergence import first_bad_module
+from ftkit.training.probes.probe import Probe, Row
 from ftkit.tuning import ParameterGroups
 
 __all__ = ["Activations", "GroupProbabilities", "block_modules"]

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from ftkit.inspection import weight_statistics
-from ftkit.training.probes.probing import Probe, Row
+from ftkit.training.probes.probe import Probe, Row
 from ftkit.tuning import Selection
-from ftkit.tuning.watching import SelectedValues
+from ftkit.tuning.movement import SelectedValues
 
 __all__ = ["UpdateRatio", "WeightChange", "WeightDistributions"]
 

@@ -18,10 +18,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from ftkit.errors import ModelError, NetworkError, nearest_name
 from ftkit.models.adapter_embeddings import resize_for
 from ftkit.models.adapter_files import read_adapter, tensor_shapes
-from ftkit.models.calling import call_loader, load_from_hub, quiet
 from ftkit.models.families import new_config
-from ftkit.models.positions import usable_positions
-from ftkit.models.tasks import TASKS, reads_both_ways
+from ftkit.models.loader_errors import call_loader, load_from_hub, quiet
+from ftkit.models.tasks import TASKS, reads_both_ways, usable_positions
 from ftkit.models.trust import check_full_precision, drop_foreign_settings, is_adapter_folder, is_local
 
 __all__ = ["Outline", "known_positions", "outline"]

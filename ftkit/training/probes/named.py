@@ -13,7 +13,7 @@ from ftkit.errors import ConfigError
 from ftkit.training.datasets import HeldOutDataset
 from ftkit.training.objectives import IGNORED, next_token_targets
 from ftkit.training.probes.inside import Activations, GroupProbabilities
-from ftkit.training.probes.probing import Probe
+from ftkit.training.probes.probe import Probe
 from ftkit.training.probes.weights import UpdateRatio, WeightChange, WeightDistributions
 from ftkit.tuning import ParameterGroups, Selection, select
 
