@@ -36,7 +36,7 @@ __all__ = [
 INK = "#767778"
 """Text and axes: readable on white and on black; ``currentColor`` on the page."""
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508f", "#b37a00", "#3d8fc4")
-"""Wong 2011's colours for colour-blind readers, purple, orange and sky blue darkened for contrast on white."""
+"""Wong 2011's colors for color-blind readers, purple, orange and sky blue darkened for contrast on white."""
 _MARKERS = "os^Dvp"
 _DASHES: dict[str, Any] = {"solid": "-", "dashed": (0, (4, 3)), "dashdot": (0, (6, 2, 1, 2)), "dotted": (0, (1, 2))}
 _MORE_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
@@ -203,8 +203,8 @@ def _draw_legend(canvas: Any, signs: Mapping[str, Any]) -> float:
         return 0.0
     columns = 2 if max(map(len, signs)) > 12 else 3
     canvas.legend(
-        signs.values(), signs.keys(), loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2,
-        handletextpad=0.5,
+        signs.values(), [short(label, 28) for label in signs], loc="outside lower left", ncols=columns,
+        handlelength=1.8, columnspacing=1.2, handletextpad=0.5,
     )  # fmt: skip
     return 0.18 * math.ceil(len(signs) / columns)
 
@@ -249,16 +249,22 @@ def _distinct(rows: Sequence[Row], key: str) -> list[str]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def _filled_in(template: str, row: Row, **numbers: float) -> str:
-    """A template with a row's cells in place of its braces; numbers have formats, and text is shortened."""
-    most = 22 if template.count("{") == 1 else 14
-    cells: dict[str, Any] = {}
-    for key, text in row.items():
-        try:
-            cells[key] = float(text or "nan")
-        except ValueError:
-            cells[key] = short(text, most)
-    return template.format(**cells | numbers)
+class _Cell(str):
+    """A cell in a template: a number where the template has a format for it, otherwise text."""
+
+    most = 10_000
+    """Characters that are shown."""
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self or "nan"), spec) if spec else short(self, self.most)
+
+
+def _filled_in(template: str, row: Row, scaled: Mapping[str, float] | None = None, most: int = _Cell.most) -> str:
+    """Return a template with a row's cells in place of its braces; ``scaled`` replaces some of them."""
+    cells = {key: _Cell(text) for key, text in row.items()}
+    for text in cells.values():
+        text.most = most
+    return template.format(**{**cells, **(scaled or {})})
 
 
 class _Panel:
@@ -269,7 +275,8 @@ class _Panel:
         self.rows = [row for row in rows if any(_shows(mark, row) for mark in kind.marks)]
         columns = {mark.color for mark in kind.marks if mark.color}
         self.styles = {column: _styles(_distinct(rows, column), models) for column in sorted(columns)}
-        self.places = list(dict.fromkeys(_filled_in(kind.rows, row) for row in self.rows))
+        most = 22 if kind.rows.count("{") == 1 else 14
+        self.places = {_filled_in(kind.rows, row): _filled_in(kind.rows, row, most=most) for row in self.rows}
         self.neighbors = _distinct(self.rows, kind.beside) if kind.beside else [""]
         self.names = [] if kind.rows else _names(self.rows, kind.x)
         self.legend: dict[str, Any] = {}
@@ -300,7 +307,7 @@ class _Panel:
 
     def _finish_rows(self) -> None:
         axes = self.axes
-        axes.set_yticks(range(len(self.places)), self.places)
+        axes.set_yticks(range(len(self.places)), list(self.places.values()))
         axes.set_ylim(len(self.places) - 0.4, -0.7)
         bars = any(isinstance(mark, Bars) for mark in self.kind.marks)
         axes.grid(axis="y", visible=not bars)
@@ -341,7 +348,7 @@ class _Panel:
         """Note a sign for the legend, unless the labels of the rows say the same."""
         from matplotlib.lines import Line2D
 
-        label = mark.name or ("" if self.kind.rows and not self.kind.beside else short(name, 28))
+        label = mark.name or ("" if self.kind.rows and not self.kind.beside else name)
         if label and label not in self.legend:
             several = bool(mark.name) and len(list(self._groups(mark))) > 1
             self.legend[label] = Line2D([], [], color=INK if several else style.color, **look)
@@ -355,7 +362,8 @@ class _Panel:
         """Return the places of rows along the axis that has no measure."""
         if not self.kind.rows:
             return self._x(rows)
-        places = np.array([self.places.index(_filled_in(self.kind.rows, row)) for row in rows], dtype=float)
+        numbers = {place: number for number, place in enumerate(self.places)}
+        places = np.array([numbers[_filled_in(self.kind.rows, row)] for row in rows], dtype=float)
         if not self.kind.beside:
             return places
         count = len(self.neighbors)
@@ -375,7 +383,7 @@ class _Panel:
 
     def _write(self, template: str, row: Row, numbers: Mapping[str, float], place: Any, **where: Any) -> None:
         if template and all(map(math.isfinite, (*numbers.values(), *place))):
-            text = _filled_in(template, row, **numbers)
+            text = _filled_in(template, row, numbers)
             self.axes.annotate(text, place, textcoords="offset points", fontsize=7, **where)
 
     # --- Marks ---
@@ -463,7 +471,7 @@ class _Panel:
                     continue
                 line(value, color=style.color, **look)
                 if mark.name:
-                    self._explain(replace(mark, name=_filled_in(mark.name, row, **{key: value})), name, style, **look)
+                    self._explain(replace(mark, name=_filled_in(mark.name, row, {key: value})), name, style, **look)
                 ends = [scale * cell(row, end) for end in _ends(row, key) or ()]
                 if ends and all(map(math.isfinite, ends)):
                     span(*ends, color=style.color, alpha=0.12, linewidth=0)
@@ -525,7 +533,8 @@ def _value_ticks(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
     small = max(map(abs, axis.get_view_interval())) < 2e-3
-    axis.get_major_locator().set_params(nbins=6)
+    if axis.axis_name == "x":
+        axis.get_major_locator().set_params(nbins=7)  # more labels such as -0.075 would touch each other
     axis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{value:g}") if small else ScalarFormatter(useOffset=False)
     )

@@ -1,7 +1,7 @@
 """Figures of a run, each as SVG and PNG beside the CSV it is drawn from.
 
 A figure is one small panel, so that a page can lay panels out side by side or below each other. Drawing knows nothing
-but the CSV and the order of the models, which gives each model one colour and one marker in all figures.
+but the CSV and the order of the models, which gives each model one color and one marker in all figures.
 """
 
 import math
@@ -50,7 +50,7 @@ def draw_csv(path: Path, models: Sequence[str], *sections: Section) -> str:
 
     Args:
         path: The CSV; its name says the kind of figure.
-        models: All models of the run in their order, for the colours.
+        models: All models of the run in their order, for the colors.
         sections: What the run's recipe adds to the report.
 
     Returns:
@@ -60,7 +60,7 @@ def draw_csv(path: Path, models: Sequence[str], *sections: Section) -> str:
 
 
 def inline_svg(figure: DrawnFigure) -> str:
-    """A figure's SVG as part of an HTML page: it takes the page's colours, and its ids are its own.
+    """A figure's SVG as part of an HTML page: it takes the page's colors, and its ids are its own.
 
     Args:
         figure: A drawn figure.
@@ -72,8 +72,8 @@ def inline_svg(figure: DrawnFigure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2).replace("xlink:href=", "href=")
     svg = re.sub(r'( id="| href="#|url\(#)', rf"\g<1>{figure.name}-", svg)
-    for number, colour in enumerate(PALETTE):
-        svg = svg.replace(colour, f"var(--model-{number}, {colour})")
+    for number, color in enumerate(PALETTE):
+        svg = svg.replace(color, f"var(--model-{number}, {color})")
     return svg.replace(INK, "currentColor").replace(
         "<svg ", f'<svg role="img" aria-labelledby="{figure.name}-caption" ', 1
     )

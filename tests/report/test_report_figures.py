@@ -170,3 +170,14 @@ def test_a_rule_that_does_not_extend_the_axis_is_left_out_where_it_is_far() -> N
     near, far = (Kind("loss", (Lines(), Rules(value, extends=False))) for value in (2.6, 9.0))
     without = drawing.drawn("toy", Kind("loss", (Lines(),)), ROWS)[0]
     assert drawing.drawn("toy", far, ROWS)[0] == without != drawing.drawn("toy", near, ROWS)[0]
+
+
+def test_long_names_that_begin_alike_and_names_like_numbers_stay_apart() -> None:
+    names = ["a_model_with_a_long_name_of_alice", "a_model_with_a_long_name_of_poe", "124"]
+    rows = [{"model": name, "step": "1", "value": "1", "low": "0", "high": "2"} for name in names]
+    svg = drawing.drawn("toy", Kind("share", (Points(text="{value:.1f}"),), rows="{model}"), rows, names)[0]
+    assert svg.count(">a_model_with_a_long_n…<") == 2
+    assert svg.count(">124<") == 1
+    assert svg.count(">1.0<") >= 3
+    curves = drawing.drawn("toy", Kind("share", (Lines(),)), rows, names)[0]
+    assert curves.count(">a_model_with_a_long_name_of…<") == 2
