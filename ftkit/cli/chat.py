@@ -46,8 +46,8 @@ def chat(
 ) -> None:
     """Let two models write on one text in turns, or write in turns with one.
 
-    With one model every line that you enter is a turn; an empty line or the end of input ends the talk. These models
-    were not taught to answer: they continue the text.
+    With one model every line that you enter is a turn; an empty line or the end of input ends the dialogue. These
+    models were not trained to answer: they continue the text.
     """
 
     def start() -> None:

@@ -134,7 +134,7 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
 
 
 def _unknown_setting(name: str, known: Collection[str]) -> str:
-    """A message for a name that is no setting: its new name, or the nearest name."""
+    """Message for an unknown setting: its new name, or the nearest name."""
     if (now := RENAMED.get(name)) in known:
         return f"{name} is now {now}"
     return f"unknown setting{nearest_name(name, known)}"

@@ -1,4 +1,4 @@
-"""What a run writes into its diary, sent to a tracker as well: TensorBoard, Weights & Biases, trackio, MLflow.
+"""Metrics of a run, sent to a tracker as well: TensorBoard, Weights & Biases, trackio, MLflow.
 
 Trackers are accelerate's. They listen to ``metrics.jsonl``, so they show what is there and no more; without one nothing
 is imported and nothing leaves the machine.

@@ -204,11 +204,11 @@ class StopSettings(Protocol):
 class BestStep:
     """Which look was the best so far, and whether to stop: by the loss on the split ``validation``.
 
-    It reads the diary, so that a resumed run decides as the uninterrupted one would have.
+    It reads the log, so that a resumed run decides as the uninterrupted one would have.
 
     Args:
         run: The run, rewound to the step from which training goes on.
-        name: The model's name in the diary.
+        name: The model's name in the log.
         settings: ``eval_steps``, ``max_steps`` and ``patience`` are read.
     """
 

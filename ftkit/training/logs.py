@@ -264,7 +264,7 @@ def clipping_noted(settings: TrainingSettings, run: RunFolder, name: str) -> Ite
     Args:
         settings: What the model is trained with.
         run: Its run.
-        name: The model's name in the diary.
+        name: The model's name in the log.
     """
     try:
         yield

@@ -114,7 +114,7 @@ class PlannedTraining:
     advice: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     plan: dict[str, Any] = field(default_factory=dict)
-    """What ``training_plan`` says; empty where a recipe trains without diary, such as a judge."""
+    """What ``training_plan`` says; empty where a recipe trains without log, such as a judge."""
 
     @property
     def seconds(self) -> float | None:
@@ -160,7 +160,7 @@ class Planner:
         self._add(engine, engine.objective.name, {}, None)
 
     def followed(self, engine: Engine, name: str, plan: dict[str, Any], heldout: HeldOutDataset | None) -> None:
-        """Plan an engine with a diary."""
+        """Plan an engine that logs."""
         self._add(engine, name, plan, heldout)
 
     def passages(self, count: int, seconds: float) -> None:

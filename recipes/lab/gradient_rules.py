@@ -56,7 +56,7 @@ class GradientRulesSettings(ClassifierSettings):
         return {"baseline": self.without(*self.RULES), **single, "all": self}
 
     def problems(self) -> list[Problem]:
-        """A rule that changes nothing is no arm."""
+        """Add rules that change nothing, whose arm would be the baseline."""
         found = super().problems()
         arms, needed = self.arms(), {"freeze": "freeze", "clip": "max_grad_norm", "schedule": "lr_scheduler_type"}
         return found + [

@@ -41,7 +41,7 @@ def build_probes(
         heldout: Held-out rows, on which activations and probabilities are measured.
 
     Raises:
-        ConfigError: A selector that matches nothing, a model without what is asked for, or a training without text.
+        ConfigError: A selector that matches nothing, a model without the part, or a training without text.
     """
     for text in settings.probes:
         if split_probe(text)[0] in _OF_TEXT and (train_ids is None or heldout is None):
