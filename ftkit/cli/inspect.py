@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
-_MOST_ROWS = 12
+_MOST_ROWS = 12  # a terminal shows them beside the summary without scrolling
 _WINDOW = 128
 """Tokens in a window of ``perturb``: long enough to use its context, short enough for most models."""
 

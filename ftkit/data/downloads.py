@@ -19,7 +19,7 @@ from ftkit.runs.files import atomic_file
 __all__ = ["MAX_DOWNLOAD_BYTES", "Download", "cache_dir", "hub_unreachable_reason"]
 
 MAX_DOWNLOAD_BYTES = 256 * 2**20  # the largest books have 10 MB; this stops a wrong address before the disk is full
-READ_BYTES = 2**16
+READ_BYTES = 2**16  # the size of a read: small enough that progress and the limit are checked often
 
 
 def cache_dir() -> Path:

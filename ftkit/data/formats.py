@@ -28,11 +28,11 @@ TABLE_ENDINGS = {
 }  # fmt: skip
 COMPRESSED_ENDINGS = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4", ".zip")
 GUESSED_ENDINGS = ("", ".txt", ".text", ".dat", ".data", ".csv", ".tsv")  # under these names JSON is looked for
-HEAD_BYTES = 4096
+HEAD_BYTES = 4096  # one page of a disk; magic numbers and a header row fit
 
 # A small file that unpacks to gigabytes is a trap. Text is hardly ever compressed to less than a hundredth.
 MOST_UNPACKED_BYTES = 64 * 2**20
-MOST_UNPACKED_RATIO = 200
+MOST_UNPACKED_RATIO = 200  # twice what text is ever compressed by
 
 # How files begin that hold no text, and what to do. Those in ASCII count only where a NUL byte follows.
 NOT_TEXT = {

@@ -29,7 +29,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
-NUM_BYTES = 256
+NUM_BYTES = 256  # the values of a byte
 BERT_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 

@@ -35,12 +35,12 @@ __all__ = ["TokenStore", "tokenize_texts"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 2  # goes up when the files of a store change; older ones are made again
 CHUNK_CHARACTERS = 2**15  # a text is cut into pieces of about this length; longer ones are slower to tokenize
 BATCH_CHARACTERS = 2**20  # pieces tokenized in parallel: at most some 100 MB of tokenizer output at a time
 SEAM_CHARACTERS = 200  # on each side of a cut, tokenized both ways to see that the cut changes nothing
 CUT_REACH = 2**12  # characters in which a cut of the best kind is looked for before one of the next kind is taken
-SEAMS_TRIED = 200
+SEAMS_TRIED = 200  # after so many cuts that change tokens, no cut will be found
 LARGEST_COVER = np.iinfo(np.uint16).max  # bytes that one token may cover
 INDEX, TOKENS, BYTES, UNKNOWN = "index.json", "tokens.bin", "bytes.bin", "unknown.bin"
 EXAMPLES, EXAMPLE_CHARACTERS = 5, 12  # of text that the tokenizer cannot write, to be shown

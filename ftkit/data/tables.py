@@ -20,7 +20,7 @@ from ftkit.errors import DataError, nearest_name
 
 __all__ = ["Choose", "TableRow", "class_names", "named_columns", "table_rows", "text_column"]
 
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 256  # rows of a batch: long texts stay within some megabytes
 DELIMITERS = (",", ";", "\t", "|")
 SEEN_VALUES = 200  # a column with more different values is no column of classes
 SEEN_CHARS = 60  # nor one with longer ones

@@ -43,7 +43,7 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # of the months of a year that is no leap year
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 TOKEN = re.compile(r"\{([^{}]+)\}|([<|>\[\]])|([^{}<|>\[\]]+)")
 SLOT = re.compile(r"(~?)([@&]?)(\w+)(?:%([@&]\w+))?(?:\.(\d))?")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Masking", "RandomWindows", "StridedWindows", "coverage", "generator_at"]
 
-MASK_64 = 2**64 - 1
+MASK_64 = 2**64 - 1  # arithmetic of the counter-based generator is modulo 2**64
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the odd number nearest 2**64 divided by the golden ratio
 HALF = np.uint64(32)
 LOW_HALF = np.uint64(2**32 - 1)

@@ -26,7 +26,7 @@ from ftkit.hub.shareable import OWN_CODE
 
 __all__ = ["model_card"]
 
-_SAMPLES, _SAMPLE_CHARS = 3, 600
+_SAMPLES, _SAMPLE_CHARS = 3, 600  # what a reader of a card looks at; the report has more
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?", re.ASCII)
 
 

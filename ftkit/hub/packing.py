@@ -20,10 +20,10 @@ from ftkit.runs.models import named_base
 
 __all__ = ["Limits", "Packed", "Unpacked", "pack", "unpack"]
 
-_READ_BYTES = 2**20
+_READ_BYTES = 2**20  # one megabyte: hashing and copying need no more memory
 _PACKABLE = ("manifest.json", "config.yaml", "config.json", "adapter_config.json")
 _SAME_TIME = (1980, 1, 1, 0, 0, 0)  # the same run gives the same zip
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # bits 0, 6 and 13 of a zip entry's flags (APPNOTE 4.4.4): encryption of any kind
 _SPOILT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
 
 

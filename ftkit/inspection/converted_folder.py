@@ -18,7 +18,7 @@ from ftkit.runs.files import atomic_folder
 
 __all__ = ["Conversion", "convert_folder"]
 
-_PROBE_ROWS, _PROBE_TOKENS = 2, 32
+_PROBE_ROWS, _PROBE_TOKENS = 2, 32  # two rows, so that one cannot be right by chance; 32 tokens use the positions
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
 
 

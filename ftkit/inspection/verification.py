@@ -18,7 +18,7 @@ from ftkit.runs.files import json_value
 
 __all__ = ["Verification", "verify_folders"]
 
-_PROBE_ROWS, _PROBE_TOKENS = 2, 32
+_PROBE_ROWS, _PROBE_TOKENS = 2, 32  # two rows, so that one cannot be right by chance; 32 tokens use the positions
 
 
 @dataclass(frozen=True)

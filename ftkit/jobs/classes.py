@@ -51,7 +51,7 @@ _logger = logging.getLogger("ftkit.jobs")
 C = TypeVar("C", bound=ClassifierSettings)
 _BYTES_FOR_PIECE = 100
 """Bytes of text for each entry of a tokenizer that is trained: entries that hardly come are hardly learned."""
-_FEWEST_PIECES, _MOST_PIECES = 512, 8192
+_FEWEST_PIECES, _MOST_PIECES = 512, 8192  # bytes need 256; a classifier reads rare words in pieces well
 _FEW_TESTS = 400
 """Below this the interval of an accuracy is wider than 10 points."""
 

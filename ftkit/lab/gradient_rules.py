@@ -20,7 +20,7 @@ __all__ = ["ArmDifference", "LossCurve", "arm_difference", "classifier_row", "lo
 
 LAST_PART = 1 / 3
 """Share of the steps, at the end, over which the variance of the training loss is taken."""
-_DRAWS = 2000
+_DRAWS = 2000  # as many as the intervals of evidence have
 
 
 @dataclass(frozen=True)

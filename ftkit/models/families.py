@@ -142,8 +142,8 @@ FAMILIES: dict[str, Family] = {
 
 _NO_SPECIALS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 _OWN: dict[str, Any] = {"ftkit_gpt2": FtkitGPT2Config, "ftkit_ladder": FtkitLadderConfig}
-_VOCAB_SIZE = 256
-_MAX_POSITIONS = 128
+_VOCAB_SIZE = 256  # the byte tokenizer's values: a model without a given size can read bytes
+_MAX_POSITIONS = 128  # small, for tests and --fast; recipes give the window's length
 
 
 def new_config(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 __all__ = ["Progress", "progress"]
 
 _logger = logging.getLogger("ftkit.progress")
-_SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_BETWEEN_LINES = 15.0  # a file or a pipe gets at most four lines a minute
 
 
 class Progress:

@@ -19,7 +19,7 @@ MOST_UNKNOWN = 0.02
 """Share of a text's bytes that a tokenizer may not be able to write while bits per byte are still claimed."""
 _LOGITS_BYTES = {"cpu": 2**27}
 """Logits of one forward pass of an evaluation: with 50,257 tokens, 16 windows of 256 would take 0.8 GB, three times."""
-_LOGITS_BYTES_ELSEWHERE = 2**30
+_LOGITS_BYTES_ELSEWHERE = 2**30  # an accelerator has gigabytes free and is slow at small batches
 
 
 @dataclass(frozen=True)

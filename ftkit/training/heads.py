@@ -31,7 +31,7 @@ _PLAIN = {
 
 _CHUNK_BYTES = {"cpu": 2**25}
 """Size of a chunk's logits: on a CPU about what its cache holds."""
-_CHUNK_BYTES_ELSEWHERE = 2**28
+_CHUNK_BYTES_ELSEWHERE = 2**28  # an accelerator is slow at small products; 256 MB beside its weights are few
 _SMALL_BYTES = 2**20
 """Logits below this size are nothing to spare, and torch's two calls take less time than the dozen of a chunk."""
 

@@ -41,7 +41,7 @@ __all__ = [
 
 LOGITS, LOG_PROBABILITIES, PROBABILITIES = "logits", "log-probabilities", "probabilities"
 
-_ROWS = 64
+_ROWS = 64  # rows that are checked: a wrong kind of output shows in the first
 _TOLERANCE = 0.01
 """Rounding of a log-softmax in bfloat16 moves a row's logsumexp by less; no row of logits of a model is so near to 0
 by chance, let alone all of them."""

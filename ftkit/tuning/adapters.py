@@ -55,7 +55,7 @@ _TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS"}
 _LORA = ("lora", "dora", "rslora")
 _HEADS = {"head", "classifier", "pooler"}
 _NOWHERE = "dummy-target-modules"  # peft's name for: no linear map, only what the other fields say
-_PROBE_TOKENS = 64
+_PROBE_TOKENS = 64  # tokens on which a merged model is compared with its adapter; more show nothing else
 _METHODS = (*_LORA, "ia3", "prefix", "prompt", "bias", "tokens")
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 ENDINGS = (".ipynb",)
 MOST_NOTEBOOK_BYTES = 64 * 2**20  # pictures in outputs make notebooks large; this stops a bomb before it fills memory
 MOST_ARCHIVE_BYTES = 2**30  # of all notebooks of an archive together, unpacked
-MOST_ENTRIES = 100_000
+MOST_ENTRIES = 100_000  # names alone fill memory: an archive of a course has some hundred
 # What zipfile raises for archives that are cut, damaged, encrypted or compressed in a way that it does not know.
 SPOILT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 # Magics of a whole cell under which the cell is still Python.

@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["Line", "Outcome", "Panel", "Table", "as_evidence", "listed", "median_seconds", "summary", "timing_device"]
 
-_DIGITS = 7
+_DIGITS = 7  # what a float32 holds
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def _drawn(probabilities: Tensor, draws: int, generator: torch.Generator) -> Dra
 
 _MODEL = "new:ftkit_gpt2,num_hidden_layers=2,hidden_size=64,num_attention_heads=2,initializer_range=0.2"
 """Weights of this spread give a distribution that is far from even."""
-_SHOWN_ROWS = 3
+_SHOWN_ROWS = 3  # rows of the figure: the outcome compares all
 
 
 @dataclass(frozen=True)

@@ -350,7 +350,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "linear over 150 %": {"lr_scheduler_type": "linear", "schedule_steps": 1.5},
 }
 """Settings of each shape; ``schedule_steps`` as a share of the run."""
-_NEAR_PEAK = 0.99
+_NEAR_PEAK = 0.99  # a rate within 1 % of its peak counts as the peak
 
 
 @dataclass(frozen=True)

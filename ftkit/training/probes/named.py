@@ -21,7 +21,7 @@ __all__ = ["build_probes"]
 
 _logger = logging.getLogger("ftkit.training")
 _OF_TEXT = ("activations", "token_groups")
-_GROUP_SIZE = 100
+_GROUP_SIZE = 100  # tokens of a frequency group where none is given: a hundred average out single tokens
 _ACTIVATION_ROWS = 8
 """Rows of the fixed batch whose activations are described."""
 
