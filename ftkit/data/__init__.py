@@ -10,11 +10,10 @@ if TYPE_CHECKING:
     from ftkit.data.downloads import cache_dir
     from ftkit.data.labelled import LabelledSplit, LabelledTexts, load_labelled, separate_labelled, split_labelled
     from ftkit.data.made_tokenizers import convert_tiktoken, train_wordpiece
-    from ftkit.data.special_tokens import SpecialTokens, fix_special_tokens
     from ftkit.data.splits import Split, split_corpus
     from ftkit.data.store import TokenStore, tokenize_texts
     from ftkit.data.token_sets import TokenGroup, TokenSet, TokenVariety, token_groups, token_set
-    from ftkit.data.tokenizers import load_tokenizer, tokenizer_fingerprint
+    from ftkit.data.tokenizers import SpecialTokens, fix_special_tokens, load_tokenizer, tokenizer_fingerprint
     from ftkit.data.voices import VOICES, voice_text
     from ftkit.data.windows import Masking, RandomWindows, StridedWindows, coverage
 

@@ -22,8 +22,7 @@ import numpy.typing as npt
 
 from ftkit.data.downloads import cache_dir
 from ftkit.data.made_tokenizers import byte_characters
-from ftkit.data.special_tokens import reads_tokens
-from ftkit.data.tokenizers import tokenizer_fingerprint
+from ftkit.data.tokenizers import reads_tokens, tokenizer_fingerprint
 from ftkit.errors import DataError, ModelError
 from ftkit.runs.files import atomic_folder, file_sha256
 

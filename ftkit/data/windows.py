@@ -100,11 +100,6 @@ class StridedWindows:
     def __len__(self) -> int:
         return len(self.starts)
 
-    @property
-    def num_left_out(self) -> int:
-        """Tokens in no window: the rest after the last one, and the gaps if the stride is longer than a window."""
-        return len(self.ids) - _num_covered(self.starts, self.window_tokens)
-
     def batch(self, indices: npt.ArrayLike) -> "torch.Tensor":
         """Token ids of some windows.
 

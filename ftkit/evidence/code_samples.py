@@ -17,7 +17,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import TokenStore
-from ftkit.data.special_tokens import reads_tokens
+from ftkit.data.tokenizers import reads_tokens
 from ftkit.errors import ConfigError, DataError
 from ftkit.evidence.code import code_change, code_validity, parse_code
 from ftkit.evidence.passages import PassageWriter

@@ -13,7 +13,7 @@ from functools import cached_property
 from transformers import PreTrainedModel
 
 from ftkit.data import Masking, TokenStore
-from ftkit.data.special_tokens import special_tokens_said
+from ftkit.data.tokenizers import special_tokens_said
 from ftkit.data.words import character_share
 from ftkit.errors import DataError
 from ftkit.evidence.document import Evidence, HeldOut

@@ -62,7 +62,7 @@ def word_order(
         The measure; ``None`` where the shuffled text is too short for a window, or too much of it is unknown.
     """
     from ftkit.data import tokenize_texts
-    from ftkit.data.special_tokens import reads_tokens
+    from ftkit.data.tokenizers import reads_tokens
     from ftkit.training import HeldOutWindows, held_out_loss
 
     if not all(loss.counts_bytes for loss in real):

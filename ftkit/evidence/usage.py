@@ -13,7 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.data import TokenStore
-from ftkit.data.special_tokens import reads_tokens
+from ftkit.data.tokenizers import reads_tokens
 from ftkit.errors import DataError
 from ftkit.evidence.intervals import Interval, bootstrap
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ftkit.data.special_tokens import expected_ids
+from ftkit.data.tokenizers import expected_ids
 from ftkit.errors import ModelError
 from ftkit.generation.decoding import PRESETS, Sampling, can_decode, decode
 from ftkit.memory import memory_phase

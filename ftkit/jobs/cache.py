@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ftkit.config.settings import SETTINGS_VERSION
 from ftkit.data import cache_dir, tokenizer_fingerprint
-from ftkit.data.special_tokens import expected_ids
+from ftkit.data.tokenizers import expected_ids
 from ftkit.evidence import PassageWriter
 from ftkit.runs import RunFolder
 from ftkit.runs.files import cache_key, write_json

@@ -3,9 +3,11 @@
 They belong to the base, so they go into it before the adapter is put around it: first as many rows, then their values.
 """
 
+import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -13,9 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ftkit.errors import ModelError
+from ftkit.models.cache_ftkit_gpt2 import CACHE_NAME
 from ftkit.models.loader_errors import quiet, seeded
 
-__all__ = ["Stored", "read_embeddings", "resize_for"]
+__all__ = ["Stored", "read_embeddings", "resize_for", "translate_cache_name"]
 
 _logger = logging.getLogger("ftkit.models")
 _ORIGINAL = ("base_layer.", "token_adapter.base_layer.", "original_module.")
@@ -163,3 +166,56 @@ def _without_tied_rows(base: PreTrainedModel, config: Any, tensors: dict[str, Te
     if len(stored) == 2 and _is_tied(base):
         _check_same(tensors[stored[0]], tensors.pop(stored[1]), " and ".join(stored), where)
     return tensors
+
+
+# Prefix and prompt tuning on a transformers whose cache has a name that the installed peft does not know.
+#
+# peft 0.21.2 looks for the cache of keys and values under ``past_key_values``, which transformers 5.24 calls ``cache``.
+# ``generate`` would ignore a prefix and repeat a prompt before every token, and ``forward`` would warn. This module can
+# go when pyproject.toml asks for a peft that knows the new name.
+
+
+_OLD_NAME = "past_key_values"
+
+
+def translate_cache_name(model: Any) -> None:
+    """Let the base of a model with virtual tokens know its cache by the name that peft uses.
+
+    Does nothing where peft and transformers use one name.
+
+    Args:
+        model: peft's model, whose base gets two methods. They are bound, so a deep copy of the model has its own.
+    """
+    from peft import PeftModelForCausalLM
+
+    # peft uses the name as a literal, so it is one of the constants of the compiled function.
+    if CACHE_NAME in PeftModelForCausalLM.prepare_inputs_for_generation.__code__.co_consts:
+        return
+    base = model.get_base_model()
+    base.forward = MethodType(_forward_of(type(base)), base)
+    if hasattr(model, "base_model_prepare_inputs_for_generation"):
+        model.base_model_prepare_inputs_for_generation = MethodType(_prepared, base)
+
+
+def _forward_of(architecture: type[Any]) -> Callable[..., Any]:
+    """Return the ``forward`` of a class with a keyword for the old name, which peft looks for in its signature."""
+
+    def forward(self: Any, *args: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
+        if past_key_values is not None:
+            kwargs[CACHE_NAME] = past_key_values
+        return architecture.forward(self, *args, **kwargs)
+
+    signature = inspect.signature(architecture.forward)
+    parameters = {name: parameter for name, parameter in signature.parameters.items() if name != _OLD_NAME}
+    old = inspect.Parameter(_OLD_NAME, inspect.Parameter.KEYWORD_ONLY, default=None)
+    ordered = sorted([*parameters.values(), old], key=lambda parameter: parameter.kind)
+    forward.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
+    return forward
+
+
+def _prepared(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Prepare the inputs of one step of ``generate`` as the class does, with the cache under its old name."""
+    inputs: dict[str, Any] = type(self).prepare_inputs_for_generation(self, *args, **kwargs)
+    if CACHE_NAME in inputs:
+        inputs[_OLD_NAME] = inputs.pop(CACHE_NAME)
+    return inputs

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ftkit.errors import ModelError, NetworkError
-from ftkit.models.adapter_embeddings import read_embeddings, resize_for
+from ftkit.models.adapter_embeddings import read_embeddings, resize_for, translate_cache_name
 from ftkit.models.class_heads import class_tensors
 from ftkit.models.families import architecture_of, differing
-from ftkit.models.prompt_learning import translate_cache_name
 from ftkit.models.trust import is_adapter_folder
 from ftkit.runs.models import base_of_adapter
 

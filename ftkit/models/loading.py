@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,19 +110,12 @@ def load_model(
     if labels is not None:
         _check_labels(labels, task)
     if is_adapter_folder(spec):
-
-        def load_base(base: str, **found: Any) -> PreTrainedModel:
-            return load_model(
-                base, task=task, seed=seed, attn_implementation=attn_implementation,
-                trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, **found,
-            )  # fmt: skip
-
+        load_base = partial(
+            load_model, task=task, seed=seed, attn_implementation=attn_implementation,
+            trust_remote_code=trust_remote_code, allow_pickle=allow_pickle,
+        )  # fmt: skip
         adapted: Any = load_adapter(spec, task, load_base, adapter_base, revision)
-        if labels is not None and (known := class_names(adapted.config)) != list(labels):
-            raise ModelError(
-                f"The adapter {spec} is for the classes {known}, but {list(labels)} were asked for. Merge it into its"
-                " base (ftkit.tuning.merge_adapter), save the result and start from that folder: it gets a new head"
-            )
+        _check_adapter_labels(spec, adapted, labels)
         return adapted  # type: ignore[no-any-return]
     options = {
         "attn_implementation": attn_implementation,
@@ -143,6 +137,14 @@ def load_model(
 
         model: PreTrainedModel = load_from_hub(spec, load, {**options, "revision": revision})
         return model
+
+
+def _check_adapter_labels(spec: str, adapted: PreTrainedModel, labels: Sequence[str] | None) -> None:
+    if labels is not None and (known := class_names(adapted.config)) != list(labels):
+        raise ModelError(
+            f"The adapter {spec} is for the classes {known}, but {list(labels)} were asked for. Merge it into its"
+            " base (ftkit.tuning.merge_adapter), save the result and start from that folder: it gets a new head"
+        )
 
 
 def task_of(

@@ -26,16 +26,20 @@ if TYPE_CHECKING:
     from ftkit.training.engine import Engine, StepRecord, lockstep
     from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, evaluated_batches, held_out_loss, token_losses
     from ftkit.training.logs import train_and_log, training_plan, with_steps_of_epochs
-    from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
     from ftkit.training.objective_names import ObjectiveContext, build_objective, check_objective, read_objective
     from ftkit.training.objectives import (
         CLASSIFICATION,
         MASKED_TOKENS,
         NEXT_TOKEN,
+        NLL,
         LossModule,
         Objective,
         WeightedSum,
+        kl_to_base,
+        last_tokens,
         loss_sums,
+        smoothed,
+        token_set_kl,
         with_output_of,
     )
     from ftkit.training.probes import CallbackProbe, Probe, build_probes

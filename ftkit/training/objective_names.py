@@ -17,8 +17,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import token_set
 from ftkit.errors import ConfigError, nearest_name
-from ftkit.training.losses import NLL, kl_to_base, last_tokens, smoothed, token_set_kl
-from ftkit.training.objectives import CLASSIFICATION, MASKED_TOKENS, NEXT_TOKEN, Batch, Objective, WeightedSum
+from ftkit.training.objectives import (
+    CLASSIFICATION,
+    MASKED_TOKENS,
+    NEXT_TOKEN,
+    NLL,
+    Batch,
+    Objective,
+    WeightedSum,
+    kl_to_base,
+    last_tokens,
+    smoothed,
+    token_set_kl,
+)
 
 __all__ = [
     "OBJECTIVES",

@@ -25,7 +25,7 @@ from ftkit.training.datasets import HeldOutDataset
 from ftkit.training.engine import Engine
 from ftkit.training.evaluation import held_out_loss, rows_at_once
 from ftkit.training.memory import peak_memory
-from ftkit.tuning.schedules import learning_rate_factor, schedule_warning
+from ftkit.tuning.optimizers import learning_rate_factor, schedule_warning
 
 __all__ = ["PhaseMemory", "PlannedTraining", "Planner", "WillNotFit", "memory_advice"]
 

@@ -27,8 +27,14 @@ if TYPE_CHECKING:
         trainable_selection,
     )
     from ftkit.tuning.movement import GroupMovement, Movement, Watch, movement, snapshot
-    from ftkit.tuning.optimizers import build_optimizers, check_tuning, matrices_of_blocks
-    from ftkit.tuning.schedules import learning_rate_factor, peak_rates, schedule_warning
+    from ftkit.tuning.optimizers import (
+        build_optimizers,
+        check_tuning,
+        learning_rate_factor,
+        matrices_of_blocks,
+        peak_rates,
+        schedule_warning,
+    )
 
 __all__ = [
     "ClipReport",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ftkit.data import fix_special_tokens, load_tokenizer, tokenize_texts, tokenizer_fingerprint, voice_text
-from ftkit.data.special_tokens import expected_ids, special_tokens_said
+from ftkit.data.tokenizers import expected_ids, special_tokens_said
 from ftkit.evidence import token_shares, word_order
 from ftkit.evidence.intervals import loss_blocks
 from ftkit.generation import generate_passages

@@ -103,13 +103,11 @@ def test_strided_windows_are_all_whole_windows(num_tokens: int, window_tokens: i
     windows = StridedWindows(ids, window_tokens, stride)
     expected = [list(range(at, at + window_tokens)) for at in range(0, num_tokens - window_tokens + 1, stride)]
     assert windows.batch(np.arange(len(windows))).tolist() == expected
-    assert windows.num_left_out == num_tokens - len({token for row in expected for token in row})
 
 
 def test_default_stride_neither_overlaps_nor_leaves_gaps() -> None:
     windows = StridedWindows(np.arange(107), 10)
     assert windows.starts.tolist() == list(range(0, 100, 10))
-    assert windows.num_left_out == 7
     with pytest.raises(DataError, match="stride is 0"):
         StridedWindows(np.arange(107), 10, 0)
 
