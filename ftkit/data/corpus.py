@@ -141,12 +141,12 @@ def _say_removed(source: str, removed: list[Removed], before: int) -> None:
         taken[item.kind] += item.characters
     if taken:
         much = 2 * sum(taken.values()) > before
-        said = ", ".join(f"{kind} ({characters:,})" for kind, characters in taken.items())
+        kinds = ", ".join(f"{kind} ({characters:,})" for kind, characters in taken.items())
         logger.log(
             logging.WARNING if much else logging.INFO,
             "%s: removed %s of %s characters%s",
             source,
-            said,
+            kinds,
             f"{before:,}",
             ", more than half; look at what is left" if much else "",
         )

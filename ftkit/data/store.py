@@ -95,7 +95,7 @@ class TokenStore:
         return self.num_unknown_bytes / self.num_bytes
 
     @property
-    def unknown_said(self) -> str:
+    def unknown_summary(self) -> str:
         """What the tokenizer cannot write, in words; empty where it writes everything."""
         if not self.num_unknown_bytes:
             return ""

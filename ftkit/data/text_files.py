@@ -137,15 +137,15 @@ class FolderContents:
         }  # fmt: skip
         if others:
             named["hidden file{s} or folder{s}"] = self.hidden
-        said = [
+        parts = [
             f"{len(names):,} {what.replace('{s}', 's' if len(names) > 1 else '')} ({', '.join(names[:3])}"
             f"{' ...' if len(names) > 3 else ''})"
             for what, names in named.items()
             if names
         ]
         if others:
-            said += [f"{count:,} with ending {ending}" for ending, count in sorted(self.others.items())]
-        return ", ".join(said)
+            parts += [f"{count:,} with ending {ending}" for ending, count in sorted(self.others.items())]
+        return ", ".join(parts)
 
 
 def folder_contents(source: str, folder: Path, endings: tuple[str, ...] = TEXT_ENDINGS) -> FolderContents:

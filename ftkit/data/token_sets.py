@@ -154,10 +154,8 @@ class TokenVariety:
             found.append(f"it is read {self.passes:.1f} times, and after {_MANY_PASSES:.0f} it teaches little new")
         if self.distinct < _NARROW * self.vocabulary:
             found.append(f"it uses {self.distinct:,} of {self.vocabulary:,} tokens")
-        said = " and ".join(found)
-        return (
-            f"{said}: easily learned by heart; watch the held-out curve, train less, or give more text" if said else ""
-        )
+        advice = "easily learned by heart; watch the held-out curve, train less, or give more text"
+        return f"{' and '.join(found)}: {advice}" if found else ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

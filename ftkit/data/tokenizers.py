@@ -170,12 +170,12 @@ def _case(spec: str, folder: Path) -> dict[str, Any]:
 
 def _check_packages(spec: str, names: set[str], error: BaseException) -> None:
     """Name the package that is missing, where a tokenizer's files need one that is not installed."""
-    said, cause = "", error
+    messages, cause = "", error
     while cause:
-        said, cause = f"{said} {cause}".lower(), cause.__cause__ or cause.__context__  # type: ignore[assignment]
+        messages, cause = f"{messages} {cause}".lower(), cause.__cause__ or cause.__context__  # type: ignore[assignment]
     of_pieces = sorted(name for name in names if name.endswith(".model"))
     needed = ["sentencepiece", "protobuf"] if of_pieces and "tokenizer.json" not in names else []
-    needed += [package for package in _PACKAGES if package in said and package not in needed]
+    needed += [package for package in _PACKAGES if package in messages and package not in needed]
     if missing := [package for package in needed if importlib.util.find_spec(_PACKAGES[package]) is None]:
         file = f", for {of_pieces[0]}" if of_pieces else ""
         raise DeviceError(

@@ -172,7 +172,7 @@ def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequ
         )
     if heldout.num_unknown_bytes:
         claimed = "no bits per byte are claimed" if heldout.unknown_share > MOST_UNKNOWN else "bits are over the rest"
-        _logger.warning("%s: %s; %s", name, heldout.unknown_said, claimed)
+        _logger.warning("%s: %s; %s", name, heldout.unknown_summary, claimed)
     if real is not None and len(real) < MIN_PASSAGES:
         _logger.warning("%s: only %d held-out passages; a judge needs %d", name, len(real), MIN_PASSAGES)
 
@@ -208,7 +208,9 @@ def _notes_on_text(comparison: Comparison) -> list[str]:
         notes.append(f"words are characters: {of}")
     over = "; bits per byte are over the rest" if all(loss.counts_bytes for loss in comparison.losses) else ""
     stores = {"held-out text": heldout, "held-out text, tuned model": comparison.texts.tuned_heldout}
-    notes += [f"{name}: {store.unknown_said}{over}" for name, store in stores.items() if store and store.unknown_said]
+    notes += [
+        f"{name}: {store.unknown_summary}{over}" for name, store in stores.items() if store and store.unknown_summary
+    ]
     if not comparison.writes:
         asked = "so copying and fluency were not measured; its bits are those of masked tokens"
         notes.append(f"an encoder writes no text, {asked}")

@@ -117,7 +117,7 @@ class HeadPlan:
     """Old place of each class; empty where their order stays or the head is new."""
     whole: bool = False
     """Whether nothing of the head that the files hold is taken: it is for another task."""
-    said: str = ""
+    message: str = ""
     """What to tell the user; empty where there is nothing to tell."""
 
     def replaced(self, model: PreTrainedModel) -> frozenset[str]:
@@ -154,19 +154,19 @@ def plan_head(config: Any, labels: Sequence[str] | None, where: str, trust_remot
     known = len(places) == len(stored) == len(labels) and set(places) == set(wanted)
     if kind != "single_label_classification":
         gives = "values" if kind == "regression" else f"several labels at once ({_listed(stored)})"
-        said = f"{where}: its head gives {gives}; it gets a new one for {_listed(labels)}"
+        message = f"{where}: its head gives {gives}; it gets a new one for {_listed(labels)}"
     elif stored == list(labels):
         return HeadPlan()
     elif known:
-        said = f"{where}: the classes of its head ({_listed(stored)}) are taken by their names as {_listed(labels)}"
+        message = f"{where}: the classes of its head ({_listed(stored)}) are taken by their names as {_listed(labels)}"
         rows = tuple(places[name] for name in wanted)
-        return HeadPlan(class_tensors(config, trust_remote_code), rows, said=said)
+        return HeadPlan(class_tensors(config, trust_remote_code), rows, message=message)
     elif stored == [f"LABEL_{number}" for number in range(len(labels))]:
-        said = f"{where}: the classes of its head have no names; {_listed(stored)} are taken as {_listed(labels)}"
-        return HeadPlan(said=said)
+        message = f"{where}: the classes of its head have no names; {_listed(stored)} are taken as {_listed(labels)}"
+        return HeadPlan(message=message)
     else:
-        said = f"{where}: its head knows other classes ({_listed(stored)}); it gets a new one for {_listed(labels)}"
-    return HeadPlan(class_tensors(config, trust_remote_code), said=said)
+        message = f"{where}: its head knows other classes ({_listed(stored)}); it gets a new one for {_listed(labels)}"
+    return HeadPlan(class_tensors(config, trust_remote_code), message=message)
 
 
 def name_classes(config: Any, labels: Sequence[str]) -> None:

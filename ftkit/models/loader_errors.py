@@ -85,8 +85,8 @@ class _OnlyPickles(ModelError):
 
 def _lacks_safetensors(error: BaseException) -> bool:
     """Whether transformers (5.18 to 5.24) says that it found a repository and no safetensors in it."""
-    said = str(error)
-    return "does not appear to have a file named" in said and "safetensors" in said
+    message = str(error)
+    return "does not appear to have a file named" in message and "safetensors" in message
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -438,8 +438,8 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
     renew(model, replaced - {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if plan.rows:
         order_classes(model, plan)
-    if plan.said and not head_keys(model, info["missing_keys"]):
-        _say_once(plan.said)
+    if plan.message and not head_keys(model, info["missing_keys"]):
+        _say_once(plan.message)
     head, rows = model.get_output_embeddings(), model.get_input_embeddings()
     if getattr(config, "tie_word_embeddings", False) and head is not None and head.weight is not rows.weight:
         # The file holds two different matrices, as a wrongly tied training leaves them. They stay as they are, and the

@@ -60,8 +60,8 @@ def with_steps_of_epochs(settings: S, dataset: Dataset) -> S:
     steps = max(round(epochs * dataset.epoch_size / (rows * dataset.row_size)), 1)
     changed = settings.model_copy(update={"max_steps": steps, "num_train_epochs": 0.0})
     if problems := changed.problems():
-        said = "; ".join(f"{name} {text}" for name, text in problems)
-        raise ConfigError(f"num_train_epochs: {epochs:g} epochs of this text are {steps:,} steps, and {said}")
+        problem_list = "; ".join(f"{name} {text}" for name, text in problems)
+        raise ConfigError(f"num_train_epochs: {epochs:g} epochs of this text are {steps:,} steps, and {problem_list}")
     _logger.info("%g epochs of %s tokens: %s steps", epochs, f"{dataset.epoch_size:,}", f"{steps:,}")
     return changed
 

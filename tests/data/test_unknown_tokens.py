@@ -58,7 +58,7 @@ def test_they_are_the_characters_that_no_known_token_covers(kind, texts, tmp_pat
         lost += sum(len(char.encode()) for char, seen in zip(text, known, strict=True) if not seen and char != " ")
     spaces = 0 if store.unknown_lengths is None else store.num_unknown_bytes - lost
     assert 0 <= spaces <= sum(text.count(" ") for text in texts)  # before an unknown token stands its space
-    assert bool(lost) == bool(store.num_unknown_bytes) == bool(store.unknown_said) == bool(store.unknown_examples)
+    assert bool(lost) == bool(store.num_unknown_bytes) == bool(store.unknown_summary) == bool(store.unknown_examples)
     covered, unknown = store.covered(np.arange(store.num_tokens))
     assert covered.sum() == store.num_bytes
     assert unknown.sum() == store.num_unknown_bytes
@@ -79,7 +79,7 @@ def byte_fallback():
 @pytest.mark.parametrize("make", [lambda: load_tokenizer("byte"), byte_fallback])
 def test_tokenizers_of_bytes_write_everything(make, tmp_path):
     store = tokenize_texts([MIXED, "我爱北京 हिन्दी 🙂\u200b\x01"], make(), cache=tmp_path)
-    assert (store.num_unknown_bytes, store.unknown_lengths, store.unknown_said) == (0, None, "")
+    assert (store.num_unknown_bytes, store.unknown_lengths, store.unknown_summary) == (0, None, "")
 
 
 def test_an_end_of_text_token_that_is_also_called_unknown_is_not(tmp_path):

@@ -89,7 +89,7 @@ def test_a_sum_has_its_weights():
         ("0*next_token", "has no effect"),
         ("e*next_token", "is no number"),
         ("next_token + next_token", "twice"),
-        ("", "there is no ''"),
+        ("", "unknown objective ''"),
     ],
 )
 def test_what_cannot_be_read_is_told_before_anything_is_built(text, said):

@@ -171,15 +171,15 @@ def _notebook(source: str, name: str, data: bytes) -> dict[str, Any]:
 def _is_python(notebook: dict[str, Any]) -> bool:
     """Whether a notebook is in Python; one that does not say is taken to be."""
     about: Any = notebook.get("metadata")
-    said = []
+    languages = []
     for part, key in (("language_info", "name"), ("kernelspec", "language")):
         described = about.get(part) if isinstance(about, dict) else None
         if isinstance(described, dict) and described.get(key):
-            said.append(str(described[key]).lower())
+            languages.append(str(described[key]).lower())
     kernel = about.get("kernelspec") if isinstance(about, dict) else None
-    if not said and isinstance(kernel, dict):
+    if not languages and isinstance(kernel, dict):
         return not FOREIGN_KERNELS.match(str(kernel.get("name", "")).lower())
-    return not said or any("python" in language for language in said)
+    return not languages or any("python" in language for language in languages)
 
 
 def _code_cells(source: str, name: str, notebook: dict[str, Any]) -> list[str]:
