@@ -1,6 +1,5 @@
 """The command that judges models which ftkit did not train: ``verdict``."""
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -84,7 +83,7 @@ def verdict(
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_models(request, Path(folder))
             if report:
-                _write_report(Path(folder), report)
+                judged.save_report(report)
         _show(judged, report, as_json)
 
     sys.exit(report_errors(start))
@@ -115,22 +114,10 @@ def _numbers(pairs: list[str]) -> dict[str, float]:
     return found
 
 
-def _write_report(folder: Path, target: Path) -> None:
-    from ftkit.report import write_report
-    from ftkit.runs import RunFolder
-    from ftkit.runs.files import write_atomically
-
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    page = write_report(RunFolder(folder, "verdict", manifest, is_main=True))
-    write_atomically(target, page.read_text(encoding="utf-8"))
-
-
 def _show(judged: "Judged", report: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(judged.as_dict())
         return
-    from ftkit.report import verdict_lines
-
-    typer.echo("\n" + "\n".join(verdict_lines(judged.verdict.as_dict())))
+    typer.echo(f"\n{judged}")
     if report:
         typer.echo(f"\nreport: {report.resolve()}")

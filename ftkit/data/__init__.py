@@ -6,7 +6,7 @@ from ftkit.lazy import load_names_lazily
 
 if TYPE_CHECKING:
     from ftkit.data.cleanup import CleanedText, Removed, clean_text
-    from ftkit.data.corpus import Corpus, Document, load_corpus
+    from ftkit.data.corpus import Corpus, Document, corpus_of, load_corpus
     from ftkit.data.downloads import cache_dir
     from ftkit.data.labelled import LabelledSplit, LabelledTexts, load_labelled, separate_labelled, split_labelled
     from ftkit.data.made_tokenizers import convert_tiktoken, train_wordpiece
@@ -37,6 +37,7 @@ __all__ = [
     "cache_dir",
     "clean_text",
     "convert_tiktoken",
+    "corpus_of",
     "coverage",
     "fix_special_tokens",
     "load_corpus",

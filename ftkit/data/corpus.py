@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from ftkit.data.text_files import check_characters, check_codec, check_place, ex
 from ftkit.data.words import count_words
 from ftkit.errors import DataError, nearest_name
 
-__all__ = ["Corpus", "Document", "load_corpus"]
+__all__ = ["Corpus", "Document", "corpus_of", "load_corpus"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,27 @@ class Corpus:
             data = document.text.encode()
             digest.update(len(data).to_bytes(8, "big") + data)
         return digest.hexdigest()
+
+
+def corpus_of(texts: Sequence[str], name: str) -> Corpus:
+    """Make a corpus of texts that are in memory.
+
+    Args:
+        texts: One or more documents; blank ones are left out.
+        name: Name of the corpus.
+
+    Raises:
+        DataError: No text, or something that is not text.
+    """
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"{name}: item {number} is {type(text).__name__}, not text; give a list of strings")
+    documents = [
+        Document(f"{name} {number}", clean_text(text).text) for number, text in enumerate(texts) if text.strip()
+    ]
+    if not documents:
+        raise DataError(f"{name}: has no text in {len(texts):,} items; give at least one that is not blank")
+    return Corpus(name, f"{len(texts):,} texts in memory", tuple(documents))
 
 
 def load_corpus(

@@ -6,18 +6,23 @@ general text ---------- forgetting, other class -'
 base, tuned ----------- passages, movement -----'
 """
 
+import json
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ftkit.config import TrainingSettings
 from ftkit.data import (
     Corpus,
     Masking,
     TokenStore,
+    corpus_of,
     fix_special_tokens,
     load_corpus,
     load_tokenizer,
@@ -49,15 +54,21 @@ from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usab
 from ftkit.models.families import architecture_of, differing
 from ftkit.models.meta_models import known_positions
 from ftkit.models.trust import is_adapter_folder
+from ftkit.report import verdict_lines, write_report
 from ftkit.runs import RunFolder, write_evidence
+from ftkit.runs.files import write_atomically
 
-__all__ = ["Judged", "VerdictRequest", "judge_models"]
+__all__ = ["Judged", "TextSource", "VerdictRequest", "judge_models", "verdict"]
 
 _TARGET = "text"
 _MAY_CHANGE = ("vocab_size", "tie_word_embeddings")
 """What tuning may change of an architecture: tokens are added, and a merged model is often saved with two matrices."""
 _MOST_PASSAGES = 2000
 """Passages of a class that a judge learns at most; more teach it nothing new."""
+
+
+TextSource = str | Sequence[str]
+"""A source of text as ``load_corpus`` takes it, or texts."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +79,12 @@ class VerdictRequest:
     """Model that the tuned one started from: a folder or a Hub id."""
     tuned: str
     """Model to judge; an adapter's folder too."""
-    text: str
-    """Source of what it was trained on."""
-    heldout: str | None = None
-    """Source of text of the same kind that it never saw; ``None`` takes the last tenth of ``text``."""
-    general: str | None = None
-    """Source of other real text, for forgetting and for the judges."""
+    text: TextSource
+    """What it was trained on."""
+    heldout: TextSource | None = None
+    """Text of the same kind that it never saw; ``None`` takes the last tenth of ``text``."""
+    general: TextSource | None = None
+    """Other real text, for forgetting and for the judges."""
     against: dict[str, str] = field(default_factory=dict)
     """Further sources of text by other hands, for the judges."""
     judge: str | None = None
@@ -110,10 +121,35 @@ class Judged:
     evidence: Evidence
     judges: dict[str, Any]
     """The judges' gates."""
+    folder: Path
+    """Where ``evidence.json``, ``verdict.json`` and what the report needs are."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {**self.verdict.as_dict(), "evidence": {**self.evidence.as_dict(), "judges": self.judges}}
+
+    def __str__(self) -> str:
+        """What ``ftkit verdict`` prints."""
+        return "\n".join(verdict_lines(self.verdict.as_dict()))
+
+    def print(self) -> None:
+        """Print the verdict, its reasons and the numbers that decided."""
+        print(self)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: verdict and measurements."""
+        return self.verdict._repr_html_() + self.evidence._repr_html_()
+
+    def save_report(self, path: str | Path) -> Path:
+        """Write the report, one file that needs nothing else.
+
+        Args:
+            path: Where, such as ``verdict.html``.
+        """
+        manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        page = write_report(RunFolder(self.folder, "verdict", manifest, is_main=True))
+        write_atomically(Path(path), page.read_text(encoding="utf-8"))
+        return Path(path)
 
 
 @dataclass(frozen=True)
@@ -143,8 +179,10 @@ def _pieces(corpus: Corpus) -> list[str]:
 
 
 def _read_texts(request: VerdictRequest) -> _Texts:
-    def load(source: str, name: str) -> Corpus:
-        return load_corpus(source, name=name, encoding=request.encoding)
+    def load(source: TextSource, name: str) -> Corpus:
+        if isinstance(source, str):
+            return load_corpus(source, name=name, encoding=request.encoding)
+        return corpus_of(source, name)
 
     text = load(request.text, _TARGET)
     assumptions = []
@@ -271,9 +309,85 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
             assumptions=(*texts.assumptions, *assumed),
         )
     )  # fmt: skip
-    judged = Judged(decide(evidence, limits), evidence, panel.as_dict())
+    judged = Judged(decide(evidence, limits), evidence, panel.as_dict(), folder)
     _write(folder, request, judged, passages, real)
     return judged
+
+
+def verdict(
+    base: str | PreTrainedModel,
+    tuned: str | PreTrainedModel,
+    text: TextSource,
+    *,
+    heldout: TextSource | None = None,
+    general: TextSource | None = None,
+    against: dict[str, str] | None = None,
+    judge: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    num_passages: int = 64,
+    passage_chars: int = 400,
+    window_tokens: int = 256,
+    eval_windows: int = 256,
+    sampling: str = "plain",
+    seed: int = 42,
+    thresholds: dict[str, float] | None = None,
+    revision: str | None = None,
+    encoding: str = "utf-8",
+    special_tokens: str = "auto",
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> Judged:
+    """Judge a model that was fine-tuned with any tool, as ``ftkit verdict`` does.
+
+    Args:
+        base: Model that the tuned one started from: folder, Hub id or loaded model.
+        tuned: Model to judge, an adapter too: folder, Hub id or loaded model.
+        text: What it was trained on: a source as ``load_corpus`` takes it, or a list of texts.
+        heldout: Text of the same kind that it never saw; ``None`` takes the last tenth of ``text``.
+        general: Other real text, for forgetting and for the judges.
+        against: Further sources of text by other authors, by name, for the judges.
+        judge: Encoder that becomes a second judge.
+        tokenizer: Tokenizer of loaded models; ``None`` takes that of ``model.name_or_path``.
+        num_passages: Passages of each model that are measured.
+        passage_chars: Characters in a passage.
+        window_tokens: Tokens in a window of evaluation.
+        eval_windows: Windows of each text that are evaluated at most.
+        sampling: ``plain``, ``focused``, ``creative``, ``top50`` or ``judged``.
+        seed: Draws passages and trains judges.
+        thresholds: Numbers that decide, by name.
+        revision: Of the base, where it is a Hub id.
+        encoding: Encoding of text files.
+        special_tokens: How special tokens in the texts are read: ``auto``, ``text`` or ``tokens``.
+        trust_remote_code: Whether to run code that a model brings.
+        allow_pickle: Whether to read pickled weights (tensors only).
+
+    Returns:
+        Verdict and evidence; ``print()``, ``save_report(path)``, and a table in a notebook.
+
+    Raises:
+        DataError: Text that cannot be read, or that is too short.
+        ModelError: A model that cannot be loaded, or that did not start from the base.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ftkit-verdict-"))
+    sides = [
+        side if isinstance(side, str) else _saved(side, folder / name, tokenizer)
+        for name, side in (("base", base), ("tuned", tuned))
+    ]
+    request = VerdictRequest(
+        sides[0], sides[1], text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
+        encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
+        thresholds=thresholds or {},
+    )  # fmt: skip
+    judged = judge_models(request, folder)
+    weakref.finalize(judged, shutil.rmtree, folder, ignore_errors=True)
+    return judged
+
+
+def _saved(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """The folder of a loaded model: what is judged is what others would load."""
+    model.save_pretrained(folder)
+    (tokenizer or load_tokenizer(model.name_or_path or "")).save_pretrained(folder)
+    return str(folder)
 
 
 def _judge_texts(request: VerdictRequest, texts: _Texts, real: list[str], taught: list[str]) -> JudgeTexts:
@@ -337,4 +451,8 @@ def _write(
         },
     )
     run.write_json("verdict.json", {"tuned": judged.verdict.as_dict()})
-    run.update_manifest(request=asdict(request))
+    described = asdict(request)
+    for name in ("text", "heldout", "general"):
+        if not isinstance(given := getattr(request, name), str | None):
+            described[name] = f"{len(given):,} texts in memory"
+    run.update_manifest(request=described)
