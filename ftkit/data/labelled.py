@@ -241,9 +241,9 @@ def _spellings(source: str, names: Sequence[str], known: Sequence[str], merge: b
         groups.setdefault(" ".join(name.casefold().split()), []).append(name)
     alike = [group for group in groups.values() if len(group) > 1 and not {*group} <= {*known}]
     if alike and not merge:
-        groups_text = "; ".join(" and ".join(f"{name!r} ({counts[name]:,})" for name in group) for group in alike[:3])
+        written = "; ".join(" and ".join(f"{name!r} ({counts[name]:,})" for name in group) for group in alike[:3])
         raise DataError(
-            f"{source}: labels that differ in case or white space only: {groups_text}. Mend them, or take each group as "
+            f"{source}: labels that differ in case or white space only: {written}. Mend them, or take each group as "
             "one class with merge_labels: true."
         )
     spelled = {name: name.strip() for name in counts}

@@ -172,8 +172,8 @@ def _term(whole: str, part: str) -> Term:
             return Term(weight, text, "", ())
         hint = "; blanks stand around a +" if "+" in text else ""
         raise ConfigError(
-            f"objective {whole!r}: unknown objective {text!r}{nearest_name(name, OBJECTIVES)}{hint} (one of your own is "
-            "written package.module:NAME)"
+            f"objective {whole!r}: unknown objective {text!r}{nearest_name(name, OBJECTIVES)}{hint} (one of your own "
+            "is written package.module:NAME)"
         )
     try:
         return Term(weight, text, name, kind.read(rest))
