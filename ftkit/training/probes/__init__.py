@@ -1,9 +1,15 @@
 """Probes: what is measured every few steps of a training, without changing it."""
 
-from ftkit.training.probes.inside import Activations, GroupProbabilities, block_modules
-from ftkit.training.probes.named import build_probes
+from ftkit.training.probes.built_in import (
+    Activations,
+    GroupProbabilities,
+    UpdateRatio,
+    WeightChange,
+    WeightDistributions,
+    block_modules,
+    build_probes,
+)
 from ftkit.training.probes.probe import CallbackProbe, Probe, Probing
-from ftkit.training.probes.weights import UpdateRatio, WeightChange, WeightDistributions
 
 __all__ = [
     "Activations",
