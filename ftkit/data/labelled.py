@@ -224,8 +224,8 @@ def _class_name(source: str, row: Row) -> str:
         return str(label)
     found = "nothing" if label is None or isinstance(label, str) else f"{label!r} ({type(label).__name__})"
     raise DataError(
-        f"{source}, {row.place}: the label is {found}. Every text needs a class, a name or a whole number: give it "
-        "one, or remove the row."
+        f"{source}, {row.place}: the label is {found}. Every text needs a class: a name or an "
+        "integer. Add one, or remove the row."
     )
 
 

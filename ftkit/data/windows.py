@@ -24,10 +24,10 @@ LOW_HALF = np.uint64(2**32 - 1)
 
 
 class RandomWindows:
-    """Windows that start anywhere in the vector, the last possible start included.
+    """Windows of T tokens at random positions of a token vector; every position where a whole window fits can be drawn.
 
     Args:
-        ids: Token ids, shape (num_tokens,), any unsigned or signed integer type; a memory map stays on disk.
+        ids: Token ids, shape (num_tokens,), any unsigned or signed integer type; a memory map is not read into memory.
         window_tokens: Tokens in a window, T.
         seed: Chooses the sequence of starts.
 

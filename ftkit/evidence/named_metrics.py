@@ -88,7 +88,9 @@ def _load(spec: str) -> NamedMetric:
     local = name.startswith((".", "/", "~")) or Path(name).exists()
     where = str(Path(name).expanduser()) if local else name
     if local and not (Path(where).is_file() or (Path(where) / f"{Path(where).name}.py").is_file()):
-        raise ConfigError(f"metrics: {name} holds no {Path(where).name}.py, which evaluate looks for in such a folder")
+        raise ConfigError(
+            f"metrics: the folder {name} has no file {Path(where).name}.py, which the evaluate library loads"
+        )
     import evaluate  # takes seconds
 
     try:

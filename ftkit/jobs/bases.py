@@ -142,10 +142,10 @@ def foresee_base(
 
 
 def prepare_base(model: str) -> Base:
-    """Find the model that a run starts from; make it first where it is ``base:CONFIG`` and not in the cache.
+    """Return the model that a run starts from; a ``base:CONFIG`` that is not in the cache is trained first.
 
     Args:
-        model: The ``model`` setting.
+        model: The ``model`` setting: a folder, a Hub id, ``new:...`` or ``base:CONFIG``.
     """
     if not model.startswith("base:"):
         return Base(model, {})

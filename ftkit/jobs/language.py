@@ -207,12 +207,15 @@ class Pretraining(Generic[S]):
         return build_objective(text, ObjectiveContext(self.tokenizer, vocab_size, self.kind, self.new_model))
 
     def measure(self, run: RunFolder, name: str, trainable: Selection) -> tuple[Evidence, dict[str, list[str]]]:
-        """Compare the saved model with the untrained one, and return what both wrote.
+        """Compare the saved model with the untrained one.
 
         Args:
-            run: The run, whose phase ``name`` is finished.
-            name: The model.
-            trainable: What was allowed to change.
+            run: The run, which has finished training the model.
+            name: Name of the model.
+            trainable: Parameters that training could change.
+
+        Returns:
+            All measurements, and the passages that each of the two generated.
         """
         base, tuned = self.new_model(), load_saved(self.settings, run.model(name), self.kind)
         passages = {"base model": self.task.write(base), name: self.task.write(tuned)}

@@ -181,7 +181,7 @@ def save_trained(
 
 @dataclass(frozen=True)
 class MeasuredModels:
-    """Models of one text as they were saved, measured against their base."""
+    """Measurements of the saved models that learned one text, each compared with the base."""
 
     target: TargetText[Any]
     evidence: dict[str, Evidence]

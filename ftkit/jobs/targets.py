@@ -91,7 +91,7 @@ class BaseContext(Generic[P]):
 
     @cached_property
     def judge_passages(self) -> list[str]:
-        """Other passages of the base, three times as many: the first third tests judges, the others teach them."""
+        """Further passages of the base, 3 x ``num_passages``: the first third tests judges, the rest trains them."""
         return self.writer.write(self.base, 3 * self.settings.num_passages, self.settings.seed + 1)
 
     def check(self) -> None:

@@ -35,7 +35,15 @@ class Text:
 
 
 def check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:
-    """A resumed run must find the texts it was started with: sealed phases rest on them."""
+    """Check that a resumed run has the texts that it was started with, because its finished phases depend on them.
+
+    Args:
+        run: The run, whose manifest holds size and hash of each text at the start.
+        noted: The same of the texts as they are now, by name.
+
+    Raises:
+        CheckpointError: A text has changed.
+    """
     for name, now in noted.items():
         before = run.manifest["data"].get(name, now)
         if before["sha256"] != now["sha256"]:

@@ -150,12 +150,12 @@ _MAX_POSITIONS = 128  # small, for tests and --fast; recipes give the window's l
 def new_config(
     spec: str, vocab_size: int | None = None, max_positions: int | None = None, labels: Sequence[str] | None = None
 ) -> PreTrainedConfig:
-    """Read the description of a new model.
+    """Parse the specification of a new model into its configuration.
 
     Args:
-        spec: ``new:FAMILY[,key=value,...]``; a key is a field of the family's configuration under any of its names.
-        vocab_size: Rows of the embedding where the spec does not say; ``None`` means 256.
-        max_positions: Longest context in tokens where the spec does not say; ``None`` means 128.
+        spec: ``new:FAMILY[,key=value,...]``; a key is a field of the family's configuration, or an alias of it.
+        vocab_size: Vocabulary size if the spec does not set it; ``None`` means 256.
+        max_positions: Longest context in tokens if the spec does not set it; ``None`` means 128.
         labels: Names of the classes in the order of their ids; ``None`` means two unnamed ones.
 
     Returns:

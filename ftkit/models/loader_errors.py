@@ -120,7 +120,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing its loading report and progress bars: errors say it, and libraries are silent."""
+    """Suppress the loading report and progress bars of transformers in a ``with`` block; ftkit raises errors."""
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -86,8 +86,8 @@ def _read(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
         raise ModelError(f"{path}: there is no such file")
     if path.suffix == _PICKLED and not allow_pickle:
         raise ModelError(
-            f"{path} is a pickle, which can run code when it is opened carelessly. Where you trust it set allow_pickle"
-            f" (tensors only are read); {_SAFE} needs no trust."
+            f"{path} is a pickle file, and opening a pickle can run code. Use {_SAFE}, which is safe, or, if you trust "
+            "this file, set allow_pickle: then only tensors are read."
         )
     try:
         found = load_file(path) if path.suffix == _SAFE else torch.load(path, map_location="cpu", weights_only=True)

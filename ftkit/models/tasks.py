@@ -137,8 +137,8 @@ def check_next_token(model: PreTrainedModel, where: str) -> None:
     except Exception as error:  # what an architecture raises without its images, sounds or packages is its own affair
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
-            f"{where}: {kind} cannot compute the logits of a short text ({type(error).__name__}: {reason}). ftkit"
-            " trains models of text alone; use transformers.Trainer or TRL for this one, or take another model."
+            f"{where}: a forward pass of {kind} on a test text failed ({type(error).__name__}: {reason}). ftkit"
+            " trains text-only models; choose another model, or train this one with transformers.Trainer or TRL."
         ) from error
     if len(first) != ids.shape[1]:
         raise ModelError(f"{where}: {kind} gives logits for {len(first)} of {ids.shape[1]} tokens; take another model")

@@ -27,13 +27,13 @@ __all__ = ["WholeModel", "make_accelerator"]
 
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """The accelerator that a run's settings and its launcher ask for.
+    """Create the ``Accelerator`` for a run's settings and its launcher.
 
     Args:
         settings: ``bf16``, ``fp16``, ``use_cpu`` and ``require_processes`` are read.
 
     Raises:
-        DeviceError: The device cannot do what was asked, or there are other processes than required.
+        DeviceError: The device does not support a setting, or the number of processes is not the required one.
     """
     check_unsupported()
     check_processes(settings.require_processes)

@@ -250,7 +250,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path, number: int)
     sizes = [len(group["params"]) for group in state["param_groups"]]
     if stored["sizes"] != sizes:
         raise CheckpointError(
-            f"{folder}: optimizer {number} has groups of {stored['sizes']} tensors, the run needs {sizes}"
+            f"{folder}: saved optimizer {number} has {stored['sizes']} tensors per parameter group, but this run has "
+            f"{sizes}; continue with the same trainable parameters, or start a new run"
         )
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     entries: dict[int, dict[str, Any]] = {int(index): dict(numbers) for index, numbers in stored["numbers"].items()}

@@ -163,11 +163,13 @@ class Engine:
         with sync_errors():
             state = self.checkpoints.load(path, self._tensors(), inner)
         if state.get("base") != self._base_sha256:
-            raise CheckpointError(f"{path}: its adapter was trained on another base than this run would go on with")
+            raise CheckpointError(
+                f"{path}: its adapter was trained on a different base, so this run cannot continue it"
+            )
         if state["fingerprint"] != self.source.fingerprint:
             raise CheckpointError(
-                f"{path}: was trained on other data than this run would go on with "
-                "(another text, tokenizer, window, batch or seed)"
+                f"{path}: was trained with a different text, tokenizer, window, batch or seed, so this run cannot "
+                "continue it; use the same ones, or start a new run"
             )
         if (scaler := self.accelerator.scaler) is not None and "scaler" in state:
             scaler.load_state_dict(state["scaler"])

@@ -201,15 +201,15 @@ def train_and_log(
     evaluation: HeldOutDataset | Evaluation,
     probes: Sequence[Probe] = (),
 ) -> Iterator[StepRecord]:
-    """Iterate over an engine; log each step, show progress, evaluate every ``eval_steps``, and measure the probes.
+    """Run a training: log each step, show progress, evaluate every ``eval_steps``, and take the measurements of probes.
 
     Args:
-        engine: The engine.
-        run: Where ``metrics.jsonl`` is.
+        engine: The training loop, which makes one step for each record that is asked for.
+        run: The run whose ``metrics.jsonl`` is written.
         name: The model's name in the logs.
         dataset: The rows that the engine trains on.
         evaluation: The held-out rows of a language model, or ``ClassSamples`` of a classifier.
-        probes: What else is measured, each at its own steps; made before the engine.
+        probes: Further measurements, each with its own schedule; create them before the engine.
 
     Yields:
         The engine's records.

@@ -58,7 +58,7 @@ def freeze(model: nn.Module, settings: TrainingSettings) -> "Freezing":
     spans += _unfrozen_from_the_top(groups, settings.unfreeze_every) if settings.unfreeze_every else []
     for text in settings.freeze_until | settings.freeze_from:
         if not select(groups, text) & trainable:
-            raise ConfigError(f"{text!r} is frozen from the start to the end, so a time for it has no effect")
+            raise ConfigError(f"{text!r} is frozen for the whole run, so a time for it has no effect; remove the time")
     freezing = Freezing(model, groups, trainable, spans)
     if never := trainable - freezing.ever_free(settings.max_steps):
         found = sorted({piece.group for piece in groups.pieces if never.numel(piece)})

@@ -194,7 +194,7 @@ def test_bombs_and_damaged_archives_are_data_errors(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(notebooks_module, "MOST_ARCHIVE_BYTES", 15_000)
     bomb = zipped(tmp_path / "bomb.zip", **{"a.ipynb": b" " * 5_000_000})
     assert bomb.stat().st_size < 10_000
-    with pytest.raises(DataError, match=r"a\.ipynb: more than 10,000 bytes"):
+    with pytest.raises(DataError, match=r"a\.ipynb is larger than the limit of 10,000 bytes"):
         load_corpus(f"notebooks:{bomb}")
     many = zipped(tmp_path / "many.zip", **{f"{n}.ipynb": notebook("x = 1" + " " * 6_000) for n in range(4)})
     with pytest.raises(DataError, match="more than 15,000 bytes"):

@@ -218,7 +218,7 @@ def test_a_resumed_run_with_timed_freezing_equals_the_whole(windows, tmp_path):
 
 
 def test_a_time_for_what_is_frozen_anyway_has_no_effect_and_is_refused():
-    with pytest.raises(ConfigError, match="'mlp' is frozen from the start to the end"):
+    with pytest.raises(ConfigError, match="'mlp' is frozen for the whole run"):
         freeze(tiny("gpt2"), settings(freeze="mlp", freeze_until={"mlp": 2}))
 
 

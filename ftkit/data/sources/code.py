@@ -100,7 +100,7 @@ def _place_in_library(path: Path) -> tuple[str, str]:
 
 SOURCE = Source(
     form="code:FOLDER",
-    help="Python files. code:stdlib[/PACKAGE][:BYTES] is the standard library of the running Python.",
+    help="Python files. code:stdlib is the standard library of the running Python, code:stdlib/PACKAGE a part of it.",
     load=_load,
     prefixes=("code",),
     endings=ENDINGS,

@@ -147,7 +147,8 @@ def _bounded(source: str, name: str, file: Any) -> bytes:
     data: bytes = file.read(MOST_NOTEBOOK_BYTES + 1)
     if len(data) > MOST_NOTEBOOK_BYTES:
         raise DataError(
-            f"Corpus {source!r}, {name}: more than {MOST_NOTEBOOK_BYTES:,} bytes. Clear the notebook's outputs."
+            f"Corpus {source!r}: the notebook {name} is larger than the limit of {MOST_NOTEBOOK_BYTES:,} bytes. "
+            "Clear its outputs and save it."
         )
     return data
 
