@@ -40,7 +40,7 @@ def unread(function: Function) -> list[str]:
 SIGNATURES = {
     # Python, torch and transformers call these by their own signature.
     "__exit__", "__torch_dispatch__", "_note_signal", "_as_log_probabilities", "forward", "eager_attention_forward",
-    "update",
+    "update", "on_train_begin", "on_train_end",
     # One of several functions of one form: a mark is drawn in axes, a probe the step, a task a model,
     # a writer the text, an evaluation the number of rows.
     "diagonal",
@@ -55,6 +55,8 @@ LONG = {
     # Commands of the command line: each parameter is an option, and the body builds a settings object.
     "ftkit/cli/chat.py:chat", "ftkit/cli/predict.py:predict", "ftkit/cli/verdict.py:verdict",
     "ftkit/cli/inspect.py:inspect", "ftkit/cli/inspect.py:perturb",
+    # Public: one call with a name for each text and option.
+    "ftkit/jobs/verdicts.py:verdict",
     # transformers' own signatures.
     "ftkit/models/loading.py:load_model", "ftkit/models/modeling_ftkit_gpt2.py:forward",
 }  # fmt: skip
