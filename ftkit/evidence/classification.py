@@ -30,6 +30,7 @@ __all__ = [
 BINS = 15
 """Of the calibration error, as in its source."""
 _DRAWS = 1000
+"""Redraws of a bootstrap: an end of a 95 % interval then rests on 25 of them."""
 _MOST_CELLS = 1_000_000
 """Texts that are redrawn at once."""
 
@@ -55,7 +56,7 @@ class ClassifierScores:
     chance_accuracy: float
     """Of the majority-class baseline."""
     chance_log_loss: float
-    """Of who always says the shares of the classes, nats."""
+    """Log-loss of a prediction that is always the shares of the classes, nats."""
     confusion: tuple[tuple[int, ...], ...]
     """Texts by true class (rows) and predicted class (columns)."""
     above_chance: bool

@@ -35,6 +35,7 @@ _MOST_TRIES = 200
 _MOST_TRIED_CHARS = 1_000_000
 """Characters that are parsed in that search, all tries of a sample together."""
 _DRAWS = 1000
+"""Redraws of a bootstrap: an end of a 95 % interval then rests on 25 of them."""
 # What Python's parser and compiler say of source that they do not take; RecursionError and MemoryError come from deep
 # nesting, ValueError from null bytes and lone surrogates.
 _REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, SystemError)

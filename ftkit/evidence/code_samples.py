@@ -41,6 +41,7 @@ _FEW = 30
 _MARGIN = re.compile(r"\n[ \t]*\n(?=[A-Za-z_@])")
 """A blank line and after it something at the left margin, which is a statement unless it stands in a string."""
 _MOST_BEGINNINGS = 40
+"""Places in a held-out file at which a statement is looked for at most: a file that is no Python is left soon."""
 _TOKEN_CHARS = 12
 """Characters before a start that are tokenized for each token of a prompt; tokens of code are shorter."""
 

@@ -14,7 +14,9 @@ __all__ = ["LogTimeFit", "fit_log_time", "style_courses"]
 LESSON_BARS = (0.85, 0.90)
 """Share of passages given to the target: above 0.85 acceptable, above 0.90 learned (lesson 07/023)."""
 _FEWEST_POINTS = 5
+"""Points below which a line of two parameters explains almost any curve."""
 _LEAST_EXPLAINED = 0.7
+"""A starting value: share of the variance from which a line counts as a description."""
 _FURTHEST = 10
 """Times the last step: a line says nothing about what lies further ahead."""
 

@@ -18,6 +18,7 @@ from ftkit.memory import memory_phase
 __all__ = ["Discriminator", "auc_interval", "discriminate"]
 
 _FOLDS = 5
+"""Folds of the cross-validation: scikit-learn's default."""
 _FEWEST = 2 * _FOLDS
 """Passages of each kind below which nothing can be learned and tested."""
 _MOST = 300

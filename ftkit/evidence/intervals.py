@@ -36,7 +36,9 @@ __all__ = [
 _Z = 1.959963984540054
 """Quantile of the normal distribution for 95 %."""
 _DRAWS = 2000
+"""Redraws of a bootstrap: an end of a 95 % interval then rests on 50 of them."""
 _BLOCKS = 30
+"""Blocks of neighbouring windows: enough for a bootstrap, and each as long as a text of this size allows."""
 _AT_ONCE = 2**22
 """Items of all redraws that are held at a time."""
 

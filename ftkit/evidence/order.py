@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["WordOrder", "shuffle_words", "word_order"]
 
 _WINDOWS = 48
+"""Windows of shuffled text that are evaluated at most, because it is measured in addition to the text itself."""
 
 
 @dataclass(frozen=True)

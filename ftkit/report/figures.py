@@ -1,7 +1,7 @@
 """Figures of a run, each as SVG and PNG beside the CSV it is drawn from.
 
-A figure is one small panel, so that a page can lay panels out side by side or below each other. Drawing knows nothing
-but the CSV and the order of the models, which gives each model one color and one marker in all figures.
+A figure is one small panel, so that a page can lay panels out side by side or below each other. Drawing uses only
+the CSV and the order of the models, which gives each model one color and one marker in all figures.
 """
 
 import math

@@ -41,6 +41,7 @@ __all__ = ["write_report"]
 _PASSAGES = 4
 """Passages shown side by side: tuned, base, real."""
 _PASSAGE_CHARS = 1500
+"""Characters that are shown of a passage: about a screen."""
 _SAMPLE_BYTES = 2_000_000
 """Share of the page that samples may take; beyond it, steps are thinned evenly."""
 

@@ -11,7 +11,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase, Trainer, TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 import ftkit
 from ftkit.data import load_tokenizer, voice_text

@@ -30,7 +30,7 @@ class Style:
 
     @property
     def speaking(self) -> list[StyleScore]:
-        """Those that may speak and do."""
+        """Those that passed their gate and are usable here."""
         return [score for score in self.judges if score.speaks]
 
 
