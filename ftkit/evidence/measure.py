@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ftkit.evidence.intervals import Interval
     from ftkit.evidence.thresholds import Thresholds
 
-__all__ = ["STAGES", "Case", "Finding", "Measure", "Outcome", "Remark", "RunResults", "Stage", "Support"]
+__all__ = ["STAGES", "Advice", "Case", "Finding", "Measure", "Outcome", "Remark", "RunResults", "Stage", "Support"]
 
 Result = TypeVar("Result")
 
@@ -66,6 +66,15 @@ class Remark:
     when: Literal["always", "gain", "worked", "nothing"] = "always"
     """``gain``: wherever the gain on held-out text is discussed. ``worked``: what was looked for and not found, where
     nothing is wrong. ``nothing``: a cause that nothing was learned."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A sentence on what to do next that asks for more or for less training."""
+
+    text: str
+    training: Literal["more", "less"]
+    """In steps or rate. Where one sentence asks for less, those that ask for more are left out."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +207,6 @@ class Measure(ABC, Generic[Result]):
         """Runs to mark in generated and in real passages: for each passage, (first, last) characters."""
         return (), ()
 
-    def advice(self, result: Result, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: Result, outcome: Outcome) -> Iterable[str | Advice]:
         """What to do next; settings are called by their names."""
         return ()

@@ -13,7 +13,7 @@ from ftkit.evidence import Evidence, Usage, decide, frequent_tokens, token_usage
 from ftkit.jobs.bases import base_of_adapters, load_saved
 from ftkit.jobs.targets import BaseContext, TargetText, TrainingText
 from ftkit.models import reload_difference, save_model
-from ftkit.report import announce, arm_row, write_report
+from ftkit.report import announce, arm_row, write_report, write_verdicts
 from ftkit.report.sections import Section
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.training import (
@@ -259,6 +259,6 @@ def finish(
     """
     write_evidence(run, evidence)
     if verdicts is not None:
-        run.write_json("verdict.json", verdicts)
+        write_verdicts(run, verdicts, *sections)
     write_report(run, *sections)
     announce(run, *sections)

@@ -54,7 +54,7 @@ from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usab
 from ftkit.models.families import architecture_of, differing
 from ftkit.models.meta_models import known_positions
 from ftkit.models.trust import is_adapter_folder
-from ftkit.report import verdict_lines, write_report
+from ftkit.report import verdict_lines, write_report, write_verdicts
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
 
@@ -121,12 +121,15 @@ class Judged:
     evidence: Evidence
     judges: dict[str, Any]
     """The judges' gates."""
+    next: list[str]
+    """What to do next."""
     folder: Path
     """Where ``evidence.json``, ``verdict.json`` and what the report needs are."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**self.verdict.as_dict(), "evidence": {**self.evidence.as_dict(), "judges": self.judges}}
+        evidence = {**self.evidence.as_dict(), "judges": self.judges}
+        return {**self.verdict.as_dict(), "next": self.next, "evidence": evidence}
 
     def __str__(self) -> str:
         """What ``ftkit verdict`` prints."""
@@ -309,9 +312,10 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
             assumptions=(*texts.assumptions, *assumed),
         )
     )  # fmt: skip
-    judged = Judged(decide(evidence, limits), evidence, panel.as_dict(), folder)
-    _write(folder, request, judged, passages, real)
-    return judged
+    verdict, judges = decide(evidence, limits), panel.as_dict()
+    measured = {"models": {"tuned": evidence.as_dict()}, "judges": judges, "passages": passages}
+    steps = _write(folder, request, measured | {"real": {"tuned": real}}, verdict)
+    return Judged(verdict, evidence, judges, steps, folder)
 
 
 def verdict(
@@ -435,24 +439,15 @@ def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
         return build_judges(texts, [_TARGET], request.seed, settings, run)
 
 
-def _write(
-    folder: Path, request: VerdictRequest, judged: Judged, passages: dict[str, list[str]], real: list[str]
-) -> None:
-    """The files that a report is made from."""
+def _write(folder: Path, request: VerdictRequest, measured: dict[str, Any], verdict: Verdict) -> list[str]:
+    """Write the files that a report is made from; returns what to do next."""
     folder.mkdir(parents=True, exist_ok=True)
     run = RunFolder(folder, "verdict", {"phases": {}, "data": {}, "status": "done"}, is_main=True)
-    write_evidence(
-        run,
-        {
-            "models": {"tuned": judged.evidence.as_dict()},
-            "judges": judged.judges,
-            "passages": passages,
-            "real": {"tuned": real},
-        },
-    )
-    run.write_json("verdict.json", {"tuned": judged.verdict.as_dict()})
+    write_evidence(run, measured)
     described = asdict(request)
     for name in ("text", "heldout", "general"):
         if not isinstance(given := getattr(request, name), str | None):
             described[name] = f"{len(given):,} texts in memory"
     run.update_manifest(request=described)
+    steps: list[str] = write_verdicts(run, {"tuned": verdict.as_dict()})["tuned"]["next"]
+    return steps

@@ -2,6 +2,6 @@
 
 from ftkit.report.comparisons import arm_row
 from ftkit.report.page import write_report
-from ftkit.report.terminal import announce, verdict_lines
+from ftkit.report.terminal import announce, verdict_lines, write_verdicts
 
-__all__ = ["announce", "arm_row", "verdict_lines", "write_report"]
+__all__ = ["announce", "arm_row", "verdict_lines", "write_report", "write_verdicts"]

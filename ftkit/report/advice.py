@@ -1,14 +1,17 @@
 """What to do next: for each verdict, and for each criterion that did not decide, a sentence that names the settings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ftkit.display.wording import is_number, number
 from ftkit.evidence.document import Evidence
-from ftkit.evidence.measure import Outcome
+from ftkit.evidence.measure import Advice, Outcome
 from ftkit.evidence.measures import all_measures
+from ftkit.report.reading import Results
+from ftkit.report.sections import Section
 
-__all__ = ["next_steps", "outcome_of"]
+__all__ = ["advised", "next_steps", "outcome_of"]
 
 _WORSE_AGAIN = 0.005
 """Bits per byte above the lowest held-out loss from which a curve has turned; evaluations differ by less."""
@@ -44,7 +47,7 @@ def next_steps(
     Returns:
         Sentences.
     """
-    found = []
+    found: list[str | Advice] = []
     if "worked" in outcome.words:
         found += [
             "Read the samples below: numbers cannot replace that.",
@@ -57,12 +60,31 @@ def next_steps(
             if (result := evidence.measures.get(measure.name)) is not None:
                 found += measure.advice(result, outcome)
         if own is None and outcome.words[0] not in ("nothing", "broken"):
-            found += _on_curve(curve, fewer="forgot" in outcome.words)
+            found += _on_curve(curve)
         found += own or ()
-    return found or ["Read the reasons above."]
+    less = any(isinstance(advice, Advice) and advice.training == "less" for advice in found)
+    kept = [a for a in found if not (less and isinstance(a, Advice) and a.training == "more")]
+    return [a.text if isinstance(a, Advice) else a for a in kept] or ["Read the reasons above."]
 
 
-def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str]:
+def advised(results: Results, sections: Iterable[Section]) -> dict[str, list[str]]:
+    """What to do next, for every model that has a verdict.
+
+    Args:
+        results: The run's files.
+        sections: What the recipe adds to the report; its advice stands instead of that on text and training.
+    """
+    own = next((section.advice for section in sections if section.advice), None)
+    found = {}
+    for name, verdict in results.verdicts.items():
+        curve = [(record["step"], record.get("bits_per_byte", math.nan)) for record in results.metrics(name, "heldout")]
+        evidence = results.evidence(name)
+        outcome = outcome_of(verdict, evidence, results.settings)
+        found[name] = next_steps(outcome, evidence, curve, own(verdict) if own else None)
+    return found
+
+
+def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str | Advice]:
     heldout, rate = evidence.heldout, number(outcome.settings.get("learning_rate"))
     gain, least = heldout.gain, outcome.limit("worked_gain", 0.0)
     if outcome.rule == "unreadable":
@@ -73,27 +95,31 @@ def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str]:
     elif not outcome.undecided or gain.low > least:
         return
     elif gain.high > least:
-        yield "The gain on held-out text is uncertain: train longer, or hold out more text (heldout_share)."
+        yield "The gain on held-out text is uncertain: hold out more text (heldout_share)."
+        yield Advice("More steps (max_steps) may make the gain large enough to be sure.", "more")
     elif gain.low > 0:
-        yield (
+        yield Advice(
             f"It did get better on held-out text, by {number(gain.value)} bits per byte: too little. Raise max_steps "
-            f"or learning_rate (it was {rate}); random weights take a far higher one than a pretrained model."
+            f"or learning_rate (it was {rate}); random weights take a far higher one than a pretrained model.",
+            "more",
         )
     else:
-        yield f"It did not get better on held-out text: fewer steps or a lower learning_rate (it was {rate})."
+        text = f"It did not get better on held-out text: fewer steps or a lower learning_rate (it was {rate})."
+        yield Advice(text, "less")
 
 
-def _on_curve(curve: Sequence[tuple[int, float]], *, fewer: bool) -> Iterator[str]:
-    """Whether the held-out loss had been lower before, or was still falling at the end; ``fewer``: it is told to take
-    fewer steps, and not more in the same breath."""
+def _on_curve(curve: Sequence[tuple[int, float]]) -> Iterator[str | Advice]:
+    """Whether the held-out loss had been lower before, or was still falling at the end."""
     points = [(step, value) for step, value in curve if is_number(value)]
     if len(points) < 3:
         return
     (best_step, best), (last_step, last), before = min(points, key=lambda point: point[1]), points[-1], points[-2][1]
     if last > best + _WORSE_AGAIN and best_step > points[0][0]:
-        yield (
+        yield Advice(
             f"Its held-out loss was lowest at step {best_step:,} ({number(best)} bits per byte; {number(last)} at the "
-            "end)."
+            f"end): set max_steps to {best_step}.",
+            "less",
         )
-    elif before - last > _STILL_FALLING * last and not fewer:
-        yield f"Its held-out loss was still falling at step {last_step:,}: a higher max_steps may gain more."
+    elif before - last > _STILL_FALLING * last:
+        text = f"Its held-out loss was still falling at step {last_step:,}: a higher max_steps may gain more."
+        yield Advice(text, "more")

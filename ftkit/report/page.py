@@ -22,7 +22,7 @@ from ftkit.evidence.document import Evidence, summary_rows
 from ftkit.evidence.measure import Measure
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.thresholds import threshold_meanings
-from ftkit.report.advice import next_steps, outcome_of
+from ftkit.report.advice import advised, outcome_of
 from ftkit.report.blind_test import blind_test
 from ftkit.report.classification import CLASSIFIERS, classifier_headline
 from ftkit.report.coding import CODE
@@ -86,7 +86,7 @@ def write_report(run: RunFolder, *sections: Section) -> Path:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         models=[_model(results, name, place) for place, name in enumerate(results.models)],
-        advice=_advice(results, own),
+        advice=[(name, results.verdicts[name]["verdict"], steps) for name, steps in advised(results, own).items()],
         figures={name: Markup(inline_svg(figure)) for name, figure in figures.items()},
         curves=_select(figures, "heldout_bits", "train_loss", "learning_rate", "gradient_norm"),
         together=_select(figures, "predictive", "attribution", "usage_matrix"),
@@ -351,21 +351,6 @@ def _rows_table(caption: str, by_model: Mapping[str, Iterable[Row]]) -> PageTabl
     ]
     heads = ("Model", "Measured", "Base", "Tuned model", "Real text")
     return PageTable(caption, heads, [(name, rows) for name, rows in groups if rows])
-
-
-def _advice(results: Results, sections: Iterable[Section]) -> list[tuple[str, str, list[str]]]:
-    """(model, verdict, what to do next) for every model that was judged."""
-    advice = next((section.advice for section in sections if section.advice), None)
-    found = []
-    for name, verdict in results.verdicts.items():
-        curve = [
-            (record["step"], record.get("bits_per_byte", float("nan"))) for record in results.metrics(name, "heldout")
-        ]
-        evidence = results.evidence(name)
-        outcome = outcome_of(verdict, evidence, results.settings)
-        steps = next_steps(outcome, evidence, curve, advice(verdict) if advice else None)
-        found.append((name, verdict["verdict"], steps))
-    return found
 
 
 def _limits(results: Results, sections: Iterable[Section]) -> list[tuple[str, str, float]]:

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from ftkit.report.advice import advised
 from ftkit.report.reading import read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
 
-__all__ = ["announce", "verdict_lines"]
+__all__ = ["announce", "verdict_lines", "write_verdicts"]
 
 _logger = logging.getLogger("ftkit.report")
 
@@ -24,6 +26,24 @@ def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
     if decided := verdict.get("decided_by"):
         lines.append(f"  decided by: {'; '.join(decided)}")
     return lines
+
+
+def write_verdicts(run: RunFolder, verdicts: Mapping[str, Mapping[str, Any]], *sections: Section) -> dict[str, Any]:
+    """Write ``verdict.json``, with what to do next beside each verdict.
+
+    Args:
+        run: A run whose evidence is written.
+        verdicts: By model.
+        sections: What the run's recipe adds to the report.
+
+    Returns:
+        The verdicts with their key ``next``.
+    """
+    results = replace(read_results(run), verdicts=dict(verdicts))
+    steps = advised(results, sections_of(results, sections))
+    found = {name: {**verdict, "next": steps[name]} for name, verdict in verdicts.items()}
+    run.write_json("verdict.json", found)
+    return found
 
 
 def announce(run: RunFolder, *sections: Section) -> None:

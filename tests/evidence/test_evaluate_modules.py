@@ -104,7 +104,7 @@ def test_a_metric_that_does_not_fit_is_known_before_training(f1, tmp_path):
         load_metrics([f1], 3, trusted=True)  # binary F1 of three classes
     with pytest.raises(ConfigError, match="cannot be computed"):
         load_metrics([metric_path("fluency")], 2, trusted=True)
-    with pytest.raises(ConfigError, match=r"holds no metrics\.py"):
+    with pytest.raises(ConfigError, match=r"has no file metrics\.py"):
         load_metrics([str(Path(metric_path("fluency")).parent)], 2, trusted=True)
     with pytest.raises(ConfigError, match="no option"):
         load_metrics([f"{f1}:macro"], 3, trusted=True)

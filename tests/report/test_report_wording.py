@@ -1,7 +1,9 @@
 """Numbers are written for people, sentences hold the deciding numbers, and advice follows the evidence."""
 
 import math
+import re
 from dataclasses import fields
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from made_evidence import changed
 from report_runs import around, evidence_of, style_score
 
 from ftkit.display.wording import interval, number, percent, percent_interval, table_cell
-from ftkit.evidence import Copying, Evidence, Interval, Thresholds, WordOrder, decide
+from ftkit.evidence import Copying, Damage, Evidence, Interval, Thresholds, WordOrder, decide
 from ftkit.evidence.measure import Outcome
 from ftkit.evidence.measures.style import Style
 from ftkit.evidence.measures.weights import Weights
@@ -180,8 +182,8 @@ SAID = {
     "no style": "It gains as much on other text",
     "judge silent": "Judge ngrams is not used",
     "judge fooled": "Judge ngrams scores it above real text",
-    "judge unsure": "Judge encoder: 0.500 [0.440,\u00a00.560] crosses 0.5",
-    "judge low": "Judge encoder: 0.200 [0.140,\u00a00.260] is below 0.5",
+    "judge unsure": "Judge encoder: 0.500 [0.440,\u00a00.560] crosses 0.5: raise num_passages",
+    "judge low": "Judge encoder: 0.200 [0.140,\u00a00.260] is below 0.5: train longer",
     "overtrained": "Its held-out loss was lowest at step 10",
     "unfinished": "Its held-out loss was still falling at step 20",
 }
@@ -244,3 +246,36 @@ def test_advice_survives_values_that_were_not_measured() -> None:
     )
     assert next_steps(Outcome(("unsure",), rule="undecided"), evidence, [(0, math.nan)])
     assert next_steps(Outcome(("unsure",)), None, []) == ["Read the reasons above."]
+
+
+FINDINGS: dict[str, dict[str, Any]] = {
+    "copied": {"copying": Copying(12, 60.0, around(0.3, 0.1), around(0.0, 0.0), around(0.3, 0.1), 44, "a run", 12)},
+    "seen": {"copying": Copying(12, 60.0, around(0.0, 0.0), around(1.0, 0.0), around(0.0, 0.0), 0, "", 12)},
+    "not finite": {"integrity.finite": False},
+    "reload": {"integrity.reload_difference": 0.5},
+    "disorder": {"word_order": WordOrder(0.6, 0.1, around(0.17, 0.05))},
+    "repeats": {"fluency.damage": Damage(around(0.4, 0.05), around(0.0, 0.01), around(0.0, 0.01))},
+    "no change": {"weights": Weights(0.0, 0, 9, {})},
+    "no effect": {"heldout.gain": around(0.0, 0.001)},
+    "little gain": {"heldout.gain": around(0.006, 0.002)},
+    "gain unsure": {"heldout.gain": around(0.02, 0.03)},
+    "no gain": {"heldout.gain": around(-0.3, 0.03)},
+    "forgot": {"general.rise": around(0.2, 0.01)},
+    "not specific": {"general.gain_over": around(0.0, 0.05)},
+    "judge low": {"style": Style((style_score("ngrams", 0.2),))},
+    "judge unsure": {"style": Style((style_score("ngrams", 0.5),))},
+}
+CURVES_OF = {"falling": [(0, 2.4), (10, 2.2), (20, 2.0)], "turned": [(0, 2.4), (10, 2.0), (20, 2.1)]}
+MORE = re.compile(r"train longer|[Rr]aise (?:max_steps|learning_rate)|higher max_steps|More steps")
+LESS = re.compile(r"[Ff]ewer steps|[Ll]ower learning_rate|set max_steps to")
+
+
+@pytest.mark.parametrize("curve", CURVES_OF)
+@pytest.mark.parametrize("pair", list(combinations_with_replacement(FINDINGS, 2)), ids=" and ".join)
+def test_advice_never_asks_for_more_and_for_less_training(pair: tuple[str, str], curve: str) -> None:
+    evidence = evidence_of()
+    for name in pair:
+        evidence = changed(evidence, FINDINGS[name])
+    said = " ".join(advised(evidence, CURVES_OF[curve]))
+    assert said
+    assert not (MORE.search(said) and LESS.search(said)), said

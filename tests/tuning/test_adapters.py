@@ -485,7 +485,7 @@ def test_a_checkpoint_holds_the_adapter_only_and_knows_its_base(bases, store, tm
     stored = load_file(tmp_path / "step-000002" / "model.safetensors")
     assert stored.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
     other = load_model("new:gpt2", seed=3, vocab_size=257)
-    with pytest.raises(CheckpointError, match="another base"):
+    with pytest.raises(CheckpointError, match="a different base"):
         train(store, attach_adapter(other, run), run, tmp_path)
 
 

@@ -9,7 +9,7 @@ from ftkit.display.figures import Bars, Figure, Kind
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import number, percent, percent_interval
 from ftkit.evidence.copying import CopyIndex, Copying, copying
-from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark, RunResults
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome, Remark, RunResults
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
@@ -143,12 +143,12 @@ class CopyingMeasure(Measure[Copying]):
     def marks(self, result: Copying) -> tuple[Sequence[Any], Sequence[Any]]:
         return result.spans, result.heldout_spans
 
-    def advice(self, result: Copying, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: Copying, outcome: Outcome) -> Iterable[str | Advice]:
         if "copied" in outcome.words:
             passes = outcome.passes
             made = f"It made {number(passes)} passes over its text" if passes else "It memorized its text"
-            yield f"{made}: take fewer steps (max_steps), or give it more text."
-            yield "A lower learning_rate or fewer trainable weights also leave less room to memorize."
+            yield Advice(f"{made}: take fewer steps (max_steps), or give it more text.", "less")
+            yield Advice("A lower learning_rate or fewer trainable weights also leave less room to memorize.", "less")
         if "unsure" not in outcome.words or outcome.rule == "unreadable":
             return
         if result.heldout_rate.value > outcome.limit("seen_heldout", 1.0):

@@ -11,7 +11,7 @@ import numpy as np
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import interval, number, percent, percent_interval
 from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage
-from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome, Remark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,11 +116,12 @@ class FluencyMeasure(Measure[ComparedFluency]):
             [table], link="Fluency",
         )  # fmt: skip
 
-    def advice(self, result: ComparedFluency, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: ComparedFluency, outcome: Outcome) -> Iterable[str | Advice]:
         other = any(decider.startswith("word order") for decider in outcome.decided_by)
         if "broken" in outcome.words and not other:
             rate = number(outcome.settings.get("learning_rate"))
-            yield f"If it repeats itself: fewer steps, a lower learning_rate (it was {rate}), or another sampling."
+            text = f"If it repeats itself: fewer steps, a lower learning_rate (it was {rate}), or another sampling."
+            yield Advice(text, "less")
 
 
 def _fluency_cells(source: str, side: Fluency, real: Fluency) -> list[str | Cell]:

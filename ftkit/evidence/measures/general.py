@@ -13,7 +13,7 @@ from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import PageTable, Part, Row
 from ftkit.display.wording import interval, number, percent_interval
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_over, relative_rise
-from ftkit.evidence.measure import Case, Measure, Outcome, Remark, RunResults, Support
+from ftkit.evidence.measure import Advice, Case, Measure, Outcome, Remark, RunResults, Support
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
@@ -214,10 +214,11 @@ class GeneralMeasure(Measure[General]):
         caption = "Right: larger gain; lower: less forgetting; crosses are 95 % intervals."
         return Figure("tradeoff", "Gain against forgetting", caption, rows)
 
-    def advice(self, result: General, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: General, outcome: Outcome) -> Iterable[str | Advice]:
         if "forgot" in outcome.words:
-            yield (
-                "Take fewer steps or a lower learning_rate, or train fewer weights: freeze groups, or train an adapter."
+            yield Advice(
+                "Take fewer steps or a lower learning_rate, or train fewer weights: freeze groups, or use an adapter.",
+                "less",
             )
             yield "Mix some general text into the corpus, so that the old knowledge is exercised too."
         if not outcome.undecided:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import interval, number
 from ftkit.evidence.intervals import Interval, gain_in_bits
-from ftkit.evidence.measure import Case, Finding, Measure, Outcome
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
@@ -86,12 +86,13 @@ class IntegrityMeasure(Measure[Integrity]):
         )  # fmt: skip
         yield Part("integrity", "Integrity", tables=[table])
 
-    def advice(self, result: Integrity, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: Integrity, outcome: Outcome) -> Iterable[str | Advice]:
         if "broken" not in outcome.words:
             return
         if not result.finite:
             rate = number(outcome.settings.get("learning_rate"))
-            yield f"Lower learning_rate (it was {rate}), set max_grad_norm to 1.0, and add warmup_steps."
+            text = f"Lower learning_rate (it was {rate}), set max_grad_norm to 1.0, and add warmup_steps."
+            yield Advice(text, "less")
         if (result.reload_difference or 0.0) > outcome.limit("reload_difference", 0.0):
             yield "Do not use the saved folder: it computes something else than the model that was trained."
         if (misfit := result.tokenizer_misfit) and misfit.low > outcome.limit("tokenizer_misfit", 0.0):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
 from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval
-from ftkit.evidence.measure import Case, Measure, Outcome, RunResults, Support
+from ftkit.evidence.measure import Advice, Case, Measure, Outcome, RunResults, Support
 from ftkit.evidence.style import StyleScore, disagreement
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class StyleMeasure(Measure[Style]):
         )
         yield Figure("style", "Style between floor and ceiling", caption, rows)
 
-    def advice(self, result: Style, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: Style, outcome: Outcome) -> Iterable[str | Advice]:
         if not outcome.undecided:
             return
         enough = outcome.limit("style_position", 0.5)
@@ -187,12 +187,12 @@ class StyleMeasure(Measure[Style]):
                     "(judge_model, judge_max_steps)."
                 )
             elif not score.position.low > enough:
-                unsure = score.position.high > enough
-                yield f"Judge {score.judge}: {interval(score.position)} " + (
-                    f"crosses {enough:g}; raise num_passages, or train longer."
-                    if unsure
-                    else f"is below {enough:g}; train longer, raise learning_rate, or start from a better base."
-                )
+                placed = f"Judge {score.judge}: {interval(score.position)}"
+                if score.position.high > enough:
+                    yield f"{placed} crosses {enough:g}: raise num_passages."
+                else:
+                    remedy = "train longer, raise learning_rate, or start from a better base"
+                    yield Advice(f"{placed} is below {enough:g}: {remedy}.", "more")
 
 
 def _place(value: float) -> str:

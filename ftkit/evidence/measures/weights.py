@@ -11,7 +11,7 @@ from ftkit.display.figures import Figure, Kind, Points
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import number
 from ftkit.evidence.intervals import Number
-from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark, RunResults
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome, Remark, RunResults
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
@@ -138,16 +138,17 @@ class WeightsMeasure(Measure[Weights]):
         caption = f"{measure}; one row a tensor, at most the {_MOST_TENSORS} that moved most."
         yield Figure("movement", "How far the weights moved", caption, rows)
 
-    def advice(self, result: Weights, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: Weights, outcome: Outcome) -> Iterable[str | Advice]:
         if "nothing" not in outcome.words:
             return
         rate = number(outcome.settings.get("learning_rate"))
         if not result.changed:
             yield f"No weight changed: is learning_rate above 0 (it was {rate}), and is not everything frozen?"
             return
-        yield (
+        yield Advice(
             f"The weights moved by {number(result.relative)} (relative) without effect: raise learning_rate (it was "
-            f"{rate}) or max_steps."
+            f"{rate}) or max_steps.",
+            "more",
         )
         yield "If the base knew this text already, there is nothing to learn: compare its bits per byte."
 

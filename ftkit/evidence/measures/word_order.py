@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftkit.display.tables import PageTable, Part, Row
 from ftkit.display.wording import number, percent_interval
-from ftkit.evidence.measure import Case, Finding, Measure, Outcome
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome
 from ftkit.evidence.order import WordOrder, word_order
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class WordOrderMeasure(Measure[WordOrder]):
         )
         yield Part("word-order", "Word order", tables=[table])
 
-    def advice(self, result: WordOrder, outcome: Outcome) -> Iterable[str]:
+    def advice(self, result: WordOrder, outcome: Outcome) -> Iterable[str | Advice]:
         if "broken" in outcome.words and any(decider.startswith("word order") for decider in outcome.decided_by):
             yield (
                 f"Is the training text in its own order? The order of the words saves it {number(result.tuned)} bits "
