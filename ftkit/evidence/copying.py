@@ -1,4 +1,4 @@
-"""Did it copy? Verbatim overlap with the training text, beside that of real text which nobody trained on.
+"""Did it copy? Verbatim overlap with the training text, beside that of real text which was not trained on.
 
 Real prose shares stock phrases with other prose of its author, so a rate means nothing alone: what counts is the excess
 over the held-out text's own rate.

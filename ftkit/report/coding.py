@@ -24,7 +24,7 @@ def code_figures(results: Results) -> Iterator[Figure]:
         if found["scores"][who].get(key)
     ]
     caption = (
-        f"{found['samples']} samples of each, from the same places in code that nobody trained on. Open: the base. "
+        f"{found['samples']} samples of each, from the same places in code that was not trained on. Open: the base. "
         "Filled: the tuned model. Below them: real code, cut alike. Lines are 95 % intervals."
     )
     yield Figure("code_validity", "How well formed the code is", caption, rows)

@@ -1,4 +1,4 @@
-"""Did it copy? Verbatim overlap with the training text, beside that of real text which nobody trained on."""
+"""Did it copy? Verbatim overlap with the training text, beside that of real text which was not trained on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CopyingMeasure(Measure[Copying]):
             covers=(0, 0.05),  # a bar of a small share is short
         )
     }
-    question = "How much of what it writes occurs in the training text, beside real text that nobody trained on?"
+    question = "How much of what it writes occurs in the training text, beside real text that was not trained on?"
 
     def compute(self, comparison: Comparison) -> Copying | None:
         if not comparison.writes:
@@ -125,7 +125,7 @@ class CopyingMeasure(Measure[Copying]):
         yield Part(
             "copying", "Copying",
             "Real prose shares stock phrases with other prose of its author. What counts is the excess over real text "
-            "that nobody trained on.",
+            "that was not trained on.",
             tables, ("copying",), link="Copying",
         )  # fmt: skip
 

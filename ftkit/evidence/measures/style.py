@@ -130,10 +130,10 @@ class StyleMeasure(Measure[Style]):
             tables.append(_courses(courses))
         yield Part(
             "style", "Style between floor and ceiling",
-            "A judge has learned to tell real texts and the base model apart. The floor is what it says of the base "
-            "model, the ceiling what it says of real text that nobody trained on; the position is the way from floor "
-            "to ceiling. Gates: all on held-out passages whose author is known. Swapped labels: the best AUC of a "
-            "control that learned wrong labels; it must fail. Calibration error: how far sureness and rightness lie "
+            "A judge is trained to separate the target, other real text and the base's text. Floor: its mean score of "
+            "the base's passages. Ceiling: that of real text which was not trained on. Position: the way from floor to "
+            "ceiling. Gates are checked on held-out passages whose author is known. Swapped labels: the best AUC of a "
+            "control that learned wrong labels; it must fail. Calibration error: how far confidence and accuracy lie "
             "apart. Log-loss: nats for each passage.",
             tables, ("judge_score", "style"), link="Style", after_samples=False,
         )  # fmt: skip
