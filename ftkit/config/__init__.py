@@ -4,20 +4,25 @@ Values come from defaults, then a YAML file, then ``--fast``, then flags. Everyt
 file and line, before any heavy library is imported.
 """
 
-from ftkit.config.catalogue import Entry, find_config, find_recipe, list_entries
-from ftkit.config.classification import ClassifierSettings, EarlyStopSettings
-from ftkit.config.launch import launch
-from ftkit.config.resolve import Resolved, resolve
-from ftkit.config.settings import AdapterSettings, Problem, Settings, TrainingSettings, tiny_of
-from ftkit.config.writing import (
-    CodeSettings,
-    FrequentTokenSettings,
-    JudgeSettings,
-    OneTextSettings,
-    PassageSettings,
-    SampleSettings,
-    TextSettings,
-)
+from typing import TYPE_CHECKING
+
+from ftkit.lazy import load_names_lazily
+
+if TYPE_CHECKING:
+    from ftkit.config.catalogue import Entry, find_config, find_recipe, list_entries
+    from ftkit.config.classification import ClassifierSettings, EarlyStopSettings
+    from ftkit.config.launch import launch
+    from ftkit.config.resolve import Resolved, resolve
+    from ftkit.config.settings import AdapterSettings, Problem, Settings, TrainingSettings, tiny_of
+    from ftkit.config.writing import (
+        CodeSettings,
+        FrequentTokenSettings,
+        JudgeSettings,
+        OneTextSettings,
+        PassageSettings,
+        SampleSettings,
+        TextSettings,
+    )
 
 __all__ = [
     "AdapterSettings",
@@ -42,3 +47,5 @@ __all__ = [
     "resolve",
     "tiny_of",
 ]
+
+load_names_lazily(__name__)

@@ -70,7 +70,7 @@ class WritingTask:
         self.tokenizer, self.heldout, self.settings = tokenizer, heldout, settings
         self.writer = PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
         self.real = cut_passages(heldout_texts, settings.passage_chars)
-        """Real passages that was not trained on."""
+        """Real passages that were not trained on."""
 
     def check(self, model: PreTrainedModel) -> None:
         """Refuse what cannot be trained or measured, before anything is trained."""

@@ -253,9 +253,9 @@ class Planner:
     def _after(self, engine: Engine, trial: "_Trial", heldout: HeldOutDataset) -> dict[str, PhaseMemory]:
         """Evaluation, generation and judging while the model learns, and afterwards, when there are more models.
 
-        After a training a run holds the base, the model, its moments, the model as it was saved, and a copy of the base
-        whose weights are moved (of an adapter also one into which it is merged). What ``ftkit plan`` does not load, it
-        adds.
+        After a training the model and its moments are freed. A run then holds the base, the model as it was saved, and
+        a copy of the base whose weights are moved (of an adapter also one into which it is merged, and its own base).
+        What ``ftkit plan`` does not load, it adds.
         """
         model, settings = engine.model, engine.settings
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -271,15 +271,27 @@ class Planner:
             pairs = rows_at_once(model, 2 * settings.window_tokens, _DIVERGENCE_ROWS)
             divergence = idle.with_more(3 * pairs * row_bytes)
         grown = loss.worst(divergence).with_more((3 if is_adapter(model) else 2) * weights)
-        # Only while losses are computed is the scaled copy in memory (with an adapter: three models more); measured on
-        # the ten runs of docs/plan.md. The divergence from the base is computed before.
-        tensors = max(loss.tensor_bytes + (3 if is_adapter(model) else 1) * weights, divergence.tensor_bytes)
+        # Only while losses are computed is the scaled copy in memory; measured (tests/recipes/test_plan_memory.py).
+        # While the model trains, moments are in memory, and at most eval_windows rows of logits. The divergence from
+        # the base is computed before the scaled copy is made.
+        trained = weights + _state_bytes(engine)
+        after = loss.tensor_bytes - trained + (4 if is_adapter(model) else 2) * weights
+        fewer = max(rows - min(rows, settings.eval_windows), 0)
+        before = divergence.tensor_bytes - trained + (2 if is_adapter(model) else 1) * weights
+        tensors = max(after, loss.tensor_bytes - 3 * fewer * row_bytes, before)
         found["evaluate"] = replace(grown, tensor_bytes=tensors)
         if self.new_tokens:
             passages = min(_GENERATED_ROWS, getattr(settings, "num_passages", _GENERATED_ROWS))
             found["generate"] = idle.with_more(weights + _generation_bytes(model, passages, self.new_tokens))
             found["judge"] = idle.with_more(weights + _SPELLING_BYTES * heldout.num_bytes * _TEXTS_OF_HELDOUT)
         return found
+
+
+def _state_bytes(engine: Engine) -> int:
+    """Bytes of the optimizers' moments."""
+    states = (state for optimizer in engine.optimizers for state in optimizer.state.values())
+    tensors = (value for state in states for value in state.values() if isinstance(value, torch.Tensor))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class _Trial:

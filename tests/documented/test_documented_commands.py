@@ -20,6 +20,12 @@ from ftkit.config.launch import main_settings
 COMMANDS = commands()
 ENTRIES = {entry.name: entry for entry in list_entries()}
 NOT_RUN = {
+    "scripts/test-package": "makes an environment and installs; CI runs it as a step of its own",
+    "python -m pip install hatchling twine": "needs a package registry",
+    "python -m hatchling build": "needs hatchling; scripts/test-package builds both files",
+    "python -m twine check dist/*": "needs twine and files of a release",
+    "python -m twine upload --repository testpypi dist/*": "publishes",
+    "python -m twine upload dist/*": "publishes",
     "scripts/architectures": "takes ten minutes; tests/tuning/test_architectures.py takes fifteen of them",
     "scripts/bench plan --causal FOLDER": "takes an hour; tests/recipes/test_plan_memory.py holds a plan against a run",
     "ftkit chat my_adapter --base models/llama": "a folder of the reader's own; tests/cli/test_chat.py talks to one",

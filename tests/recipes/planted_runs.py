@@ -245,7 +245,7 @@ CASES: dict[str, Planted] = {
     "adapter left out": Planted(adapter_left_out, ("nothing",), "bit for bit"),
     "wrong corpus": Planted(wrong_corpus, ("unsure", "forgot")),
     "memorised": Planted(memorised, ("copied",)),
-    "shuffled words": Planted(shuffled_words, ("broken",), "not sentences"),
+    "shuffled words": Planted(shuffled_words, ("broken",), "insensitive to word order"),
     "degenerate": Planted(degenerate, ("broken",)),
     "diverged": Planted(diverged, ("broken",), "not finite"),
     "other tokenizer": Planted(other_tokenizer, ("broken",), "its tokenizer is not the one"),

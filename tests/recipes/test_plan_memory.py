@@ -31,4 +31,6 @@ def test_resident_memory_and_tensors_are_foreseen(flags: tuple[str, ...], tmp_pa
     assert ran.returncode == 0, ran.stderr
     real = json.loads(ran.stdout.splitlines()[-1])
     assert memory["peak_rss_growth_bytes"] == pytest.approx(real["rss"], rel=0.2)
-    assert memory["peak_tensor_bytes"] == pytest.approx(real["tensors"], rel=0.15)
+    # Weights that are mapped from a file are no allocation: those of the base and of the saved model, at evaluation.
+    mapped = 2 * (tmp_path / "base" / "model.safetensors").stat().st_size
+    assert memory["peak_tensor_bytes"] == pytest.approx(real["tensors"] + mapped, rel=0.15)

@@ -62,7 +62,7 @@ def test_an_encoders_samples_are_held_out_text_with_masks_filled_in(encoder):
 def test_a_finished_encoder_can_be_trained_on_with_its_own_tokenizer(encoder, tmp_path):
     folder = encoder / "models" / "model"
     again = pretrained(str(folder), tmp_path / "again", "--learning_rate", "0.003")
-    assert read(again, "evidence.json")["models"]["model"]["heldout_base"] == pytest.approx(
+    assert read(again, "evidence.json")["models"]["model"]["heldout"]["base"] == pytest.approx(
         read(encoder, "evidence.json")["models"]["model"]["heldout"]["tuned"], rel=1e-6
     )
 
