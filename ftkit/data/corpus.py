@@ -227,7 +227,7 @@ def _corpus(
     _say_removed(source, removed, sum(len(raw) for _, raw in documents))
     if copies := len(kept) - len({document.text for document in kept}):
         logger.warning(
-            "%s: %s of %s documents have the text of an earlier one; held out, it would be known",
+            "%s: %s of %s documents are duplicates; remove them, or held-out text may also be training text",
             source,
             f"{copies:,}",
             f"{len(kept):,}",

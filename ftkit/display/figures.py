@@ -34,7 +34,7 @@ class Mark:
     where: Mapping[str, str] = field(default_factory=dict)
     """Shows only the rows with these cells."""
     color: str | None = "model"
-    """Column whose values have a color each, of models the same in all figures. ``None``: the color of the axes."""
+    """Column that sets the color; a model has the same color in all figures. ``None``: the color of the axes."""
     name: str = ""
     """Name in the legend, with columns in braces. Empty: the value of the column that gives the color."""
 
@@ -45,7 +45,7 @@ class Lines(Mark):
 
     value: str = "value"
     mean: str = ""
-    """Column of a moving mean. Where it has numbers it is the line, and the values are a thin one."""
+    """Column of a moving mean. If it has numbers, it is drawn as the line, and the raw values as a thin line."""
     line: Dashes = "solid"
     filled: bool = True
     """Whether markers are filled; lines of many points have none."""

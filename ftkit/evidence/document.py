@@ -46,7 +46,7 @@ class Evidence:
     measures: Mapping[str, Any]
     """Result of each measure by its name."""
     passes: float | None = None
-    """Tokens trained over tokens of the training text; ``None`` where that is not known."""
+    """Epochs: tokens trained on, divided by tokens of the training text; ``None`` if unknown."""
     assumptions: tuple[str, ...] = ()
     """What had to be assumed, and how the text was read."""
 
@@ -88,7 +88,7 @@ def parse_evidence(found: Mapping[str, Any]) -> Evidence:
         found: As JSON holds it.
 
     Raises:
-        CheckpointError: It is none; the first place that is wrong is named.
+        CheckpointError: The entry is invalid; the message names the first wrong field.
     """
     known = found.get("measures", {})
     try:

@@ -13,13 +13,8 @@ from ftkit.evidence.intervals import Interval, bootstrap
 
 __all__ = ["Damage", "Fluency", "fluency", "language_damage", "out_of_range"]
 
-_NAMES = {
-    "repetition": "repetition",
-    "diversity": "diversity",
-    "distinct_bigrams": "distinct pairs",
-    "entropy": "entropy",
-    "words": "words",
-}
+_NAMES = ("repetition", "diversity", "distinct_bigrams", "entropy", "words")
+"""What is averaged over passages; each has a range beside it."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +153,11 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def out_of_range(tuned: Fluency, real: Fluency) -> list[str]:
-    """Which means lie outside the middle 95 % of real passages, as sentences; it decides nothing by itself."""
+def out_of_range(measured: Fluency, real: Fluency) -> list[str]:
+    """Names of the means that lie outside the middle 95 % of real passages; they decide nothing by themselves."""
     found = []
-    for name, called in _NAMES.items():
-        mean, limits = getattr(tuned, name), getattr(real, f"{name}_range")
+    for name in _NAMES:
+        mean, limits = getattr(measured, name), getattr(real, f"{name}_range")
         if mean is not None and limits is not None and not limits[0] <= mean <= limits[1]:
-            found.append(f"{called} {mean:.3g}, real text {limits[0]:.3g} to {limits[1]:.3g}")
+            found.append(name)
     return found

@@ -52,9 +52,9 @@ class Gate:
     agreement_between: str = ""
     """What the two seeds are."""
     calibration_error: float | None = None
-    """Expected calibration error: how far sureness and rightness lie apart, 0 is best."""
+    """Expected calibration error: mean gap between confidence and accuracy; 0 is best."""
     log_loss: float | None = None
-    """Nats for each held-out passage; ln(classes) is what knowing nothing costs."""
+    """Nats per held-out passage; a uniform prediction has ln(classes)."""
     swapped_auc: float | None = None
     """The best AUC of a target by a control that learned swapped labels; it must fail."""
     length: int = 0
@@ -123,7 +123,7 @@ def gate(
         bar = f"calibration error {error:.2f}, at most {MAX_CALIBRATION_ERROR}"
         failed.append(f"poorly calibrated: {bar}")
     if loss > MAX_LOG_LOSS * nothing_known:
-        failed.append(f"log-loss near chance: {loss:.3f} nats a passage, chance {nothing_known:.3f}")
+        failed.append(f"log-loss near a uniform prediction's: {loss:.3f} nats per passage, uniform {nothing_known:.3f}")
     if swapped is not None and swapped >= min_auc:
         failed.append(f"a control trained on swapped labels passes too (AUC {swapped:.3f})")
     reason = "; ".join(failed) or f"AUC on held-out passages at least {min(auc[name] for name in targets):.3f}"

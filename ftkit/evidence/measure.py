@@ -60,12 +60,12 @@ class Support:
 
 @dataclass(frozen=True)
 class Remark:
-    """A sentence that stands in the reasons and decides nothing."""
+    """A sentence among the reasons that does not affect the verdict."""
 
     text: str
     when: Literal["always", "gain", "worked", "nothing"] = "always"
-    """``gain``: wherever the gain on held-out text is discussed. ``worked``: what was looked for and not found, where
-    nothing is wrong. ``nothing``: a cause that nothing was learned."""
+    """When it is shown. ``gain``: with the gain on held-out text. ``worked``: a fault that was tested for and not
+    found. ``nothing``: a possible cause when nothing was learned."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Advice:
 
     text: str
     training: Literal["more", "less"]
-    """In steps or rate. Where one sentence asks for less, those that ask for more are left out."""
+    """In steps or learning rate. If any advice says ``less``, all advice that says ``more`` is dropped."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Outcome:
     """The run's."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     passes: float | None = None
-    """Tokens trained over tokens of the training text."""
+    """Epochs: tokens trained on, divided by tokens of the training text."""
 
     @property
     def undecided(self) -> bool:

@@ -82,8 +82,8 @@ def score_style(
     if speaks and left_out > _MOST_LEFT_OUT * len(tuned):
         speaks, reason = (
             False,
-            f"{left_out} of {len(tuned)} passages are shorter than the {passed.length} {passed.unit} "
-            "that every passage must have; set a smaller passage_chars, or let the model write on",
+            f"{left_out} of {len(tuned)} passages are shorter than the minimum of {passed.length} {passed.unit}; "
+            "set a smaller passage_chars, or generate longer passages",
         )
     elif speaks and score.value > ceiling.high:
         speaks, reason = (
@@ -93,7 +93,7 @@ def score_style(
     elif speaks and ceiling.low <= floor.high:
         speaks, reason = (
             False,
-            f"it does not separate real text ({ceiling}) from the base model ({floor})",
+            f"its score for real text ({ceiling}) is not clearly above its score for the base model ({floor})",
         )
     placed = bootstrap(position, low, mid, high)
     return StyleScore(

@@ -48,12 +48,11 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     """Turn evidence into a verdict. The first rule that holds gives the main word.
 
     1. ``unchanged``: no tensor changed, ``nothing``.
-    2. ``fault``: what no text can excuse, ``broken``: values that are not finite, a folder that computes something
-       else, a tokenizer that is not the model's, a frozen tensor that changed.
+    2. ``fault``, a technical fault, ``broken``: values that are not finite, a saved folder with other logits, a wrong
+       tokenizer, a frozen tensor that changed.
     3. ``unreadable``: the tokenizer cannot write the text, so neither what is learned nor what is written can be read.
-    4. ``copied``. Before the language is looked at, because a model that recites writes as well, or as repetitively, as
-       the piece that it recites: its repetition and its few words come from that piece, and the remedy is that of
-       copying (fewer passes, more text). Language out of range then stands beside it.
+    4. ``copied``, before ``damaged``: the repetition and low diversity of memorized text come from the training text,
+       and the remedy is fewer epochs or more text. ``broken`` is then added to ``also``.
     5. ``too_little`` was measured, ``unsure``.
     6. ``damaged``: repetition, diversity or invented words beyond a margin, by their intervals, outside real text and
        worse than the base; word order that has become worthless. ``broken``.
@@ -101,7 +100,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     if found["not_held_out"]:
         return because("not_held_out", [learned, *asked.said("gain")], also)
     if -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
-        inside = f"the whole interval lies within {limits.nothing_gain} bits per byte of no gain"
+        inside = f"no gain: its whole 95 % interval is within ±{limits.nothing_gain} bits per byte"
         within = f"gain [{gain.low:.4f}, {gain.high:.4f}] within nothing_gain ±{limits.nothing_gain}"
         return verdict("no_change", "nothing", [learned, inside, *asked.said("nothing")], [within], also)
     gained = gain.low > limits.worked_gain
@@ -114,8 +113,8 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     if forgot and not gained:
         return verdict("forgot", "forgot", [*asked.said("gain"), learned], forgot + by, [])
     if not gained:
-        unsure = gain.high > limits.worked_gain
-        conditions.insert(0, "the gain on held-out text is not sure" if unsure else "it got worse on held-out text")
+        small = f"the gain on held-out text is not clearly above {limits.worked_gain} bits per byte"
+        conditions.insert(0, "the loss on held-out text rose" if gain.high < 0 else small)
     return verdict("undecided", "unsure", [learned, *conditions, *asked.said("gain")], by + decided, also)
 
 
@@ -162,6 +161,6 @@ def _too_few_windows(evidence: Evidence, limits: Thresholds) -> Finding | None:
 def _learned(evidence: Evidence) -> str:
     heldout = evidence.heldout
     return (
-        f"held-out text costs {heldout.tuned.value:.3f} bits per byte, the base model needs "
-        f"{heldout.base.value:.3f}: gain {heldout.gain}"
+        f"loss on held-out text: {heldout.tuned.value:.3f} bits per byte (base model: {heldout.base.value:.3f}), "
+        f"gain {heldout.gain}"
     )

@@ -21,8 +21,8 @@ class VerdictCallback(TrainerCallback):
     """Keeps the model as it starts, and judges the trained one against it when training ends.
 
     The base of an adapter is the one that its configuration names. A whole model is saved to a temporary folder at
-    the start, in its own dtype. Nothing is drawn or computed while the model trains, so its losses are the same with
-    and without this callback.
+    the start, in its own dtype. During training the callback computes nothing and draws no random numbers, so the
+    losses are the same with and without it.
 
     Args:
         text: What the model is trained on: a source as ``load_corpus`` takes it, or a list of texts.

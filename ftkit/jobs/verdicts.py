@@ -195,7 +195,7 @@ def _read_texts(request: VerdictRequest) -> _Texts:
         split = split_corpus(text, policy="tail", heldout_share=0.1)
         train, heldout = list(split.train_documents), list(split.heldout_documents)
         assumptions.append(
-            "no held-out text was given: the last tenth of the text stands for it, which holds only if the model was "
+            "no held-out text was given, so the last tenth of the text is used; this is valid only if the model was "
             "not trained on that part"
         )
     general = _pieces(load(request.general, "general")) if request.general else []

@@ -16,7 +16,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from ftkit.display import wording
-from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
+from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row, shown
 from ftkit.display.wording import visible
 from ftkit.evidence.document import Evidence, summary_rows
 from ftkit.evidence.measure import Measure
@@ -92,6 +92,7 @@ def write_report(run: RunFolder, *sections: Section) -> Path:
         together=_select(figures, "predictive", "attribution", "usage_matrix"),
         predictive=results.measured.get("predictive"),
         usage=results.measured.get("usage_matrix", {}),
+        heldout=_heldout_table(results),
         summary=_rows_table(
             "All measurements, with 95 % intervals; gains and rises are paired on the same windows of held-out text",
             {name: summary_rows(evidence) for name, evidence in results.models_measured.items()},
@@ -335,6 +336,20 @@ def _parts(results: Results) -> Iterator[Part]:
             continue
         parts = list(measure.parts(found, results.measured))
         yield from parts or _table_of_rows(measure, found)
+
+
+def _heldout_table(results: Results) -> PageTable:
+    """Held-out loss of each model, and the columns that measures add to a table of models."""
+    rows = {}
+    for name, evidence in results.models_measured.items():
+        heldout = evidence.heldout
+        rows[name] = {"Base": shown(heldout.base), "Tuned": shown(heldout.tuned), "Gain": shown(heldout.gain)}
+        for measure, result in _measured(evidence):
+            rows[name] |= {head.capitalize(): text for head, (text, _) in measure.columns(result).items()}
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
+    groups = [(name, [[row.get(head, "") for head in heads]]) for name, row in rows.items()]
+    caption = "Held-out text: bits per byte and 95 % intervals, paired on the same windows"
+    return PageTable(caption, ("Model", *heads), groups)
 
 
 def _table_of_rows(measure: Measure[Any], found: Mapping[str, Any]) -> Iterator[Part]:

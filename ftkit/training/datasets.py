@@ -77,7 +77,7 @@ class Dataset(Protocol):
         """
 
     def amounts(self, num_rows: int, steps: int) -> dict[str, Any]:
-        """What a training of so many steps with so many rows each reads, for its plan."""
+        """Return how much data ``steps`` steps of ``num_rows`` rows read (tokens, epochs), for the training plan."""
         return _text_amounts(self, num_rows, steps, 0.0)
 
 
@@ -96,8 +96,8 @@ class HeldOutDataset(ABC):
     """A fixed number of rows to evaluate a language model on."""
 
     causal = True
-    """Whether the label at a position is its own token, to be predicted from those before it; else, it is predicted
-    where it stands, from both sides."""
+    """How each label, aligned with ``input_ids``, is predicted. ``True``: from the tokens before it (causal).
+    ``False``: at its own position, from both sides (masked)."""
     tokenizer: PreTrainedTokenizerBase | None = None
     longest_row: int
     """Tokens of the longest row; decides how many go through the model at once."""
@@ -205,7 +205,7 @@ class TokenWindows:
 
     @property
     def row_size(self) -> int:
-        """Tokens of text in a row; what frames a masked window is not."""
+        """Tokens of text in a row, without the special tokens around a masked window."""
         return self.windows.window_tokens
 
     @property
@@ -267,7 +267,7 @@ class RandomTokens:
     For objectives that need no text (lessons 06/010 and 07/05). Row ``i`` follows from (seed, i).
 
     Args:
-        tokenizer: Whose ids; rows of a model that it has no token for never come.
+        tokenizer: Ids are drawn from its vocabulary; ids beyond it (unused embedding rows) never occur.
         window_tokens: T, tokens in a row.
         seed: Which sequence of rows.
     """

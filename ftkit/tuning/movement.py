@@ -54,7 +54,7 @@ class Movement:
     frozen: int = 0
     """Elements that were not allowed to change."""
     leaks: tuple[str, ...] = ()
-    """Frozen tensors, slices and rows that changed all the same, by name of the tensor: there must be none."""
+    """Tensors, slices and rows that changed although frozen, by name of the tensor: there must be none."""
     still: tuple[str, ...] = ()
     """Groups that were allowed to change and did not: in no block, or ``GROUP@BLOCK`` in that one."""
 

@@ -99,7 +99,7 @@ def test_the_base_itself_learned_nothing_and_the_last_tenth_stands_for_held_out_
     assert done.exit_code == 0, done.stderr
     assert "NOTHING" in done.stdout
     assert "none of" in done.stdout
-    assert "the last tenth of the text stands for it" in done.stdout
+    assert "the last tenth of the text is used" in done.stdout
 
 
 def test_what_cannot_be_judged_leaves_with_4_and_says_why(trained, tmp_path):

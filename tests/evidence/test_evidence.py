@@ -245,7 +245,7 @@ def test_a_judge_that_failed_its_gate_never_speaks():
 def test_a_judge_that_cannot_tell_real_from_base_abstains():
     style = score_style(Scripted(), "target", spread(0.5), spread(0.5), spread(0.51), PASSED)
     assert not style.speaks
-    assert "does not separate" in style.reason
+    assert "is not clearly above its score for the base model" in style.reason
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -285,15 +285,15 @@ GOOD = Evidence(
         ({"style": None}, "worked", [], "gains 0.250"),
         ({"general.rise": about(0.2)}, "worked", ["forgot"], "+20.0%"),
         ({"weights": Weights(0.0, 0, 20, {})}, "nothing", [], "none of 20 tensors"),
-        ({"heldout.gain": about(0.001)}, "nothing", [], "within 0.01"),
+        ({"heldout.gain": about(0.001)}, "nothing", [], "within ±0.01"),
         ({"heldout.windows": 3}, "unsure", [], "only 3 held-out windows"),
-        ({"copying": replace(COPY, heldout_rate=about(1.0), rate=about(1.0))}, "unsure", [], "it is not held out"),
+        ({"copying": replace(COPY, heldout_rate=about(1.0), rate=about(1.0))}, "unsure", [], "text is not held out"),
         ({"copying": replace(COPY, ngrams_per_passage=3.0)}, "unsure", [], "could not be measured"),
         ({"heldout.gain": about(0.001), "copying": replace(COPY, excess=about(0.9))}, "copied", [], "12-grams"),
         ({"heldout.gain": about(0.001), "integrity.reload_difference": 3.0}, "broken", [], "other logits"),
-        ({"heldout.gain": about(-0.3)}, "unsure", [], "got worse"),
+        ({"heldout.gain": about(-0.3)}, "unsure", [], "the loss on held-out text rose"),
         ({"heldout.gain": about(-0.3), "general.rise": about(0.4)}, "forgot", [], "+40.0%"),
-        ({"heldout.gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "not sure"),
+        ({"heldout.gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "is not clearly above 0.01"),
         ({"style": Style((speaking(0.3),))}, "unsure", [], "below 0.5"),
         ({"style": Style((speaking(0.9), speaking(0.3)))}, "unsure", [], "below 0.5"),
         ({"style": Style((replace(speaking(0.9), speaks=False),))}, "worked", [], "on held-out loss alone"),

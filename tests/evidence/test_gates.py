@@ -100,7 +100,7 @@ def test_a_judge_that_is_poorly_calibrated_or_near_chance_fails():
     assert found.auc["a"] == 1
     assert found.calibration_error == pytest.approx(0.49)
     assert "poorly calibrated" in found.reason
-    assert "log-loss near chance" in found.reason
+    assert "log-loss near a uniform prediction" in found.reason
     assert f"{math.log(2):.3f}" in found.reason
 
 
@@ -127,7 +127,7 @@ def test_short_passages_are_left_out_and_too_many_of_them_silence_the_judge():
     assert few.score.value == pytest.approx(0.7)
     many = score_style(Planted(), "a", base, ["0.70"] * 30 + ["0.1"] * 10, real, PASSED)
     assert not many.speaks
-    assert "shorter than the 4 characters" in many.reason
+    assert "shorter than the minimum of 4 characters" in many.reason
 
 
 def about(value: float, half: float = 0.02) -> Interval:

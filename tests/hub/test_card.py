@@ -132,12 +132,12 @@ def test_the_card_shows_the_runs_own_numbers(tmp_path):
     assert "| gain, paired |  | 0.537 [0.497,\u00a00.577] |  |" in text
     assert "13.9\u00a0% [12.9,\u00a014.9]" in text
     assert "| word 12-grams copied from the training text |  | 0.1\u00a0%" in text
-    assert "| KL to the base on other text, bits per token | 0 | 0.123 [0.113,\u00a00.133] |  |" in text
+    assert "| KL to the base on general text, bits per token | 0 | 0.123 [0.113,\u00a00.133] |  |" in text
     assert "| gain on its training text beyond that on held-out text |  | 0.052 [0.042,\u00a00.062] |  |" in text
     assert "| style, judge ngrams | 0.100 [0.060,\u00a00.140] | 0.800 [0.760,\u00a00.840] | 0.900 [" in text
     assert "| tokens that are distinctive of its text | 4.7\u00a0% [0.7,\u00a08.7] | 17.0\u00a0% [" in text
     assert "| word 3-grams that a passage has used before | 3.0\u00a0% | 3.0\u00a0% | 3.0\u00a0% |" in text
-    assert "| bits per byte that the order of words saves | 0.520 | 0.410 |  |" in text
+    assert "| loss reduction from correct word order, bits per byte | 0.520 | 0.410 |  |" in text
     assert "| AUC of real against generated passages | 0.99" in text
     assert "| relative change of the weights |  | 0.0800 |  |" in text
     assert "| unseen passages that the right model of the run predicts best | 50.0 % (chance) | 95.0\u00a0% [" in text

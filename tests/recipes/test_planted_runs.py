@@ -65,7 +65,7 @@ def _moved(idle: tuple[str, ...] = (), **changes: float) -> Weights:
     ("moved", "said"),
     [
         (_moved(a=0.0, b=0.0), "bit for bit"),
-        (_moved(("h.0.lora_B.default.weight",), a=0.0, b=0.0), "second matrices are zero"),
+        (_moved(("h.0.lora_B.default.weight",), a=0.0, b=0.0), "LoRA B matrices are zero"),
         (_moved(a=2e-4, b=2.001e-4, c=1.999e-4, d=0.0), "weight decay alone"),
         (_moved(a=2e-4, b=3e-4, c=1e-5), "of their norm"),
     ],

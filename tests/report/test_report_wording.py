@@ -163,11 +163,11 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
 
 SAID = {
     "worked": "Read the samples below",
-    "copied": "It made 6.40 passes over its text: take fewer steps",
+    "copied": "It trained for 6.40 epochs on its text: take fewer steps",
     "not finite": "Lower learning_rate (it was 5 × 10⁻⁵)",
     "reload": "Do not use the saved folder",
     "tokenizer": "Save the tokenizer that it was trained with",
-    "disorder": "Is the training text in its own order?",
+    "disorder": "Check that the training text is not shuffled",
     "repeats": "If it repeats itself",
     "no change": "No weight changed",
     "no effect": "The weights moved by 0.0810",
@@ -179,7 +179,7 @@ SAID = {
     "short passages": "Its passages have 7.8 12-grams on average, and 12 are needed",
     "unwritten": "Its tokenizer cannot write 40% of the text's bytes",
     "no general": "Name a text in general",
-    "no style": "It gains as much on other text",
+    "no style": "The gain is not clearly larger than the gain on general text",
     "judge silent": "Judge ngrams is not used",
     "judge fooled": "Judge ngrams scores it above real text",
     "judge unsure": "Judge encoder: 0.500 [0.440,\u00a00.560] crosses 0.5: raise num_passages",

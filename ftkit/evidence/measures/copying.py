@@ -67,8 +67,8 @@ class CopyingMeasure(Measure[Copying]):
         if result.heldout_rate.value > limits.seen_heldout:
             yield Finding(
                 "not_held_out",
-                f"{result.heldout_rate.value:.0%} of the held-out text's {result.ngram}-grams occur in training text, "
-                "its own or the base's: it is not held out; remove what occurs in both",
+                f"the text is not held out: {result.heldout_rate.value:.0%} of its {result.ngram}-grams occur in "
+                "training text of the model or of the base; remove the duplicates",
                 f"copying heldout_rate {result.heldout_rate.value:.3f} > seen_heldout {limits.seen_heldout}",
             )
 
@@ -146,16 +146,15 @@ class CopyingMeasure(Measure[Copying]):
     def advice(self, result: Copying, outcome: Outcome) -> Iterable[str | Advice]:
         if "copied" in outcome.words:
             passes = outcome.passes
-            made = f"It made {number(passes)} passes over its text" if passes else "It memorized its text"
+            made = f"It trained for {number(passes)} epochs on its text" if passes else "It memorized its text"
             yield Advice(f"{made}: take fewer steps (max_steps), or give it more text.", "less")
             yield Advice("A lower learning_rate or fewer trainable weights also leave less room to memorize.", "less")
         if "unsure" not in outcome.words or outcome.rule == "unreadable":
             return
         if result.heldout_rate.value > outcome.limit("seen_heldout", 1.0):
             yield (
-                f"{result.heldout_rate.value:.0%} of the held-out text's {result.ngram}-grams stand in text that the "
-                "model or its base has learned: nothing can be concluded from it. Take a text that the base does not "
-                "know, or remove the duplicates from the corpus."
+                f"{result.heldout_rate.value:.0%} of the held-out text's {result.ngram}-grams occur in training text, "
+                "so the result is not valid. Take a text that is new to the base, or remove duplicates from the corpus."
             )
         elif result.ngrams_per_passage < (least := outcome.limit("min_ngrams", 0.0)):
             chars = number(outcome.settings.get("passage_chars"))

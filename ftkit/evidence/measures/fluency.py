@@ -10,7 +10,7 @@ import numpy as np
 
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import interval, number, percent, percent_interval
-from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage
+from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
 from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome, Remark
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class FluencyMeasure(Measure[ComparedFluency]):
         )  # fmt: skip
         yield Part(
             "fluency", "Fluency",
-            "Repetition: word 3-grams that a passage has used before. Diversity: different words over words. Unknown "
-            "words stand in none of the texts, unused tokens likewise. Entropy: bits of a passage's own distribution "
-            "of words. Marked: the mean lies outside the range of real text.",
+            "Repetition: word 3-grams that a passage has used before. Diversity: distinct words / words. Unknown words "
+            "and unused tokens: in no text of the run (for real text: in no training text). Entropy: of a passage's "
+            "word distribution, in bits. Marked: the mean lies outside the range of real text.",
             [table], link="Fluency",
         )  # fmt: skip
 
@@ -126,12 +126,12 @@ class FluencyMeasure(Measure[ComparedFluency]):
 
 def _fluency_cells(source: str, side: Fluency, real: Fluency) -> list[str | Cell]:
     cells: list[str | Cell] = [Cell(source)]
+    marked = out_of_range(side, real)
     for key in ("repetition", "diversity", "distinct_bigrams", "entropy", "words"):
-        mean, ends, limits = getattr(side, key), getattr(side, f"{key}_range"), getattr(real, f"{key}_range")
+        mean, ends = getattr(side, key), getattr(side, f"{key}_range")
         whole = dict(zip(("value", "low", "high"), (mean, *(ends or (None, None))), strict=True))
         text = percent_interval(whole) if key == "repetition" else interval(whole)
-        outside = limits is not None and mean is not None and not limits[0] <= mean <= limits[1]
-        cells.append(Cell(text, "marked") if outside else text)
+        cells.append(Cell(text, "marked") if key in marked else text)
     return [*cells, percent(side.unknown_words), percent(side.unused_tokens)]
 
 

@@ -133,12 +133,12 @@ class GeneralMeasure(Measure[General]):
     def rows(self, result: General) -> Iterable[Row]:
         if result.rise is None:
             return
-        yield Row("gain beyond that on other text", result.gain_over)
-        yield Row("rise of the loss on other text (forgetting)", result.rise, percent=True)
-        yield Row("bits per byte on other text", result.tuned, result.base)
+        yield Row("gain on the target minus gain on general text", result.gain_over)
+        yield Row("rise of the loss on general text (forgetting)", result.rise, percent=True)
+        yield Row("bits per byte on general text", result.tuned, result.base)
         if result.kl_general is not None:
-            yield Row("KL to the base on other text, bits per token", result.kl_general, "0")
-            yield Row("KL to the base on its own text, bits per token", result.kl_target, "0")
+            yield Row("KL to the base on general text, bits per token", result.kl_general, "0")
+            yield Row("KL to the base on the target's text, bits per token", result.kl_target, "0")
 
     def columns(self, result: General) -> Mapping[str, tuple[str, Any]]:
         rise = result.rise
@@ -156,8 +156,8 @@ class GeneralMeasure(Measure[General]):
             PageTable(
                 "General text, and the divergence from the base, with 95 % intervals",
                 (
-                    "Model", "General text", "Base, bits per byte", "Tuned", "Rise", "Gain beyond it, bits per byte",
-                    "KL to base, bits per token", "The same on the target's text",
+                    "Model", "General text", "Base, bits per byte", "Tuned", "Rise", "Target's gain minus this gain",
+                    "KL to base, bits per token", "KL on the target's text",
                 ),
                 [
                     (
@@ -184,8 +184,8 @@ class GeneralMeasure(Measure[General]):
             tables.append(curve)
         yield Part(
             "forgetting", "Forgetting",
-            "What other text costs before and after, and how far the predictions have moved from the base's: on other "
-            "text that is forgetting, on text of the target it is what was wanted.",
+            "Loss on general text before and after training, and KL divergence of the predictions from the base's. On "
+            "general text, divergence is forgetting; on the target's text, it is intended.",
             tables, ("scaling", "tradeoff"), link="Forgetting",
         )  # fmt: skip
 
@@ -226,7 +226,7 @@ class GeneralMeasure(Measure[General]):
         if result.gain_over is None and "general" in outcome.settings:
             yield "Name a text in general, so that forgetting and a gain specific to this text can be measured."
         elif result.gain_over is not None and not result.gain_over.low > 0:
-            yield "It gains as much on other text: the gain is not specific to this text. Start from a stronger base."
+            yield "The gain is not clearly larger than the gain on general text. Start from a stronger base."
 
 
 MEASURE = GeneralMeasure()

@@ -20,7 +20,7 @@ __all__ = ["MEASURE", "Integrity"]
 
 @dataclass(frozen=True)
 class Integrity:
-    """What no text can excuse."""
+    """Technical faults: each makes the model ``broken``, whatever the text is."""
 
     finite: bool = True
     """Whether all weights and the held-out loss are finite."""
@@ -52,7 +52,7 @@ class IntegrityMeasure(Measure[Integrity]):
         if misfit is not None and misfit.low > limits.tokenizer_misfit:
             yield Finding(
                 "fault",
-                "its tokenizer is not the one that it learned with: with the base's it would save "
+                "wrong tokenizer: with the base's tokenizer its loss on held-out text is lower by "
                 f"{misfit} bits per byte",
                 f"tokenizer_misfit.low {misfit.low:.3f} > {limits.tokenizer_misfit}",
             )
@@ -67,18 +67,18 @@ class IntegrityMeasure(Measure[Integrity]):
         if result.reload_difference is not None:
             yield Row("largest difference of logits after saving and loading", result.reload_difference)
         if result.tokenizer_misfit is not None:
-            yield Row("bits per byte that the base's tokenizer would save", result.tokenizer_misfit)
+            yield Row("loss reduction with the base's tokenizer, bits per byte", result.tokenizer_misfit)
 
     def parts(self, results: Mapping[str, Integrity], document: Mapping[str, Any]) -> Iterable[Part]:
         table = PageTable(
             "Whether the saved model is whole",
-            ("Model", "Values", "Saved folder differs by (logits)", "Base's tokenizer would save, bits per byte"),
+            ("Model", "Values", "Saved folder differs by (logits)", "The base's tokenizer lowers the loss by"),
             [
                 (
                     name,
                     [[
                         Cell("finite" if found.finite else "not finite"), number(found.reload_difference),
-                        interval(found.tokenizer_misfit) if found.tokenizer_misfit else Cell("it is the same"),
+                        interval(found.tokenizer_misfit) if found.tokenizer_misfit else Cell("same tokenizer"),
                     ]],
                 )
                 for name, found in results.items()
@@ -97,8 +97,8 @@ class IntegrityMeasure(Measure[Integrity]):
             yield "Do not use the saved folder: it computes something else than the model that was trained."
         if (misfit := result.tokenizer_misfit) and misfit.low > outcome.limit("tokenizer_misfit", 0.0):
             yield (
-                "Save the tokenizer that it was trained with beside it: the base's would save "
-                f"{number(misfit.value)} bits per byte."
+                "Save the tokenizer that it was trained with. The saved tokenizer is wrong: the base's lowers the loss "
+                f"by {number(misfit.value)} bits per byte."
             )
 
 

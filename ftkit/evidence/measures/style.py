@@ -55,7 +55,7 @@ class StyleMeasure(Measure[Style]):
                 Points("floor", color=None, filled=False),
                 Points("ceiling", color=None, filled=False, marker="D"),
                 Points("score", where={"speaks": "yes"}, text="{score:.2f}"),
-                Points("score", where={"speaks": "no"}, text="{score:.2f} (silent)"),
+                Points("score", where={"speaks": "no"}, text="{score:.2f} (not used)"),
             ),
             rows="{model}\n{judge}",
             covers=(0, 1),
@@ -116,7 +116,7 @@ class StyleMeasure(Measure[Style]):
                 "Mean probability of the target with 95 % intervals",
                 (
                     "Model", "Judge", "AUC", "AUC, names masked", "Floor", "Score", "Ceiling", "Position",
-                    "Given to the target", "Left out", "Usable",
+                    "Classified as target", "Left out", "Usable",
                 ),
                 [
                     (name, [_score_cells(name, score, judges) for score in found.judges])
@@ -131,10 +131,10 @@ class StyleMeasure(Measure[Style]):
         yield Part(
             "style", "Style between floor and ceiling",
             "A judge is trained to separate the target, other real text and the base's text. Floor: its mean score of "
-            "the base's passages. Ceiling: that of real text which was not trained on. Position: the way from floor to "
-            "ceiling. Gates are checked on held-out passages whose author is known. Swapped labels: the best AUC of a "
-            "control that learned wrong labels; it must fail. Calibration error: how far confidence and accuracy lie "
-            "apart. Log-loss: nats for each passage.",
+            "the base's passages. Ceiling: that of real text which was not trained on. Position: (score - floor) / "
+            "(ceiling - floor). Gates are checked on held-out passages whose author is known. Swapped labels: best AUC "
+            "of a control trained on wrong labels; it must be below the gate's minimum. Calibration error: gap between "
+            "confidence and accuracy. Log-loss: nats per passage.",
             tables, ("judge_score", "style"), link="Style", after_samples=False,
         )  # fmt: skip
 
@@ -178,8 +178,8 @@ class StyleMeasure(Measure[Style]):
             high = score.ceiling.high if is_number(score.ceiling.high) and score.ceiling.high else math.inf
             if not score.speaks and score.score.value > high:
                 yield (
-                    f"Judge {score.judge} scores it above real text. Sampling causes this: set sampling to "
-                    f"plain (it was {outcome.settings.get('sampling', 'plain')}), and read the samples."
+                    f"Judge {score.judge} scores it above real text. Read the samples. Sampling other than plain can "
+                    f"cause this (it was {outcome.settings.get('sampling', 'plain')})."
                 )
             elif not score.speaks:
                 yield (
@@ -207,13 +207,13 @@ def _score_cells(name: str, score: StyleScore, judges: Mapping[str, Any]) -> lis
         Cell(score.judge), number(asked.get(target)), number(gate.get("auc_names_masked", {}).get(target)),
         *map(interval, (score.floor, score.score, score.ceiling)), interval(score.position) if score.speaks else "",
         percent_interval(score.accuracy), number(score.left_out),
-        Cell("yes" if score.speaks else f"no: {score.reason}", "long"),
+        Cell("yes") if score.speaks else Cell(f"no: {score.reason}", "long"),
     ]  # fmt: skip
 
 
 def _gates(judges: Mapping[str, Any]) -> PageTable:
     heads = (
-        "Judge", "Right", "Lowest AUC", "Lowest, names masked", "Two seeds agree", "Calibration error", "Log-loss",
+        "Judge", "Accuracy", "Lowest AUC", "Lowest, names masked", "Two seeds agree", "Calibration error", "Log-loss",
         "Swapped labels", "Shortest passage", "Usable",
     )  # fmt: skip
     groups = []
@@ -242,13 +242,13 @@ def _courses(courses: Mapping[str, Any]) -> PageTable:
                 Cell(judge), number(course["last_accuracy"]),
                 *(number(course["first_step_at"].get(bar)) for bar in bars),
                 interval(fit["slope"]), percent(fit["explained"]), *(number(fit["bars"].get(bar)) for bar in bars),
-                Cell(f"{'holds' if fit['holds'] else 'does not hold'}: {fit['reason']}", "long"),
+                Cell(f"{'accepted' if fit['holds'] else 'rejected'}: {fit['reason']}", "long"),
             ]  # fmt: skip
             rows.append(cells)
         groups.append((name, rows))
     return PageTable(
-        "Share of passages given to the target, by step, fitted as a + b ln(step). The lessons' bars: 0.85 acceptable, "
-        "0.90 learned; a fit that does not hold names no step",
+        "Share of passages classified as the target, by step; fit: a + b ln(step). Thresholds of the lessons: 0.85 "
+        "acceptable, 0.90 learned. A rejected fit gives no step",
         (
             "Model", "Judge", "At the last step", "First step at 0.85", "First step at 0.90", "b",
             "Variance explained", "Fitted step at 0.85", "Fitted step at 0.90", "Fit",

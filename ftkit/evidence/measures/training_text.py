@@ -27,7 +27,7 @@ class TrainingText:
     gap: Interval
     """Bits per byte gained there beyond the gain on held-out text."""
     passes: float | None = None
-    """Tokens trained over tokens of the text; ``None`` where that is not known."""
+    """Epochs: tokens trained on, divided by tokens of the text; ``None`` if unknown."""
 
 
 class TrainingTextMeasure(Measure[TrainingText]):
@@ -48,7 +48,7 @@ class TrainingTextMeasure(Measure[TrainingText]):
     def parts(self, results: Mapping[str, TrainingText], document: Mapping[str, Any]) -> Iterable[Part]:
         table = PageTable(
             "Training text: bits per byte and 95 % intervals; the gap is what it gained there and not on held-out text",
-            ("Model", "Passes", "Base", "Tuned", "Gap, bits per byte"),
+            ("Model", "Epochs", "Base", "Tuned", "Gap, bits per byte"),
             [
                 (name, [[number(found.passes), *map(interval, (found.base, found.tuned, found.gap))]])
                 for name, found in results.items()

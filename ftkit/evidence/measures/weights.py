@@ -53,11 +53,11 @@ class Weights:
     frozen: int = 0
     """Elements that were not allowed to change."""
     leaks: tuple[str, ...] = ()
-    """Frozen tensors that changed all the same: there must be none."""
+    """Tensors that changed although frozen: there must be none."""
     still: tuple[str, ...] = ()
     """Groups that were allowed to change and did not."""
     idle_matrices: tuple[str, ...] = ()
-    """Second matrices of an adapter that are zero, so that it does nothing."""
+    """LoRA B matrices that are all zero, so that the adapter has no effect."""
 
 
 class WeightsMeasure(Measure[Weights]):
@@ -79,9 +79,7 @@ class WeightsMeasure(Measure[Weights]):
             yield Finding("unchanged", f"none of {result.tensors} tensors changed", "changed 0")
         if leaks := result.leaks:
             named = ", ".join(leaks[:_NAMED])
-            yield Finding(
-                "fault", f"{len(leaks)} frozen tensors changed all the same: {named}", f"leaks {len(leaks)} > 0"
-            )
+            yield Finding("fault", f"{len(leaks)} tensors changed although frozen: {named}", f"leaks {len(leaks)} > 0")
 
     def remarks(self, result: Weights, case: Case) -> Iterable[Remark]:
         for cause in why_nothing(result):
@@ -143,7 +141,7 @@ class WeightsMeasure(Measure[Weights]):
             return
         rate = number(outcome.settings.get("learning_rate"))
         if not result.changed:
-            yield f"No weight changed: is learning_rate above 0 (it was {rate}), and is not everything frozen?"
+            yield f"No weight changed. Check that learning_rate is above 0 (it was {rate}) and weights are trainable."
             return
         yield Advice(
             f"The weights moved by {number(result.relative)} (relative) without effect: raise learning_rate (it was "
@@ -157,11 +155,11 @@ def why_nothing(moved: Weights) -> list[str]:
     """Causes of a model that learned nothing that can be seen in its weights, likeliest first; empty where every group
     moved and no cause can be seen but too small a rate or too few steps."""
     if idle := moved.idle_matrices:
-        return [f"its adapter does nothing: {len(idle)} second matrices are zero, as before the first step ({idle[0]})"]
+        return [f"the adapter has no effect: all {len(idle)} LoRA B matrices are zero, as initialized ({idle[0]})"]
     if not moved.changed:
         return [
-            "the weights are the base's, bit for bit: a rate of zero, everything frozen, a loss without targets, or an "
-            "adapter that was saved elsewhere and not merged look like this"
+            "the weights are the base's, bit for bit. Possible causes: learning rate 0, all weights frozen, all labels "
+            "masked, or an adapter that was saved elsewhere and not merged"
         ]
     found = []
     groups = list(dict.fromkeys(row.group for row in moved.groups if row.change))
