@@ -45,6 +45,13 @@ def texts() -> Iterator[tuple[str, str]]:
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     yield f"{name}:{node.lineno}", node.value
+                elif isinstance(node, ast.JoinedStr):  # as it is printed: quotes where a value has !r
+                    parts = (
+                        part.value if isinstance(part, ast.Constant) else "'x'" if part.conversion == ord("r") else "x"
+                        for part in node.values
+                        if isinstance(part, ast.Constant | ast.FormattedValue)
+                    )
+                    yield f"{name}:{node.lineno}", "".join(map(str, parts))
     recorded = {
         line
         for page in (ROOT / "docs" / "evidence").rglob("README.md")

@@ -56,7 +56,7 @@ def chat(
         from ftkit.runs.models import model_of_run
 
         if sampling not in PRESETS:
-            raise ConfigError(f"--sampling: there is no {sampling!r}{nearest_name(sampling, PRESETS)}")
+            raise ConfigError(f"--sampling: unknown {sampling!r}{nearest_name(sampling, PRESETS)}")
         check_revision(revision, base if base and Path(first).expanduser().exists() else first)
         given = [first] if second is None else [first, second]
         models = [model_of_run(model, classifier=False) for model in given]

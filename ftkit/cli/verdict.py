@@ -65,16 +65,8 @@ def verdict(
         configure_output()
 
     def start() -> None:
-        from ftkit.errors import ConfigError, nearest_name
-        from ftkit.generation import PRESETS
         from ftkit.jobs.verdicts import VerdictRequest, judge_models
 
-        if sampling not in PRESETS:
-            raise ConfigError(f"--sampling: there is no {sampling!r}{nearest_name(sampling, PRESETS)}")
-        if special_tokens not in (readings := ("auto", "text", "tokens")):
-            raise ConfigError(
-                f"--special-tokens: there is no {special_tokens!r}{nearest_name(special_tokens, readings)}"
-            )
         request = VerdictRequest(
             base, tuned, text, heldout, general, _named(against or []), judge, revision, trust_remote_code,
             allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling,

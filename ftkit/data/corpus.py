@@ -29,7 +29,6 @@ __all__ = ["Corpus", "Document", "corpus_of", "load_corpus"]
 logger = logging.getLogger(__name__)
 
 FEW_WORDS = 10_000  # below this a model learns the words of a text rather than its style
-GUTENBERG_ADDRESS = "https://www.gutenberg.org/cache/epub/{book}/pg{book}.txt"
 
 
 @dataclass(frozen=True)

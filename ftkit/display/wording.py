@@ -1,6 +1,7 @@
 """How a value is written for people: numbers, shares and intervals, and text of any origin."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ __all__ = [
     "number",
     "percent",
     "percent_interval",
+    "slug",
     "table_cell",
     "visible",
 ]
@@ -103,3 +105,8 @@ def table_cell(text: str, measured: Any = None) -> dict[str, Any]:
         return {"text": text, "value": measured if is_number(measured) else None}
     ends = measured if isinstance(measured, Mapping) else vars(measured)
     return {"text": text, **{key: ends[key] for key in ("value", "low", "high")}}
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file name and of an id."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,10 +21,26 @@ from ftkit.memory import memory_phase
 from ftkit.training import Predictions
 from ftkit.training.classifiers import text_batches
 
-__all__ = ["feature_baseline", "text_features", "word_baseline"]
+__all__ = ["feature_baseline", "spelling_model", "text_features", "word_baseline"]
 
 _STEPS = 2000
 """Of the solver, at most."""
+_FUNCTION_WORDS = 150
+"""Most frequent words of the texts; in prose of any language these are function words."""
+
+
+def spelling_model(seed: int = 0) -> Pipeline:
+    """Logistic regression on character n-grams and on the rates of the most frequent words, which are function words.
+
+    Args:
+        seed: Seed of the solver.
+    """
+    characters = TfidfVectorizer(
+        analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
+    )
+    words = TfidfVectorizer(max_features=_FUNCTION_WORDS, tokenizer=plain_words, token_pattern=None, use_idf=False)
+    model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
+    return make_pipeline(FeatureUnion([("characters", characters), ("words", words)]), model)
 
 
 def word_baseline(train: LabelledTexts, test: LabelledTexts, seed: int = 0) -> Predictions:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -19,6 +20,7 @@ from ftkit.errors import DataError
 from ftkit.evidence.document import Evidence, HeldOut
 from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, loss_blocks
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
+from ftkit.evidence.measure import Measure
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.style import StyleScore
 from ftkit.memory import memory_phase
@@ -195,8 +197,21 @@ def gather_evidence(comparison: Comparison) -> Evidence:
         unknown_bytes=unknown,
         unclaimed=unclaimed if unknown > MOST_UNKNOWN else "",
     )
-    measured = {measure.name: measure.compute(comparison) for measure in all_measures()}
-    return Evidence(heldout, measured, comparison.passes, (*comparison.assumptions, *_notes_on_text(comparison)))
+    notes = [*comparison.assumptions, *_notes_on_text(comparison)]
+    measured = {measure.name: _asked(measure, comparison, notes) for measure in all_measures()}
+    return Evidence(heldout, measured, comparison.passes, tuple(notes))
+
+
+def _asked(measure: Measure[Any], comparison: Comparison, notes: list[str]) -> Any:
+    """A measure's result. A measure of another package that fails costs no run its evidence: it is noted."""
+    if type(measure).__module__.startswith("ftkit."):
+        return measure.compute(comparison)
+    try:
+        return measure.compute(comparison)
+    except Exception as error:
+        notes.append(f"the measure {measure.name} failed ({type(error).__name__}: {error}), so it has no result")
+        _logger.exception("the measure %s failed", measure.name)
+        return None
 
 
 def _notes_on_text(comparison: Comparison) -> list[str]:

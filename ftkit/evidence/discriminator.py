@@ -63,7 +63,7 @@ def discriminate(real: Sequence[str], tuned: Sequence[str], base: Sequence[str],
 def _told_apart(real: Sequence[str], generated: Sequence[str], seed: int) -> Interval:
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    from ftkit.evidence.judges.ngrams import spelling_model
+    from ftkit.evidence.baselines import spelling_model
 
     labels = np.array([1] * len(real) + [0] * len(generated))
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)

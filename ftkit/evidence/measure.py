@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from ftkit.display.figures import Figure, Panels
-from ftkit.display.tables import Gauge, Part, Row
+from ftkit.display.tables import Gauge, Part, Row, shown
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
@@ -104,6 +104,11 @@ class Outcome:
     def undecided(self) -> bool:
         """Whether the verdict is open although the text could be read and is held out."""
         return "unsure" in self.words and self.rule not in ("unreadable", "not_held_out")
+
+    def was(self, setting: str) -> str:
+        """A setting's value in brackets with a space before; empty where it is not known."""
+        value = self.settings.get(setting)
+        return "" if value is None else f" (it was {shown(value)})"
 
     def limit(self, name: str, otherwise: float) -> float:
         """A threshold that was used."""

@@ -110,7 +110,7 @@ class Thresholds:
         known = threshold_meanings()
         for name in numbers:
             if name not in known:
-                raise ConfigError(f"threshold: there is no {name!r}{nearest_name(name, known)}")
+                raise ConfigError(f"unknown threshold {name!r}{nearest_name(name, known)}")
         own = {each.name for each in fields(cls)}
         values: dict[str, Any] = {name: number for name, number in numbers.items() if name in own}
         return cls(**values, more={name: number for name, number in numbers.items() if name not in own})

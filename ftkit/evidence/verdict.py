@@ -72,12 +72,12 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     asked = _Asked(evidence, limits or Thresholds())
     limits, gain, found = asked.limits, evidence.heldout.gain, asked.findings
     forgot = asked.beside.get("forgot", [])
-    also = ["forgot"] if forgot else []
+    also = list(asked.beside)
     learned, damaged = evidence.heldout.unclaimed or _learned(evidence), found["damaged"]
     damage_beside = [each.reason for each in damaged]
 
     def verdict(rule: str, word: str, reasons: list[str], by: list[str], beside: list[str]) -> Verdict:
-        by = by + (forgot if "forgot" in beside else [])
+        by = by + [number for word in beside for number in asked.beside.get(word, [])]
         return Verdict(word, beside, reasons + asked.said("always"), limits_in_use(limits), by, rule)
 
     def because(stage: Stage, more: list[str], beside: list[str], others: Sequence[Finding] = ()) -> Verdict:
@@ -111,7 +111,8 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
         reasons = [learned, *conditions, *asked.said("worked"), *asked.said("gain")]
         return verdict("gain", "worked", reasons, by + decided, also)
     if forgot and not gained:
-        return verdict("forgot", "forgot", [*asked.said("gain"), learned], forgot + by, [])
+        others = [word for word in also if word != "forgot"]
+        return verdict("forgot", "forgot", [*asked.said("gain"), learned], forgot + by, others)
     if not gained:
         small = f"the gain on held-out text is not clearly above {limits.worked_gain} bits per byte"
         conditions.insert(0, "the loss on held-out text rose" if gain.high < 0 else small)
@@ -137,7 +138,8 @@ class _Asked:
                 self.findings[finding.stage].append(finding)
             if support := measure.support(result, case):
                 self.supports.append(support)
-            self.beside |= {word: list(by) for word, by in measure.beside(result, case).items()}
+            for word, by in measure.beside(result, case).items():
+                self.beside.setdefault(word, []).extend(by)
             self._remarks += measure.remarks(result, case)
 
     def said(self, when: str) -> list[str]:

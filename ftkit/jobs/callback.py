@@ -1,15 +1,13 @@
 """A verdict at the end of a training with transformers' Trainer or with a trainer of TRL."""
 
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit.errors import ConfigError
-from ftkit.jobs.verdicts import Judged, TextSource, verdict
+from ftkit.jobs.verdicts import Judged, TemporaryFolder, TextSource, check_inputs, verdict
 from ftkit.models import is_adapter
 
 __all__ = ["VerdictCallback"]
@@ -46,38 +44,55 @@ class VerdictCallback(TrainerCallback):
         self.report, self.base, self.options = report, base, options
         self.result: Judged | None = None
         """The verdict, once training has ended."""
-        self._start: str | None = None
+        self._base: str | None = None
+        self._start: TemporaryFolder | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Keep the base."""
+        """Check all inputs, and keep the base."""
         if args.deepspeed or args.fsdp:
             raise ConfigError(
                 "VerdictCallback: the model is sharded (DeepSpeed or FSDP), and no process holds all of it; save it "
                 "and call ftkit.verdict(base, tuned, text) after training"
             )
-        if not state.is_world_process_zero or self.base:
+        if not state.is_world_process_zero:
             return
         model, tokenizer = given["model"], self._tokenizer(given)
-        if is_adapter(model):
-            self.base = str(model.active_peft_config.base_model_name_or_path)
-            return
-        self._start = tempfile.mkdtemp(prefix="ftkit-start-")
-        model.save_pretrained(self._start)
-        tokenizer.save_pretrained(self._start)
-        self.base = self._start
+        check_inputs(**self.texts, **{name: value for name, value in self.options.items() if name != "tokenizer"})
+        if self.base is not None:
+            self._base = self.base
+        elif is_adapter(model):
+            self._base = self._named_base(model)
+        elif state.global_step:
+            raise ConfigError(
+                f"VerdictCallback: training continues at step {state.global_step}, so the model is no longer the base; "
+                "give base=FOLDER_OR_HUB_ID"
+            )
+        else:
+            self._start = TemporaryFolder("ftkit-start-")
+            model.save_pretrained(self._start.path)
+            tokenizer.save_pretrained(self._start.path)
+            self._base = str(self._start.path)
+
+    def _named_base(self, model: Any) -> str:
+        """The base that an adapter's configuration names, and its revision."""
+        config = model.active_peft_config
+        if not config.base_model_name_or_path:
+            raise ConfigError("VerdictCallback: the adapter names no base; give base=FOLDER_OR_HUB_ID")
+        if config.revision:
+            self.options.setdefault("revision", config.revision)
+        return str(config.base_model_name_or_path)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Judge, print, and add the numbers to the trainer's log."""
-        if not state.is_world_process_zero or self.base is None:
+        if not state.is_world_process_zero or self._base is None:
             return
+        options = {"tokenizer": self._tokenizer(given)} | self.options
         try:
-            options = {"tokenizer": self._tokenizer(given)} | self.options
-            self.result = verdict(self.base, given["model"], **self.texts, **options)
+            self.result = verdict(self._base, given["model"], **self.texts, **options)
         finally:
-            if self._start:
-                shutil.rmtree(self._start, ignore_errors=True)
+            self._base = self._start = None
         heldout = self.result.evidence.heldout
         numbers: dict[str, Any] = {
             "verdict": self.result.verdict.verdict,

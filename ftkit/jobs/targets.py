@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, TokenizersBackend
 
 from ftkit.config import AdapterSettings, PassageSettings, TrainingSettings
 from ftkit.data import TokenStore, tokenize_texts
+from ftkit.errors import DataError
 from ftkit.evidence import (
     SCALES,
     ComparedPassages,
@@ -345,4 +346,10 @@ def _target(
     train, heldout = tokenize_texts(text.train, start.tokenizer), tokenize_texts(text.heldout, start.tokenizer)
     real = start.writer.real_passages(text.heldout)
     check_heldout(name, heldout, start.settings.window_tokens, real)
+    other = [piece for text in general.values() for piece in text.heldout]
+    if other and (have := tokenize_texts(other, start.tokenizer).num_tokens) < start.settings.window_tokens:
+        raise DataError(
+            f"general text ({', '.join(general)}): {have:,} held-out tokens, where a window has "
+            f"{start.settings.window_tokens}; give more general text, or smaller window_tokens"
+        )
     return TargetText(start, text, general, train, heldout, real, known)

@@ -7,11 +7,12 @@ base, tuned ----------- passages, movement -----'
 """
 
 import json
+import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from ftkit.data import (
     tokenize_texts,
     tokenizer_fingerprint,
 )
-from ftkit.errors import DataError, FtkitError, ModelError
+from ftkit.errors import ConfigError, DataError, FtkitError, ModelError, nearest_name
 from ftkit.evidence import (
     ComparedPassages,
     ComparedTexts,
@@ -58,16 +59,18 @@ from ftkit.report import verdict_lines, write_report, write_verdicts
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
 
-__all__ = ["Judged", "TextSource", "VerdictRequest", "judge_models", "verdict"]
+__all__ = ["Judged", "TemporaryFolder", "TextSource", "VerdictRequest", "check_inputs", "judge_models", "verdict"]
 
 _TARGET = "text"
+READINGS = ("auto", "text", "tokens")
+"""How special tokens in the texts are read."""
 _MAY_CHANGE = ("vocab_size", "tie_word_embeddings")
 """What tuning may change of an architecture: tokens are added, and a merged model is often saved with two matrices."""
 _MOST_PASSAGES = 2000
 """Passages of a class that a judge learns at most; more teach it nothing new."""
 
 
-TextSource = str | Sequence[str]
+TextSource = str | os.PathLike[str] | Sequence[str]
 """A source of text as ``load_corpus`` takes it, or texts."""
 
 
@@ -113,6 +116,18 @@ class VerdictRequest:
     """Numbers of ``Thresholds`` that are set otherwise."""
 
 
+class TemporaryFolder:
+    """A folder that is removed when nothing refers to this object any more.
+
+    Args:
+        prefix: Beginning of its name.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=prefix))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Judged:
     """What came out."""
@@ -125,6 +140,8 @@ class Judged:
     """What to do next."""
     folder: Path
     """Where ``evidence.json``, ``verdict.json`` and what the report needs are."""
+    kept: TemporaryFolder | None = field(default=None, repr=False, compare=False)
+    """Keeps a temporary ``folder``."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -183,13 +200,13 @@ def _pieces(corpus: Corpus) -> list[str]:
 
 def _read_texts(request: VerdictRequest) -> _Texts:
     def load(source: TextSource, name: str) -> Corpus:
-        if isinstance(source, str):
-            return load_corpus(source, name=name, encoding=request.encoding)
+        if isinstance(source, str | os.PathLike):
+            return load_corpus(os.fspath(source), name=name, encoding=request.encoding)
         return corpus_of(source, name)
 
     text = load(request.text, _TARGET)
     assumptions = []
-    if request.heldout:
+    if request.heldout is not None:
         train, heldout = _pieces(text), _pieces(load(request.heldout, "heldout"))
     else:
         split = split_corpus(text, policy="tail", heldout_share=0.1)
@@ -198,7 +215,7 @@ def _read_texts(request: VerdictRequest) -> _Texts:
             "no held-out text was given, so the last tenth of the text is used; this is valid only if the model was "
             "not trained on that part"
         )
-    general = _pieces(load(request.general, "general")) if request.general else []
+    general = _pieces(load(request.general, "general")) if request.general is not None else []
     others = {"other": general} if general else {}
     others |= {name: _pieces(load(source, name)) for name, source in request.against.items()}
     return _Texts(train, heldout, general, others, tuple(assumptions))
@@ -253,6 +270,38 @@ def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[
     return base, tuned, assumed
 
 
+def _check_options(request: VerdictRequest) -> Thresholds:
+    """Refuse names that do not exist; returns the thresholds."""
+    if request.sampling not in PRESETS:
+        raise ConfigError(f"unknown sampling {request.sampling!r}{nearest_name(request.sampling, PRESETS)}")
+    if request.special_tokens not in READINGS:
+        raise ConfigError(
+            f"unknown special_tokens {request.special_tokens!r}{nearest_name(request.special_tokens, READINGS)}"
+        )
+    return Thresholds.set(request.thresholds)
+
+
+def check_inputs(text: TextSource, **options: Any) -> None:
+    """Read the texts and check the options of a verdict that will be asked for later.
+
+    Args:
+        text: As in ``verdict``.
+        **options: As in ``verdict``, without models and tokenizer.
+
+    Raises:
+        DataError: Text that cannot be read.
+        ConfigError: An option or a threshold that does not exist.
+    """
+    known = [each.name for each in fields(VerdictRequest)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"unknown option {name!r} of a verdict{nearest_name(name, known)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    request = VerdictRequest("base", "tuned", text, **given)
+    _check_options(request)
+    _read_texts(request)
+
+
 def judge_models(request: VerdictRequest, folder: Path) -> Judged:
     """Measure a tuned model beside its base and decide.
 
@@ -264,7 +313,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         DataError: Text that cannot be read, or from which no evidence can come.
         ModelError: A model that cannot be loaded, or that did not start from the base.
     """
-    limits = Thresholds.set(request.thresholds)
+    limits = _check_options(request)
     texts = _read_texts(request)
     task = task_of(
         request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
@@ -319,8 +368,8 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
 
 
 def verdict(
-    base: str | PreTrainedModel,
-    tuned: str | PreTrainedModel,
+    base: str | os.PathLike[str] | PreTrainedModel,
+    tuned: str | os.PathLike[str] | PreTrainedModel,
     text: TextSource,
     *,
     heldout: TextSource | None = None,
@@ -372,9 +421,10 @@ def verdict(
         DataError: Text that cannot be read, or that is too short.
         ModelError: A model that cannot be loaded, or that did not start from the base.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ftkit-verdict-"))
+    kept = TemporaryFolder("ftkit-verdict-")
+    folder = kept.path
     sides = [
-        side if isinstance(side, str) else _saved(side, folder / name, tokenizer)
+        os.fspath(side) if isinstance(side, str | os.PathLike) else _saved(side, folder / name, tokenizer)
         for name, side in (("base", base), ("tuned", tuned))
     ]
     request = VerdictRequest(
@@ -382,15 +432,19 @@ def verdict(
         encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
         thresholds=thresholds or {},
     )  # fmt: skip
-    judged = judge_models(request, folder)
-    weakref.finalize(judged, shutil.rmtree, folder, ignore_errors=True)
-    return judged
+    return replace(judge_models(request, folder), kept=kept)
 
 
 def _saved(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> str:
     """The folder of a loaded model: what is judged is what others would load."""
+    if not is_adapter(model) and any(".base_layer." in name for name, _ in model.named_parameters()):
+        raise ModelError(f"{folder.name}: an adapter was put into this model object; give the model's folder or Hub id")
+    if tokenizer is None:
+        if not model.name_or_path:
+            raise ModelError(f"{folder.name}: the loaded model names no tokenizer; give tokenizer=")
+        tokenizer = load_tokenizer(model.name_or_path)
     model.save_pretrained(folder)
-    (tokenizer or load_tokenizer(model.name_or_path or "")).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return str(folder)
 
 
@@ -446,7 +500,10 @@ def _write(folder: Path, request: VerdictRequest, measured: dict[str, Any], verd
     write_evidence(run, measured)
     described = asdict(request)
     for name in ("text", "heldout", "general"):
-        if not isinstance(given := getattr(request, name), str | None):
+        given = getattr(request, name)
+        if isinstance(given, os.PathLike):
+            described[name] = os.fspath(given)
+        elif not isinstance(given, str | None):
             described[name] = f"{len(given):,} texts in memory"
     run.update_manifest(request=described)
     steps: list[str] = write_verdicts(run, {"tuned": verdict.as_dict()})["tuned"]["next"]

@@ -79,13 +79,13 @@ def advised(results: Results, sections: Iterable[Section]) -> dict[str, list[str
     for name, verdict in results.verdicts.items():
         curve = [(record["step"], record.get("bits_per_byte", math.nan)) for record in results.metrics(name, "heldout")]
         evidence = results.evidence(name)
-        outcome = outcome_of(verdict, evidence, results.settings)
+        outcome = outcome_of(verdict, evidence, results.asked)
         found[name] = next_steps(outcome, evidence, curve, own(verdict) if own else None)
     return found
 
 
 def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str | Advice]:
-    heldout, rate = evidence.heldout, number(outcome.settings.get("learning_rate"))
+    heldout, rate = evidence.heldout, outcome.was("learning_rate")
     gain, least = heldout.gain, outcome.limit("worked_gain", 0.0)
     if outcome.rule == "unreadable":
         yield (
@@ -100,11 +100,11 @@ def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str | Advice]:
     elif gain.low > 0:
         yield Advice(
             f"It did get better on held-out text, by {number(gain.value)} bits per byte: too little. Raise max_steps "
-            f"or learning_rate (it was {rate}); random weights take a far higher one than a pretrained model.",
+            f"or learning_rate{rate}; random weights take a far higher one than a pretrained model.",
             "more",
         )
     else:
-        text = f"It did not get better on held-out text: fewer steps or a lower learning_rate (it was {rate})."
+        text = f"It did not get better on held-out text: fewer steps or a lower learning_rate{rate}."
         yield Advice(text, "less")
 
 

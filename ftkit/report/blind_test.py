@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binom
-
 __all__ = ["BlindTest", "blind_test"]
 
 _OF_EACH = 5
@@ -46,5 +44,7 @@ def blind_test(generated: Sequence[str], real: Sequence[str], shown: int = 0) ->
         for passage in [*passages[shown:], *passages[:shown]][:count]
     ]
     taken.sort(key=lambda question: hashlib.sha256(question[0].encode("utf-8", "replace")).hexdigest())
+    from scipy.stats import binom  # half a second to load, for one number
+
     better = int(binom.isf(_CHANCE, 2 * count, 0.5)) + 1
     return BlindTest(tuple(taken), better)

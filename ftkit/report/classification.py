@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftkit.display.figures import CURVES, Figure, Kind, Lines, Points, Rules
-from ftkit.display.wording import interval, number, percent, percent_interval
-from ftkit.report.drawing import PALETTE, moving_mean, slug
+from ftkit.display.wording import interval, number, percent, percent_interval, slug
+from ftkit.report.drawing import PALETTE, moving_mean
 from ftkit.report.reading import Results
 
 __all__ = ["CLASSIFIERS", "classifier_figures", "classifier_headline"]

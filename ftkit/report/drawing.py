@@ -28,7 +28,6 @@ __all__ = [
     "moving_mean",
     "read_csv",
     "short",
-    "slug",
     "thinned",
     "write_figure",
 ]
@@ -567,11 +566,6 @@ def _step_ticks(axis: Any) -> None:
 
 def short(name: str, most: int = 22) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def slug(name: str) -> str:
-    """Return a name as part of a file name and of an id."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "unnamed"
 
 
 def thinned(values: np.ndarray) -> np.ndarray:

@@ -4,13 +4,12 @@ A figure is one small panel, so that a page can lay panels out side by side or b
 the CSV and the order of the models, which gives each model one color and one marker in all figures.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ftkit.display.figures import CURVES, Figure, Kind, Panels, Rules
+from ftkit.display.wording import is_number
 from ftkit.evidence.measures import all_measures
 from ftkit.report.classification import CLASSIFIERS, classifier_figures
 from ftkit.report.coding import CODE, code_figures
@@ -91,16 +90,16 @@ def _figures(results: Results, sections: Sequence[Section]) -> list[Figure]:
     replaced = {kind for section in sections for kind in section.replaces}
     if results.target == "text":  # classifiers have a panel of their own for it, with the limit
         found = [figure for figure in found if figure.name != "gradient_norm"]
-    return [
-        figure
-        for figure in found
-        if figure.name.partition("-")[0] not in replaced and any(_finite(row) for row in figure.rows)
-    ]
+    kinds = _all_kinds(sections)
+    return [f for f in found if f.name.partition("-")[0] not in replaced and _has_data(f, kinds)]
 
 
-def _finite(row: Mapping[str, Any]) -> bool:
-    measures = (row.get(key) for key in ("value", "score", "change"))
-    return any(isinstance(measure, int | float) and math.isfinite(measure) for measure in measures)
+def _has_data(figure: Figure, kinds: Mapping[str, Panels]) -> bool:
+    """Whether a mark of the figure's kind finds a finite number."""
+    panels = kinds[figure.name.partition("-")[0]]
+    marks = [mark for kind in (panels if isinstance(panels, tuple) else (panels,)) for mark in kind.marks]
+    columns = {str(getattr(mark, "value", "")) for mark in marks if not isinstance(mark, Rules)}
+    return any(is_number(row.get(column)) for row in figure.rows for column in columns)
 
 
 _CURVES = (
@@ -151,14 +150,19 @@ def _baseline(results: Results, model: str) -> float | None:
     return found
 
 
-def _panels(path: Path, sections: Sequence[Section]) -> Panels:
-    """Return how the figure of a CSV looks."""
+def _all_kinds(sections: Sequence[Section]) -> dict[str, Panels]:
+    """How figures look, by the beginning of their file's name."""
     kinds: dict[str, Panels] = dict(_KINDS)
     for measure in all_measures():
         kinds |= measure.kinds
     for section in sections:
         kinds |= section.kinds
-    return kinds[path.stem.partition("-")[0]]
+    return kinds
+
+
+def _panels(path: Path, sections: Sequence[Section]) -> Panels:
+    """Return how the figure of a CSV looks."""
+    return _all_kinds(sections)[path.stem.partition("-")[0]]
 
 
 _KINDS: dict[str, Kind] = {

@@ -199,7 +199,7 @@ def _headline(results: Results, name: str) -> str:
     if verdict := results.verdicts.get(name):
         named_after_text = name in (results.settings.get("corpora") or {})
         evidence = results.evidence(name)
-        said = outcome_of(verdict, evidence, results.settings)
+        said = outcome_of(verdict, evidence, results.asked)
         return headline(name, said, verdict["reasons"], evidence, named_after_text)
     if scores := results.measured.get("classifiers", {}).get(name):
         return classifier_headline(name, scores)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ftkit.display.figures import Figure, Kind, Lines, Rules, Stairs
-from ftkit.report.drawing import moving_mean, slug
+from ftkit.display.wording import slug
+from ftkit.report.drawing import moving_mean
 from ftkit.report.reading import Results
 
 __all__ = ["PROBED", "probe_figures"]

@@ -35,6 +35,11 @@ class Results:
         """What a loss is per: a token of a language model, a text of a classifier."""
         return "text" if any("texts" in plan for plan in self.manifest.get("plan", {}).values()) else "token"
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The run's settings; of a verdict, which has no ``config.yaml``, what was asked for."""
+        return self.settings or self.manifest.get("request", {})
+
     @cached_property
     def models_measured(self) -> dict[str, Evidence]:
         """The evidence of every model that has some."""

@@ -11,7 +11,7 @@ from ftkit.runs.folder import RunFolder
 
 __all__ = ["EVIDENCE_VERSION", "read_evidence", "write_evidence"]
 
-EVIDENCE_VERSION = 2
+EVIDENCE_VERSION = 3
 """Raised when a place or a meaning in the file changes. ftkit 0.1 wrote no version and kept cells of tables as text."""
 
 

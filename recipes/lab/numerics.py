@@ -53,7 +53,7 @@ class NumericsSettings(Settings):
 
         found = super().problems()
         unknown = [name for name in self.experiments if name not in EXPERIMENTS]
-        found += [("experiments", f"there is no {name!r}{nearest_name(name, EXPERIMENTS)}") for name in unknown]
+        found += [("experiments", f"unknown experiment {name!r}{nearest_name(name, EXPERIMENTS)}") for name in unknown]
         if not self.drawn_model.startswith("new:ftkit_gpt2"):
             text = f"is {self.drawn_model!r}; weights are drawn for ftkit's own GPT-2 only: new:ftkit_gpt2,..."
             found.append(("drawn_model", text))

@@ -8,6 +8,7 @@ import pytest
 
 from ftkit.errors import CheckpointError
 from ftkit.evidence import all_measures, decide, evidence_schema, parse_evidence
+from ftkit.runs.evidence_file import EVIDENCE_VERSION
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECORDED = sorted(DOCS.glob("evidence/*/evidence.json"))
@@ -22,7 +23,7 @@ def test_the_schema_in_the_docs_is_that_of_the_code() -> None:
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
 def test_every_recorded_page_is_read_and_judged(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert document["version"] == 2
+    assert document["version"] == EVIDENCE_VERSION
     for found in document.get("models", {}).values():
         evidence = parse_evidence(found)
         assert decide(evidence).verdict

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ftkit.evidence import cut_passages, fit_passage, shuffle_words
+from ftkit.evidence.baselines import spelling_model
 from ftkit.evidence.judges import JudgeTexts
-from ftkit.evidence.judges.ngrams import NgramJudge, spelling_model
+from ftkit.evidence.judges.ngrams import NgramJudge
 
 HAN = [chr(code) for code in range(0x4E00, 0x4E00 + 600)]
 

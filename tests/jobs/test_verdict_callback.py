@@ -1,5 +1,7 @@
 """``ftkit.verdict`` gives what the command gives; the callback judges what Trainer and SFTTrainer have trained."""
 
+import copy
+import gc
 import json
 import subprocess
 import sys
@@ -9,16 +11,24 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 import ftkit
 from ftkit.data import load_tokenizer, voice_text
-from ftkit.errors import ConfigError, DataError
+from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.models import load_model, save_model
 
+OLD_NAME = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # of trl 1.16 and peft 0.21
 QUICK: dict[str, Any] = {"window_tokens": 48, "passage_chars": 100, "num_passages": 30, "eval_windows": 40}
 
 
@@ -88,7 +98,7 @@ def test_trainers_model_is_judged_at_the_end_and_trains_as_without(base: Path, t
     assert json.loads(done.stdout) == json.loads(json.dumps(again.as_dict()))
 
 
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # trl 1.16 uses the old name
+@OLD_NAME
 def test_an_adapter_of_sfttrainer_is_judged_against_its_own_base(base: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(base / "base"))
     tokenizer.pad_token = tokenizer.eos_token
@@ -110,7 +120,7 @@ def test_an_adapter_of_sfttrainer_is_judged_against_its_own_base(base: Path, tmp
     evidence = callback.result.evidence
     assert evidence.heldout.gain.low > 0
     assert 0 < evidence.weights.changed <= evidence.weights.tensors
-    assert callback.base == str(base / "base")
+    assert callback.base is None, "it was found in the adapter's configuration"
 
 
 def test_loaded_models_and_lists_of_texts_are_taken(base: Path) -> None:
@@ -139,3 +149,77 @@ def test_nothing_heavy_is_loaded_before_a_verdict() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{ftkit.__version__} []\n"
+
+
+def test_a_callback_is_used_twice_and_leaves_nothing_behind(base: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    callback = ftkit.VerdictCallback(**sources(base), **QUICK)
+    trainer = trained(base, tmp_path / "out", callback)
+    first = callback.result
+    trainer.args.max_steps = 30
+    trainer.train()
+    second = callback.result
+    assert first is not None
+    assert second is not None
+    assert second is not first
+    assert second.evidence.heldout.base.value == pytest.approx(first.evidence.heldout.tuned.value)
+    copied = copy.copy(second)
+    callback.result = first = second = None
+    gc.collect()
+    assert copied.save_report(tmp_path / "kept.html").stat().st_size > 10_000
+    del copied
+    gc.collect()
+    assert list(tmp_path.glob("ftkit-*")) == []
+
+
+@OLD_NAME
+def test_the_callback_refuses_before_training_what_could_not_be_judged(base: Path) -> None:
+    arguments = TrainingArguments("unused", use_cpu=True, report_to="none")
+    model, tokenizer = load_model(str(base / "base")), load_tokenizer(str(base / "base"))
+
+    def begin(step: int = 0, model: Any = model, **options: Any) -> None:
+        callback = ftkit.VerdictCallback(**(sources(base) | options))
+        state = TrainerState(global_step=step, is_world_process_zero=True)
+        callback.on_train_begin(arguments, state, TrainerControl(), model=model, processing_class=tokenizer)
+
+    with pytest.raises(DataError, match=r"typo\.txt"):
+        begin(text="typo.txt")
+    with pytest.raises(ConfigError, match="unknown sampling 'nonsense'"):
+        begin(sampling="nonsense")
+    with pytest.raises(ConfigError, match="unknown threshold 'worked_gian'; did you mean 'worked_gain'"):
+        begin(thresholds={"worked_gian": 1.0})
+    with pytest.raises(ConfigError, match="unknown option 'num_pasages'"):
+        begin(num_pasages=30)
+    with pytest.raises(ConfigError, match="continues at step 10"):
+        begin(step=10)
+    begin(step=10, base=str(base / "base"))
+    made = load_model("new:gpt2,n_layer=1,n_embd=16,n_head=2", vocab_size=len(tokenizer), max_positions=64)
+    made.config.name_or_path = ""
+    adapter = get_peft_model(made, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True))
+    adapter.active_peft_config.base_model_name_or_path = None
+    with pytest.raises(ConfigError, match="names no base"):
+        begin(model=adapter)
+
+
+@OLD_NAME
+def test_a_verdict_that_fails_leaves_no_models_behind(base: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model, tokenizer = load_model(str(base / "base")), load_tokenizer(str(base / "base"))
+    with pytest.raises(DataError, match="has no text in 0 items"):
+        ftkit.verdict(model, model, ["a text"], heldout=[], tokenizer=tokenizer)
+    get_peft_model(model, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True))
+    with pytest.raises(ModelError, match="an adapter was put into this model object"):
+        ftkit.verdict(model, model, ["a text"], tokenizer=tokenizer)
+    gc.collect()
+    assert list(tmp_path.glob("ftkit-*")) == []
+
+
+def test_paths_and_values_that_are_not_finite_are_taken(base: Path) -> None:
+    model, tokenizer = load_model(str(base / "base")), load_tokenizer(str(base / "base"))
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = float("nan")
+    texts = {name: Path(source) for name, source in sources(base).items()}
+    result = ftkit.verdict(base / "base", model, **texts, tokenizer=tokenizer, **QUICK)
+    assert result.verdict.verdict == "broken"
+    assert "not finite" in str(result)
+    assert "(it was" not in " ".join(result.next), "a verdict knows no learning rate"

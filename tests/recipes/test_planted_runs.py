@@ -7,7 +7,7 @@ from planted_runs import CASES, counts, exact_interval, in_words, judge, make_ba
 
 from ftkit.evidence.measures.weights import Weights, why_nothing
 
-QUICK = ("labels masked", "adapter not active", "wrong corpus", "degenerate", "other tokenizer",
+QUICK = ("labels masked", "adapter not active", "wrong corpus", "degenerate", "diverged", "other tokenizer",
          "honest, 60 steps")  # fmt: skip
 
 

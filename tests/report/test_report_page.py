@@ -177,10 +177,10 @@ def test_evidence_of_another_version_is_refused_by_its_number_and_its_writer(tmp
     assert evidence.pop("version") == EVIDENCE_VERSION
     assert evidence.pop("ftkit") == __version__
     run.write_json("evidence.json", evidence)
-    with pytest.raises(CheckpointError, match=r"has version 1, written by ftkit 0\.1; this ftkit .* reads version 2"):
+    with pytest.raises(CheckpointError, match=r"has version 1, written by ftkit 0\.1; this ftkit .* reads version 3"):
         write_report(run)
-    run.write_json("evidence.json", {**evidence, "version": 3, "ftkit": "0.9"})
-    with pytest.raises(CheckpointError, match=r"has version 3, written by ftkit 0\.9"):
+    run.write_json("evidence.json", {**evidence, "version": 4, "ftkit": "0.9"})
+    with pytest.raises(CheckpointError, match=r"has version 4, written by ftkit 0\.9"):
         write_report(run)
 
 

@@ -3,32 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
-from ftkit.data.words import plain_words
+from ftkit.evidence.baselines import spelling_model
 from ftkit.evidence.judges import BuiltJudge, JudgeRequest, JudgeTexts, labelled
 from ftkit.runs.planner import planner
 
-__all__ = ["JUDGE", "NgramJudge", "spelling_model"]
-
-_FUNCTION_WORDS = 150
-"""Most frequent words of the texts; in prose of any language these are function words."""
-
-
-def spelling_model(seed: int = 0) -> Pipeline:
-    """Logistic regression on character n-grams and on the rates of the most frequent words, which are function words.
-
-    Args:
-        seed: Seed of the solver.
-    """
-    characters = TfidfVectorizer(
-        analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
-    )
-    words = TfidfVectorizer(max_features=_FUNCTION_WORDS, tokenizer=plain_words, token_pattern=None, use_idf=False)
-    model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
-    return make_pipeline(FeatureUnion([("characters", characters), ("words", words)]), model)
+__all__ = ["JUDGE", "NgramJudge"]
 
 
 class NgramJudge:

@@ -1,6 +1,7 @@
 """The measures, one file each. A file here that sets ``MEASURE`` is a measure; so is an entry point ``ftkit.measures``.
 
-Nobody else names a measure: where its file is taken away, it is gone from every output, and all else runs.
+No main job names a measure: without its file it is in no output, and all else runs. Of the laboratory, token bias reads
+``general`` and ``integrity``.
 """
 
 from functools import cache

@@ -157,10 +157,9 @@ class CopyingMeasure(Measure[Copying]):
                 "so the result is not valid. Take a text that is new to the base, or remove duplicates from the corpus."
             )
         elif result.ngrams_per_passage < (least := outcome.limit("min_ngrams", 0.0)):
-            chars = number(outcome.settings.get("passage_chars"))
             yield (
                 f"Its passages have {result.ngrams_per_passage:.1f} {result.ngram}-grams on average, and {least:g} are "
-                f"needed to see copying: raise passage_chars (it was {chars})."
+                f"needed to see copying: raise passage_chars{outcome.was('passage_chars')}."
             )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ftkit.display.tables import Cell, PageTable, Part, Row
-from ftkit.display.wording import interval, number, percent, percent_interval
+from ftkit.display.wording import interval, percent, percent_interval
 from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
 from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome, Remark
 
@@ -119,8 +119,8 @@ class FluencyMeasure(Measure[ComparedFluency]):
     def advice(self, result: ComparedFluency, outcome: Outcome) -> Iterable[str | Advice]:
         other = any(decider.startswith("word order") for decider in outcome.decided_by)
         if "broken" in outcome.words and not other:
-            rate = number(outcome.settings.get("learning_rate"))
-            text = f"If it repeats itself: fewer steps, a lower learning_rate (it was {rate}), or another sampling."
+            rate = outcome.was("learning_rate")
+            text = f"If it repeats itself: fewer steps, a lower learning_rate{rate}, or another sampling."
             yield Advice(text, "less")
 
 

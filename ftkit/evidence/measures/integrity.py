@@ -90,8 +90,7 @@ class IntegrityMeasure(Measure[Integrity]):
         if "broken" not in outcome.words:
             return
         if not result.finite:
-            rate = number(outcome.settings.get("learning_rate"))
-            text = f"Lower learning_rate (it was {rate}), set max_grad_norm to 1.0, and add warmup_steps."
+            text = f"Lower learning_rate{outcome.was('learning_rate')}, set max_grad_norm to 1.0, and add warmup_steps."
             yield Advice(text, "less")
         if (result.reload_difference or 0.0) > outcome.limit("reload_difference", 0.0):
             yield "Do not use the saved folder: it computes something else than the model that was trained."

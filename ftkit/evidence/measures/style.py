@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
-from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval
+from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval, slug
 from ftkit.evidence.measure import Advice, Case, Measure, Outcome, RunResults, Support
 from ftkit.evidence.style import StyleScore, disagreement
 
@@ -154,8 +154,7 @@ class StyleMeasure(Measure[Style]):
                 "Dash-dotted: real held-out text (ceiling); bands are 95 % intervals. Dotted: 0.85 and 0.90, the "
                 "lessons' bars."
             )
-            slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in judge).strip("-") or "unnamed"
-            yield Figure(f"judge_score-{slug}", f"Style by step, judge {judge}", caption, rows)
+            yield Figure(f"judge_score-{slug(judge)}", f"Style by step, judge {judge}", caption, rows)
         rows = []
         for model, style in found.items():
             for score in style.judges:
@@ -179,7 +178,7 @@ class StyleMeasure(Measure[Style]):
             if not score.speaks and score.score.value > high:
                 yield (
                     f"Judge {score.judge} scores it above real text. Read the samples. Sampling other than plain can "
-                    f"cause this (it was {outcome.settings.get('sampling', 'plain')})."
+                    f"cause this{outcome.was('sampling')}."
                 )
             elif not score.speaks:
                 yield (
@@ -221,13 +220,18 @@ def _gates(judges: Mapping[str, Any]) -> PageTable:
         seeds = f" (seeds: {gate['agreement_between']})" if gate.get("agreement_between") else ""
         said = f"{'yes' if gate['speaks'] else 'no'}: {gate['reason']}{seeds}"
         cells: list[str | Cell] = [
-            percent(gate["accuracy"]), number(min(gate["auc"].values())),
-            number(min(gate["auc_names_masked"].values())), percent(gate.get("agreement")),
+            percent(gate["accuracy"]), number(_least(gate["auc"])), number(_least(gate["auc_names_masked"])),
+            percent(gate.get("agreement")),
             *(number(gate.get(key)) for key in ("calibration_error", "log_loss", "swapped_auc")),
             Cell(f"{number(gate.get('length'))} {gate.get('unit', '')}"), Cell(said, "long"),
         ]  # fmt: skip
         groups.append((name, [cells]))
     return PageTable("Gates: the checks that each judge must pass before its scores are used", heads, groups)
+
+
+def _least(aucs: Mapping[str, float | None]) -> float | None:
+    """The least AUC; a class without held-out passages has none."""
+    return min((auc for auc in aucs.values() if auc is not None and is_number(auc)), default=None)
 
 
 def _courses(courses: Mapping[str, Any]) -> PageTable:

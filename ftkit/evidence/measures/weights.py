@@ -43,12 +43,12 @@ class MovedGroup:
 class Weights:
     """What changed between base and tuned model; see ``ftkit.tuning.Movement``."""
 
-    relative: float
+    relative: Number
     """Frobenius norm of the change over that of the start, over all parameters."""
     changed: int
     """Tensors with at least one changed element."""
     tensors: int
-    by_tensor: dict[str, float]
+    by_tensor: dict[str, Number]
     groups: tuple[MovedGroup, ...] = ()
     frozen: int = 0
     """Elements that were not allowed to change."""
@@ -139,13 +139,13 @@ class WeightsMeasure(Measure[Weights]):
     def advice(self, result: Weights, outcome: Outcome) -> Iterable[str | Advice]:
         if "nothing" not in outcome.words:
             return
-        rate = number(outcome.settings.get("learning_rate"))
+        rate = outcome.was("learning_rate")
         if not result.changed:
-            yield f"No weight changed. Check that learning_rate is above 0 (it was {rate}) and weights are trainable."
+            yield f"No weight changed. Check that learning_rate{rate} is above 0 and weights are trainable."
             return
         yield Advice(
-            f"The weights moved by {number(result.relative)} (relative) without effect: raise learning_rate (it was "
-            f"{rate}) or max_steps.",
+            f"The weights moved by {number(result.relative)} (relative) without effect: raise learning_rate{rate} "
+            "or max_steps.",
             "more",
         )
         yield "If the base knew this text already, there is nothing to learn: compare its bits per byte."
