@@ -34,7 +34,7 @@ OTHER_SOURCES = {
     "docs/recipes/code_completion.md": "the run that it names, until codegen_calculus_small is recorded",
     "docs/evaluate.md": "files of Python's standard library, which are not recorded",
     "docs/studies.md": "an earlier gulliver_lr_small, from random weights",
-    "docs/verdict.md": "tests/recipes/planted_runs.py, and Clopper and Pearson's intervals of its counts",
+    "docs/verdict.md": "scripts/battery, and Clopper and Pearson's intervals of its counts",
 }
 """Pages with measured tables whose numbers do not come from docs/evidence, and where they come from."""
 INTERVAL = re.compile(r"([-+−]?\d[\d,]*\.?\d*) ?%? \[([-+−]?\d[\d,]*\.?\d*)%?, ([-+−]?\d[\d,]*\.?\d*)%?\]")
