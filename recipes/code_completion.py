@@ -30,7 +30,7 @@ class CodeCompletionSettings(CodeSettings, AdapterSettings):
 @recipe
 def main(settings: CodeCompletionSettings, run: RunFolder) -> None:
     """Code, base, training, samples of both from the same places, evidence, report."""
-    from ftkit.evidence import decide
+    from ftkit.evidence import as_evidence, decide
     from ftkit.jobs import finish, load_saved, prepare_code, prepare_tuning, train_model
 
     # The code, the base, and the places in held-out code from which both will write.
@@ -46,13 +46,13 @@ def main(settings: CodeCompletionSettings, run: RunFolder) -> None:
     if run.is_main:
         tuned = load_saved(settings, run.model(name))
         passages = target.write(tuned)
-        evidence, code = target.measure(run, name, tuned, passages, trainable), study.measure(tuned, passages)
+        evidence, code = target.measure(run, name, tuned, passages, trainable), study.measure(tuned, passages.heldout)
         verdict = decide(evidence)
         verdict.reasons.append(study.reason(code))
         measured = {
             "models": {name: evidence.as_dict()},
             "judges": {},
-            "passages": {"base model": target.floor, name: passages},
+            **as_evidence({"base model": target.floor, name: passages}),
             "real": {name: target.real},
             "code": code,
             "headline": {"metric": "parses", "higher_is_better": True},

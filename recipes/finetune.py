@@ -55,7 +55,7 @@ def main(settings: FinetuneSettings, run: RunFolder) -> None:
     objective = target.objective(settings.objective)
 
     # Training, with a sample every few steps, the first before any update.
-    writing = WritingTask(target.tokenizer, target.heldout, target.text.heldout, settings)
+    writing = WritingTask(target.writer, target.heldout, target.real, settings)
     watch = (settings.sample_steps, log_samples(run, name, writing))
     train_model(run, name, new_model, target.training_text, settings, objective, watch)
 

@@ -44,8 +44,8 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
     min_token_chars: int = Field(default=3, ge=1)
     """Tokens with fewer characters, white space aside, are left out of the lists before they are ranked."""
     num_passages: int = Field(default=96, ge=30)
-    """Passages of each model that the verdict rests on; the judges learn from as many passages of the base, twice."""
-    judged_passages: int = Field(default=24, ge=4)
+    """Passages of each model that are measured; half of them follow words of the training text."""
+    judged_passages: int = Field(default=16, ge=4)
     """Passages that are judged at a step while a model learns."""
     judge_steps: int = Field(default=50, ge=1)
     """Steps between judgements."""
@@ -70,7 +70,15 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
 @recipe
 def main(settings: ImitateSettings, run: RunFolder) -> None:
     """Texts, base, judges, one model for each text, evidence, verdicts, report."""
-    from ftkit.evidence import CopyIndex, build_judges, cross_comparison, decide, style_courses, window_losses
+    from ftkit.evidence import (
+        CopyIndex,
+        as_evidence,
+        build_judges,
+        cross_comparison,
+        decide,
+        style_courses,
+        window_losses,
+    )
     from ftkit.jobs import finish, fit_judge, judge_texts, load_saved, prepare_targets, prepare_tuning, train_model
 
     # The base, the texts to imitate, and other text.
@@ -87,10 +95,10 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
         index = CopyIndex(target.all_train_texts)
 
         def judge(model: Any, step: int, name: str = name, index: CopyIndex = index) -> None:
-            passages = start.writer.write(model, settings.judged_passages, settings.seed)
+            passages = targets[name].writer.write(model, 2 * settings.judged_passages, settings.seed).heldout
             scores = panel.score_step(name, passages)
             run.log("metrics.jsonl", {"model": name, "step": step, "split": "judge", **scores})
-            sampling = start.writer.sampling.as_dict()
+            sampling = targets[name].writer.sampling.as_dict()
             sample = {"model": name, "step": step, "seed": settings.seed, "sampling": sampling}
             shown = zip(passages[:4], index.spans(passages[:4]), strict=True)
             run.log("samples.jsonl", *({**sample, "text": text, "copied": spans} for text, spans in shown))
@@ -100,22 +108,25 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
     # Evidence for each model, from the folder it was saved to.
     if not run.is_main:
         return
-    models, passages, verdicts, losses = {}, {"base model": start.floor}, {}, {}
+    models, verdicts, losses = {}, {}, {}
+    passages = {f"base model, {name}": target.floor for name, target in targets.items()}
     unseen = {name: target.heldout for name, target in targets.items()}
     for name, target in targets.items():
         tuned = load_saved(settings, run.model(name))
-        passages[name] = start.write(tuned)
+        passages[name] = target.write(tuned)
         losses[name] = window_losses(tuned, unseen, settings.window_tokens, settings.eval_windows)
-        styles = panel.score(name, start.floor, passages[name], target.real)
+        styles = panel.score(name, target.floor.heldout, passages[name].heldout, target.real)
         evidence = target.measure(run, name, tuned, passages[name], trainable, styles)
         models[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
     real = {name: target.real for name, target in targets.items()}
     before = window_losses(start.base, unseen, settings.window_tokens, settings.eval_windows)
     together = cross_comparison(
-        before, losses, train={name: target.train for name, target in targets.items()}, passages=passages, real=real,
+        before, losses, train={name: target.train for name, target in targets.items()},
+        floors={name: target.floor.heldout for name, target in targets.items()},
+        passages={name: passages[name].heldout for name in targets}, real=real,
         top=settings.top_tokens, min_chars=settings.min_token_chars,
     )  # fmt: skip
-    measured = {"models": models, "judges": panel.as_dict(), "passages": passages, "real": real}
+    measured = {"models": models, "judges": panel.as_dict(), "real": real, **as_evidence(passages)}
     measured["courses"] = style_courses(run.records("metrics.jsonl"))
     finish(run, measured | together, verdicts)
 

@@ -42,7 +42,7 @@ class PretrainSettings(SampleSettings):
     learning_rate: float = Field(default=1e-3, ge=0)
     """Peak learning rate of AdamW."""
     num_passages: int = Field(default=64, ge=8)
-    """Passages of each model that are measured."""
+    """Passages of each model that are measured; half of them follow words of the training text."""
 
     @property
     def sources(self) -> dict[str, str]:
@@ -71,7 +71,7 @@ class PretrainSettings(SampleSettings):
 @recipe
 def main(settings: PretrainSettings, run: RunFolder) -> None:
     """Train, compare with the untrained model, report."""
-    from ftkit.evidence import decide
+    from ftkit.evidence import as_evidence, decide
     from ftkit.jobs import TrainingText, check_objective, finish, log_samples, prepare_pretraining, train_model
     from ftkit.tuning import check_tuning
 
@@ -92,7 +92,7 @@ def main(settings: PretrainSettings, run: RunFolder) -> None:
     # Evidence: the trained model beside the untrained one.
     if run.is_main:
         evidence, passages = study.measure(run, "model", trainable)
-        measured = {"models": {"model": evidence.as_dict()}, "judges": {}, "passages": passages}
+        measured = {"models": {"model": evidence.as_dict()}, "judges": {}, **as_evidence(passages)}
         finish(run, {**measured, "real": {"model": task.real}}, {"model": decide(evidence).as_dict()})
 
 

@@ -42,9 +42,9 @@ SIGNATURES = {
     "__exit__", "__torch_dispatch__", "_note_signal", "_as_log_probabilities", "forward", "eager_attention_forward",
     "update", "on_train_begin", "on_train_end",
     # One of several functions of one form: a mark is drawn in axes, a probe the step, a task a model,
-    # a writer the text, an evaluation the number of rows.
+    # a writer the text and the seed, an evaluation the number of rows.
     "diagonal",
-    "before", "begin", "measure", "write", "prose_writer", "real_passages", "scores",
+    "before", "begin", "measure", "write", "real_passages", "prompts_of_block", "scores",
     # Recipes override it.
     "fast_values",
 }  # fmt: skip

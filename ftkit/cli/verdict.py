@@ -38,7 +38,9 @@ def verdict(
     window_tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window, at most the models' positions.")] = 256,
     eval_windows: Annotated[int, typer.Option(min=15, help="Windows of each text that are evaluated at most.")] = 256,
     passage_chars: Annotated[int, typer.Option(min=20, help="Characters in a passage that is measured.")] = 400,
-    num_passages: Annotated[int, typer.Option(min=30, help="Passages of each model that are measured.")] = 64,
+    num_passages: Annotated[
+        int, typer.Option(min=30, help="Passages of each model that are measured, half of them after words of TEXT.")
+    ] = 64,
     sampling: Annotated[str, typer.Option(help="plain, focused, creative, top50 or judged.")] = "plain",
     seed: Annotated[int, typer.Option(min=0, help="Draws passages and trains judges.")] = 42,
     threshold: Annotated[

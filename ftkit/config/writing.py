@@ -25,7 +25,7 @@ class PassageSettings(TrainingSettings):
     passage_chars: int = Field(default=400, ge=20)
     """Characters in a passage that is measured, real or generated."""
     num_passages: int = Field(default=96, ge=30)
-    """Passages of each model that are measured."""
+    """Passages of each model that are measured; half of them follow words of the training text."""
 
     @property
     def other_texts(self) -> dict[str, str]:

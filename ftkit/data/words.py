@@ -17,6 +17,7 @@ __all__ = [
     "character_share",
     "count_words",
     "join_words",
+    "located_pieces",
     "plain_words",
     "shuffled_words",
     "whole_characters",
@@ -95,14 +96,29 @@ def written_pieces(text: str, longest: int) -> Iterator[tuple[str, bool]]:
     Yields:
         The piece, and whether a space stands before it.
     """
+    for first, last, spaced in located_pieces(text, longest):
+        yield text[first:last], spaced
+
+
+def located_pieces(text: str, longest: int) -> Iterator[tuple[int, int, bool]]:
+    """The places of ``written_pieces``.
+
+    Args:
+        text: Any text.
+        longest: Characters in a piece; what is longer is divided, but not before a mark.
+
+    Yields:
+        Where the piece begins and ends, and whether a space stands before it.
+    """
+    end = 0
     for word in text.split():
-        spaced = True
+        end, spaced = text.index(word, end), True
         for piece in [word] if word.isascii() else _PIECE.findall(word):
             first = 0
             while first < len(piece):
-                last = whole_characters(piece, first + longest)
-                yield piece[first:last], spaced
-                first, spaced = last, False
+                last = min(whole_characters(piece, first + longest), len(piece))
+                yield end, end + last - first, spaced
+                end, first, spaced = end + last - first, last, False
 
 
 def whole_characters(text: str, at: int) -> int:

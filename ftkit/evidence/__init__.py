@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ftkit.evidence.named_metrics import NamedMetric, load_metrics
     from ftkit.evidence.order import WordOrder, shuffle_words, word_order
     from ftkit.evidence.panel import Panel, build_judges
-    from ftkit.evidence.passages import PassageWriter, longest_passage
+    from ftkit.evidence.passages import PassageWriter, Written, as_evidence, longest_passage, prompt_room
     from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
     from ftkit.evidence.style import StyleScore, disagreement, score_style
     from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
@@ -117,7 +117,9 @@ __all__ = [
     "Verdict",
     "WindowLosses",
     "WordOrder",
+    "Written",
     "all_measures",
+    "as_evidence",
     "auc_interval",
     "bits_per_byte",
     "bootstrap",
@@ -159,6 +161,7 @@ __all__ = [
     "paired_difference",
     "parse_evidence",
     "predictive_comparison",
+    "prompt_room",
     "relative_rise",
     "scaled_models",
     "scaling_curve",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,9 +20,10 @@ from ftkit.data import TokenStore
 from ftkit.data.tokenizers import reads_tokens
 from ftkit.errors import ConfigError, DataError
 from ftkit.evidence.code import code_change, code_validity, parse_code
-from ftkit.evidence.passages import PassageWriter
+from ftkit.evidence.passages import BLOCK, PassageWriter, Store, Written
 from ftkit.generation import Sampling, generate_passages
 from ftkit.models import usable_positions
+from ftkit.runs.planner import planner
 
 __all__ = [
     "CodeStart",
@@ -193,22 +194,24 @@ def _start(text: str, place: int, tokenizer: PreTrainedTokenizerBase, characters
 class CodeWriter(PassageWriter):
     """Lets models write code from the same places, each sample cut like the real code that stands there.
 
+    Its prompts are its own: the code before a statement of held-out code, none of training code.
+
     Args:
         tokenizer: The models' tokenizer.
-        starts: Held-out code, for the length of its tokens.
+        text: Held-out code, for the length of its tokens.
         characters: Length of a sample before it is cut back to whole lines.
         sampling: How tokens are drawn.
         places: Where samples begin; a model writes one for each at most.
     """
 
-    places: tuple[CodeStart, ...]
+    places: tuple[CodeStart, ...] = ()
 
     def real_passages(self, texts: Sequence[str] = ()) -> list[str]:
         """The real code at the same places."""
         return [place.real for place in self.places]
 
-    def check(self, model: PreTrainedModel, taken: int = 0) -> None:
-        """Refuse samples that do not fit, with their prompts, into a model's positions."""
+    def fitted(self, model: PreTrainedModel, taken: int = 0) -> Self:
+        """Refuse samples that do not fit, with their prompts, into a model's positions; returns this writer."""
         limit = usable_positions(model)
         longest = max(len(place.prompt) for place in self.places)
         if limit and longest + self.new_tokens > limit - taken:
@@ -217,34 +220,45 @@ class CodeWriter(PassageWriter):
                 f"a prompt, and the model has {limit - taken} positions; make passage_chars or prompt_tokens smaller, "
                 f"or train with longer windows"
             )
+        if planned := planner():
+            planned.writing(longest + self.new_tokens)
+        return self
 
-    def write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
+    def write(self, model: PreTrainedModel, count: int, seed: int, store: Store | None = None) -> Written:
         """Let a model write, from as many places as there are.
 
         Args:
             model: A causal language model.
             count: How many samples at most.
-            seed: Same seed: same draws.
-        """
-        return super().write(model, min(count, len(self.places)), seed)
+            seed: Of the draws.
+            store: Where blocks are kept; ``None``: nowhere.
 
-    def _write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
-        prompts = [list(place.prompt) for place in self.places[:count]]
-        written = self._continued(model, prompts, seed, self.new_tokens)
-        return [fit_code(text, self.characters) for text in written]
+        Returns:
+            Samples, all of which follow held-out code.
+        """
+        return super().write(model, min(count, len(self.places)), seed, store)
+
+    def _written(self, passages: Sequence[str]) -> Written:
+        return Written(passages)
+
+    def prompts_of_block(self, seed: int, number: int) -> list[list[int]]:
+        """Return the tokens before each sample of a block; the last block begins again with the first place."""
+        numbers = range(number * BLOCK, (number + 1) * BLOCK)
+        return [list(self.places[place % len(self.places)].prompt) for place in numbers]
+
+    def _fitted(self, text: str) -> str:
+        return fit_code(text, self.characters)
+
+    def _warn_of_short(self, passages: Sequence[str]) -> None:
+        """Nothing: samples are cut back to whole lines."""
 
     def complete(self, model: PreTrainedModel, prompt: str, count: int, seed: int) -> list[str]:
         """Let a model complete one beginning several times; it is part of the samples."""
-        written = self._continued(model, [prompt] * count, seed, self.tokens_after(model, prompt))
-        return [fit_code(prompt + text, self.characters) for text in written]
-
-    def _continued(
-        self, model: PreTrainedModel, prompts: Sequence[str] | Sequence[list[int]], seed: int, new_tokens: int
-    ) -> list[str]:
         written = generate_passages(
-            model, self.tokenizer, prompts, new_tokens=new_tokens, sampling=self.sampling, seed=seed
-        )
-        return [passage.text for passage in written]
+            model, self.tokenizer, [prompt] * count, new_tokens=self.tokens_after(model, prompt),
+            sampling=self.sampling, seed=seed,
+        )  # fmt: skip
+        return [fit_code(prompt + passage.text, self.characters) for passage in written]
 
     @classmethod
     def of(
@@ -261,4 +275,4 @@ class CodeWriter(PassageWriter):
     ) -> "CodeWriter":
         """A writer from held-out code; see ``code_starts``."""
         places = code_starts(texts, tokenizer, characters, prompt_tokens, most, seed)
-        return cls(tokenizer, heldout, characters, sampling, tuple(places))
+        return cls(tokenizer, heldout, characters, sampling, places=tuple(places))

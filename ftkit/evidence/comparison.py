@@ -65,6 +65,10 @@ class ComparedPassages:
     """Of the tuned model, from the same beginnings."""
     real: Sequence[str] = ()
     """Real held-out text of the target."""
+    base_recited: Sequence[str] = ()
+    """Of the base, after words of the training text; empty where no passage was written so."""
+    tuned_recited: Sequence[str] = ()
+    """Of the tuned model, after the same words."""
 
 
 @dataclass(frozen=True)

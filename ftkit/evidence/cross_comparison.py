@@ -17,6 +17,7 @@ def cross_comparison(
     tuned: Mapping[str, Mapping[str, WindowLosses]],
     *,
     train: Mapping[str, TokenStore],
+    floors: Mapping[str, Sequence[str]],
     passages: Mapping[str, Sequence[str]],
     real: Mapping[str, Sequence[str]],
     top: int = 100,
@@ -28,7 +29,8 @@ def cross_comparison(
         base: The base's losses by corpus, from ``window_losses``.
         tuned: Those of the models by the corpus that each learned, and by corpus.
         train: Training tokens by corpus, for the lists.
-        passages: Passages of each model, and under ``base model`` the base's from the same starts.
+        floors: Passages of the base after the prompts of each corpus.
+        passages: Passages of the models after the same prompts, by the corpus that each learned.
         real: Held-out passages by corpus.
         top: Tokens in a list.
         min_chars: Tokens with less text are left out of the lists.
@@ -46,7 +48,7 @@ def cross_comparison(
         "distinctive": distinctive_tokens(train, tokenizer, top, min_chars),
     }
     matrices = {
-        kind: usage_matrix(passages["base model"], passages, real, tokenizer, by_corpus, kind).as_dict()
+        kind: usage_matrix(floors, passages, real, tokenizer, by_corpus, kind).as_dict()
         | {"examples": {name: [tokenizer.decode([token]) for token in ids[:12]] for name, ids in by_corpus.items()}}
         for kind, by_corpus in lists.items()
     }

@@ -1,28 +1,57 @@
-"""Passages of a model for judging, all written under one protocol."""
+"""Passages of a model for judging, all written under one protocol.
 
+A passage is a function of model, settings, seed and number alone. Passages are made in blocks of 32, always whole:
+asking for more extends what is there.
+
+    number   0, 2, 4, ...   after words of held-out text: everything but copying is measured on them
+    number   1, 3, 5, ...   after words of training text: copying is measured on them
+"""
+
+import hashlib
 import logging
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count as numbers_from
+from typing import Any, Self
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.data import TokenStore
+from ftkit.data.tokenizers import reads_tokens
+from ftkit.data.words import count_words
 from ftkit.errors import ConfigError
-from ftkit.evidence.texts import cut_passages, fit_passage
-from ftkit.generation import Sampling, generate_passages, random_starts
+from ftkit.evidence.texts import fit_passage, last_words, prompted_passages, prompts_of, spread_evenly
+from ftkit.generation import Sampling, generate_passages
 from ftkit.models import usable_positions
 from ftkit.runs.planner import planner
 
-__all__ = ["PassageWriter", "longest_passage"]
+__all__ = ["BLOCK", "PassageWriter", "Written", "as_evidence", "longest_passage", "prompt_room"]
 
 _logger = logging.getLogger("ftkit.evidence")
-_TIMED = 8  # passages that are written where a run is only planned
-_WORTH_SAYING = 60  # passages; fewer take seconds
-_ENDS = 4  # tokens for the words at both ends that are cut away
-_SPARE = 1.2  # new tokens beyond the mean rate: a model may prefer shorter tokens than real text has
+BLOCK = 32
+"""Passages that are decoded together. Fixed, because the width of a batch changes the last digits of logits."""
+_PROMPT_WORDS = 8
+"""Words before a passage: enough for a model to recognize text that it has memorized, few beside a passage."""
+_PROMPT_SHARE = 4
+"""A prompt takes at most one position of so many where the length of a passage follows from the model."""
+_MEASURED_PROMPTS = 64
+"""Prompts of each kind whose tokens are counted to choose the number of words: a second even with a slow tokenizer."""
+_GOLDEN = 0.618
+"""Steps of this share of a text visit its passages so that every beginning of the order is spread over all of it."""
+_TIMED = 8
+"""Passages that are written where a run is only planned."""
+_WORTH_SAYING = 60
+"""Passages; fewer take seconds."""
+_ENDS = 4
+"""Tokens for the words at both ends that are cut away."""
+_SPARE = 1.2
+"""New tokens beyond the mean rate: a model may prefer shorter tokens than real text has."""
+
+Store = Callable[[int, Callable[[], list[str]]], list[str]]
+"""Gives a block by its number, from a cache or from the function that makes it."""
 
 
 def longest_passage(tokens: int, text: TokenStore) -> int:
@@ -35,26 +64,86 @@ def longest_passage(tokens: int, text: TokenStore) -> int:
     return max(int((tokens - _ENDS) * text.num_bytes / max(text.num_tokens, 1) / _SPARE + 1e-9), 0)
 
 
+def prompt_room(positions: int, texts: Sequence[str], tokens: int) -> int:
+    """Return the positions that are left free for a prompt where the length of a passage follows from the model.
+
+    Args:
+        positions: Of the model.
+        texts: Real text.
+        tokens: Its number of tokens.
+    """
+    each = tokens / max(sum(map(count_words, texts)), 1)
+    return max(min(math.ceil(_PROMPT_WORDS * each * _SPARE), positions // _PROMPT_SHARE), 1)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Passages of one model; both are empty for an encoder, which writes none."""
+
+    heldout: Sequence[str] = ()
+    """After words of held-out text."""
+    training: Sequence[str] = ()
+    """After words of training text; empty where there are no such prompts."""
+
+
+def as_evidence(written: Mapping[str, Written]) -> dict[str, Any]:
+    """Passages for ``evidence.json``.
+
+    Args:
+        written: By model; under ``base model`` those of the base.
+    """
+    return {
+        "passages": {name: list(each.heldout) for name, each in written.items()},
+        "recited": {name: list(each.training) for name, each in written.items()},
+    }
+
+
 @dataclass(frozen=True)
 class PassageWriter:
-    """Lets models write passages of one length from the same starts, so that only the model differs.
+    """Lets models write passages of one length after the same prompts, so that only the model differs.
 
     Args:
         tokenizer: The models' tokenizer.
-        starts: Text from which one-token starts are drawn; the start is not part of a passage.
+        text: Real text, for the length of its tokens.
         characters: Length of a passage.
         sampling: How tokens are drawn.
+        heldout_prompts: Words before passages of held-out text. A prompt is not part of a passage.
+        training_prompts: The same of training text.
+        prompt_words: Words of a prompt that are used, its last ones.
+        prompt_tokens: Tokens of a prompt at most; ``None`` for any number.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    starts: TokenStore
+    text: TokenStore
     characters: int
     sampling: Sampling
+    heldout_prompts: Sequence[str] = ("",)
+    training_prompts: Sequence[str] = ("",)
+    prompt_words: int = _PROMPT_WORDS
+    prompt_tokens: int | None = None
+
+    @classmethod
+    def after(
+        cls, text: TokenStore, heldout: Sequence[str], train: Sequence[str], characters: int, sampling: Sampling
+    ) -> Self:
+        """Make a writer with the prompts of a text.
+
+        Args:
+            text: Held-out text in tokens.
+            heldout: The same as it is.
+            train: Training text; without any its prompts are those of the held-out text.
+            characters: Length of a passage.
+            sampling: How tokens are drawn.
+        """
+        assert text.tokenizer is not None
+        prompts = prompts_of(heldout, characters, _PROMPT_WORDS)
+        of_training = prompts_of(train, characters, _PROMPT_WORDS) if any(train) else prompts
+        return cls(text.tokenizer, text, characters, sampling, prompts, of_training)
 
     @property
     def new_tokens(self) -> int:
         """Tokens to generate so that a passage is long enough, from the tokens that real text needs."""
-        return math.ceil(self.characters * self.starts.num_tokens / self.starts.num_bytes * _SPARE - 1e-9) + _ENDS
+        return math.ceil(self.characters * self.text.num_tokens / self.text.num_bytes * _SPARE - 1e-9) + _ENDS
 
     def tokens_after(self, model: PreTrainedModel, prompt: str) -> int:
         """Return the tokens of a sample: those of a passage, or fewer where these do not fit behind the prompt."""
@@ -64,68 +153,123 @@ class PassageWriter:
         before = len(self.tokenizer(prompt, add_special_tokens=False)["input_ids"]) or 1
         return max(min(self.new_tokens, limit - before), 1)
 
-    def check(self, model: PreTrainedModel, taken: int = 0) -> None:
-        """Refuse passages that do not fit into a model's positions.
+    def fitted(self, model: PreTrainedModel, taken: int = 0) -> Self:
+        """Return this writer with prompts that fit before a passage into a model's positions: of fewer words if needed.
 
         Args:
             model: A causal language model.
             taken: Positions that an adapter will take.
 
         Raises:
-            ConfigError: With both numbers and the longest passage that fits.
+            ConfigError: Passages do not fit; with both numbers and the longest passage that fits.
         """
-        if planned := planner():
-            planned.writing(self.new_tokens)
         limit = usable_positions(model)
         limit = limit and limit - taken
         if limit and self.new_tokens + 1 > limit:
-            fits = longest_passage(limit - 1, self.starts)
+            fits = longest_passage(limit - 1, self.text)
             raise ConfigError(
                 f"passage_chars: {self.characters} characters need {self.new_tokens} tokens, and the model has {limit} "
                 f"positions; set passage_chars to {fits} or less, or train with longer windows"
             )
+        writer = self._with_prompts_of(limit - self.new_tokens) if limit else self
+        if planned := planner():
+            planned.writing(self.new_tokens + max(map(len, writer.prompts_of_block(0, 0))))
+        return writer
+
+    def _with_prompts_of(self, tokens: int) -> Self:
+        """This writer with as many words before a passage as nine prompts of ten have room for; others lose more."""
+        some = [
+            prompt
+            for prompts in (self.heldout_prompts, self.training_prompts)
+            for prompt in spread_evenly(prompts, _MEASURED_PROMPTS)
+        ]
+        for words in range(self.prompt_words, 0, -1):
+            writer = replace(self, prompt_words=words, prompt_tokens=tokens)
+            lengths = [len(replace(writer, prompt_tokens=None).prompt_ids(prompt)) for prompt in some]
+            if np.quantile(lengths, 0.9) <= tokens:
+                return writer
+        return writer
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Return the tokens of a prompt as they are used."""
+        words = last_words(prompt, self.prompt_words)
+        as_text = not reads_tokens(self.tokenizer)
+        ids = list(self.tokenizer(words, add_special_tokens=False, split_special_tokens=as_text)["input_ids"])
+        return ids if self.prompt_tokens is None else ids[-self.prompt_tokens :]
 
     def real_passages(self, texts: Sequence[str]) -> list[str]:
-        """Real text in passages like those that are written.
+        """Real text in passages like those that are written: each follows the words of a prompt.
 
         Args:
             texts: Contiguous texts, such as one side of a split.
         """
-        return cut_passages(texts, self.characters)
+        return [each.passage for each in prompted_passages(texts, self.characters, _PROMPT_WORDS)]
 
-    def write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
+    def write(self, model: PreTrainedModel, count: int, seed: int, store: Store | None = None) -> Written:
         """Let a model write.
 
         Args:
             model: A causal language model.
-            count: How many passages.
-            seed: Same seed: same starts and same draws.
+            count: How many passages; half of them follow training text.
+            seed: Of prompts and draws.
+            store: Where blocks are kept; ``None``: nowhere.
 
         Returns:
-            Passages cut to ``characters``, white space folded.
+            Passages cut to ``characters``, white space folded. The first of a larger ``count`` are those of a smaller.
         """
+        blocks = math.ceil(count / BLOCK)
         if planned := planner():
-            few = min(count, _TIMED)
             started = time.perf_counter()
-            written = self._write(model, few, seed)
-            planned.passages(count, (time.perf_counter() - started) * count / few)
-            return [written[number % few] for number in range(count)]
-        return self._write(model, count, seed)
-
-    def _write(self, model: PreTrainedModel, count: int, seed: int) -> list[str]:
+            few = self._block(model, seed, 0, _TIMED)
+            planned.passages(count, (time.perf_counter() - started) * blocks * BLOCK / _TIMED)
+            return self._written([few[number % _TIMED] for number in range(count)])
         if count >= _WORTH_SAYING:
             _logger.info("writing %d passages of %d tokens", count, self.new_tokens)
-        starts = random_starts(np.asarray(self.starts.ids), count, seed)
+        made: list[str] = []
+        for number in range(blocks):
+
+            def make(number: int = number) -> list[str]:
+                return self._block(model, seed, number)
+
+            made += store(number, make) if store else make()
+        self._warn_of_short(made[:count])
+        return self._written(made[:count])
+
+    def _written(self, passages: Sequence[str]) -> Written:
+        return Written(passages[::2], passages[1::2])
+
+    def prompts_of_block(self, seed: int, number: int) -> list[list[int]]:
+        """Return the tokens before each passage of a block."""
+        return [self.prompt_ids(self._prompt(seed, place)) for place in range(number * BLOCK, (number + 1) * BLOCK)]
+
+    def _prompt(self, seed: int, number: int) -> str:
+        """The prompt of a passage: the text's prompts in an order that spreads over all of it, then again."""
+        prompts = self.training_prompts if number % 2 else self.heldout_prompts
+        places = len(prompts)
+        step = next(n for n in numbers_from(max(round(_GOLDEN * places), 1)) if math.gcd(n, places) == 1)
+        return prompts[(_hashed(seed, "prompts") + number // 2 * step) % places]
+
+    def _block(self, model: PreTrainedModel, seed: int, number: int, most: int = BLOCK) -> list[str]:
         written = generate_passages(
-            model, self.tokenizer, starts, new_tokens=self.new_tokens, sampling=self.sampling, seed=seed
-        )
-        passages = [fit_passage(passage.text, self.characters) for passage in written]
+            model, self.tokenizer, self.prompts_of_block(seed, number)[:most], new_tokens=self.new_tokens,
+            sampling=self.sampling, seed=_hashed(seed, str(number)), batch_rows=BLOCK,
+        )  # fmt: skip
+        return [self._fitted(passage.text) for passage in written]
+
+    def _fitted(self, text: str) -> str:
+        return fit_passage(text, self.characters)
+
+    def _warn_of_short(self, passages: Sequence[str]) -> None:
         short = sum(len(passage) < 0.8 * self.characters for passage in passages)
-        if short > count / 4:
+        if short > len(passages) / 4:
             _logger.warning(
                 "%d of %d passages are shorter than %d characters: this model writes in shorter tokens than real text",
                 short,
-                count,
+                len(passages),
                 self.characters,
             )
-        return passages
+
+
+def _hashed(seed: int, what: str) -> int:
+    """A number for a generator: seeds that are near each other give numbers that are not."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {what}".encode()).digest()[:7], "big")

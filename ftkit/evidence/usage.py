@@ -200,7 +200,7 @@ class UsageMatrix:
 
 
 def usage_matrix(
-    base: Sequence[str],
+    base: Mapping[str, Sequence[str]],
     tuned: Mapping[str, Sequence[str]],
     real: Mapping[str, Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
@@ -210,8 +210,8 @@ def usage_matrix(
     """Usage of every corpus' list by every model.
 
     Args:
-        base: Passages of the base model.
-        tuned: Passages of the models, from the same starts, by the name of the corpus that each learned from.
+        base: Passages of the base model after the prompts of each corpus.
+        tuned: Passages of the models, after the same prompts, by the name of the corpus that each learned from.
         real: Held-out passages by corpus.
         tokenizer: The models' tokenizer.
         lists: Tokens by corpus; two corpora or more, under the same names.
@@ -234,14 +234,13 @@ def usage_matrix(
         ]  # of each passage
         return bootstrap(lambda *rows: np.sum([_mean_of_written(row) for row in rows], axis=0), *lead)
 
-    before = shares(base)
-    after, ceiling = ({name: shares(side[name]) for name in names} for side in (tuned, real))
+    before, after, ceiling = ({name: shares(side[name]) for name in names} for side in (base, tuned, real))
     return UsageMatrix(
         kind=kind,
         top=max(map(len, lists.values())),
-        before=by_list(before),
+        before=by_list(np.concatenate(list(before.values()), axis=1)),
         after={name: by_list(rows) for name, rows in after.items()},
-        change={name: by_list(rows - before) for name, rows in after.items()},
+        change={name: by_list(rows - before[name]) for name, rows in after.items()},
         real={name: by_list(rows) for name, rows in ceiling.items()},
         interaction=interaction(after),
         real_interaction=interaction(ceiling),

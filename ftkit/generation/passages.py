@@ -58,10 +58,14 @@ def _forbidden(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampl
     return sorted(id_ for id_ in forbidden if id_ < rows)
 
 
-def _parts(rows: list[list[int]], batch_rows: int, one_width: bool) -> Iterator[list[list[int]]]:
-    """Rows that are decoded together; of one width where padding would come between virtual tokens and text, because
-    peft then counts it as positions."""
-    for _, run in groupby(rows, key=len if one_width else lambda row: 0):
+def _parts(rows: list[list[int]], batch_rows: int, one_width: bool) -> Iterator[list[int]]:
+    """Numbers of the rows that are decoded together; rows of one width where padding would come between virtual tokens
+    and text, because peft then counts it as positions."""
+
+    def width(number: int) -> int:
+        return len(rows[number]) if one_width else 0
+
+    for _, run in groupby(sorted(range(len(rows)), key=width), key=width):
         together = list(run)
         yield from (together[first : first + batch_rows] for first in range(0, len(together), batch_rows))
 
@@ -148,12 +152,13 @@ def generate_passages(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    passages = []
+    passages: dict[int, Passage] = {}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), warnings.catch_warnings():
         # peft drops the position ids that transformers computed, which are right without padding.
         warnings.filterwarnings("ignore", message="Position ids are not supported for parameter efficient tuning")
         torch.manual_seed(seed)
-        for part in _parts(rows, batch_rows, one_width=virtual_tokens(model) > 0):
+        for numbers in _parts(rows, batch_rows, one_width=virtual_tokens(model) > 0):
+            part = [rows[number] for number in numbers]
             width = max(len(row) for row in part)
             input_ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in part], device=device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=device)
@@ -165,16 +170,14 @@ def generate_passages(
                         input_ids=input_ids, attention_mask=mask, generation_config=config
                     )
                 new_ids = output[:, width:]
-            for row, new in zip(part, new_ids.tolist(), strict=True):
+            for number, new in zip(numbers, new_ids.tolist(), strict=True):
                 stopped = stop_id is not None and stop_id in new
                 ids = new[: new.index(stop_id)] if stopped else new
-                passages.append(
-                    Passage(
-                        str(tokenizer.decode(row)),
-                        str(tokenizer.decode(ids)),
-                        tuple(ids),
-                        "end of text" if stopped else "length",
-                    )
+                passages[number] = Passage(
+                    str(tokenizer.decode(rows[number])),
+                    str(tokenizer.decode(ids)),
+                    tuple(ids),
+                    "end of text" if stopped else "length",
                 )
     model.train(was_training)
-    return passages
+    return [passages[number] for number in range(len(rows))]

@@ -1,25 +1,28 @@
-"""What one verdict leaves in the cache for the next: judges, and what a base model has written."""
+"""What one run leaves in the cache for the next: judges, and what a base model has written."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from ftkit.config.settings import SETTINGS_VERSION
 from ftkit.data import cache_dir, tokenizer_fingerprint
 from ftkit.data.tokenizers import expected_ids
-from ftkit.evidence import PassageWriter
+from ftkit.evidence import PassageWriter, Written
 from ftkit.runs import RunFolder
 from ftkit.runs.files import cache_key, write_json
+from ftkit.runs.planner import planner
 
 __all__ = ["cached_passages", "cached_run"]
+
+_PASSAGES_VERSION = 2
+"""Raised when passages of the same model, prompts and seed would come out otherwise."""
 
 
 @contextmanager
@@ -38,31 +41,43 @@ def cached_run(kind: str, described: Any) -> Iterator[RunFolder]:
         yield RunFolder(path, kind, manifest, is_main=True)
 
 
-def cached_passages(
-    writer: PassageWriter, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, count: int, seed: int
-) -> list[str]:
-    """What a model writes; kept, so that several models are judged against one base without letting it write again.
+def cached_passages(writer: PassageWriter, model: PreTrainedModel, count: int, seed: int) -> Written:
+    """What a model writes, kept by blocks, so that several models are judged against one base that writes once.
+
+    Asking for more passages writes only the blocks that are missing. Equal bytes are promised on one machine, device
+    and number of threads, so these are part of a block's key.
 
     Args:
-        writer: Length, starts and sampling.
+        writer: Prompts, length and sampling.
         model: The writer; its weights are part of the key.
-        tokenizer: Its tokenizer.
-        count: How many passages.
-        seed: Seed of starts and draws.
+        count: How many passages; half of them follow training text.
+        seed: Of prompts and draws.
     """
+    if planner():
+        return writer.write(model, count, seed)
+    by = [_PASSAGES_VERSION, *_described(writer, model), seed]
+
+    def stored(number: int, make: Callable[[], list[str]]) -> list[str]:
+        path = cache_dir() / "passages" / f"{cache_key([*by, number, writer.prompts_of_block(seed, number)])}.json"
+        if path.exists():
+            found: list[str] = json.loads(path.read_text(encoding="utf-8"))
+            return found
+        block = make()
+        write_json(path, block)
+        return block
+
+    return writer.write(model, count, seed, stored)
+
+
+def _described(writer: PassageWriter, model: PreTrainedModel) -> list[Any]:
+    """All that a passage depends on but its prompt, seed and number."""
     weights = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + raw.tobytes())
-    starts = hashlib.sha256(np.asarray(writer.starts.ids).tobytes()).hexdigest()
-    written_by: list[Any] = [weights.hexdigest(), model.config.to_json_string(), tokenizer_fingerprint(tokenizer)]
-    if expected := expected_ids(tokenizer):  # they may come out, others may not
-        written_by.append(sorted(expected))
-    asked = [starts, writer.characters, asdict(writer.sampling), count, seed]
-    path = cache_dir() / "passages" / f"{cache_key([*written_by, *asked])}.json"
-    if path.exists():
-        found: list[str] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    passages = writer.write(model, count, seed)
-    write_json(path, passages)
-    return passages
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(memoryview(raw))
+    tokenizer: Any = writer.tokenizer
+    machine = [torch.__version__, str(model.device), torch.get_num_threads()]
+    protocol = [type(writer).__name__, writer.characters, writer.new_tokens, asdict(writer.sampling)]
+    known = [tokenizer_fingerprint(tokenizer), sorted(expected_ids(tokenizer))]
+    return [weights.hexdigest(), model.config.to_json_string(), *known, *machine, *protocol]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from transformers import PreTrainedModel, TokenizersBackend
+from transformers import PreTrainedModel
 
 from ftkit.config import AdapterSettings, CodeSettings
 from ftkit.data import TokenStore, TokenVariety
@@ -22,6 +22,7 @@ from ftkit.evidence import (
 from ftkit.generation import PRESETS
 from ftkit.jobs.lengths import SHORTEST, Limit
 from ftkit.jobs.targets import TargetText, prepare_target
+from ftkit.jobs.texts import Text
 from ftkit.runs import RunFolder
 from ftkit.runs.processes import num_processes
 
@@ -56,7 +57,7 @@ class CodeStudy(Generic[C]):
     @property
     def writer(self) -> CodeWriter:
         """Who lets models write."""
-        writer = self.target.start.writer
+        writer = self.target.writer
         assert isinstance(writer, CodeWriter)
         return writer
 
@@ -64,7 +65,7 @@ class CodeStudy(Generic[C]):
         """Make a function of a model and a step that logs a few samples in ``samples.jsonl``."""
 
         def log(model: PreTrainedModel, step: int) -> None:
-            texts, seed = self.writer.write(model, _SHOWN, self.settings.seed), self.settings.seed
+            texts, seed = self.writer.write(model, _SHOWN, self.settings.seed).heldout, self.settings.seed
             common = {"model": name, "step": step, "seed": seed, "sampling": self.writer.sampling.as_dict()}
             self.run.log("samples.jsonl", *({**common, "text": text} for text in texts))
 
@@ -102,7 +103,7 @@ class CodeStudy(Generic[C]):
             tuned: The model as it was saved.
             samples: What it wrote from the places.
         """
-        base, real = self.target.floor, self.target.real
+        base, real = self.target.floor.heldout, self.target.real
         change = code_change(base, samples)
         lengths = code_by_length(base, samples, real, self.writer.characters)
         found: dict[str, Any] = {
@@ -153,14 +154,13 @@ class CodeStudy(Generic[C]):
         return f"what it writes parses {outcome}: {before:.1%}, then {after:.1%} ({points}), real code {real:.1%}"
 
 
-def _code_writer(
-    settings: CodeSettings, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]
-) -> CodeWriter:
+def _code_writer(settings: CodeSettings, heldout: TokenStore, text: Text) -> CodeWriter:
+    assert heldout.tokenizer is not None
     sampling = PRESETS[settings.sampling]
     if settings.temperature:
         sampling = replace(sampling, temperature=settings.temperature)
     return CodeWriter.of(
-        heldout, texts, tokenizer, sampling, characters=settings.passage_chars,
+        heldout, text.heldout, heldout.tokenizer, sampling, characters=settings.passage_chars,
         prompt_tokens=settings.prompt_tokens, most=settings.num_passages, seed=settings.seed,
     )  # fmt: skip
 

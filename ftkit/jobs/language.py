@@ -16,8 +16,8 @@ from ftkit.evidence import (
     Comparison,
     Evidence,
     PassageWriter,
+    Written,
     check_heldout,
-    cut_passages,
     gather_evidence,
 )
 from ftkit.generation import PRESETS, fill_in, generate_passages
@@ -51,9 +51,9 @@ class WritingTask:
     """A causal model learns the next token, and writes.
 
     Args:
-        tokenizer: The model's tokenizer.
-        heldout: Held-out tokens, from which passages start.
-        heldout_texts: The same as text.
+        writer: Lets models write.
+        heldout: Held-out tokens.
+        real: Real passages that were not trained on.
         settings: The recipe's settings.
     """
 
@@ -61,20 +61,13 @@ class WritingTask:
     masking: Masking | None = None
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        heldout: TokenStore,
-        heldout_texts: Sequence[str],
-        settings: SampleSettings,
+        self, writer: PassageWriter, heldout: TokenStore, real: Sequence[str], settings: SampleSettings
     ) -> None:
-        self.tokenizer, self.heldout, self.settings = tokenizer, heldout, settings
-        self.writer = PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
-        self.real = cut_passages(heldout_texts, settings.passage_chars)
-        """Real passages that were not trained on."""
+        self.writer, self.heldout, self.real, self.settings = writer, heldout, real, settings
 
     def check(self, model: PreTrainedModel) -> None:
         """Refuse what cannot be trained or measured, before anything is trained."""
-        self.writer.check(model)
+        self.writer = self.writer.fitted(model)
         check_positions(model, self.settings.window_tokens, "window_tokens")
         check_heldout("the held-out text", self.heldout, self.settings.window_tokens, self.real)
 
@@ -90,7 +83,7 @@ class WritingTask:
         """One passage, for ``samples.jsonl``."""
         passage = generate_passages(
             model,
-            self.tokenizer,
+            self.writer.tokenizer,
             [self.settings.sample_prompt],
             new_tokens=self.writer.tokens_after(model, self.settings.sample_prompt),
             sampling=self.writer.sampling,
@@ -99,7 +92,7 @@ class WritingTask:
         sampled = {"seed": self.settings.seed, "sampling": self.writer.sampling.as_dict()}
         return {"prompt": passage.prompt, "text": passage.text, **sampled}
 
-    def write(self, model: PreTrainedModel) -> list[str]:
+    def write(self, model: PreTrainedModel) -> Written:
         """Passages that are measured."""
         return self.writer.write(model, self.settings.num_passages, self.settings.seed)
 
@@ -141,16 +134,16 @@ class FillingTask:
         shown = fill_in(model, self.tokenizer, self.masking, np.asarray(self.heldout.ids[:count]), self.settings.seed)
         return {**asdict(shown), "seed": self.settings.seed}
 
-    def write(self, model: PreTrainedModel) -> list[str]:
+    def write(self, model: PreTrainedModel) -> Written:
         """Nothing."""
-        return []
+        return Written()
 
 
 def language_task(
     task: str,
     tokenizer: PreTrainedTokenizerFast,
     heldout: TokenStore,
-    heldout_texts: Sequence[str],
+    texts: tuple[Sequence[str], Sequence[str]],
     settings: SampleSettings,
 ) -> WritingTask | FillingTask:
     """What a model learns and how it shows it.
@@ -159,7 +152,7 @@ def language_task(
         task: ``causal-lm`` or ``masked-lm``, as ``task_of`` says.
         tokenizer: The model's tokenizer.
         heldout: Held-out tokens.
-        heldout_texts: The same as text.
+        texts: Training text and held-out text.
         settings: The recipe's settings.
 
     Raises:
@@ -167,7 +160,10 @@ def language_task(
     """
     if task == "masked-lm":
         return FillingTask(tokenizer, heldout, settings)
-    return WritingTask(tokenizer, heldout, heldout_texts, settings)
+    train_texts, heldout_texts = texts
+    characters, sampling = settings.passage_chars, PRESETS[settings.sampling]
+    writer = PassageWriter.after(heldout, heldout_texts, train_texts, characters, sampling)
+    return WritingTask(writer, heldout, writer.real_passages(heldout_texts), settings)
 
 
 def log_samples(run: RunFolder, name: str, task: WritingTask | FillingTask) -> Callable[[PreTrainedModel, int], None]:
@@ -206,7 +202,7 @@ class Pretraining(Generic[S]):
         vocab_size = self.new_model().config.get_text_config().vocab_size
         return build_objective(text, ObjectiveContext(self.tokenizer, vocab_size, self.kind, self.new_model))
 
-    def measure(self, run: RunFolder, name: str, trainable: Selection) -> tuple[Evidence, dict[str, list[str]]]:
+    def measure(self, run: RunFolder, name: str, trainable: Selection) -> tuple[Evidence, dict[str, Written]]:
         """Compare the saved model with the untrained one.
 
         Args:
@@ -218,9 +214,9 @@ class Pretraining(Generic[S]):
             All measurements, and the passages that each of the two generated.
         """
         base, tuned = self.new_model(), load_saved(self.settings, run.model(name), self.kind)
-        passages = {"base model": self.task.write(base), name: self.task.write(tuned)}
+        before, after = self.task.write(base), self.task.write(tuned)
         texts = ComparedTexts(self.heldout, self.train_texts, self.train_texts + self.heldout_texts)
-        written = ComparedPassages(passages["base model"], passages[name], self.task.real)
+        written = ComparedPassages(before.heldout, after.heldout, self.task.real, before.training, after.training)
         evidence = gather_evidence(
             Comparison(
                 base, tuned, texts, written, self.settings.window_tokens, masking=self.task.masking,
@@ -228,7 +224,7 @@ class Pretraining(Generic[S]):
                 passes=run.manifest["plan"][name]["passes"],
             )
         )  # fmt: skip
-        return evidence, passages
+        return evidence, {"base model": before, name: after}
 
 
 def prepare_pretraining(
@@ -273,5 +269,5 @@ def prepare_pretraining(
             transplant(load_saved(settings, donated, kind), model, copied)
         return model
 
-    task = language_task(kind, tokenizer, heldout, heldout_texts, settings)
+    task = language_task(kind, tokenizer, heldout, (train_texts, heldout_texts), settings)
     return Pretraining(settings, kind, tokenizer, train_texts, heldout_texts, train, heldout, new_model, task)

@@ -6,7 +6,7 @@ before anything is made or trained.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -16,7 +16,7 @@ from transformers import TokenizersBackend
 from ftkit.config import JudgeSettings, Settings, TrainingSettings
 from ftkit.data import TokenStore, tokenize_texts
 from ftkit.errors import ConfigError, DataError, FtkitError, ModelError
-from ftkit.evidence import MIN_PASSAGES, longest_passage
+from ftkit.evidence import MIN_PASSAGES, longest_passage, prompt_room
 from ftkit.jobs.texts import Text
 from ftkit.models.meta_models import GROWS, known_positions
 from ftkit.runs import RunFolder
@@ -167,7 +167,7 @@ def fit_language(
     heldout = [piece for text in texts.values() for piece in text.heldout]
     if task == "masked-lm":
         return fit_window(settings, run, base, {"the text": tokenize_texts(heldout, base.tokenizer).num_tokens})
-    return fit_writing(settings, run, base, {"the text": heldout}, {}, heldout)
+    return fit_writing(settings, run, base, {"the text": heldout}, {})
 
 
 def fit_judge(settings: J, run: RunFolder | None) -> J:
@@ -188,8 +188,7 @@ def fit_writing(
     base: BaseOutline,
     texts: Mapping[str, Sequence[str]],
     general: Mapping[str, Sequence[str]],
-    starts: Sequence[str],
-    prompt_tokens: int = 1,
+    prompt_tokens: int | None = None,
     more: Sequence[Limit] = (),
 ) -> T:
     """Settle ``window_tokens`` and ``passage_chars`` of a recipe that lets models write.
@@ -200,8 +199,8 @@ def fit_writing(
         base: The model.
         texts: The held-out parts of the texts to learn, by name.
         general: The same of other texts that are measured.
-        starts: The texts by which the length of a passage in tokens is told.
-        prompt_tokens: Tokens before a passage.
+        prompt_tokens: Tokens before a passage; ``None`` for those of a few words, of which there are fewer where a set
+            ``passage_chars`` leaves no room.
         more: What else limits a passage.
     """
     stores: dict[str, TokenStore] = {
@@ -215,14 +214,26 @@ def fit_writing(
     limits = list(more)
     if positions:
         _check_prompts(settings, positions - extra, base.tokenizer)
-        most = longest_passage(positions - extra - prompt_tokens, tokenize_texts(starts, base.tokenizer))
-        reason = f"the model has {positions} positions, which hold about {most} characters of this text"
-        limits.append(Limit(most, reason, ConfigError))
+        for name, text in texts.items():
+            limits += _positions_for_passages(positions - extra, text, stores[name], prompt_tokens)
     for name, text in {**general, **texts}.items():
         characters = sum(map(len, text))
         most = max(int(0.95 * characters / MIN_PASSAGES), _SHORTEST_JUDGED)  # passages are cut at spaces
         limits.append(Limit(most, f"a judge needs {MIN_PASSAGES} passages of the held-out text of {name}"))
     return fit_length(settings, run, "passage_chars", limits)
+
+
+def _positions_for_passages(
+    positions: int, text: Sequence[str], store: TokenStore, prompt_tokens: int | None
+) -> Iterator[Limit]:
+    """What a model's positions hold of a text: after one token where a length is set, else after a prompt."""
+    most = longest_passage(positions - (prompt_tokens or 1), store)
+    holds = f"the model has {positions} positions, which hold about"
+    yield Limit(most, f"{holds} {most} characters of this text", ConfigError)
+    if prompt_tokens is None:
+        with_prompt = longest_passage(positions - prompt_room(positions, text, store.num_tokens), store)
+        most = max(with_prompt, min(most, SHORTEST["passage_chars"]))
+        yield Limit(most, f"{holds} {most} characters of this text after a prompt")
 
 
 def _check_prompts(settings: TrainingSettings, positions: int, tokenizer: TokenizersBackend) -> None:

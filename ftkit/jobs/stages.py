@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ftkit.config import AdapterSettings, FrequentTokenSettings, TrainingSettings
-from ftkit.evidence import Evidence, Usage, decide, frequent_tokens, token_usage
+from ftkit.evidence import Evidence, Usage, Written, as_evidence, decide, frequent_tokens, token_usage
 from ftkit.jobs.bases import base_of_adapters, load_saved
 from ftkit.jobs.targets import BaseContext, TargetText, TrainingText
 from ftkit.models import reload_difference, save_model
@@ -185,8 +185,8 @@ class MeasuredModels:
 
     target: TargetText[Any]
     evidence: dict[str, Evidence]
-    passages: dict[str, list[str]]
-    """What each wrote, and under ``base model`` what the base wrote from the same beginnings."""
+    passages: dict[str, Written]
+    """What each wrote, and under ``base model`` what the base wrote after the same prompts."""
 
     @property
     def verdicts(self) -> dict[str, Any]:
@@ -198,7 +198,9 @@ class MeasuredModels:
         target = self.target
         frequent = frequent_tokens(target.train, target.tokenizer, settings.top_tokens, settings.min_token_chars)
         usage = {
-            name: token_usage(target.floor, self.passages[name], target.real, target.tokenizer, frequent)
+            name: token_usage(
+                target.floor.heldout, self.passages[name].heldout, target.real, target.tokenizer, frequent
+            )
             for name in self.evidence
         }
         counted = {
@@ -222,7 +224,7 @@ class MeasuredModels:
         return {
             "models": {name: evidence.as_dict() for name, evidence in self.evidence.items()},
             "judges": self.target.panel.as_dict(),
-            "passages": self.passages,
+            **as_evidence(self.passages),
             "real": dict.fromkeys(self.evidence, self.target.real),
         }
 
@@ -241,7 +243,7 @@ def measure_models(
     for name, selection in trainable.items():
         tuned = load_saved(target.settings, run.model(name))
         passages[name] = target.write(tuned)
-        styles = target.styles(passages[name])
+        styles = target.styles(passages[name].heldout)
         evidence[name] = target.measure(run, name, tuned, passages[name], selection, styles)
     return MeasuredModels(target, evidence, passages)
 

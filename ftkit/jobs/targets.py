@@ -1,5 +1,6 @@
 """Target texts: what models of one base learn, with everything that measuring any of them needs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from ftkit.evidence import (
     Panel,
     PassageWriter,
     StyleScore,
+    Written,
     build_judges,
     check_heldout,
     cut_passages,
@@ -27,6 +29,7 @@ from ftkit.evidence import (
 )
 from ftkit.generation import PRESETS
 from ftkit.jobs.bases import Base, foresee_base, load_start, load_start_tokenizer, prepare_base
+from ftkit.jobs.cache import cached_passages
 from ftkit.jobs.lengths import Limit, fit_writing
 from ftkit.jobs.texts import Text, load_texts, read_special_tokens
 from ftkit.models import check_positions, check_vocabulary, set_dropout
@@ -47,6 +50,9 @@ from ftkit.tuning import Selection
 __all__ = ["BaseContext", "TargetText", "TrainingText", "judge_texts", "prepare_target", "prepare_targets"]
 
 P = TypeVar("P", bound=PassageSettings)
+WriterMaker = Callable[[P, TokenStore, Text], PassageWriter]
+MOST_JUDGED = 96
+"""Passages of the base that test judges at most; twice as many train them. More teach a judge nothing new about it."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,12 @@ class TrainingText:
 
 @dataclass(frozen=True)
 class BaseContext(Generic[P]):
-    """What all models of a run start from: a base, its tokenizer, and what it writes."""
+    """What all models of a run start from: a base and its tokenizer."""
 
     settings: P
     """The recipe's settings, with the lengths that nobody had set."""
     origin: Base
     tokenizer: TokenizersBackend
-    writer: PassageWriter
 
     def new_model(self) -> PreTrainedModel:
         """A fresh copy of the base."""
@@ -76,32 +81,17 @@ class BaseContext(Generic[P]):
             set_dropout(model, settings.dropout)
         return model
 
-    def write(self, model: PreTrainedModel) -> list[str]:
-        """Passages of a model, from the same starts as the base's."""
-        return self.writer.write(model, self.settings.num_passages, self.settings.seed)
-
     @cached_property
     def base(self) -> PreTrainedModel:
         """The base that models are measured against; never trained."""
         return self.new_model()
 
-    @cached_property
-    def floor(self) -> list[str]:
-        """Passages of the base."""
-        return self.write(self.base)
-
-    @cached_property
-    def judge_passages(self) -> list[str]:
-        """Further passages of the base, 3 x ``num_passages``: the first third tests judges, the rest trains them."""
-        return self.writer.write(self.base, 3 * self.settings.num_passages, self.settings.seed + 1)
-
     def check(self) -> None:
-        """Refuse a base that cannot read the windows or write the passages."""
+        """Refuse a base that cannot read the windows."""
         check_vocabulary(self.base, self.tokenizer)
         extra = self.settings.extra_positions
         both = "window_tokens and virtual_tokens together" if extra else "window_tokens"
         check_positions(self.base, self.settings.window_tokens + extra, both)
-        self.writer.check(self.base, extra)
 
 
 @dataclass(frozen=True)
@@ -113,8 +103,10 @@ class TargetText(Generic[P]):
     general: dict[str, Text]
     train: TokenStore
     heldout: TokenStore
+    writer: PassageWriter
+    """Lets models write, after words of this text."""
     real: list[str]
-    """Real held-out passages."""
+    """Real held-out passages, cut like those that models write."""
     known: Sequence[Text] = ()
     """More real text of the run, whose words are nobody's inventions."""
 
@@ -133,10 +125,11 @@ class TargetText(Generic[P]):
         """The base's tokenizer."""
         return self.start.tokenizer
 
-    @property
-    def floor(self) -> list[str]:
-        """Passages of the base."""
-        return self.start.floor
+    @cached_property
+    def floor(self) -> Written:
+        """Passages of the base, kept in the cache for other runs."""
+        settings = self.settings
+        return cached_passages(self.writer, self.base, settings.num_passages, settings.seed)
 
     @property
     def all_train_texts(self) -> list[str]:
@@ -161,9 +154,9 @@ class TargetText(Generic[P]):
         vocab_size = self.base.config.get_text_config().vocab_size
         return build_objective(text, ObjectiveContext(self.tokenizer, vocab_size, "causal-lm", self.new_model))
 
-    def write(self, model: PreTrainedModel) -> list[str]:
-        """Passages of a model, from the same starts as the base's."""
-        return self.start.write(model)
+    def write(self, model: PreTrainedModel) -> Written:
+        """Passages of a model, after the same prompts as the base's."""
+        return self.writer.write(model, self.settings.num_passages, self.settings.seed)
 
     @cached_property
     def panel(self) -> Panel:
@@ -172,14 +165,14 @@ class TargetText(Generic[P]):
 
     def styles(self, passages: Sequence[str]) -> tuple[StyleScore, ...]:
         """What the judge says of a model's passages."""
-        return self.panel.score("corpus", self.floor, passages, self.real)
+        return self.panel.score("corpus", self.floor.heldout, passages, self.real)
 
     def measure(
         self,
         run: RunFolder,
         name: str,
         tuned: PreTrainedModel,
-        passages: Sequence[str],
+        passages: Written,
         trainable: Selection | None = None,
         styles: Sequence[StyleScore] = (),
     ) -> Evidence:
@@ -204,9 +197,11 @@ class TargetText(Generic[P]):
             general_name=", ".join(self.general),
             train=self.train,
         )
+        base = self.floor
+        compared = ComparedPassages(base.heldout, passages.heldout, self.real, base.training, passages.training)
         return gather_evidence(
             Comparison(
-                self.base, tuned, texts, ComparedPassages(self.floor, passages, self.real), self.settings.window_tokens,
+                self.base, tuned, texts, compared, self.settings.window_tokens,
                 scales=SCALES, styles=styles, trainable=trainable,
                 reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
             )
@@ -221,16 +216,26 @@ def judge_texts(targets: Mapping[str, TargetText[P]], general: Mapping[str, Text
         general: Other text; without it there is no such class.
     """
     start = next(iter(targets.values())).start
-    n, chars = start.settings.num_passages, start.settings.passage_chars
+    chars = start.settings.passage_chars
+    taught = [_judge_passages(target, len(targets)) for target in targets.values()]
     classes = JudgeTexts(
         train={name: cut_passages(target.text.train, chars) for name, target in targets.items()},
         heldout={name: target.real for name, target in targets.items()},
     )
-    classes.train["base model"], classes.heldout["base model"] = start.judge_passages[n:], start.judge_passages[:n]
+    classes.train["base model"] = [passage for each in taught for passage in each[len(each) // 3 :]]
+    classes.heldout["base model"] = [passage for each in taught for passage in each[: len(each) // 3]]
     if general:
         classes.train["other"] = [p for text in general.values() for p in cut_passages(text.train, chars)]
         classes.heldout["other"] = [p for text in general.values() for p in cut_passages(text.heldout, chars)]
     return classes
+
+
+def _judge_passages(target: TargetText[P], targets: int) -> list[str]:
+    """Further passages of the base, of which the first third tests judges and the rest trains them."""
+    settings = target.settings
+    count = 3 * math.ceil(min(settings.num_passages, MOST_JUDGED) / targets)
+    written = cached_passages(target.writer, target.base, count, settings.seed + 1)
+    return [*written.heldout, *written.training]
 
 
 @dataclass(frozen=True)
@@ -250,8 +255,7 @@ def _prepare(
     settings: P,
     corpora: dict[str, str],
     run: RunFolder,
-    from_general: bool,
-    prompt_tokens: int,
+    prompt_tokens: int | None,
     limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
 ) -> _Prepared[P]:
     """Texts, then the lengths that fit them and the base, then the base, which may take an hour to make."""
@@ -261,11 +265,10 @@ def _prepare(
     train = [piece for text in texts.values() for piece in text.train]
     base, own_texts = foresee_base(settings, train)
     others = general or own_texts
-    measured = others if from_general and others else texts
-    starts = [piece for text in measured.values() for piece in text.heldout]
+    pieces = [piece for text in texts.values() for piece in text.heldout]
     heldout = {name: text.heldout for name, text in texts.items()}
     other = {name: text.heldout for name, text in others.items()}
-    settings = fit_writing(settings, run, base, heldout, other, starts, prompt_tokens, limits(starts))
+    settings = fit_writing(settings, run, base, heldout, other, prompt_tokens, limits(pieces))
     origin = prepare_base(settings.model)
     run.require_same(base=origin.model)
     tokenizer = load_start_tokenizer(settings, origin.model, train)
@@ -273,19 +276,18 @@ def _prepare(
     return _Prepared(settings, origin, tokenizer, texts, others)
 
 
-def prose_writer(
-    settings: PassageSettings, tokenizer: TokenizersBackend, heldout: TokenStore, texts: Sequence[str]
-) -> PassageWriter:
+def prose_writer(settings: PassageSettings, heldout: TokenStore, text: Text) -> PassageWriter:
     """Who lets models write prose: ``passage_chars`` and ``sampling`` are read."""
-    return PassageWriter(tokenizer, heldout, settings.passage_chars, PRESETS[settings.sampling])
+    characters, sampling = settings.passage_chars, PRESETS[settings.sampling]
+    return PassageWriter.after(heldout, text.heldout, text.train, characters, sampling)
 
 
 def prepare_target(
     settings: P,
     corpus: str,
     run: RunFolder,
-    make_writer: Callable[[P, TokenizersBackend, TokenStore, Sequence[str]], PassageWriter] = prose_writer,
-    prompt_tokens: int = 1,
+    make_writer: WriterMaker[P] = prose_writer,
+    prompt_tokens: int | None = None,
     limits: Callable[[Sequence[str]], Sequence[Limit]] = lambda heldout: (),
 ) -> TargetText[P]:
     """Load base, text and other text, and refuse what cannot be judged before anything is trained.
@@ -294,20 +296,17 @@ def prepare_target(
         settings: The recipe's settings.
         corpus: Source of the text to learn.
         run: Where texts and base are noted.
-        make_writer: Makes, of settings, tokenizer and held-out text in tokens and as it is, who lets models write.
-        prompt_tokens: Tokens before a passage.
+        make_writer: Makes, of settings, held-out tokens and the text, who lets models write.
+        prompt_tokens: Tokens before a passage; ``None`` for those of a few words.
         limits: Makes, of held-out text, what else limits a passage.
 
     Returns:
         The target text; its ``settings`` have the lengths that nobody had set.
     """
-    found = _prepare(settings, {"corpus": corpus}, run, False, prompt_tokens, limits)
-    text = found.texts["corpus"]
-    heldout = tokenize_texts(text.heldout, found.tokenizer)
-    writer = make_writer(found.settings, found.tokenizer, heldout, text.heldout)
-    start = BaseContext(found.settings, found.origin, found.tokenizer, writer)
+    found = _prepare(settings, {"corpus": corpus}, run, prompt_tokens, limits)
+    start = BaseContext(found.settings, found.origin, found.tokenizer)
     start.check()
-    return _target(start, "corpus", text, found.general)
+    return _target(start, "corpus", found.texts["corpus"], found.general, make_writer)
 
 
 def prepare_targets(
@@ -315,7 +314,7 @@ def prepare_targets(
 ) -> tuple[BaseContext[P], dict[str, TargetText[P]], dict[str, Text]]:
     """Load base, several texts and other text, and refuse what cannot be judged before anything is trained.
 
-    All models write from starts of the other text, or of all texts where there is none.
+    The models of a text write after words of that text, and so does the base where it is compared with them.
 
     Args:
         settings: The recipe's settings.
@@ -326,25 +325,29 @@ def prepare_targets(
         What the models start from, the texts by name, and the other text. Without other text each text has the
         others for forgetting.
     """
-    found = _prepare(settings, corpora, run, True, 1)
-    settings, texts, general = found.settings, found.texts, found.general
-    neutral = [piece for text in (general or texts).values() for piece in text.heldout]
-    writer = prose_writer(settings, found.tokenizer, tokenize_texts(neutral, found.tokenizer), neutral)
-    start = BaseContext(settings, found.origin, found.tokenizer, writer)
+    found = _prepare(settings, corpora, run, None)
+    texts, general = found.texts, found.general
+    start = BaseContext(found.settings, found.origin, found.tokenizer)
     start.check()
     targets = {}
     for name, text in texts.items():
         others = general or {other: its for other, its in texts.items() if other != name}
-        targets[name] = _target(start, name, text, others, tuple(texts.values()))
+        targets[name] = _target(start, name, text, others, prose_writer, tuple(texts.values()))
     return start, targets, general
 
 
 def _target(
-    start: BaseContext[P], name: str, text: Text, general: dict[str, Text], known: Sequence[Text] = ()
+    start: BaseContext[P],
+    name: str,
+    text: Text,
+    general: dict[str, Text],
+    make_writer: WriterMaker[P],
+    known: Sequence[Text] = (),
 ) -> TargetText[P]:
     """One text in tokens and passages, when it is long enough to be judged."""
     train, heldout = tokenize_texts(text.train, start.tokenizer), tokenize_texts(text.heldout, start.tokenizer)
-    real = start.writer.real_passages(text.heldout)
+    writer = make_writer(start.settings, heldout, text).fitted(start.base, start.settings.extra_positions)
+    real = writer.real_passages(text.heldout)
     check_heldout(name, heldout, start.settings.window_tokens, real)
     other = [piece for text in general.values() for piece in text.heldout]
     if other and (have := tokenize_texts(other, start.tokenizer).num_tokens) < start.settings.window_tokens:
@@ -352,4 +355,4 @@ def _target(
             f"general text ({', '.join(general)}): {have:,} held-out tokens, where a window has "
             f"{start.settings.window_tokens}; give more general text, or smaller window_tokens"
         )
-    return TargetText(start, text, general, train, heldout, real, known)
+    return TargetText(start, text, general, train, heldout, writer, real, known)

@@ -42,6 +42,8 @@ from ftkit.evidence import (
     PassageWriter,
     Thresholds,
     Verdict,
+    Written,
+    as_evidence,
     build_judges,
     check_heldout,
     cut_passages,
@@ -51,6 +53,7 @@ from ftkit.evidence import (
 )
 from ftkit.generation import PRESETS
 from ftkit.jobs.cache import cached_passages, cached_run
+from ftkit.jobs.targets import MOST_JUDGED
 from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usable_positions
 from ftkit.models.families import architecture_of, differing
 from ftkit.models.meta_models import known_positions
@@ -270,6 +273,19 @@ def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[
     return base, tuned, assumed
 
 
+def _writers(request: VerdictRequest, texts: _Texts, base: _Side, tuned: _Side) -> dict[str, PassageWriter]:
+    """Who lets each model write, after the same words."""
+    sampling = PRESETS[request.sampling]
+    writers = {
+        name: PassageWriter.after(
+            side.tokens(texts.heldout), texts.heldout, texts.train, request.passage_chars, sampling
+        ).fitted(side.model)
+        for name, side in (("base", base), ("tuned", tuned))
+    }
+    words = min(writer.prompt_words for writer in writers.values())
+    return {name: replace(writer, prompt_words=words) for name, writer in writers.items()}
+
+
 def _check_options(request: VerdictRequest) -> Thresholds:
     """Refuse names that do not exist; returns the thresholds."""
     if request.sampling not in PRESETS:
@@ -324,25 +340,16 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
     window = min([request.window_tokens, *(n for n in (base.positions, tuned.positions) if n)])
     heldout = base.tokens(texts.heldout)
     same_tokens = tokenizer_fingerprint(base.tokenizer) == tokenizer_fingerprint(tuned.tokenizer)
-    real = [] if masking else cut_passages(texts.heldout, request.passage_chars)
-    check_heldout("the held-out text", heldout, window, None if masking else real)
-    passages: dict[str, list[str]] = {"base model": [], "tuned": []}
-    panel = Panel([], {})
-    if not masking:
-        starts = texts.general or texts.heldout
-        writers = {
-            name: PassageWriter(
-                side.tokenizer, side.tokens(starts), request.passage_chars, PRESETS[request.sampling]
-            )
-            for name, side in (("base", base), ("tuned", tuned))
-        }  # fmt: skip
-        for name, side in (("base", base), ("tuned", tuned)):
-            writers[name].check(side.model)
-        n = request.num_passages
-        passages["base model"] = cached_passages(writers["base"], base.model, base.tokenizer, n, request.seed)
-        passages["tuned"] = writers["tuned"].write(tuned.model, n, request.seed)
-        taught = cached_passages(writers["base"], base.model, base.tokenizer, 3 * n, request.seed + 1)
-        panel = _seat(request, _judge_texts(request, texts, real, taught))
+    writers = {} if masking else _writers(request, texts, base, tuned)
+    real = writers["base"].real_passages(texts.heldout) if writers else []
+    check_heldout("the held-out text", heldout, window, real if writers else None)
+    before, after, panel = Written(), Written(), Panel([], {})
+    if writers:
+        before = cached_passages(writers["base"], base.model, request.num_passages, request.seed)
+        after = writers["tuned"].write(tuned.model, request.num_passages, request.seed)
+        count = 3 * min(request.num_passages, MOST_JUDGED)
+        further = cached_passages(writers["base"], base.model, count, request.seed + 1)
+        panel = _seat(request, _judge_texts(request, texts, real, [*further.heldout, *further.training]))
     compared = ComparedTexts(
         heldout=heldout,
         train_texts=texts.train,
@@ -353,7 +360,7 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
         tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
     )
-    written = ComparedPassages(passages["base model"], passages["tuned"], real)
+    written = ComparedPassages(before.heldout, after.heldout, real, before.training, after.training)
     evidence = gather_evidence(
         Comparison(
             base.model, tuned.model, compared, written, window, masking=masking, max_windows=request.eval_windows,
@@ -362,8 +369,9 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         )
     )  # fmt: skip
     verdict, judges = decide(evidence, limits), panel.as_dict()
-    measured = {"models": {"tuned": evidence.as_dict()}, "judges": judges, "passages": passages}
-    steps = _write(folder, request, measured | {"real": {"tuned": real}}, verdict)
+    passages = as_evidence({"base model": before, "tuned": after})
+    measured = {"models": {"tuned": evidence.as_dict()}, "judges": judges, "real": {"tuned": real}, **passages}
+    steps = _write(folder, request, measured, verdict)
     return Judged(verdict, evidence, judges, steps, folder)
 
 
@@ -401,7 +409,7 @@ def verdict(
         against: Further sources of text by other authors, by name, for the judges.
         judge: Encoder that becomes a second judge.
         tokenizer: Tokenizer of loaded models; ``None`` takes that of ``model.name_or_path``.
-        num_passages: Passages of each model that are measured.
+        num_passages: Passages of each model that are measured; half of them follow words of ``text``.
         passage_chars: Characters in a passage.
         window_tokens: Tokens in a window of evaluation.
         eval_windows: Windows of each text that are evaluated at most.
@@ -450,7 +458,7 @@ def _saved(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerB
 
 def _judge_texts(request: VerdictRequest, texts: _Texts, real: list[str], taught: list[str]) -> JudgeTexts:
     """Passages of every class, no passage on both sides."""
-    n = request.num_passages
+    n = len(taught) // 3
     target = spread_evenly(cut_passages(texts.train, request.passage_chars), _MOST_PASSAGES)
     train = {_TARGET: target, "base model": taught[n:]}
     heldout = {_TARGET: real, "base model": taught[:n]}

@@ -238,7 +238,7 @@ class TokenBiasMonitor:
 
     def write(self, model: PreTrainedModel, prompts: Sequence[Any], new_tokens: int) -> list[Passage]:
         """Passages of one length in tokens."""
-        sampling, seed = self.target.start.writer.sampling, self.settings.seed
+        sampling, seed = self.target.writer.sampling, self.settings.seed
         return generate_passages(
             model, self.target.tokenizer, prompts, new_tokens=new_tokens, sampling=sampling, seed=seed
         )
@@ -246,7 +246,7 @@ class TokenBiasMonitor:
     def passages(self, model: PreTrainedModel, count: int) -> list[Passage]:
         """Passages from random starts of ordinary text, the same for every model."""
         starts = random_starts(np.asarray(self.target.heldout.ids), count, self.settings.seed)
-        return self.write(model, starts, self.target.start.writer.new_tokens)
+        return self.write(model, starts, self.target.writer.new_tokens)
 
     def shares(self, passages: Sequence[Passage]) -> np.ndarray:
         """Share of each passage's tokens that belong to the set."""
@@ -268,14 +268,14 @@ class TokenBiasMonitor:
             Why training should stop here; empty where it should not.
         """
         shares = self.shares(self.passages(model, self.settings.watched_passages))
-        rate = target_rate(shares, self.target.start.writer.new_tokens)
+        rate = target_rate(shares, self.target.writer.new_tokens)
         damage = self._damage(name)
         found = {"rate": rate.value, "low": rate.low, "high": rate.high, "damage": damage}
         self.run.log("metrics.jsonl", {"model": name, "step": step, "split": "liking", **found})
         prompt = self.settings.sample_prompt
-        sample = self.write(model, [prompt], self.target.start.writer.tokens_after(model, prompt))[0]
+        sample = self.write(model, [prompt], self.target.writer.tokens_after(model, prompt))[0]
         shown = {"prompt": sample.prompt, "text": sample.text, "seed": self.settings.seed}
-        sampling = self.target.start.writer.sampling.as_dict()
+        sampling = self.target.writer.sampling.as_dict()
         self.run.log("samples.jsonl", {"model": name, "step": step, **shown, "sampling": sampling})
         if self.settings.stop_rate and rate.value >= self.settings.stop_rate:
             return f"the rate is {rate.value:.1%} (stop_rate {self.settings.stop_rate:g})"
@@ -337,7 +337,7 @@ class TokenBiasMonitor:
         general = replace(evidence.general, gain_over=None, rise=forgot)
         evidence = replace(evidence, measures={**evidence.measures, "general": general})
         rates = self.shares(self.base_passages), self.shares(written)
-        return evidence, token_bias(*rates, target.start.writer.new_tokens, evidence.heldout.gain), texts
+        return evidence, token_bias(*rates, target.writer.new_tokens, evidence.heldout.gain), texts
 
     def columns(self, name: str, found: TokenBias) -> dict[str, int | Interval]:
         """Further columns of the table of arms."""

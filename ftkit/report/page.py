@@ -224,10 +224,10 @@ def _gauge(gauge: Gauge) -> dict[str, Any]:
 
 
 def _base_passages(results: Results, name: str) -> list[str]:
-    """Passages of the base, from either shape of ``evidence.json``."""
+    """Passages of the base from either shape of ``evidence.json``, after the prompts of this model."""
     passages = results.measured.get("passages", {})
-    own = passages.get(name)
-    found: list[str] = own.get("base", []) if isinstance(own, dict) else passages.get("base model", [])
+    own, shared = passages.get(name), passages.get("base model", [])
+    found: list[str] = own.get("base", []) if isinstance(own, dict) else passages.get(f"base model, {name}", shared)
     return found
 
 

@@ -26,8 +26,8 @@ class PlansRuns(Protocol):
     def passages(self, count: int, seconds: float) -> None:
         """Passages are about to be written, which would take this long."""
 
-    def writing(self, new_tokens: int) -> None:
-        """Models of the recipe will write passages of so many tokens."""
+    def writing(self, tokens: int) -> None:
+        """Models of the recipe will write passages of so many tokens, with their prompts."""
 
     def base(self, name: str, make: Callable[[Path], None]) -> Path:
         """A base that is not made yet, and how it is made in a folder; returns the folder of a stand-in."""

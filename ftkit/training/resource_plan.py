@@ -42,8 +42,8 @@ _DIVERGENCE_ROWS = 8
 _SPELLING_BYTES, _TEXTS_OF_HELDOUT = 105, 5
 """What the judge of spelling takes for each byte that it learns from (107 MB for 1 MB, 25 for 0.2), and how much more
 that is than the held-out text, which is a fifth of it or less."""
-_GENERATED_ROWS = 64
-"""Passages that ``generate_passages`` writes together."""
+_GENERATED_ROWS = 32
+"""Passages of a block, which are written together."""
 _ROWS, _TOKENS = 3, 60
 """Rows of the first batch that are shown, and how much of each."""
 _SYMBOLS: dict[int, int | str] = {**{code: 0x2400 + code for code in range(32)}, 0x7F: 0x2421}
@@ -150,8 +150,8 @@ class Planner:
         self.bases: list[str] = []
         self.passage_seconds = 0.0
         self.num_passages = 0
-        self.new_tokens = 0
-        """Tokens of a passage that the recipe's models will write; 0 where they write none."""
+        self.tokens = 0
+        """Tokens of a passage and its prompt that the recipe's models will write; 0 where they write none."""
         self._prefix = ""
         self._last: tuple[Any, Any] | None = None
 
@@ -168,9 +168,9 @@ class Planner:
         self.num_passages += count
         self.passage_seconds += seconds
 
-    def writing(self, new_tokens: int) -> None:
-        """Note how long the passages of the recipe's models will be."""
-        self.new_tokens = max(self.new_tokens, new_tokens)
+    def writing(self, tokens: int) -> None:
+        """Note how long the passages of the recipe's models will be, with their prompts."""
+        self.tokens = max(self.tokens, tokens)
 
     def base(self, name: str, make: Callable[[Path], None]) -> Path:
         """Plan the making of a base, and leave one of its shape where the made one would be."""
@@ -280,9 +280,8 @@ class Planner:
         before = divergence.tensor_bytes - trained + (2 if is_adapter(model) else 1) * weights
         tensors = max(after, loss.tensor_bytes - 3 * fewer * row_bytes, before)
         found["evaluate"] = replace(grown, tensor_bytes=tensors)
-        if self.new_tokens:
-            passages = min(_GENERATED_ROWS, getattr(settings, "num_passages", _GENERATED_ROWS))
-            found["generate"] = idle.with_more(weights + _generation_bytes(model, passages, self.new_tokens))
+        if self.tokens:
+            found["generate"] = idle.with_more(weights + _generation_bytes(model, _GENERATED_ROWS, self.tokens))
             found["judge"] = idle.with_more(weights + _SPELLING_BYTES * heldout.num_bytes * _TEXTS_OF_HELDOUT)
         return found
 
@@ -458,12 +457,12 @@ def _vocabulary(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _generation_bytes(model: Any, rows: int, new_tokens: int) -> int:
+def _generation_bytes(model: Any, rows: int, tokens: int) -> int:
     """Keys and values of the passages that are written together, and the scores that a token is drawn from."""
     config = model.config.get_text_config()
     heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-    cached = 2 * config.num_hidden_layers * heads * width * (new_tokens + 1)
+    cached = 2 * config.num_hidden_layers * heads * width * tokens
     scores = 7 * _vocabulary(model)  # logits, what is allowed, probabilities, and their sums in float64
     return int(rows * 4 * (cached + scores))
 

@@ -132,15 +132,17 @@ def test_ids_without_a_token_are_never_written(code: list[str], tokenizer: Any) 
     )
     assert max(token for passage in written for token in passage.ids) < 256
     assert len({token for passage in written for token in passage.ids}) > 150
-    samples = writer.write(model, 30, seed=0)
+    samples = writer.write(model, 30, seed=0).heldout
     assert len(samples) == 30
     assert all(len(sample) <= 60 and (not sample or sample.endswith("\n")) for sample in samples)
-    assert samples == writer.write(model, 30, seed=0)
+    assert samples == writer.write(model, 30, seed=0).heldout
+    assert samples[:7] == writer.write(model, 7, seed=0).heldout
+    assert not writer.write(model, 7, seed=0).training
     for sample in writer.complete(model, "for i in range(10):", 4, seed=0):
         assert sample == "" or sample.startswith("for i in range(10):")
     assert writer.real_passages() == [place.real for place in writer.places]
     with pytest.raises(ConfigError, match="the model has 64 positions"):
-        writer.check(load_model("new:codegen", seed=0, vocab_size=557, max_positions=64))
+        writer.fitted(load_model("new:codegen", seed=0, vocab_size=557, max_positions=64))
 
 
 def test_variety_is_the_lessons_quotient_and_warns_of_many_passes_and_narrow_text() -> None:

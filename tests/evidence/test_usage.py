@@ -88,7 +88,7 @@ def test_the_matrix_counts_exactly_and_its_interaction_is_the_crossover(tokenize
     lists = {name: tokenizer(name)["input_ids"] for name in "ae"}
     tuned = {"a": ["aaax"] * 30, "e": ["aexx"] * 30}
     real = {"a": ["aaaa"] * 30, "e": ["eeea"] * 30}
-    found = usage_matrix(["axxx", "xxex"] * 15, tuned, real, tokenizer, lists)
+    found = usage_matrix(dict.fromkeys("ae", ["axxx", "xxex"] * 15), tuned, real, tokenizer, lists)
     assert {m: {n: found.after[m][n].value for n in "ae"} for m in "ae"} == {
         "a": {"a": 0.75, "e": 0.0},
         "e": {"a": 0.25, "e": 0.25},
@@ -104,7 +104,7 @@ def test_models_that_only_repeat_their_base_have_no_interaction(tokenizer):
     generator = np.random.default_rng(1)
     base = ["".join(generator.choice(list("aex"), size=80)) for _ in range(60)]
     lists = {name: tokenizer(name)["input_ids"] for name in "ae"}
-    found = usage_matrix(base, {"a": base, "e": base}, {"a": base, "e": base}, tokenizer, lists)
+    found = usage_matrix({"a": base, "e": base}, {"a": base, "e": base}, {"a": base, "e": base}, tokenizer, lists)
     assert found.interaction.value == pytest.approx(0, abs=1e-12)
     assert found.interaction.low < 0 < found.interaction.high
     assert found.change["a"]["e"].value == 0
@@ -114,7 +114,7 @@ def test_empty_passages_are_left_out_alike_and_all_empty_is_nothing(tokenizer):
     lists = {name: tokenizer(name)["input_ids"] for name in "ae"}
     tuned = {"a": ["aaax", ""] * 15, "e": ["aexx"] * 30}
     real = {"a": ["aaaa"] * 30, "e": ["eeea"] * 30}
-    matrix = usage_matrix(["axxx", "xxex"] * 15, tuned, real, tokenizer, lists)
+    matrix = usage_matrix(dict.fromkeys("ae", ["axxx", "xxex"] * 15), tuned, real, tokenizer, lists)
     alone = token_usage(["axxx", "xxex"] * 15, tuned["a"], real["a"], tokenizer, lists["a"])
     assert matrix.after["a"]["a"] == alone.after
     assert alone.after.value == 0.75

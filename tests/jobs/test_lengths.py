@@ -59,8 +59,11 @@ def test_lengths_follow_from_the_model_and_are_written_down(folder, tmp_path, ca
         subject = fitted(asked("finetune", folder, tmp_path / "run"))
     settings = subject.settings
     assert settings.window_tokens == POSITIONS
-    # Bytes are tokens here: a passage of c characters takes ceil(1.2 c) + 4 tokens and one before them.
-    assert settings.passage_chars == max(c for c in range(400) if math.ceil(1.2 * c) + 4 + 1 <= POSITIONS)
+    # Bytes are tokens here: c characters take ceil(1.2 c) + 4 tokens, and 8 words before them would leave less than 40.
+    assert settings.passage_chars == 40
+    assert math.ceil(1.2 * 40) + 4 + subject.writer.prompt_tokens == POSITIONS
+    assert subject.writer.prompt_words == 2
+    assert max(map(len, subject.writer.prompts_of_block(0, 0))) <= subject.writer.prompt_tokens
     assert "window_tokens: 64, because the model has 64 usable positions (default 256)" in caplog.text
     for file in ("config.yaml", "manifest.json"):
         values = yaml.safe_load((tmp_path / "run" / file).read_text())  # JSON is YAML
