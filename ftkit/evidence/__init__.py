@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     )
     from ftkit.evidence.comparison import ComparedPassages, ComparedTexts, Comparison, check_heldout, gather_evidence
     from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
+    from ftkit.evidence.corrupted import character_chain, with_corrupted
     from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
     from ftkit.evidence.cross_comparison import cross_comparison
     from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
+    from ftkit.evidence.distances import EnergyDistances
     from ftkit.evidence.document import Evidence, HeldOut, evidence_schema, parse_evidence, summary_rows
     from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
     from ftkit.evidence.forgetting import (
@@ -57,7 +59,8 @@ if TYPE_CHECKING:
     from ftkit.evidence.panel import Panel, build_judges
     from ftkit.evidence.passages import PassageWriter, Written, as_evidence, longest_passage, prompt_room
     from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
-    from ftkit.evidence.style import StyleScore, disagreement, score_style
+    from ftkit.evidence.style import JudgeView, StyleDistances, StyleScore, score_style
+    from ftkit.evidence.style_vectors import StyleVectors, fit_vectors
     from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of
     from ftkit.evidence.thresholds import Thresholds, threshold_meanings
     from ftkit.evidence.usage import (
@@ -90,6 +93,7 @@ __all__ = [
     "Damage",
     "Discriminator",
     "EncoderJudge",
+    "EnergyDistances",
     "Evidence",
     "Finding",
     "Fluency",
@@ -99,6 +103,7 @@ __all__ = [
     "Judge",
     "JudgeRequest",
     "JudgeTexts",
+    "JudgeView",
     "LogTimeFit",
     "Measure",
     "NamedMetric",
@@ -109,7 +114,9 @@ __all__ = [
     "Predictive",
     "Remark",
     "ScaledPoint",
+    "StyleDistances",
     "StyleScore",
+    "StyleVectors",
     "Support",
     "Thresholds",
     "Usage",
@@ -125,6 +132,7 @@ __all__ = [
     "bootstrap",
     "build_judges",
     "change_of_share",
+    "character_chain",
     "check_code_places",
     "check_heldout",
     "classifier_finding",
@@ -136,7 +144,6 @@ __all__ = [
     "cross_comparison",
     "cut_passages",
     "decide",
-    "disagreement",
     "discriminate",
     "distinctive_tokens",
     "divergence_from_base",
@@ -145,6 +152,7 @@ __all__ = [
     "fit_code",
     "fit_log_time",
     "fit_passage",
+    "fit_vectors",
     "fluency",
     "frequent_tokens",
     "gain_in_bits",
@@ -178,6 +186,7 @@ __all__ = [
     "vocabulary_of",
     "wilson",
     "window_losses",
+    "with_corrupted",
     "word_baseline",
     "word_order",
     "word_spans",

@@ -21,7 +21,7 @@ from ftkit.memory import memory_phase
 from ftkit.training import Predictions
 from ftkit.training.classifiers import text_batches
 
-__all__ = ["feature_baseline", "spelling_model", "text_features", "word_baseline"]
+__all__ = ["feature_baseline", "spelling_features", "spelling_model", "text_features", "word_baseline"]
 
 _STEPS = 2000
 """Of the solver, at most."""
@@ -35,12 +35,17 @@ def spelling_model(seed: int = 0) -> Pipeline:
     Args:
         seed: Seed of the solver.
     """
+    model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
+    return make_pipeline(spelling_features(), model)
+
+
+def spelling_features() -> FeatureUnion:
+    """Weighted counts of character n-grams, and rates of the most frequent words."""
     characters = TfidfVectorizer(
         analyzer="char", ngram_range=(1, 4), min_df=2, max_features=50_000, sublinear_tf=True, lowercase=False
     )
     words = TfidfVectorizer(max_features=_FUNCTION_WORDS, tokenizer=plain_words, token_pattern=None, use_idf=False)
-    model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
-    return make_pipeline(FeatureUnion([("characters", characters), ("words", words)]), model)
+    return FeatureUnion([("characters", characters), ("words", words)])
 
 
 def word_baseline(train: LabelledTexts, test: LabelledTexts, seed: int = 0) -> Predictions:

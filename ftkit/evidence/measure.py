@@ -169,6 +169,10 @@ class Measure(ABC, Generic[Result]):
         """A condition of ``worked``."""
         return None
 
+    def open_rules(self, result: Result, case: Case) -> Iterable[str]:
+        """Rules that neither hold nor fail at these passages."""
+        return ()
+
     def beside(self, result: Result, case: Case) -> Mapping[str, Sequence[str]]:
         """Words that stand beside the main word, each with the numbers that decided it."""
         return {}

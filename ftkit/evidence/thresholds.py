@@ -39,7 +39,10 @@ class Thresholds:
     worked_gain: float = _number(0.01, "worked: the lower bound of the held-out gain is above this (bits per byte)")
     style_position: float = _number(
         0.5,
-        "worked: the lower bound of the position of every judge that speaks is at least this (0 base, 1 real)",
+        "worked: the style is the target's if the lower bound of the position is above this, and part of the way if it "
+        "is above 0 (0 base, 1 real)",
+        "half of the way: half real and half base passages have 0.50 to 0.53, honest models 0.81 and more; see "
+        "docs/judges.md",
         of="style",
     )
     copied_excess: float = _number(

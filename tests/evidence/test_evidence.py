@@ -14,11 +14,11 @@ from ftkit.evidence import (
     Damage,
     Evidence,
     Fluency,
-    Gate,
     HeldOut,
     Interval,
     JudgeTexts,
     NgramJudge,
+    StyleDistances,
     StyleScore,
     Thresholds,
     WordOrder,
@@ -34,9 +34,9 @@ from ftkit.evidence import (
     gate,
     mask_names,
     relative_rise,
-    score_style,
     words_of,
 )
+from ftkit.evidence.judges import CHAIN
 from ftkit.evidence.measures.fluency import ComparedFluency
 from ftkit.evidence.measures.general import General
 from ftkit.evidence.measures.integrity import Integrity
@@ -207,47 +207,6 @@ def test_names_are_masked_inside_sentences_only():
     )
 
 
-class Scripted:
-    """A judge that answers what it was told, to plant scores."""
-
-    name, classes = "scripted", ["target", "rest"]
-
-    def probabilities(self, passages):
-        p = np.array([float(text) for text in passages])
-        return np.stack([p, 1 - p], axis=1)
-
-
-PASSED = Gate({"target": 0.99}, {"target": 0.99}, 0.99, {"target": 40}, True, "passed")
-
-
-def spread(mean: float, count: int = 60) -> list[str]:
-    return [str(x) for x in np.clip(np.random.default_rng(int(mean * 100)).normal(mean, 0.03, count), 0, 1)]
-
-
-def test_style_is_placed_between_floor_and_ceiling():
-    style = score_style(Scripted(), "target", spread(0.1), spread(0.7), spread(0.9), PASSED)
-    assert style.speaks
-    assert style.position.value == pytest.approx(0.75, abs=0.03)
-    assert style.position.low < style.position.value < style.position.high
-
-
-def test_a_score_above_the_ceiling_makes_the_judge_abstain():
-    style = score_style(Scripted(), "target", spread(0.1), spread(0.99), spread(0.8), PASSED)
-    assert not style.speaks
-    assert "above real text" in style.reason
-
-
-def test_a_judge_that_failed_its_gate_never_speaks():
-    failed = replace(PASSED, speaks=False, reason="AUC too low")
-    assert not score_style(Scripted(), "target", spread(0.1), spread(0.7), spread(0.9), failed).speaks
-
-
-def test_a_judge_that_cannot_tell_real_from_base_abstains():
-    style = score_style(Scripted(), "target", spread(0.5), spread(0.5), spread(0.51), PASSED)
-    assert not style.speaks
-    assert "is not clearly above its score for the base model" in style.reason
-
-
 # -- the verdict -----------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +216,10 @@ def about(value: float, half: float = 0.005) -> Interval:
 
 def speaking(position: float) -> StyleScore:
     return StyleScore("encoder", about(0.1), about(0.6), about(0.9), about(position, 0.1), about(0.8), True, "passed")
+
+
+def nearer_to(other: str) -> StyleDistances:
+    return StyleDistances(about(3.0), about(1.0), about(0.0), other, about(0.3))
 
 
 UNHURT = Damage(Interval(-0.01, -0.02, 0.0), Interval(-0.02, -0.03, -0.01), Interval(0.0, -0.02, 0.02))
@@ -294,9 +257,14 @@ GOOD = Evidence(
         ({"heldout.gain": about(-0.3)}, "unsure", [], "the loss on held-out text rose"),
         ({"heldout.gain": about(-0.3), "general.rise": about(0.4)}, "forgot", [], "+40.0%"),
         ({"heldout.gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "is not clearly above 0.01"),
-        ({"style": Style((speaking(0.3),))}, "unsure", [], "below 0.5"),
-        ({"style": Style((speaking(0.9), speaking(0.3)))}, "unsure", [], "below 0.5"),
-        ({"style": Style((replace(speaking(0.9), speaks=False),))}, "worked", [], "on held-out loss alone"),
+        ({"style": Style((speaking(0.3),))}, "worked", [], "part of the way"),
+        ({"style": Style((speaking(0.05),))}, "worked", [], "style was not decided"),
+        ({"style": Style((speaking(-0.3),))}, "unsure", [], "farther from real text than the base model"),
+        ({"style": Style((speaking(0.9), speaking(-0.3)))}, "unsure", [], "farther from real text"),
+        ({"style": Style((replace(speaking(0.9), distances=nearer_to("moby")),))}, "unsure", [], "other text (moby)"),
+        ({"style": Style((replace(speaking(0.9), distances=nearer_to(CHAIN)),))}, "unsure", [], "corrupted target"),
+        ({"style": Style((replace(speaking(0.9), exaggerated=True),))}, "worked", [], "the style is exaggerated"),
+        ({"style": Style((replace(speaking(0.9), speaks=False),))}, "worked", [], "style was not measured"),
         ({"general.gain_over": about(-0.1)}, "unsure", [], "does not show a gain specific to this text"),
         ({"general.rise": None, "general.gain_over": None, "style": None}, "worked", [], "no general text"),
         ({"copying": replace(COPY, excess=about(0.2), rate=about(0.2))}, "copied", [], "20.0%"),
@@ -357,7 +325,7 @@ def test_evidence_and_verdict_show_themselves_in_a_notebook_with_what_decided():
     evil = changed(GOOD, {"general.name": "<script>", "style": Style((speaking(0.8), silent))})
     shown = evil._repr_html_()
     assert "0.300 [0.295,\u00a00.305]" in shown
-    assert "style, judge &lt;i&gt; (is not used)" in shown
+    assert "mean probability of the target, judge &lt;i&gt; (is not used)" in shown
     assert "2.0\u00a0% [1.5,\u00a02.5]" in shown
     verdict = decide(changed(evil, {"general.rise": about(0.2)}))._repr_html_()
     assert "ftkit verdict: worked + forgot" in verdict

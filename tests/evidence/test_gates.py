@@ -1,7 +1,6 @@
 """The gate's questions, each against an oracle or a planted fault; the log-time fit and the discriminator."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,19 +9,19 @@ from sklearn.metrics import log_loss, roc_auc_score
 from ftkit.data import VOICES, voice_text
 from ftkit.evidence import (
     Gate,
-    Interval,
     JudgeTexts,
+    JudgeView,
     NgramJudge,
-    StyleScore,
     auc_interval,
     cut_passages,
-    disagreement,
     discriminate,
     fit_log_time,
+    fit_vectors,
     gate,
     score_style,
     style_courses,
 )
+from ftkit.evidence.judges import SHUFFLED
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +75,9 @@ def test_a_good_judge_passes_every_question_and_the_figures_are_sklearns(texts):
     assert found.agreement > 0.95
     assert found.swapped_auc is not None
     assert found.swapped_auc < 0.2  # two classes, swapped: the control says the opposite
+    one, other = judge.classes
+    odds = np.log(said[:, 0] / said[:, 1])
+    assert found.auc_pairs[one] == {other: pytest.approx(roc_auc_score(truth == 0, odds))}
     assert found.unit == "characters"
     assert 150 < found.length <= 200
 
@@ -87,21 +89,35 @@ def test_a_control_that_passes_closes_the_gate():
     assert gate(Planted([Planted(), Planted(), Inverted()]), GOOD, ["a"], train=GOOD).speaks
 
 
-def test_two_seeds_that_disagree_close_the_gate():
+def test_agreement_calibration_and_log_loss_are_reported_and_close_no_gate():
     found = gate(Planted([Planted(), Inverted(), Inverted()]), GOOD, ["a"], train=GOOD)
-    assert found.agreement == 0
-    assert "agree on 0%" in found.reason
+    assert (found.agreement, found.speaks) == (0, True)
     assert gate(Planted([Inverted()]), GOOD, ["a"], train=GOOD, twin=Planted()).agreement == 1
+    vague = gate(Planted(), {"a": ["0.51"] * 40, "b": ["0.49"] * 40}, ["a"])  # AUC 1, always right, and hardly sure
+    assert (vague.auc_pairs["a"]["b"], vague.speaks) == (1, True)
+    assert vague.calibration_error == pytest.approx(0.49)
+    assert vague.log_loss == pytest.approx(-math.log(0.51))
 
 
-def test_a_judge_that_is_poorly_calibrated_or_near_chance_fails():
-    vague = {"a": ["0.51"] * 40, "b": ["0.49"] * 40}  # AUC 1, always right, and says next to nothing
-    found = gate(Planted(), vague, ["a"])
-    assert found.auc["a"] == 1
-    assert found.calibration_error == pytest.approx(0.49)
-    assert "poorly calibrated" in found.reason
-    assert "log-loss near a uniform prediction" in found.reason
-    assert f"{math.log(2):.3f}" in found.reason
+@pytest.mark.parametrize(("confused", "closed"), [("b", True), (SHUFFLED, True), ("base model", False)])
+def test_the_target_is_separated_from_other_and_corrupted_text_and_need_not_be_from_the_base(confused, closed):
+    class Confusing(Planted):
+        classes = ["a", "b", "base model", SHUFFLED]
+
+        def probabilities(self, passages):
+            found = np.full((len(passages), 4), 0.01)
+            places = [self.classes.index("a" if text == confused else text) for text in passages]
+            found[np.arange(len(passages)), places] = 0.97
+            return found
+
+    found = gate(Confusing(), {name: [name] * 40 for name in Confusing.classes}, ["a"])
+    assert found.auc_pairs["a"][confused] == 0.5
+    assert found.speaks != closed
+    if closed:
+        assert found.reason.startswith(f"AUC of real a text below 0.95 against {confused} (0.500)")
+    else:
+        least = [f"against {kind} at least 1.000" for kind in ("other real text", "corrupted text")]
+        assert found.reason == f"AUC of the target {', '.join(least)}"
 
 
 def test_a_judge_that_knows_names_only_is_stopped():
@@ -116,30 +132,19 @@ def test_a_judge_that_knows_names_only_is_stopped():
     assert "names masked" in found.reason
 
 
-PASSED = Gate({"a": 1.0}, {"a": 1.0}, 1.0, {"a": 40}, True, "passed", length=4, unit="characters")
-
-
 def test_short_passages_are_left_out_and_too_many_of_them_silence_the_judge():
-    base, real = ["0.10", "0.12"] * 20, ["0.90", "0.92"] * 20
-    few = score_style(Planted(), "a", base, ["0.70"] * 38 + ["0.1"] * 2, real, PASSED)
+    judge = Planted()
+    passed = Gate({"a": 1.0}, {"a": 1.0}, 1.0, {"a": 40}, True, "passed", length=4, unit="characters")
+    base, real = ["0.10", "0.12", "0.09", "0.11"] * 10, ["0.90", "0.92", "0.91", "0.89"] * 10
+    vectors = fit_vectors(judge.probabilities([*real, *base]), np.repeat([0, 1], 40))
+    view = JudgeView(passed, vectors, {})
+    few = score_style(judge, "a", base, ["0.70", "0.71"] * 19 + ["0.1"] * 2, real, view)
     assert few.speaks
     assert (few.left_out, few.length, few.unit) == (2, 4, "characters")
-    assert few.score.value == pytest.approx(0.7)
-    many = score_style(Planted(), "a", base, ["0.70"] * 30 + ["0.1"] * 10, real, PASSED)
+    assert few.score.value == pytest.approx(0.705)
+    many = score_style(judge, "a", base, ["0.70", "0.71"] * 17 + ["0.1"] * 6, real, view)
     assert not many.speaks
     assert "shorter than the minimum of 4 characters" in many.reason
-
-
-def about(value: float, half: float = 0.02) -> Interval:
-    return Interval(value, value - half, value + half)
-
-
-def test_judges_that_order_the_models_the_other_way_round_disagree():
-    up = StyleScore("encoder", about(0.2), about(0.6), about(0.9), about(0.6), about(0.8), True, "")
-    down = replace(up, judge="ngrams", floor=about(0.7), score=about(0.4))
-    assert "encoder puts the tuned model above the base model, ngrams puts it below" in disagreement([up, down])
-    assert disagreement([up, replace(down, speaks=False)]) == ""
-    assert disagreement([up, replace(down, floor=about(0.41))]) == ""  # the intervals meet: no order is shown
 
 
 # -- the course over the steps ---------------------------------------------------------------------------------------

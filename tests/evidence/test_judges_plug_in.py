@@ -39,9 +39,10 @@ from ftkit.evidence import JudgeTexts, build_judges
 loud, calm = ([f"{word} {number}{mark}" for number in range(60)] for word, mark in (("hey", "!!!!!!"), ("well", ".")))
 texts = JudgeTexts({"loud": loud[:30], "calm": calm[:30]}, {"loud": loud[30:], "calm": calm[30:]})
 panel = build_judges(texts, ["loud"], seed=0)
-print([judge.name for judge in panel.judges], sorted(panel.as_dict()), panel.gates["exclamations"].auc["loud"])
+pairs = panel.gates["exclamations"].auc_pairs
+print([judge.name for judge in panel.judges], sorted(panel.as_dict()), pairs["loud"]["calm"])
 scores = panel.score("loud", calm[30:], loud[:20], loud[30:])
-print([score.judge for score in scores], scores[-1].score.value > 0.9)
+print([score.judge for score in scores], scores[-1].score.low > scores[-1].floor.high)
 """
 
 

@@ -134,7 +134,8 @@ def test_the_card_shows_the_runs_own_numbers(tmp_path):
     assert "| word 12-grams copied from the training text |  | 0.1\u00a0%" in text
     assert "| KL to the base on general text, bits per token | 0 | 0.123 [0.113,\u00a00.133] |  |" in text
     assert "| gain on its training text beyond that on held-out text |  | 0.052 [0.042,\u00a00.062] |  |" in text
-    assert "| style, judge ngrams | 0.100 [0.060,\u00a00.140] | 0.800 [0.760,\u00a00.840] | 0.900 [" in text
+    assert "| mean probability of the target, judge ngrams | 0.100 [0.060,\u00a00.140] | 0.800 [0.760," in text
+    assert "| style position, judge ngrams | 0 | 0.850 [0.810,\u00a00.890] | 1 |" in text
     assert "| tokens that are distinctive of its text | 4.7\u00a0% [0.7,\u00a08.7] | 17.0\u00a0% [" in text
     assert "| word 3-grams that a passage has used before | 3.0\u00a0% | 3.0\u00a0% | 3.0\u00a0% |" in text
     assert "| loss reduction from correct word order, bits per byte | 0.520 | 0.410 |  |" in text

@@ -67,6 +67,11 @@ def test_shares_are_written_in_percent() -> None:
     assert percent_interval(None) == "not measured"
 
 
+PART, AGAINST = (
+    Style((style_score("ngrams", place, score=around(0.5, 0.05)),)) for place in (0.2, -0.2)
+)  # fmt: skip
+
+
 def _headline(evidence: Evidence, of_text: bool = True) -> str:
     verdict = decide(evidence).as_dict()
     said = headline("alice", outcome_of(verdict, evidence, {}), verdict["reasons"], evidence, of_text)
@@ -94,7 +99,8 @@ def test_headline_without_judges_or_general_text_says_less() -> None:
     said = _headline(evidence_of(style=None, general__rise=None, general__gain_over=None), of_text=False)
     assert "judge" not in said
     assert "for unseen text, the base" in said
-    assert "no judge is usable" in _headline(evidence_of(style=Style((style_score("ngrams", 0.8, speaks=False),))))
+    assert "0.20 (ngrams: part of the way) of the way" in _headline(evidence_of(style=PART))
+    assert "style was not measured" in _headline(evidence_of(style=Style((style_score("ngrams", 0.8, speaks=False),))))
 
 
 def test_outcome_names_few_models_and_counts_many() -> None:
@@ -141,21 +147,19 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
         evidence_of(copying=Copying(12, 7.8, around(0.0, 0.0), around(0.0, 0.0), around(0.0, 0.0), 0, "", 12)),
         [],
     ),
-    "no general": (evidence_of(0.4, general__rise=None, general__gain_over=None), []),
+    "no general": (evidence_of(style=AGAINST, general__rise=None, general__gain_over=None), []),
     "no style": (evidence_of(general__gain_over=around(0.0, 0.05)), []),
     "judge silent": (
         evidence_of(style=Style((style_score("ngrams", 0.8, speaks=False),)), heldout__gain=around(0.0, 0.2)),
         [],
     ),
-    "judge fooled": (
-        evidence_of(
-            style=Style((style_score("ngrams", 0.8, speaks=False, score=around(0.99, 0.01)),)),
-            heldout__gain=around(0.0, 0.2),
-        ),
+    "judge of an exaggeration": (
+        evidence_of(style=Style((style_score("ngrams", 0.8, exaggerated=True),)), heldout__gain=around(0.0, 0.2)),
         [],
     ),
-    "judge unsure": (evidence_of(0.5), []),
-    "judge low": (evidence_of(0.2), []),
+    "judge undecided": (evidence_of(style=Style((style_score("ngrams", 0.05),))), []),
+    "judge low": (evidence_of(style=PART), []),
+    "judge against": (evidence_of(style=AGAINST), []),
     "overtrained": (evidence_of(), [(0, 2.4), (10, 2.0), (20, 2.1)]),
     "unfinished": (evidence_of(), [(0, 2.4), (10, 2.2), (20, 2.0)]),
 }
@@ -181,9 +185,10 @@ SAID = {
     "no general": "Name a text in general",
     "no style": "The gain is not clearly larger than the gain on general text",
     "judge silent": "Judge ngrams is not used",
-    "judge fooled": "Judge ngrams scores it above real text",
-    "judge unsure": "Judge encoder: 0.500 [0.440,\u00a00.560] crosses 0.5: raise num_passages",
-    "judge low": "Judge encoder: 0.200 [0.140,\u00a00.260] is below 0.5: train longer",
+    "judge of an exaggeration": "Judge ngrams: the style is exaggerated. Use sampling: plain",
+    "judge undecided": "Judge ngrams: position 0.050 [−0.010,\u00a00.110] is not decided: raise num_passages",
+    "judge low": "Judge ngrams: position 0.200 [0.140,\u00a00.260] is below 0.5: train longer",
+    "judge against": "Judge ngrams: position −0.200 [−0.260,\u00a0−0.140] is below 0.5: train longer",
     "overtrained": "Its held-out loss was lowest at step 10",
     "unfinished": "Its held-out loss was still falling at step 20",
 }
@@ -262,8 +267,9 @@ FINDINGS: dict[str, dict[str, Any]] = {
     "no gain": {"heldout.gain": around(-0.3, 0.03)},
     "forgot": {"general.rise": around(0.2, 0.01)},
     "not specific": {"general.gain_over": around(0.0, 0.05)},
-    "judge low": {"style": Style((style_score("ngrams", 0.2),))},
-    "judge unsure": {"style": Style((style_score("ngrams", 0.5),))},
+    "judge low": {"style": PART},
+    "judge against": {"style": AGAINST},
+    "judge undecided": {"style": Style((style_score("ngrams", 0.05),))},
 }
 CURVES_OF = {"falling": [(0, 2.4), (10, 2.2), (20, 2.0)], "turned": [(0, 2.4), (10, 2.0), (20, 2.1)]}
 MORE = re.compile(r"train longer|[Rr]aise (?:max_steps|learning_rate)|higher max_steps|More steps")

@@ -1,15 +1,14 @@
 """The judges of style, one file each; ``gates`` tests each on passages whose author is known before it is used.
 
-A judge that knows only real authors gives high scores to the text of a barely trained model. Judges therefore also
-learn what the base model writes, and their scores are read between a floor (the base model) and a ceiling (real
-held-out text).
+A judge that knows only real authors gives high scores to the text of a barely trained model, and to gibberish. Judges
+therefore also learn what the base model writes, and corrupted text of the target (``ftkit.evidence.corrupted``).
 
 A file here with a function ``JUDGE`` is a judge; so is an entry point ``ftkit.judges``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -26,10 +25,14 @@ if TYPE_CHECKING:
     from ftkit.runs import RunFolder
 
 __all__ = [
-    "MIN_PASSAGES", "BuiltJudge", "Judge", "JudgeBuilder", "JudgeRequest", "JudgeSettings", "JudgeTexts", "all_judges",
-    "labelled", "vocabulary_of",
+    "BASE", "CHAIN", "CORRUPTED", "MIN_PASSAGES", "SHUFFLED", "BuiltJudge", "Judge", "JudgeBuilder", "JudgeRequest",
+    "JudgeSettings", "JudgeTexts", "all_judges", "authors_of", "labelled", "vocabulary_of",
 ]  # fmt: skip
 
+BASE = "base model"
+"""Class of what the base model writes."""
+SHUFFLED, CHAIN = CORRUPTED = "shuffled words", "character chain"
+"""Classes of corrupted target text."""
 MIN_PASSAGES = 30
 """Held-out passages of each class below which a judge is not used: its gate's AUC would be too uncertain."""
 
@@ -117,6 +120,11 @@ def all_judges() -> tuple[JudgeBuilder, ...]:
     """Every judge that is installed, the package's own first, by the names of their files."""
     own = [import_module(f"{__name__}.{module.name}").JUDGE for module in iter_modules(__path__)]
     return (*own, *(point.load() for point in entry_points(group="ftkit.judges")))
+
+
+def authors_of(classes: Iterable[str]) -> list[str]:
+    """The classes that are real text, in their order."""
+    return [name for name in classes if name not in (BASE, *CORRUPTED)]
 
 
 def labelled(groups: dict[str, list[str]]) -> tuple[list[str], list[int]]:

@@ -1,18 +1,26 @@
-"""The simple judge: logistic regression on character n-grams and function words."""
+"""The simple judge: logistic regression on character n-grams, function words and shares of known words and letters."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import csr_matrix, hstack
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
-from ftkit.evidence.baselines import spelling_model
-from ftkit.evidence.judges import BuiltJudge, JudgeRequest, JudgeTexts, labelled
+from ftkit.evidence.baselines import spelling_features
+from ftkit.evidence.judges import BuiltJudge, JudgeRequest, JudgeTexts, authors_of, labelled
+from ftkit.evidence.known_shares import KnownShares
 from ftkit.runs.planner import planner
 
 __all__ = ["JUDGE", "NgramJudge"]
 
 
+_WEIGHT = 0.3
+"""Of the shares beside the n-grams."""
+
+
 class NgramJudge:
-    """The simple judge: fast, and blind to everything but spelling and function words.
+    """The simple judge: fast, and blind to everything but spelling, function words and words that occur together.
 
     Args:
         texts: Passages by class; the ``train`` part is learned.
@@ -23,11 +31,20 @@ class NgramJudge:
 
     def __init__(self, texts: JudgeTexts, seed: int = 0) -> None:
         self.classes = texts.classes
-        self._model = spelling_model(seed).fit(*labelled(texts.train))
+        passages, labels = labelled(texts.train)
+        self._spelling = spelling_features().fit(passages)
+        self._known = KnownShares({name: texts.train[name] for name in authors_of(self.classes)})
+        shares = self._known.training_shares(texts.train)
+        self._scaler = StandardScaler().fit(shares)
+        self._model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
+        self._model.fit(self._features(passages, shares), labels)
+
+    def _features(self, passages: Sequence[str], shares: np.ndarray) -> csr_matrix:
+        return csr_matrix(hstack([self._spelling.transform(passages), _WEIGHT * self._scaler.transform(shares)]))
 
     def probabilities(self, passages: Sequence[str]) -> np.ndarray:
         """Probabilities [passages, classes]."""
-        found: np.ndarray = self._model.predict_proba(passages)
+        found: np.ndarray = self._model.predict_proba(self._features(passages, self._known.shares(passages)))
         return found
 
     def lengths(self, passages: Sequence[str]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
 from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval, slug
+from ftkit.evidence.judges import CORRUPTED
 from ftkit.evidence.measure import Advice, Case, Measure, Outcome, RunResults, Support
-from ftkit.evidence.style import StyleScore, disagreement
+from ftkit.evidence.style import HALF_WAY, StyleScore
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
@@ -20,6 +20,8 @@ __all__ = ["MEASURE", "Style"]
 
 _LESSONS = (0.85, 0.90)
 """Mean probabilities at which the lessons call a style learned."""
+_ANSWERS = {"for": "like it", "part": "part of the way", "against": "against", "undecided": "not decided"}
+"""What is shown of each answer."""
 
 
 @dataclass(frozen=True)
@@ -67,42 +69,42 @@ class StyleMeasure(Measure[Style]):
         return Style(tuple(comparison.styles)) if comparison.styles else None
 
     def support(self, result: Style, case: Case) -> Support | None:
-        enough, holds = case.limits.style_position, True
-        reasons, by = [], []
+        enough = case.limits.style_position
+        found = [(score, score.answer(enough)) for score in result.speaking]
+        reasons = [_said(score, answer) for score, answer in found]
+        reasons += [_exaggerated(score) for score, _ in found if score.exaggerated]
+        if not found:
+            reasons.append("style was not measured")
+        reasons += [f"judge {score.judge} is not used: {score.reason}" for score in result.judges if not score.speaks]
+        by = [_compared(score, answer, enough) for score, answer in found]
+        return Support(all(answer != "against" for _, answer in found), reasons, by)
+
+    def open_rules(self, result: Style, case: Case) -> Iterable[str]:
         for score in result.speaking:
-            reached = score.position.low >= enough
-            holds = holds and reached
-            reasons.append(
-                f"judge {score.judge}: {score.score.value:.2f} between floor {score.floor.value:.2f} and ceiling "
-                f"{score.ceiling.value:.2f}, position {score.position}"
-                + ("" if reached else f"; the lower bound is below {enough}")
-            )
-            compared = ">=" if reached else "<"
-            by.append(f"{score.judge} position.low {score.position.low:.3f} {compared} style_position {enough}")
-        if opposite := disagreement(result.judges):
-            holds = False
-            reasons.append(opposite)
-            by.append("judges disagree in order")
-        silent = [score for score in result.judges if not score.speaks]
-        reasons += [f"judge {score.judge} is not used: {score.reason}" for score in silent]
-        if not result.speaking:
-            reasons.append("no judge is usable, so style rests on held-out loss alone")
-        return Support(holds, reasons, by)
+            if score.answer(case.limits.style_position) == "undecided":
+                yield f"style, judge {score.judge}"
 
     def rows(self, result: Style) -> Iterable[Row]:
         for score in result.judges:
             silent = "" if score.speaks else " (is not used)"
-            yield Row(f"style, judge {score.judge}{silent}", score.score, score.floor, score.ceiling)
             if score.speaks:
-                yield Row(f"position, judge {score.judge}", score.position, "0", "1")
+                yield Row(f"style position, judge {score.judge}", score.position, "0", "1")
+            yield Row(
+                f"mean probability of the target, judge {score.judge}{silent}", score.score, score.floor, score.ceiling
+            )
 
     def headline(self, result: Style, outcome: Outcome) -> Iterable[str]:
         if not result.speaking:
-            yield "no judge is usable for its style"
+            yield "style was not measured"
             return
-        who = "judges place" if len(result.speaking) > 1 else "a judge places"
-        places = " and ".join(f"{_place(score.position.value)} ({score.judge})" for score in result.speaking)
-        yield f"{who} it at {places} of the way from the base to real text"
+        enough = outcome.limit("style_position", HALF_WAY)
+        places = []
+        for score in result.speaking:
+            answer = score.answer(enough)
+            said = "" if answer == "for" else f": {_ANSWERS[answer]}"
+            places.append(f"{_place(score.position.value)} ({score.judge}{said})")
+        who = "judges place" if len(places) > 1 else "a judge places"
+        yield f"{who} it at {' and '.join(places)} of the way from the base to real text"
 
     def gauges(self, result: Style) -> Iterable[Gauge]:
         for score in result.speaking:
@@ -113,28 +115,31 @@ class StyleMeasure(Measure[Style]):
         judges = document.get("judges") or {}
         tables = [
             PageTable(
-                "Mean probability of the target with 95 % intervals",
+                "Distances to real text, squared, with their intervals",
                 (
-                    "Model", "Judge", "AUC", "AUC, names masked", "Floor", "Score", "Ceiling", "Position",
-                    "Classified as target", "Left out", "Usable",
+                    "Model", "Judge", "Answer", "Position", "Tuned model", "Base model", "Halves of real text",
+                    "Nearest other class", "Nearer to it by", "Usable",
                 ),
-                [
-                    (name, [_score_cells(name, score, judges) for score in found.judges])
-                    for name, found in results.items()
-                ],
-            )
+                [(name, [_distance_cells(score) for score in found.judges]) for name, found in results.items()],
+            ),
+            PageTable(
+                "Mean probability of the target with 95 % intervals",
+                ("Model", "Judge", "Base model", "Tuned model", "Real text", "Classified as target", "Left out"),
+                [(name, [_score_cells(score) for score in found.judges]) for name, found in results.items()],
+            ),
         ]  # fmt: skip
         if judges:
-            tables.append(_gates(judges))
+            tables += [_gates(judges), _pairs(judges)]
         if courses := document.get("courses"):
             tables.append(_courses(courses))
         yield Part(
-            "style", "Style between floor and ceiling",
-            "A judge is trained to separate the target, other real text and the base's text. Floor: its mean score of "
-            "the base's passages. Ceiling: that of real text which was not trained on. Position: (score - floor) / "
-            "(ceiling - floor). Gates are checked on held-out passages whose author is known. Swapped labels: best AUC "
-            "of a control trained on wrong labels; it must be below the gate's minimum. Calibration error: gap between "
-            "confidence and accuracy. Log-loss: nats per passage.",
+            "style", "Style between base and real text",
+            "A judge is trained to separate the target, other real text, the base's text, and corrupted text of the "
+            "target: words in random order, and a character chain. Distances are energy distances between its "
+            "log-probabilities. Position: 1 - sqrt(distance of the tuned model / distance of the base). Halves of real "
+            "text: what is no distance. Gates are checked on held-out passages whose class is known. Swapped labels: "
+            "best AUC of a control trained on wrong labels; it must be below the gate's minimum. Agreement, "
+            "calibration error and log-loss (nats per passage) are reported and decide nothing.",
             tables, ("judge_score", "style"), link="Style", after_samples=False,
         )  # fmt: skip
 
@@ -170,49 +175,88 @@ class StyleMeasure(Measure[Style]):
         yield Figure("style", "Style between floor and ceiling", caption, rows)
 
     def advice(self, result: Style, outcome: Outcome) -> Iterable[str | Advice]:
-        if not outcome.undecided:
+        if not outcome.undecided and "worked" not in outcome.words:
             return
-        enough = outcome.limit("style_position", 0.5)
+        enough = outcome.limit("style_position", HALF_WAY)
         for score in result.judges:
-            high = score.ceiling.high if is_number(score.ceiling.high) and score.ceiling.high else math.inf
-            if not score.speaks and score.score.value > high:
-                yield (
-                    f"Judge {score.judge} scores it above real text. Read the samples. Sampling other than plain can "
-                    f"cause this{outcome.was('sampling')}."
-                )
-            elif not score.speaks:
-                yield (
-                    f"Judge {score.judge} is not used ({score.reason}): give more text, or a better judge "
-                    "(judge_model, judge_max_steps)."
-                )
-            elif not score.position.low > enough:
-                placed = f"Judge {score.judge}: {interval(score.position)}"
-                if score.position.high > enough:
-                    yield f"{placed} crosses {enough:g}: raise num_passages."
-                else:
-                    remedy = "train longer, raise learning_rate, or start from a better base"
-                    yield Advice(f"{placed} is below {enough:g}: {remedy}.", "more")
+            answer, judge = score.answer(enough), f"Judge {score.judge}"
+            placed = f"{judge}: position {interval(score.position)}"
+            if not score.speaks:
+                better = "give more text, or a better judge (judge_model, judge_max_steps)"
+                yield f"{judge} is not used ({score.reason}): {better}."
+            elif score.exaggerated:
+                plain = f"sampling: plain{outcome.was('sampling')}"
+                yield f"{judge}: the style is exaggerated. Use {plain}, and read the samples."
+            elif score.nearest_other in CORRUPTED:
+                yield f"{judge}: it is nearest to corrupted target text ({score.nearest_other}). Read the samples."
+            elif score.nearest_other:
+                yield f"{judge}: the text is nearer to {score.nearest_other}. Check that the right text was trained on."
+            elif answer == "undecided":
+                yield f"{placed} is not decided: raise num_passages."
+            elif answer != "for":
+                remedy = "train longer, raise learning_rate, or start from a better base"
+                yield Advice(f"{placed} is below {enough:g}: {remedy}.", "more")
+
+
+def _said(score: StyleScore, answer: str) -> str:
+    """What a judge that speaks says, in a sentence."""
+    judge, placed = f"judge {score.judge}", f"position {score.position}"
+    if answer == "for":
+        return f"{judge}: {placed} on the way from the base model (0) to real text (1)"
+    if answer == "part":
+        return f"{judge}: part of the way from the base model (0) to real text (1), {placed}"
+    if answer == "undecided":
+        return f"{judge}: style was not decided, {placed}"
+    if score.nearest_other and score.distances:
+        kind = "corrupted target text" if score.nearest_other in CORRUPTED else "other text"
+        by = f"the distances differ by {score.distances.nearer}"
+        return f"{judge}: nearer to {kind} ({score.nearest_other}) than to real text of the target, {by}"
+    return f"{judge}: farther from real text than the base model, {placed}"
+
+
+def _exaggerated(score: StyleScore) -> str:
+    above = f"its mean probability of the target, {score.score.value:.3f}, is above real text's, {score.ceiling}"
+    return f"judge {score.judge}: the style is exaggerated; {above}, and its distance from real text is above 0"
+
+
+def _compared(score: StyleScore, answer: str, enough: float) -> str:
+    """The number that decided, beside its threshold."""
+    low, high = f"{score.judge} position.low {score.position.low:.3f}", f"position.high {score.position.high:.3f}"
+    if answer == "against" and score.distances and score.distances.nearer and score.nearest_other:
+        return f"{score.judge} nearer to {score.nearest_other}.low {score.distances.nearer.low:.3f} > 0"
+    if answer == "against":
+        return f"{score.judge} {high} < 0"
+    return {
+        "for": f"{low} > style_position {enough}",
+        "part": f"{low} > 0, <= style_position {enough}",
+    }.get(answer, f"{low} <= 0 <= {high}")
 
 
 def _place(value: float) -> str:
     return fixed(value, 2) if is_number(value) else MISSING
 
 
-def _score_cells(name: str, score: StyleScore, judges: Mapping[str, Any]) -> list[str | Cell]:
-    gate = judges.get(score.judge, {})
-    asked = gate.get("auc", {})
-    target = name if name in asked else "corpus" if "corpus" in asked else "text"
+def _distance_cells(score: StyleScore) -> list[str | Cell]:
+    found = score.distances
+    distances = (found.tuned, found.base, found.halves) if found else (None, None, None)
     return [
-        Cell(score.judge), number(asked.get(target)), number(gate.get("auc_names_masked", {}).get(target)),
-        *map(interval, (score.floor, score.score, score.ceiling)), interval(score.position) if score.speaks else "",
-        percent_interval(score.accuracy), number(score.left_out),
+        Cell(score.judge), Cell(_ANSWERS[score.answer()] if score.speaks else MISSING),
+        interval(score.position) if score.speaks else "", *map(interval, distances),
+        Cell((found and found.other) or MISSING), interval(found and found.nearer),
         Cell("yes") if score.speaks else Cell(f"no: {score.reason}", "long"),
+    ]  # fmt: skip
+
+
+def _score_cells(score: StyleScore) -> list[str | Cell]:
+    return [
+        Cell(score.judge), *map(interval, (score.floor, score.score, score.ceiling)), percent_interval(score.accuracy),
+        number(score.left_out),
     ]  # fmt: skip
 
 
 def _gates(judges: Mapping[str, Any]) -> PageTable:
     heads = (
-        "Judge", "Accuracy", "Lowest AUC", "Lowest, names masked", "Two seeds agree", "Calibration error", "Log-loss",
+        "Judge", "Accuracy", "Lowest AUC, names masked", "Two seeds agree", "Calibration error", "Log-loss",
         "Swapped labels", "Shortest passage", "Usable",
     )  # fmt: skip
     groups = []
@@ -220,13 +264,27 @@ def _gates(judges: Mapping[str, Any]) -> PageTable:
         seeds = f" (seeds: {gate['agreement_between']})" if gate.get("agreement_between") else ""
         said = f"{'yes' if gate['speaks'] else 'no'}: {gate['reason']}{seeds}"
         cells: list[str | Cell] = [
-            percent(gate["accuracy"]), number(_least(gate["auc"])), number(_least(gate["auc_names_masked"])),
-            percent(gate.get("agreement")),
+            percent(gate["accuracy"]), number(_least(gate["auc_names_masked"])), percent(gate.get("agreement")),
             *(number(gate.get(key)) for key in ("calibration_error", "log_loss", "swapped_auc")),
             Cell(f"{number(gate.get('length'))} {gate.get('unit', '')}"), Cell(said, "long"),
         ]  # fmt: skip
         groups.append((name, [cells]))
-    return PageTable("Gates: the checks that each judge must pass before its scores are used", heads, groups)
+    return PageTable("Gates: the checks that each judge must pass before it is used", heads, groups)
+
+
+def _pairs(judges: Mapping[str, Any]) -> PageTable:
+    """How well each judge separates the target from each other class."""
+    groups = []
+    for name, gate in judges.items():
+        rows: list[list[str | Cell]] = [
+            [Cell(target), Cell(other), number(auc)]
+            for target, others in gate.get("auc_pairs", {}).items()
+            for other, auc in others.items()
+        ]
+        groups.append((name, rows or [[Cell(MISSING), Cell(MISSING), Cell(MISSING)]]))
+    return PageTable(
+        "AUC of real text of the target against each other class", ("Judge", "Target", "Other", "AUC"), groups
+    )
 
 
 def _least(aucs: Mapping[str, float | None]) -> float | None:
