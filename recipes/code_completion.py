@@ -45,14 +45,14 @@ def main(settings: CodeCompletionSettings, run: RunFolder) -> None:
     # Evidence, from the folder that the model was saved to.
     if run.is_main:
         tuned = load_saved(settings, run.model(name))
-        passages = target.write(tuned)
-        evidence, code = target.measure(run, name, tuned, passages, trainable), study.measure(tuned, passages.heldout)
+        evidence, passages = target.measure(run, name, tuned, trainable)
+        code = study.measure(tuned, passages.heldout)
         verdict = decide(evidence)
         verdict.reasons.append(study.reason(code))
         measured = {
             "models": {name: evidence.as_dict()},
             "judges": {},
-            **as_evidence({"base model": target.floor, name: passages}),
+            **as_evidence({"base model": target.floor(evidence.passages), name: passages}),
             "real": {name: target.real},
             "code": code,
             "headline": {"metric": "parses", "higher_is_better": True},

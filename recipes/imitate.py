@@ -43,7 +43,7 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
     """Tokens of each text's lists, the most frequent and the most distinctive, whose use by every model is counted."""
     min_token_chars: int = Field(default=3, ge=1)
     """Tokens with fewer characters, white space aside, are left out of the lists before they are ranked."""
-    num_passages: int = Field(default=96, ge=30)
+    num_passages: int | None = Field(default=None, ge=30)
     """Passages of each model that are measured; half of them follow words of the training text."""
     judged_passages: int = Field(default=16, ge=4)
     """Passages that are judged at a step while a model learns."""
@@ -109,20 +109,19 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
     if not run.is_main:
         return
     models, verdicts, losses = {}, {}, {}
-    passages = {f"base model, {name}": target.floor for name, target in targets.items()}
+    passages: dict[str, Any] = {}
     unseen = {name: target.heldout for name, target in targets.items()}
     for name, target in targets.items():
         tuned = load_saved(settings, run.model(name))
-        passages[name] = target.write(tuned)
         losses[name] = window_losses(tuned, unseen, settings.window_tokens, settings.eval_windows)
-        styles = panel.score(name, target.floor.heldout, passages[name].heldout, target.real)
-        evidence = target.measure(run, name, tuned, passages[name], trainable, styles)
+        evidence, passages[name] = target.measure(run, name, tuned, trainable, panel, name)
+        passages[f"base model, {name}"] = target.floor(evidence.passages)
         models[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
     real = {name: target.real for name, target in targets.items()}
     before = window_losses(start.base, unseen, settings.window_tokens, settings.eval_windows)
     together = cross_comparison(
         before, losses, train={name: target.train for name, target in targets.items()},
-        floors={name: target.floor.heldout for name, target in targets.items()},
+        floors={name: passages[f"base model, {name}"].heldout for name in targets},
         passages={name: passages[name].heldout for name in targets}, real=real,
         top=settings.top_tokens, min_chars=settings.min_token_chars,
     )  # fmt: skip

@@ -41,7 +41,7 @@ class PretrainSettings(SampleSettings):
     """What is copied from the donor before training: selectors; null copies nothing."""
     learning_rate: float = Field(default=1e-3, ge=0)
     """Peak learning rate of AdamW."""
-    num_passages: int = Field(default=64, ge=8)
+    num_passages: int | None = Field(default=None, ge=8)
     """Passages of each model that are measured; half of them follow words of the training text."""
 
     @property

@@ -19,7 +19,7 @@ def changed(evidence: Evidence, changes: Mapping[str, Any]) -> Evidence:
         whole, _, part = place.replace("__", ".").partition(".")
         if whole == "heldout" and part:
             evidence = replace(evidence, heldout=replace(evidence.heldout, **{part: value}))
-        elif whole in ("heldout", "passes", "assumptions"):
+        elif whole in ("heldout", "passes", "assumptions", "passages", "from_scratch"):
             evidence = replace(evidence, **{whole: value})
         else:
             result = replace(evidence.measures[whole], **{part: value}) if part else value

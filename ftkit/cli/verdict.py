@@ -34,13 +34,18 @@ def verdict(
         str | None,
         typer.Option(help="Encoder for a second judge: a classifier that knows the classes, or any to fine-tune."),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Language model that says whether the passages are language [default: the base, if it can]."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write the report here.")] = None,
     window_tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window, at most the models' positions.")] = 256,
     eval_windows: Annotated[int, typer.Option(min=15, help="Windows of each text that are evaluated at most.")] = 256,
     passage_chars: Annotated[int, typer.Option(min=20, help="Characters in a passage that is measured.")] = 400,
     num_passages: Annotated[
-        int, typer.Option(min=30, help="Passages of each model that are measured, half of them after words of TEXT.")
-    ] = 64,
+        int | None,
+        typer.Option(min=30, help="One look at so many passages of each model [default: 96, 192, 384 until decided]."),
+    ] = None,
     sampling: Annotated[str, typer.Option(help="plain, focused, creative, top50 or judged.")] = "plain",
     seed: Annotated[int, typer.Option(min=0, help="Draws passages and trains judges.")] = 42,
     threshold: Annotated[
@@ -72,7 +77,7 @@ def verdict(
         request = VerdictRequest(
             base, tuned, text, heldout, general, _named(against or []), judge, revision, trust_remote_code,
             allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling,
-            seed, thresholds=_numbers(threshold or []),
+            seed, thresholds=_numbers(threshold or []), reference=reference,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_models(request, Path(folder))

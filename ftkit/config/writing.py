@@ -24,8 +24,9 @@ class PassageSettings(TrainingSettings):
     """How tokens of passages are drawn; plain is the model's own distribution, judged adds repetition penalty 1.3."""
     passage_chars: int = Field(default=400, ge=20)
     """Characters in a passage that is measured, real or generated."""
-    num_passages: int = Field(default=96, ge=30)
-    """Passages of each model that are measured; half of them follow words of the training text."""
+    num_passages: int | None = Field(default=None, ge=30)
+    """Passages of each model that are measured, half of them after words of the training text. By default 96,
+    then 192 and 384 where the verdict is not decided."""
 
     @property
     def other_texts(self) -> dict[str, str]:

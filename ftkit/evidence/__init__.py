@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         fit_code,
         longest_code_sample,
     )
-    from ftkit.evidence.comparison import ComparedPassages, ComparedTexts, Comparison, check_heldout, gather_evidence
+    from ftkit.evidence.comparison import ComparedPassages, ComparedTexts, Comparison, check_heldout, measure_at
     from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
     from ftkit.evidence.corrupted import character_chain, with_corrupted
     from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         bits_per_byte,
         bootstrap,
         change_of_share,
+        exact_share,
         gain_in_bits,
         gain_over,
         relative_rise,
@@ -52,12 +53,22 @@ if TYPE_CHECKING:
     from ftkit.evidence.judges import MIN_PASSAGES, BuiltJudge, Judge, JudgeRequest, JudgeTexts, vocabulary_of
     from ftkit.evidence.judges.encoder import EncoderJudge
     from ftkit.evidence.judges.ngrams import NgramJudge
-    from ftkit.evidence.measure import Case, Finding, Measure, Outcome, Remark, Support
+    from ftkit.evidence.language import Reference
+    from ftkit.evidence.looks import LOOKS, gather_evidence, looks_up_to
+    from ftkit.evidence.measure import Case, Finding, Measure, OpenRule, Outcome, Remark, Support
     from ftkit.evidence.measures import all_measures
     from ftkit.evidence.named_metrics import NamedMetric, load_metrics
     from ftkit.evidence.order import WordOrder, shuffle_words, word_order
     from ftkit.evidence.panel import Panel, build_judges
-    from ftkit.evidence.passages import PassageWriter, Written, as_evidence, longest_passage, prompt_room
+    from ftkit.evidence.passages import (
+        PassageWriter,
+        Store,
+        Written,
+        as_evidence,
+        keep_blocks,
+        longest_passage,
+        prompt_room,
+    )
     from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
     from ftkit.evidence.style import JudgeView, StyleDistances, StyleScore, score_style
     from ftkit.evidence.style_vectors import StyleVectors, fit_vectors
@@ -75,6 +86,7 @@ if TYPE_CHECKING:
     from ftkit.evidence.verdict import Verdict, decide
 
 __all__ = [
+    "LOOKS",
     "MIN_PASSAGES",
     "SCALES",
     "BuiltJudge",
@@ -108,12 +120,15 @@ __all__ = [
     "Measure",
     "NamedMetric",
     "NgramJudge",
+    "OpenRule",
     "Outcome",
     "Panel",
     "PassageWriter",
     "Predictive",
+    "Reference",
     "Remark",
     "ScaledPoint",
+    "Store",
     "StyleDistances",
     "StyleScore",
     "StyleVectors",
@@ -148,6 +163,7 @@ __all__ = [
     "distinctive_tokens",
     "divergence_from_base",
     "evidence_schema",
+    "exact_share",
     "feature_baseline",
     "fit_code",
     "fit_log_time",
@@ -159,12 +175,15 @@ __all__ = [
     "gain_over",
     "gate",
     "gather_evidence",
+    "keep_blocks",
     "known_share",
     "language_damage",
     "load_metrics",
     "longest_code_sample",
     "longest_passage",
+    "looks_up_to",
     "mask_names",
+    "measure_at",
     "out_of_range",
     "paired_difference",
     "parse_evidence",

@@ -1,15 +1,16 @@
 """The comparison of a tuned model with its base: what is given, what is computed from it once, and all measurements.
 
-    Comparison(base, tuned, texts, passages, ...) -> gather_evidence -> Evidence -> decide -> Verdict
+    Comparison(base, tuned, texts, passages, ...) -> measure_at -> Evidence -> decide -> Verdict
 
 Every recipe and ``ftkit verdict`` build the same ``Comparison`` and call the same function.
 """
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from transformers import PreTrainedModel
 
@@ -18,18 +19,25 @@ from ftkit.data.tokenizers import special_tokens_said
 from ftkit.data.words import character_share
 from ftkit.errors import DataError
 from ftkit.evidence.document import Evidence, HeldOut
-from ftkit.evidence.intervals import bits_per_byte, gain_in_bits, loss_blocks
+from ftkit.evidence.intervals import LEVEL, bits_per_byte, gain_in_bits, loss_blocks
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
+from ftkit.evidence.language import Reference
 from ftkit.evidence.measure import Measure
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.style import StyleScore
-from ftkit.memory import memory_phase
+from ftkit.evidence.texts import cut_passages
 from ftkit.training import MOST_UNKNOWN, HeldOutLoss, HeldOutWindows, held_out_loss
 from ftkit.tuning import Selection
 
-__all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "gather_evidence"]
+__all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "measure_at"]
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("ftkit.evidence")
+_LANGUAGE_RULES = 3
+"""Repetition, diversity, and language itself."""
+_PASSAGE = 400
+"""Characters of a passage where none is measured: that of the settings."""
 _MANY_CHARACTERS = 0.1
 """Share of words that are single characters from which on a verdict says so: below it, they are a few foreign names."""
 
@@ -53,6 +61,8 @@ class ComparedTexts:
     """``heldout`` in the tuned model's own tokens, where it has another tokenizer than the base."""
     tuned_general: TokenStore | None = None
     """``general`` likewise."""
+    heldout_texts: frozenset[str] = frozenset()
+    """Those of ``known_texts`` that are held-out text of the target."""
 
 
 @dataclass(frozen=True)
@@ -98,24 +108,63 @@ class Comparison:
     """Tokens trained over tokens of the text; ``None`` where that is not known."""
     assumptions: Sequence[str] = ()
     """What had to be assumed; it is shown beside the verdict."""
+    reference: Reference | None = None
+    """A language model that reads the passages; ``None``: the base, where it reads well enough."""
+    prose: bool = True
+    """Whether the text is prose; the language of code is the share that parses, which its recipe measures."""
+    from_scratch: bool = False
+    """Whether the base is untrained: then its language means nothing, and there is nothing to forget."""
+    write: Callable[[int, float], tuple[ComparedPassages, Sequence[StyleScore]]] | None = None
+    """Gives so many passages, and the judges' scores of them at a level; ``None``: there are no more."""
+    level: float = LEVEL
+    """How often intervals hold that rest on passages."""
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was computed once for all looks."""
 
-    @cached_property
+    @property
+    def shared_level(self) -> float:
+        """Of the rules that look at language, which share one error (Bonferroni)."""
+        return 1 - (1 - self.level) / _LANGUAGE_RULES
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What was made under a name, made at the first call."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        found: T = self.kept[name]
+        return found
+
+    def look(self, passages: int, level: float) -> Comparison:
+        """The same comparison on so many passages of each model."""
+        assert self.write is not None
+        written, styles = self.write(passages, level)
+        return replace(self, passages=written, styles=styles, level=level)
+
+    @property
     def losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
         """Loss of base and tuned model on held-out text."""
+        return self.once("losses", self._losses)
+
+    def _losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
         texts = self.texts
         return self.loss(self.base, texts.heldout), self.loss(self.tuned, texts.tuned_heldout or texts.heldout)
 
-    @cached_property
+    @property
     def general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         """The same on general text; ``None`` where there is none."""
+        return self.once("general losses", self._general_losses)
+
+    def _general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         texts = self.texts
         if not texts.general:
             return None
         return self.loss(self.base, texts.general), self.loss(self.tuned, texts.tuned_general or texts.general)
 
-    @cached_property
+    @property
     def train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         """The same on as many windows, spread over the training text; ``None`` where it is not given."""
+        return self.once("training losses", self._train_losses)
+
+    def _train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         if self.texts.train is None:
             return None
         most = len(self.losses[0].nats)
@@ -147,15 +196,45 @@ class Comparison:
         """Whether both models predict the next of the same tokens."""
         return self.masking is None and self.texts.tuned_heldout is None
 
-    @cached_property
+    @property
+    def references(self) -> list[Reference]:
+        """Models that may read the passages: the one that was given, else the base where it predicts the next token."""
+        if self.reference is not None:
+            return [self.reference]
+        tokenizer = self.texts.heldout.tokenizer
+        if self.masking is not None or self.from_scratch or tokenizer is None:
+            return []
+        return [Reference("the base", self.base, tokenizer)]
+
+    @property
+    def train_passages(self) -> list[str]:
+        """The training text in passages as long as those that are measured."""
+        return self.once("training passages", self._train_passages)
+
+    def _train_passages(self) -> list[str]:
+        return cut_passages(self.texts.train_texts, max(map(len, self.passages.real), default=_PASSAGE))
+
+    @property
     def known_words(self) -> frozenset[str]:
         """Words of all real text."""
-        return frozenset(vocabulary_of(self.texts.known_texts))
+        return self.once("known words", lambda: frozenset(vocabulary_of(self.texts.known_texts)))
 
-    @cached_property
+    @property
     def train_words(self) -> frozenset[str]:
         """Words of the training text."""
-        return frozenset(vocabulary_of(self.texts.train_texts))
+        return self.once("training words", lambda: frozenset(vocabulary_of(self.texts.train_texts)))
+
+    @property
+    def known_beside_heldout(self) -> frozenset[str]:
+        """Words of all real text but the held-out text, by which its own words are counted."""
+        return self.once("words beside held-out text", self._known_beside_heldout)
+
+    def _known_beside_heldout(self) -> frozenset[str]:
+        heldout = self.texts.heldout_texts
+        return (
+            frozenset(vocabulary_of([text for text in self.texts.known_texts if text not in heldout]))
+            | self.train_words
+        )
 
 
 def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequence[str] | None) -> None:
@@ -183,9 +262,13 @@ def check_heldout(name: str, heldout: TokenStore, window_tokens: int, real: Sequ
         _logger.warning("%s: only %d held-out passages; a judge needs %d", name, len(real), MIN_PASSAGES)
 
 
-@memory_phase("evaluate")
-def gather_evidence(comparison: Comparison) -> Evidence:
-    """Take all measurements of a tuned model against its base: every measure is asked."""
+def measure_at(comparison: Comparison, earlier: Evidence | None = None) -> Evidence:
+    """Take all measurements of a tuned model against its base: every measure is asked.
+
+    Args:
+        comparison: The models, their texts and passages.
+        earlier: Of fewer passages, from which measures that need none are taken over.
+    """
     before, after = comparison.losses
     unknown = max(before.unknown_share, after.unknown_share)
     unclaimed = (
@@ -202,8 +285,16 @@ def gather_evidence(comparison: Comparison) -> Evidence:
         unclaimed=unclaimed if unknown > MOST_UNKNOWN else "",
     )
     notes = [*comparison.assumptions, *_notes_on_text(comparison)]
-    measured = {measure.name: _asked(measure, comparison, notes) for measure in all_measures()}
-    return Evidence(heldout, measured, comparison.passes, tuple(notes))
+    measured = {}
+    for measure in all_measures():
+        if earlier is not None and not {"passages", "judges"} & set(measure.needs):
+            measured[measure.name] = earlier.measures[measure.name]
+        else:
+            measured[measure.name] = _asked(measure, comparison, notes)
+    count = len(comparison.passages.tuned) + len(comparison.passages.tuned_recited)
+    return Evidence(
+        heldout, measured, comparison.passes, tuple(notes), count, comparison.level, comparison.from_scratch
+    )
 
 
 def _asked(measure: Measure[Any], comparison: Comparison, notes: list[str]) -> Any:

@@ -8,13 +8,14 @@ of megabytes and thousands of passages take seconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ftkit.data.words import join_words, word_spans, words_of
-from ftkit.evidence.intervals import Interval, Number, bootstrap
+from ftkit.data.words import character_share, join_words, word_spans, words_of
+from ftkit.evidence.intervals import LEVEL, Interval, Number, bootstrap, exact_share
 
 __all__ = ["CopiedNgrams", "CopyIndex", "Copying", "copying", "known_share"]
 
@@ -23,6 +24,12 @@ Found = npt.NDArray[np.bool_]
 
 _SHORT = 8
 """Words in the shorter n-gram: it marks what is copied, while the longer one decides."""
+_RUN = 30
+"""Words in a row of training text that make a passage copied; real held-out text of ten books had none so long."""
+_RUN_CHARACTERS = 60
+"""The same where a word is one character."""
+_ROOM = 10
+"""Words that a passage must have beyond a run, so that a run that begins a little later is seen."""
 _FACTOR = 0x9E3779B97F4A7C15
 """Odd, so that no power of it loses a bit modulo 2^64."""
 
@@ -66,6 +73,16 @@ class Copying:
     spans: tuple[tuple[tuple[int, int], ...], ...] = ()
     """For each generated passage: where copied runs of the shorter length begin and end, in characters."""
     heldout_spans: tuple[tuple[tuple[int, int], ...], ...] = ()
+    recited_spans: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """The same of passages after beginnings of training text; empty where there are none."""
+    run: int = 0
+    """Words in a row of training text that make a passage copied; 0 where passages are too short for such a run."""
+    copied: Interval | None = None
+    """Share of generated passages with such a run."""
+    heldout_copied: Interval | None = None
+    base_copied: Interval | None = None
+    copied_above: Interval | None = None
+    """``copied`` above the larger of the other two; each bound alone holds with half the error."""
 
 
 class CopyIndex:
@@ -280,36 +297,40 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(values.mean(-1))
 
 
-def _by_length(ours: list[Found], real: list[Found], ngram: int) -> CopiedNgrams:
+def _by_length(ours: list[Found], real: list[Found], ngram: int, level: float) -> CopiedNgrams:
     """Rates of both sides; intervals resample whole passages."""
 
     def rate(found: np.ndarray, counted: np.ndarray) -> Interval:
-        return bootstrap(lambda drawn: _share(found[drawn], counted[drawn]), np.arange(len(found)))
+        return bootstrap(lambda drawn: _share(found[drawn], counted[drawn]), np.arange(len(found)), level=level)
 
     counts = [_counts(side) for side in (ours, real)]
     # Passages have one length, so a mean of shares is the share of n-grams, and the difference can be resampled.
     shares = [found / np.maximum(counted, 1) for found, counted in counts]
-    some = [bootstrap(_mean, (found > 0).astype(float)) for found, _ in counts]
-    excess = bootstrap(lambda a, b: a.mean(-1) - b.mean(-1), *shares)
+    some = [bootstrap(_mean, (found > 0).astype(float), level=level) for found, _ in counts]
+    excess = bootstrap(lambda a, b: a.mean(-1) - b.mean(-1), *shares, level=level)
     return CopiedNgrams(ngram, rate(*counts[0]), rate(*counts[1]), excess, *some)
 
 
-def copying(generated: Sequence[str], heldout: Sequence[str], index: CopyIndex) -> Copying:
+def copying(
+    generated: Sequence[str], heldout: Sequence[str], index: CopyIndex, base: Sequence[str] = (), level: float = LEVEL
+) -> Copying:
     """Compare generated passages with the text their model was trained on.
 
     Args:
         generated: Passages of the tuned model.
         heldout: Real passages of the same kind and length that were not trained on.
         index: Index of the training text.
+        base: Passages of the base, from the same beginnings; without them only real text is compared with.
+        level: How often intervals hold.
 
     Returns:
         Rates, their difference, the longest runs, and where the copied runs stand.
     """
     lengths = dict.fromkeys((index.short, index.ngram))
-    rates = [_by_length(index.found(generated, n), index.found(heldout, n), n) for n in lengths]
+    rates = [_by_length(index.found(generated, n), index.found(heldout, n), n, level) for n in lengths]
     deciding = rates[-1]
     run, run_text = index.longest(generated)
-    return Copying(
+    found = Copying(
         index.ngram,
         float(np.mean([max(len(words_of(passage)) - index.ngram + 1, 0) for passage in generated])),
         deciding.rate,
@@ -319,5 +340,33 @@ def copying(generated: Sequence[str], heldout: Sequence[str], index: CopyIndex) 
         run_text,
         index.longest(heldout)[0],
         tuple(rates),
-        *(tuple(tuple(row) for row in index.spans(side)) for side in (generated, heldout)),
+        tuple(map(tuple, index.spans(generated))),
+        tuple(map(tuple, index.spans(heldout))),
     )
+    length = _run_length(heldout)
+    words = np.median([len(words_of(passage)) for passage in (*generated, *heldout)])
+    return (
+        replace(found, **_copied(generated, heldout, base, index, length, level)) if words >= length + _ROOM else found
+    )
+
+
+def _run_length(passages: Sequence[str]) -> int:
+    """Words in a row that make a passage copied."""
+    return _RUN_CHARACTERS if character_share(" ".join(passages)) > 1 / 2 else _RUN
+
+
+def _copied(
+    generated: Sequence[str], heldout: Sequence[str], base: Sequence[str], index: CopyIndex, length: int, level: float
+) -> dict[str, Any]:
+    """Shares of passages with a run of training text; exact, because of real text they are near zero."""
+
+    def share(passages: Sequence[str]) -> Interval:
+        return exact_share(sum(bool(hit.any()) for hit in index.found(passages, length)), len(passages), level)
+
+    copied, others = share(generated), [share(side) for side in (heldout, base) if side]
+    most = Interval(*(max(getattr(other, end) for other in others) for end in ("value", "low", "high")))
+    above = Interval(copied.value - most.value, copied.low - most.high, copied.high - most.low)
+    of_base = others[1] if len(others) > 1 else None
+    return {
+        "run": length, "copied": copied, "heldout_copied": others[0], "base_copied": of_base, "copied_above": above
+    }  # fmt: skip

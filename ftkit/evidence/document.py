@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError, create_model
 
 from ftkit.display.tables import Row
 from ftkit.errors import CheckpointError
-from ftkit.evidence.intervals import Interval, Number
+from ftkit.evidence.intervals import LEVEL, Interval, Number
 from ftkit.evidence.measures import all_measures
 from ftkit.runs.notebook import html_table
 
@@ -49,6 +49,12 @@ class Evidence:
     """Epochs: tokens trained on, divided by tokens of the training text; ``None`` if unknown."""
     assumptions: tuple[str, ...] = ()
     """What had to be assumed, and how the text was read."""
+    passages: int = 0
+    """Passages of each model that the results rest on."""
+    level: float = LEVEL
+    """How often intervals hold that rest on passages; others hold with 95 %."""
+    from_scratch: bool = False
+    """Whether the base is untrained."""
 
     def __getattr__(self, name: str) -> Any:
         measures = self.__dict__.get("measures", {})
@@ -101,6 +107,9 @@ def parse_evidence(found: Mapping[str, Any]) -> Evidence:
             },
             found.get("passes"),
             tuple(found.get("assumptions", ())),
+            found.get("passages", 0),
+            found.get("level", LEVEL),
+            found.get("from_scratch", False),
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -121,6 +130,9 @@ def evidence_schema() -> dict[str, Any]:
         measures=(measures, ...),
         passes=(float | None, None),
         assumptions=(list[str], []),
+        passages=(int, 0),
+        level=(float, LEVEL),
+        from_scratch=(bool, False),
     )
     whole: Any = create_model("Evidence", version=(int, ...), ftkit=(str, ...), models=(dict[str, model], {}))  # type: ignore[valid-type]
     schema: dict[str, Any] = whole.model_json_schema(mode="serialization")

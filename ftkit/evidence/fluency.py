@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from ftkit.data.words import words_of
-from ftkit.evidence.intervals import Interval, bootstrap
+from ftkit.evidence.intervals import LEVEL, Interval, bootstrap
 
 __all__ = ["Damage", "Fluency", "fluency", "language_damage", "out_of_range"]
 
@@ -97,6 +97,7 @@ def language_damage(
     real: Sequence[str],
     known: Collection[str],
     known_of_real: Collection[str],
+    level: float = LEVEL,
 ) -> Damage:
     """Compare generated passages with real ones and with the base model's.
 
@@ -106,6 +107,7 @@ def language_damage(
         real: Held-out passages of about the same length.
         known: Every word of the corpora, lower case, for both models.
         known_of_real: The same for real passages: without the held-out text itself.
+        level: How often each interval holds.
 
     Returns:
         Three differences, each with its bootstrap interval over passages; above 0 is damage.
@@ -119,7 +121,7 @@ def language_damage(
             found: np.ndarray = sign * sums[..., column] / np.maximum(sums[..., column + 1], 1)
             return found
 
-        return bootstrap(lambda t, b, r: share(t) - np.maximum(share(b), share(r)), *counts)
+        return bootstrap(lambda t, b, r: share(t) - np.maximum(share(b), share(r)), *counts, level=level)
 
     return Damage(repetition=excess(0, 1), diversity=excess(2, -1), unknown_words=excess(4, 1))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ftkit.training import HeldOutLoss
 
 __all__ = [
+    "LEVEL",
     "Interval",
     "Number",
     "bits_per_byte",
@@ -25,6 +26,7 @@ __all__ = [
     "change_of_share",
     "difference_of_blocks",
     "difference_of_items",
+    "exact_share",
     "gain_in_bits",
     "gain_over",
     "loss_blocks",
@@ -35,6 +37,8 @@ __all__ = [
 
 _Z = 1.959963984540054
 """Quantile of the normal distribution for 95 %."""
+LEVEL = 0.95
+"""How often intervals hold that are looked at once."""
 _DRAWS = 2000
 """Redraws of a bootstrap: an end of a 95 % interval then rests on 50 of them."""
 _BLOCKS = 30
@@ -63,7 +67,9 @@ class Interval:
         return asdict(self)
 
 
-def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: int = 0) -> Interval:
+def bootstrap(
+    statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: int = 0, level: float = LEVEL
+) -> Interval:
     """Percentile bootstrap of a statistic of one or several independent samples.
 
     Args:
@@ -71,21 +77,45 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: np.ndarray, seed: 
             at once ([draws, n] or [draws, n, k]).
         *samples: Arrays of shape [n] or [n, k]; the items of each are resampled with replacement on their own.
         seed: Seed of the redraws.
+        level: How often such intervals hold.
 
     Returns:
         The statistic of the samples and its interval.
 
     Source: Efron and Tibshirani 1993, chapter 13.
     """
-    generator = np.random.default_rng(seed)
-    draws = min(max(_AT_ONCE // max(map(len, samples)), 1), _DRAWS)  # small samples: all redraws at once
+    generator, wanted = np.random.default_rng(seed), _redraws(level)
+    draws = min(max(_AT_ONCE // max(map(len, samples)), 1), wanted)  # small samples: all redraws at once
     found = []
-    for first in range(0, _DRAWS, draws):
-        count = min(draws, _DRAWS - first)
+    for first in range(0, wanted, draws):
+        count = min(draws, wanted - first)
         redrawn = [sample[generator.integers(0, len(sample), size=(count, len(sample)))] for sample in samples]
         found.append(statistic(*redrawn))
-    low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
+    low, high = np.percentile(np.concatenate(found), [50 * (1 - level), 50 * (1 + level)])
     return Interval(float(statistic(*samples)), float(low), float(high))
+
+
+def _redraws(level: float) -> int:
+    """Redraws for an interval: as many beyond each end as a 95 % interval has."""
+    return max(round(_DRAWS * (1 - LEVEL) / (1 - level)), _DRAWS)
+
+
+def exact_share(count: int, total: int, level: float = LEVEL) -> Interval:
+    """A share and its exact interval for independent draws; each bound alone holds with half the error.
+
+    Args:
+        count: What was counted.
+        total: Draws, at least one.
+        level: How often both bounds hold.
+
+    Source: Clopper and Pearson 1934, https://doi.org/10.1093/biomet/26.4.404.
+    """
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, count, total - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, total - count)) if count < total else 1.0
+    return Interval(count / total, low, high)
 
 
 def wilson(count: float, total: int) -> Interval:

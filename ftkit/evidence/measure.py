@@ -22,18 +22,30 @@ if TYPE_CHECKING:
     from ftkit.evidence.intervals import Interval
     from ftkit.evidence.thresholds import Thresholds
 
-__all__ = ["STAGES", "Advice", "Case", "Finding", "Measure", "Outcome", "Remark", "RunResults", "Stage", "Support"]
+__all__ = [
+    "STAGES",
+    "Advice",
+    "Case",
+    "Finding",
+    "Measure",
+    "OpenRule",
+    "Outcome",
+    "Remark",
+    "RunResults",
+    "Stage",
+    "Support",
+]
 
 Result = TypeVar("Result")
 
-Stage = Literal["unchanged", "fault", "copied", "too_little", "damaged", "not_held_out"]
+Stage = Literal["fault", "unchanged", "copied", "damaged", "not_held_out", "too_little"]
 STAGES: Mapping[Stage, str] = {
-    "unchanged": "nothing",
     "fault": "broken",
+    "unchanged": "nothing",
     "copied": "copied",
-    "too_little": "unsure",
     "damaged": "broken",
     "not_held_out": "unsure",
+    "too_little": "unsure",
 }
 """Kinds of findings in the order in which they are asked, and the word that each gives."""
 
@@ -56,6 +68,19 @@ class Support:
     holds: bool
     reasons: Sequence[str] = ()
     by: Sequence[str] = ()
+    open: bool = False
+    """Whether it does not hold because it is not decided."""
+    change: bool = False
+    """Whether it saw the model change, so that a model without a gain has not learned nothing."""
+
+
+@dataclass(frozen=True)
+class OpenRule:
+    """A rule that neither holds nor fails at the passages that were written."""
+
+    name: str
+    stage: Stage | Literal["worked"]
+    """What it would decide."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +194,8 @@ class Measure(ABC, Generic[Result]):
         """A condition of ``worked``."""
         return None
 
-    def open_rules(self, result: Result, case: Case) -> Iterable[str]:
-        """Rules that neither hold nor fail at these passages."""
+    def open_rules(self, result: Result, case: Case) -> Iterable[OpenRule]:
+        """Rules that neither hold nor fail: more passages may decide them."""
         return ()
 
     def beside(self, result: Result, case: Case) -> Mapping[str, Sequence[str]]:

@@ -86,6 +86,18 @@ class Written:
     """After words of training text; empty where there are no such prompts."""
 
 
+def keep_blocks() -> Store:
+    """A store in memory, so that more passages of one model do not write the first ones again."""
+    kept: dict[int, list[str]] = {}
+
+    def stored(number: int, make: Callable[[], list[str]]) -> list[str]:
+        if number not in kept:
+            kept[number] = make()
+        return kept[number]
+
+    return stored
+
+
 def as_evidence(written: Mapping[str, Written]) -> dict[str, Any]:
     """Passages for ``evidence.json``.
 

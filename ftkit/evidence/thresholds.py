@@ -36,7 +36,14 @@ class Thresholds:
     nothing_gain: float = _number(
         0.01, "nothing: the whole interval of the held-out gain is nearer to 0 than this (bits per byte)"
     )
-    worked_gain: float = _number(0.01, "worked: the lower bound of the held-out gain is above this (bits per byte)")
+    worked_gain: float = _number(
+        0.01, "worked: the lower bound of the held-out gain is above this; worse: the upper bound is below minus this "
+        "(bits per byte)",
+    )  # fmt: skip
+    min_passages: int = _number(
+        96, "unsure: fewer passages than this were written, of a model that writes",
+        "with fewer, copying cannot be excluded: of 32 passages without a copied one the upper bound is 0.14",
+    )  # fmt: skip
     style_position: float = _number(
         0.5,
         "worked: the style is the target's if the lower bound of the position is above this, and part of the way if it "
@@ -47,11 +54,9 @@ class Thresholds:
     )
     copied_excess: float = _number(
         0.02,
-        "copied: the lower bound of the copy rate above that of real held-out text is above this (share)",
+        "copied: the lower bound of copied passages above real text's and the base's is above this (share)",
+        "twelve of 96 passages where of real text and of the base none is copied",
         of="copying",
-    )
-    copied_run: int = _number(
-        30, "copied: a verbatim run is longer than this, and longer than any in held-out text (words)", of="copying"
     )
     forgot_rise: float = _number(
         0.05,
@@ -59,7 +64,7 @@ class Thresholds:
         of="general",
     )
     min_windows: int = _number(
-        15, "unsure: there are fewer held-out windows than this",
+        20, "unsure: there are fewer held-out windows than this",
         "the bootstrap of fewer blocks gives intervals that are too narrow",
     )  # fmt: skip
     seen_heldout: float = _number(

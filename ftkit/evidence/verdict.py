@@ -4,12 +4,12 @@ Measures bring their findings; this file says in which order they speak. The num
 ``ftkit.evidence.thresholds``; they are printed beside every verdict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ftkit.evidence.document import Evidence
-from ftkit.evidence.measure import STAGES, Case, Finding, Remark, Stage, Support
+from ftkit.evidence.measure import STAGES, Case, Finding, OpenRule, Remark, Stage, Support
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.thresholds import Thresholds, limits_in_use
 from ftkit.runs.notebook import html_table
@@ -23,15 +23,20 @@ class Verdict:
     """The outcome for one model."""
 
     verdict: str
-    """``worked``, ``copied``, ``broken``, ``nothing``, ``forgot`` or ``unsure``."""
+    """``worked``, ``worse``, ``copied``, ``broken``, ``nothing`` or ``unsure``."""
     also: list[str] = field(default_factory=list)
+    """Words beside it, such as ``forgot``."""
     reasons: list[str] = field(default_factory=list)
     thresholds: dict[str, float] = field(default_factory=dict)
     decided_by: list[str] = field(default_factory=list)
     """The numbers that decided, each beside its threshold."""
     rule: str = ""
-    """Which rule gave the main word: a stage of findings, ``unreadable``, ``no_change``, ``gain``, ``forgot`` or
-    ``undecided``."""
+    """Which rule gave the main word: a stage of findings, ``unreadable``, ``no_change``, ``worse``, ``gain``,
+    ``no_language`` or ``undecided``."""
+    passages: int = 0
+    """Passages of each model that it rests on."""
+    open: list[str] = field(default_factory=list)
+    """Rules that could change the main word and are not decided by these passages."""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``verdict.json``."""
@@ -47,19 +52,20 @@ class Verdict:
 def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     """Turn evidence into a verdict. The first rule that holds gives the main word.
 
-    1. ``unchanged``: no tensor changed, ``nothing``.
-    2. ``fault``, a technical fault, ``broken``: values that are not finite, a saved folder with other logits, a wrong
+    1. ``fault``, a technical fault, ``broken``: values that are not finite, a saved folder with other logits, a wrong
        tokenizer, a frozen tensor that changed.
-    3. ``unreadable``: the tokenizer cannot write the text, so neither what is learned nor what is written can be read.
+    2. ``unchanged``: no tensor changed, ``nothing``.
+    3. ``unreadable``, ``unsure``: the tokenizer cannot write the text, so neither what is learned nor what is written
+       can be read.
     4. ``copied``, before ``damaged``: the repetition and low diversity of memorized text come from the training text,
        and the remedy is fewer epochs or more text. ``broken`` is then added to ``also``.
-    5. ``too_little`` was measured, ``unsure``.
-    6. ``damaged``: repetition, diversity or invented words beyond a margin, by their intervals, outside real text and
-       worse than the base; word order that has become worthless. ``broken``.
-    7. ``not_held_out``: the held-out text occurs in the training text, ``unsure``.
-    8. ``no_change``: the whole interval of the gain lies near 0, ``nothing``.
-    9. ``gain``: a sure gain, and every condition that a measure sets: ``worked``.
-    10. ``forgot``: no sure gain, and a sure rise on general text. Beside every other word it stands in ``also``.
+    5. ``damaged``: language, repetition or diversity, by their intervals, worse than the base and than real text; word
+       order that has become worthless. ``broken``; with a sure gain ``no_language``, ``unsure``: it learned the words.
+    6. ``not_held_out``: the held-out text occurs in the training text, ``unsure``.
+    7. ``too_little`` held-out text was measured, ``unsure``.
+    8. ``no_change``: gain and general loss lie near 0, and no judge sees a change, ``nothing``.
+    9. ``worse``: a sure loss on the held-out text of the target.
+    10. ``gain``: a sure gain, and every condition that a measure sets: ``worked``.
     11. ``undecided``: what is left, ``unsure``.
 
     Args:
@@ -71,52 +77,67 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     """
     asked = _Asked(evidence, limits or Thresholds())
     limits, gain, found = asked.limits, evidence.heldout.gain, asked.findings
-    forgot = asked.beside.get("forgot", [])
-    also = list(asked.beside)
     learned, damaged = evidence.heldout.unclaimed or _learned(evidence), found["damaged"]
-    damage_beside = [each.reason for each in damaged]
-
-    def verdict(rule: str, word: str, reasons: list[str], by: list[str], beside: list[str]) -> Verdict:
-        by = by + [number for word in beside for number in asked.beside.get(word, [])]
-        return Verdict(word, beside, reasons + asked.said("always"), limits_in_use(limits), by, rule)
-
-    def because(stage: Stage, more: list[str], beside: list[str], others: Sequence[Finding] = ()) -> Verdict:
-        each = [*found[stage], *others]
-        return verdict(stage, STAGES[stage], [f.reason for f in each] + more, [f.by for f in each], beside)
-
-    if found["unchanged"]:
-        return because("unchanged", asked.said("nothing"), [])
-    if found["fault"]:
-        return because("fault", [learned], also + (["copied"] if found["copied"] else []), damaged)
-    if evidence.heldout.unclaimed:
-        unknown = f"unknown_bytes {evidence.heldout.unknown_bytes:.3f} > {MOST_UNKNOWN}"
-        return verdict("unreadable", "unsure", [learned, *asked.said("worked"), *asked.said("gain")], [unknown], also)
-    if found["copied"]:
-        return because("copied", [*damage_beside, learned], also + (["broken"] if damaged else []))
-    if found["too_little"]:
-        return because("too_little", [*damage_beside, learned, *asked.said("gain")], also)
-    if damaged:
-        return because("damaged", [learned], also)
-    if found["not_held_out"]:
-        return because("not_held_out", [learned, *asked.said("gain")], also)
-    if -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain:
-        inside = f"no gain: its whole 95 % interval is within ±{limits.nothing_gain} bits per byte"
-        within = f"gain [{gain.low:.4f}, {gain.high:.4f}] within nothing_gain ±{limits.nothing_gain}"
-        return verdict("no_change", "nothing", [learned, inside, *asked.said("nothing")], [within], also)
     gained = gain.low > limits.worked_gain
     by = [f"gain.low {gain.low:.3f} {'>' if gained else '<='} worked_gain {limits.worked_gain}"]
+
+    def because(stage: Stage, more: list[str], others: Sequence[Finding] = (), word: str = "") -> Verdict:
+        each = [*found[stage], *others]
+        return asked.verdict(stage, STAGES[stage], [f.reason for f in each] + more, [f.by for f in each], word)
+
+    if found["fault"]:
+        return because("fault", [learned], damaged, "copied" if found["copied"] else "")
+    if found["unchanged"]:
+        return because("unchanged", asked.said("nothing"))
+    if evidence.heldout.unclaimed:
+        unknown = f"unknown_bytes {evidence.heldout.unknown_bytes:.3f} > {MOST_UNKNOWN}"
+        reasons = [learned, *asked.said("worked"), *asked.said("gain")]
+        return asked.verdict("unreadable", "unsure", reasons, [unknown])
+    if found["copied"]:
+        beside = [each.reason for each in damaged]
+        return because("copied", [*beside, learned], word="broken" if damaged else "")
+    if damaged and not gained:
+        return because("damaged", [learned])
+    for stage in ("not_held_out", "too_little"):
+        if found[stage]:
+            return because(stage, [*(each.reason for each in damaged), learned, *asked.said("gain")])
+    if damaged:
+        reasons = [learned, *(each.reason for each in damaged), *asked.said("gain")]
+        return asked.verdict("no_language", "unsure", reasons, by + [each.by for each in damaged])
+    if -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain and not asked.changes:
+        inside = f"no gain: its whole 95 % interval is within ±{limits.nothing_gain} bits per byte"
+        within = f"gain [{gain.low:.4f}, {gain.high:.4f}] within nothing_gain ±{limits.nothing_gain}"
+        return asked.verdict("no_change", "nothing", [learned, inside, *asked.said("nothing")], [within])
     conditions = [reason for support in asked.supports for reason in support.reasons]
     decided = [number for support in asked.supports for number in support.by]
     if gained and all(support.holds for support in asked.supports):
         reasons = [learned, *conditions, *asked.said("worked"), *asked.said("gain")]
-        return verdict("gain", "worked", reasons, by + decided, also)
-    if forgot and not gained:
-        others = [word for word in also if word != "forgot"]
-        return verdict("forgot", "forgot", [*asked.said("gain"), learned], forgot + by, others)
+        return asked.verdict("gain", "worked", reasons, by + decided)
+    if gain.high < -limits.worked_gain:
+        reasons = ["the loss on held-out text of its own target rose", learned, *asked.said("gain")]
+        return asked.verdict(
+            "worse", "worse", reasons, [f"gain.high {gain.high:.3f} < -worked_gain {limits.worked_gain}"]
+        )
     if not gained:
-        small = f"the gain on held-out text is not clearly above {limits.worked_gain} bits per byte"
-        conditions.insert(0, "the loss on held-out text rose" if gain.high < 0 else small)
-    return verdict("undecided", "unsure", [learned, *conditions, *asked.said("gain")], by + decided, also)
+        conditions.insert(0, f"the gain on held-out text is not clearly above {limits.worked_gain} bits per byte")
+    return asked.verdict("undecided", "unsure", [learned, *conditions, *asked.said("gain")], by + decided)
+
+
+_ASKED_BEFORE: Mapping[str, Sequence[str]] = {
+    "fault": (),
+    "unchanged": (),
+    "unreadable": (),
+    "copied": (),
+    "damaged": ("copied",),
+    "not_held_out": ("copied",),
+    "too_little": ("copied",),
+    "no_language": ("copied",),
+    "no_change": ("copied", "damaged"),
+    "worse": ("copied", "damaged"),
+    "gain": ("copied", "damaged", "worked"),
+    "undecided": ("copied", "damaged", "worked"),
+}
+"""Stages of open rules that could still give another main word, by the rule that gave it."""
 
 
 class _Asked:
@@ -126,10 +147,13 @@ class _Asked:
         self.evidence, self.limits = evidence, limits
         self.findings: dict[Stage, list[Finding]] = {stage: [] for stage in STAGES}
         self.supports: list[Support] = []
+        self.open: list[OpenRule] = []
         self.beside: dict[str, list[str]] = {}
         self._remarks: list[Remark] = []
         if too_few := _too_few_windows(evidence, limits):
             self.findings["too_little"].append(too_few)
+        if 0 < evidence.passages < limits.min_passages:
+            self.supports.append(_too_few_passages(evidence.passages, limits.min_passages))
         case = Case(evidence, limits)
         for measure in all_measures():
             if (result := evidence.measures.get(measure.name)) is None:
@@ -138,14 +162,40 @@ class _Asked:
                 self.findings[finding.stage].append(finding)
             if support := measure.support(result, case):
                 self.supports.append(support)
+            self.open += measure.open_rules(result, case)
             for word, by in measure.beside(result, case).items():
                 self.beside.setdefault(word, []).extend(by)
             self._remarks += measure.remarks(result, case)
+
+    @property
+    def changes(self) -> bool:
+        """Whether a measure saw a change that a model without a gain would not show."""
+        return "forgot" in self.beside or any(support.change for support in self.supports)
 
     def said(self, when: str) -> list[str]:
         """Remarks of one kind; those that stand beside every verdict begin with what was assumed."""
         assumed = list(self.evidence.assumptions) if when == "always" else []
         return assumed + [remark.text for remark in self._remarks if remark.when == when]
+
+    def verdict(self, rule: str, word: str, reasons: list[str], by: list[str], more: str = "") -> Verdict:
+        """A verdict with the words beside it, and with the rules that are open."""
+        also = [] if rule == "unchanged" else [*self.beside, *([more] if more else [])]
+        by = by + [number for beside in also for number in self.beside.get(beside, [])]
+        return Verdict(
+            word, also, reasons + self.said("always"), limits_in_use(self.limits), by, rule,
+            self.evidence.passages, self._undecided(rule),
+        )  # fmt: skip
+
+    def _undecided(self, rule: str) -> list[str]:
+        """Open rules that could change the word. Where the gain is not sure, no condition of ``worked`` matters, and
+        where one of them fails, the others do not."""
+        stages = list(_ASKED_BEFORE[rule])
+        hopeless = self.evidence.heldout.gain.low <= self.limits.worked_gain or any(
+            not support.holds and not support.open for support in self.supports
+        )
+        if hopeless and "worked" in stages:
+            stages.remove("worked")
+        return [each.name for each in self.open if each.stage in stages]
 
 
 def _too_few_windows(evidence: Evidence, limits: Thresholds) -> Finding | None:
@@ -158,6 +208,11 @@ def _too_few_windows(evidence: Evidence, limits: Thresholds) -> Finding | None:
         "a smaller window_tokens",
         f"heldout_windows {windows} < min_windows {limits.min_windows}",
     )
+
+
+def _too_few_passages(found: int, needed: int) -> Support:
+    few = f"only {found} passages of each model were written, {needed} are needed (num_passages)"
+    return Support(False, [few], [f"passages {found} < min_passages {needed}"])
 
 
 def _learned(evidence: Evidence) -> str:

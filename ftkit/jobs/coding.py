@@ -103,7 +103,7 @@ class CodeStudy(Generic[C]):
             tuned: The model as it was saved.
             samples: What it wrote from the places.
         """
-        base, real = self.target.floor.heldout, self.target.real
+        base, real = self.target.floor(len(samples)).heldout, self.target.real
         change = code_change(base, samples)
         lengths = code_by_length(base, samples, real, self.writer.characters)
         found: dict[str, Any] = {

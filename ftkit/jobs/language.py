@@ -16,9 +16,13 @@ from ftkit.evidence import (
     Comparison,
     Evidence,
     PassageWriter,
+    Store,
+    StyleScore,
     Written,
     check_heldout,
     gather_evidence,
+    keep_blocks,
+    looks_up_to,
 )
 from ftkit.generation import PRESETS, fill_in, generate_passages
 from ftkit.inspection import transplant
@@ -92,9 +96,9 @@ class WritingTask:
         sampled = {"seed": self.settings.seed, "sampling": self.writer.sampling.as_dict()}
         return {"prompt": passage.prompt, "text": passage.text, **sampled}
 
-    def write(self, model: PreTrainedModel) -> Written:
-        """Passages that are measured."""
-        return self.writer.write(model, self.settings.num_passages, self.settings.seed)
+    def write(self, model: PreTrainedModel, count: int, store: Store) -> Written:
+        """So many passages, for measuring."""
+        return self.writer.write(model, count, self.settings.seed, store)
 
 
 class FillingTask:
@@ -134,7 +138,7 @@ class FillingTask:
         shown = fill_in(model, self.tokenizer, self.masking, np.asarray(self.heldout.ids[:count]), self.settings.seed)
         return {**asdict(shown), "seed": self.settings.seed}
 
-    def write(self, model: PreTrainedModel) -> Written:
+    def write(self, model: PreTrainedModel, count: int, store: Store) -> Written:
         """Nothing."""
         return Written()
 
@@ -195,6 +199,11 @@ class Pretraining(Generic[S]):
     """Makes the untrained model, the same every time."""
     task: WritingTask | FillingTask
 
+    @property
+    def untrained(self) -> bool:
+        """Whether the model starts from random weights."""
+        return self.settings.model.startswith("new:")
+
     def objective(self, text: str | None) -> Objective | WeightedSum:
         """What is minimised: that of the task, or what a setting names."""
         if not text:
@@ -214,17 +223,26 @@ class Pretraining(Generic[S]):
             All measurements, and the passages that each of the two generated.
         """
         base, tuned = self.new_model(), load_saved(self.settings, run.model(name), self.kind)
-        before, after = self.task.write(base), self.task.write(tuned)
-        texts = ComparedTexts(self.heldout, self.train_texts, self.train_texts + self.heldout_texts)
-        written = ComparedPassages(before.heldout, after.heldout, self.task.real, before.training, after.training)
+        texts = ComparedTexts(
+            self.heldout, self.train_texts, self.train_texts + self.heldout_texts,
+            heldout_texts=frozenset(self.heldout_texts),
+        )  # fmt: skip
+        kept, of_base, task = keep_blocks(), keep_blocks(), self.task
+
+        def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
+            before, after = task.write(base, count, of_base), task.write(tuned, count, kept)
+            return ComparedPassages(before.heldout, after.heldout, task.real, before.training, after.training), ()
+
         evidence = gather_evidence(
             Comparison(
-                base, tuned, texts, written, self.settings.window_tokens, masking=self.task.masking,
+                base, tuned, texts, ComparedPassages(), self.settings.window_tokens, masking=task.masking,
                 trainable=trainable, reload_difference=run.result(name)["reload_difference"],
-                passes=run.manifest["plan"][name]["passes"],
-            )
+                passes=run.manifest["plan"][name]["passes"], from_scratch=self.untrained, write=write,
+            ),
+            looks=looks_up_to(self.settings.num_passages),
         )  # fmt: skip
-        return evidence, {"base model": before, name: after}
+        count = evidence.passages
+        return evidence, {"base model": task.write(base, count, of_base), name: task.write(tuned, count, kept)}
 
 
 def prepare_pretraining(

@@ -199,7 +199,11 @@ class MeasuredModels:
         frequent = frequent_tokens(target.train, target.tokenizer, settings.top_tokens, settings.min_token_chars)
         usage = {
             name: token_usage(
-                target.floor.heldout, self.passages[name].heldout, target.real, target.tokenizer, frequent
+                self.passages["base model"].heldout[: len(self.passages[name].heldout)],
+                self.passages[name].heldout,
+                target.real,
+                target.tokenizer,
+                frequent,
             )
             for name in self.evidence
         }
@@ -239,12 +243,11 @@ def measure_models(
         run: The run.
         trainable: What was allowed to change, by model; ``None`` means everything.
     """
-    evidence, passages = {}, {"base model": target.floor}
+    evidence, passages = {}, dict[str, Written]()
     for name, selection in trainable.items():
         tuned = load_saved(target.settings, run.model(name))
-        passages[name] = target.write(tuned)
-        styles = target.styles(passages[name].heldout)
-        evidence[name] = target.measure(run, name, tuned, passages[name], selection, styles)
+        evidence[name], passages[name] = target.measure(run, name, tuned, selection, target.panel)
+    passages["base model"] = target.floor(max(found.passages for found in evidence.values()))
     return MeasuredModels(target, evidence, passages)
 
 

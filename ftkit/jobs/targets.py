@@ -13,6 +13,7 @@ from ftkit.data import TokenStore, tokenize_texts
 from ftkit.errors import DataError
 from ftkit.evidence import (
     SCALES,
+    CodeWriter,
     ComparedPassages,
     ComparedTexts,
     Comparison,
@@ -26,6 +27,8 @@ from ftkit.evidence import (
     check_heldout,
     cut_passages,
     gather_evidence,
+    keep_blocks,
+    looks_up_to,
 )
 from ftkit.generation import PRESETS
 from ftkit.jobs.bases import Base, foresee_base, load_start, load_start_tokenizer, prepare_base
@@ -125,11 +128,10 @@ class TargetText(Generic[P]):
         """The base's tokenizer."""
         return self.start.tokenizer
 
-    @cached_property
-    def floor(self) -> Written:
-        """Passages of the base, kept in the cache for other runs."""
-        settings = self.settings
-        return cached_passages(self.writer, self.base, settings.num_passages, settings.seed)
+    def floor(self, passages: int | None = None) -> Written:
+        """So many passages of the base, by default those of the first look, kept in the cache for other runs."""
+        count = passages or looks_up_to(self.settings.num_passages)[0]
+        return cached_passages(self.writer, self.base, count, self.settings.seed)
 
     @property
     def all_train_texts(self) -> list[str]:
@@ -154,37 +156,32 @@ class TargetText(Generic[P]):
         vocab_size = self.base.config.get_text_config().vocab_size
         return build_objective(text, ObjectiveContext(self.tokenizer, vocab_size, "causal-lm", self.new_model))
 
-    def write(self, model: PreTrainedModel) -> Written:
-        """Passages of a model, after the same prompts as the base's."""
-        return self.writer.write(model, self.settings.num_passages, self.settings.seed)
-
     @cached_property
     def panel(self) -> Panel:
         """A judge that knows the text, the base's writing and other text, behind its gate."""
         return build_judges(judge_texts({"corpus": self}, self.general), ["corpus"], self.start.settings.seed)
-
-    def styles(self, passages: Sequence[str]) -> tuple[StyleScore, ...]:
-        """What the judge says of a model's passages."""
-        return self.panel.score("corpus", self.floor.heldout, passages, self.real)
 
     def measure(
         self,
         run: RunFolder,
         name: str,
         tuned: PreTrainedModel,
-        passages: Written,
         trainable: Selection | None = None,
-        styles: Sequence[StyleScore] = (),
-    ) -> Evidence:
+        panel: Panel | None = None,
+        label: str = "corpus",
+    ) -> tuple[Evidence, Written]:
         """All measurements of one model.
 
         Args:
             run: The run, whose phase ``name`` is sealed with its ``reload_difference``.
             name: The model.
             tuned: The model as it was saved.
-            passages: What it wrote.
             trainable: What was allowed to change; ``None`` means everything.
-            styles: What judges said.
+            panel: Judges of style; ``None`` asks none.
+            label: The target's class among theirs.
+
+        Returns:
+            The evidence, and the passages of the tuned model on which it rests.
         """
         others = list(self.general.values())
         other = [piece for text in others for piece in text.heldout]
@@ -196,16 +193,25 @@ class TargetText(Generic[P]):
             general=tokenize_texts(other, self.tokenizer) if other else None,
             general_name=", ".join(self.general),
             train=self.train,
+            heldout_texts=frozenset(self.text.heldout),
         )
-        base = self.floor
-        compared = ComparedPassages(base.heldout, passages.heldout, self.real, base.training, passages.training)
-        return gather_evidence(
+        kept, seed = keep_blocks(), self.settings.seed
+
+        def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
+            before, after = self.floor(count), self.writer.write(tuned, count, seed, kept)
+            written = ComparedPassages(before.heldout, after.heldout, self.real, before.training, after.training)
+            styles = panel.score(label, written.base, written.tuned, self.real, level) if panel else ()
+            return written, styles
+
+        evidence = gather_evidence(
             Comparison(
-                self.base, tuned, texts, compared, self.settings.window_tokens,
-                scales=SCALES, styles=styles, trainable=trainable,
+                self.base, tuned, texts, ComparedPassages(), self.settings.window_tokens,
+                scales=SCALES, trainable=trainable, write=write, prose=not isinstance(self.writer, CodeWriter),
                 reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
-            )
+            ),
+            looks=looks_up_to(self.settings.num_passages),
         )  # fmt: skip
+        return evidence, self.writer.write(tuned, evidence.passages, seed, kept)
 
 
 def judge_texts(targets: Mapping[str, TargetText[P]], general: Mapping[str, Text]) -> JudgeTexts:
@@ -233,7 +239,7 @@ def judge_texts(targets: Mapping[str, TargetText[P]], general: Mapping[str, Text
 def _judge_passages(target: TargetText[P], targets: int) -> list[str]:
     """Further passages of the base, of which the first third tests judges and the rest trains them."""
     settings = target.settings
-    count = 3 * math.ceil(min(settings.num_passages, MOST_JUDGED) / targets)
+    count = 3 * math.ceil(min(settings.num_passages or MOST_JUDGED, MOST_JUDGED) / targets)
     written = cached_passages(target.writer, target.base, count, settings.seed + 1)
     return [*written.heldout, *written.training]
 

@@ -40,6 +40,8 @@ from ftkit.evidence import (
     JudgeTexts,
     Panel,
     PassageWriter,
+    Reference,
+    StyleScore,
     Thresholds,
     Verdict,
     Written,
@@ -49,6 +51,8 @@ from ftkit.evidence import (
     cut_passages,
     decide,
     gather_evidence,
+    keep_blocks,
+    looks_up_to,
     spread_evenly,
 )
 from ftkit.generation import PRESETS
@@ -107,7 +111,8 @@ class VerdictRequest:
     eval_windows: int = 256
     """Windows of each text that are evaluated at most."""
     passage_chars: int = 400
-    num_passages: int = 64
+    num_passages: int | None = None
+    """``None``: 96, then 192 and 384 where the verdict is not decided."""
     sampling: str = "plain"
     seed: int = 42
     judge_max_steps: int = 150
@@ -117,6 +122,9 @@ class VerdictRequest:
     """Tokens of a passage that the encoder reads, at most its positions."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Numbers of ``Thresholds`` that are set otherwise."""
+    reference: str | None = None
+    """Language model that reads the passages, to say whether they are language; ``None`` takes the base, where it reads
+    well enough."""
 
 
 class TemporaryFolder:
@@ -286,6 +294,17 @@ def _writers(request: VerdictRequest, texts: _Texts, base: _Side, tuned: _Side) 
     return {name: replace(writer, prompt_words=words) for name, writer in writers.items()}
 
 
+def _reference(request: VerdictRequest) -> Reference | None:
+    """The language model that reads the passages, where one was given."""
+    if request.reference is None:
+        return None
+    model = load_model(
+        request.reference, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
+    )
+    tokenizer = load_tokenizer(request.reference, trust_remote_code=request.trust_remote_code)
+    return Reference(request.reference, model, tokenizer)
+
+
 def _check_options(request: VerdictRequest) -> Thresholds:
     """Refuse names that do not exist; returns the thresholds."""
     if request.sampling not in PRESETS:
@@ -343,13 +362,23 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
     writers = {} if masking else _writers(request, texts, base, tuned)
     real = writers["base"].real_passages(texts.heldout) if writers else []
     check_heldout("the held-out text", heldout, window, real if writers else None)
-    before, after, panel = Written(), Written(), Panel([], {})
+    panel, kept = Panel([], {}), keep_blocks()
     if writers:
-        before = cached_passages(writers["base"], base.model, request.num_passages, request.seed)
-        after = writers["tuned"].write(tuned.model, request.num_passages, request.seed)
-        count = 3 * min(request.num_passages, MOST_JUDGED)
+        count = 3 * min(request.num_passages or MOST_JUDGED, MOST_JUDGED)
         further = cached_passages(writers["base"], base.model, count, request.seed + 1)
         panel = _seat(request, _judge_texts(request, texts, real, [*further.heldout, *further.training]))
+
+    def written_by_both(count: int) -> tuple[Written, Written]:
+        if not writers:
+            return Written(), Written()
+        before = cached_passages(writers["base"], base.model, count, request.seed)
+        return before, writers["tuned"].write(tuned.model, count, request.seed, kept)
+
+    def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
+        before, after = written_by_both(count)
+        written = ComparedPassages(before.heldout, after.heldout, real, before.training, after.training)
+        return written, panel.score(_TARGET, written.base, written.tuned, real, level) if writers else ()
+
     compared = ComparedTexts(
         heldout=heldout,
         train_texts=texts.train,
@@ -359,15 +388,18 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         train=base.tokens(texts.train) if same_tokens else None,
         tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
         tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
+        heldout_texts=frozenset(texts.heldout),
     )
-    written = ComparedPassages(before.heldout, after.heldout, real, before.training, after.training)
     evidence = gather_evidence(
         Comparison(
-            base.model, tuned.model, compared, written, window, masking=masking, max_windows=request.eval_windows,
-            styles=panel.score(_TARGET, written.base, written.tuned, real) if real else (),
-            assumptions=(*texts.assumptions, *assumed),
-        )
+            base.model, tuned.model, compared, ComparedPassages(), window, masking=masking,
+            max_windows=request.eval_windows, assumptions=(*texts.assumptions, *assumed),
+            reference=_reference(request), write=write,
+        ),
+        limits,
+        looks_up_to(request.num_passages),
     )  # fmt: skip
+    before, after = written_by_both(evidence.passages)
     verdict, judges = decide(evidence, limits), panel.as_dict()
     passages = as_evidence({"base model": before, "tuned": after})
     measured = {"models": {"tuned": evidence.as_dict()}, "judges": judges, "real": {"tuned": real}, **passages}
@@ -384,8 +416,9 @@ def verdict(
     general: TextSource | None = None,
     against: dict[str, str] | None = None,
     judge: str | None = None,
+    reference: str | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    num_passages: int = 64,
+    num_passages: int | None = None,
     passage_chars: int = 400,
     window_tokens: int = 256,
     eval_windows: int = 256,
@@ -408,8 +441,11 @@ def verdict(
         general: Other real text, for forgetting and for the judges.
         against: Further sources of text by other authors, by name, for the judges.
         judge: Encoder that becomes a second judge.
+        reference: Language model that says whether the passages are language; ``None`` takes the base, where it reads
+            well enough.
         tokenizer: Tokenizer of loaded models; ``None`` takes that of ``model.name_or_path``.
-        num_passages: Passages of each model that are measured; half of them follow words of ``text``.
+        num_passages: Passages of each model that are measured, half of them after words of ``text``; ``None``: 96, then
+            192 and 384 where the verdict is not decided.
         passage_chars: Characters in a passage.
         window_tokens: Tokens in a window of evaluation.
         eval_windows: Windows of each text that are evaluated at most.
@@ -438,7 +474,7 @@ def verdict(
     request = VerdictRequest(
         sides[0], sides[1], text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
         encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
-        thresholds=thresholds or {},
+        thresholds=thresholds or {}, reference=reference,
     )  # fmt: skip
     return replace(judge_models(request, folder), kept=kept)
 

@@ -15,7 +15,7 @@ _OUTCOMES = {
     "copied": "{} copied its text",
     "broken": "{} is broken",
     "nothing": "{} learned nothing",
-    "forgot": "{} forgot",
+    "worse": "{} became worse on its own text",
     "unsure": "{} is undecided",
 }
 
@@ -29,6 +29,7 @@ def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
         return f"{worked} of {len(verdicts)} models worked"
     parts = [
         _OUTCOMES.get(verdict["verdict"], "{}: " + verdict["verdict"]).format(name)
+        + (" and forgot" if "forgot" in verdict.get("also", ()) else "")
         for name, verdict in verdicts.items()
     ]
     return ", ".join(parts)
@@ -44,7 +45,8 @@ def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evid
         evidence: What was measured on it; ``None`` where nothing was.
         of_text: Whether the model is named after the text that it should write like.
     """
-    said = f"{name} {outcome.words[0].upper()}"
+    forgot = " and FORGOT" if "forgot" in outcome.words[1:] else ""
+    said = f"{name} {outcome.words[0].upper()}{forgot}"
     if evidence is None:
         return f"{said}: the run folder holds no measurements of it."
     heldout, text = evidence.heldout, f"unseen text of {name}" if of_text else "unseen text"

@@ -9,6 +9,8 @@ from made_evidence import changed
 
 from ftkit.data import VOICES, voice_text
 from ftkit.evidence import (
+    ComparedPassages,
+    Comparison,
     CopyIndex,
     Copying,
     Damage,
@@ -32,6 +34,8 @@ from ftkit.evidence import (
     gain_in_bits,
     gain_over,
     gate,
+    gather_evidence,
+    looks_up_to,
     mask_names,
     relative_rise,
     words_of,
@@ -40,6 +44,7 @@ from ftkit.evidence.judges import CHAIN
 from ftkit.evidence.measures.fluency import ComparedFluency
 from ftkit.evidence.measures.general import General
 from ftkit.evidence.measures.integrity import Integrity
+from ftkit.evidence.measures.language import Language
 from ftkit.evidence.measures.style import Style
 from ftkit.evidence.measures.weights import Weights
 from ftkit.training import HeldOutLoss
@@ -232,13 +237,22 @@ GOOD = Evidence(
         "general": General("other books", rise=about(0.02), gain_over=about(0.25)),
         "style": Style((speaking(0.8),)),
         "copying": COPY,
+        "language": Language("reference", "the base", 0.99, 0.4, about(0.2), about(0.1), about(0.1)),
         "word_order": None,
         "fluency": ComparedFluency(REAL, REAL, REAL, UNHURT),
         "integrity": Integrity(reload_difference=0.0),
         "weights": Weights(0.1, 20, 20, {}),
     },
     passes=3.0,
+    passages=96,
 )
+CLASSIFIED = Language(
+    "classifier", "a classifier", 0.99, real_side=about(0.9, 0.1), heldout_real_side=about(0.95, 0.04),
+    base_real_side=about(0.95, 0.04), invented=about(0.01, 0.01),
+)  # fmt: skip
+GIBBERISH = Language("reference", "the base", 0.99, 0.4, about(0.8, 0.1), about(0.1), about(0.7, 0.1))
+LOSS, ANY_RUN = {"heldout.gain": about(-0.3)}, about(0.9, 0.08)
+RECITES = {"copying": replace(COPY, longest_run=40, run=30, copied=about(0.5, 0.2), copied_above=about(0.4, 0.2))}
 
 
 @pytest.mark.parametrize(
@@ -248,14 +262,28 @@ GOOD = Evidence(
         ({"style": None}, "worked", [], "gains 0.250"),
         ({"general.rise": about(0.2)}, "worked", ["forgot"], "+20.0%"),
         ({"weights": Weights(0.0, 0, 20, {})}, "nothing", [], "none of 20 tensors"),
-        ({"heldout.gain": about(0.001)}, "nothing", [], "within ±0.01"),
+        ({"heldout.gain": about(0.001), "style": None}, "nothing", [], "within ±0.01"),
+        ({"heldout.gain": about(0.001)}, "unsure", [], "is not clearly above 0.01"),
         ({"heldout.windows": 3}, "unsure", [], "only 3 held-out windows"),
         ({"copying": replace(COPY, heldout_rate=about(1.0), rate=about(1.0))}, "unsure", [], "text is not held out"),
         ({"copying": replace(COPY, ngrams_per_passage=3.0)}, "unsure", [], "could not be measured"),
         ({"heldout.gain": about(0.001), "copying": replace(COPY, excess=about(0.9))}, "copied", [], "12-grams"),
         ({"heldout.gain": about(0.001), "integrity.reload_difference": 3.0}, "broken", [], "other logits"),
-        ({"heldout.gain": about(-0.3)}, "unsure", [], "the loss on held-out text rose"),
-        ({"heldout.gain": about(-0.3), "general.rise": about(0.4)}, "forgot", [], "+40.0%"),
+        (LOSS, "worse", [], "of its own target rose"),
+        (LOSS | {"general.rise": about(0.4)}, "worse", ["forgot"], "+40.0%"),
+        ({"heldout.gain": about(0.001), "general.rise": about(0.4)}, "unsure", ["forgot"], "+40.0%"),
+        ({"passages": 60}, "unsure", [], "96 are needed"),
+        ({"language": GIBBERISH}, "unsure", [], "writes no language"),
+        (LOSS | {"language": GIBBERISH}, "broken", [], "writes no language"),
+        (LOSS | {"language": replace(GIBBERISH, worse_than_base=about(0.0))}, "worse", [], "of its own target rose"),
+        ({"language": replace(GIBBERISH, excess=about(0.5, 0.2))}, "unsure", [], "was not decided"),
+        ({"language": Language("", "no reader")}, "unsure", [], "language was not checked: no reader"),
+        ({"language": Language("", "no reader"), "from_scratch": True}, "worked", [], "gain 0.300"),
+        ({"language": CLASSIFIED}, "worked", [], "takes 90% of its passages"),
+        ({"language": replace(CLASSIFIED, invented=about(0.1, 0.02))}, "unsure", [], "writes no language"),
+        ({"language": replace(CLASSIFIED, real_side=about(0.2, 0.1))}, "unsure", [], "writes no language"),
+        (LOSS | {"language": replace(CLASSIFIED, real_side=about(0.2, 0.1))}, "broken", [], "writes no language"),
+        ({"language": None, "from_scratch": True, "general.gain_over": about(-0.1)}, "worked", [], "gain 0.300"),
         ({"heldout.gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "is not clearly above 0.01"),
         ({"style": Style((speaking(0.3),))}, "worked", [], "part of the way"),
         ({"style": Style((speaking(0.05),))}, "worked", [], "style was not decided"),
@@ -268,19 +296,20 @@ GOOD = Evidence(
         ({"general.gain_over": about(-0.1)}, "unsure", [], "does not show a gain specific to this text"),
         ({"general.rise": None, "general.gain_over": None, "style": None}, "worked", [], "no general text"),
         ({"copying": replace(COPY, excess=about(0.2), rate=about(0.2))}, "copied", [], "20.0%"),
-        ({"copying": replace(COPY, longest_run=40)}, "copied", [], "40 words"),
-        ({"copying": replace(COPY, longest_run=40, heldout_longest_run=45)}, "worked", [], "not copied"),
+        (RECITES, "copied", [], "40 words"),
+        ({"copying": replace(COPY, longest_run=40)}, "worked", [], "not copied"),
         ({"integrity.finite": False}, "broken", [], "not finite"),
         ({"integrity.reload_difference": 0.5}, "broken", [], "other logits"),
-        ({"fluency.damage": replace(UNHURT, repetition=about(0.4))}, "broken", [], "repeats itself"),
-        ({"fluency.damage": replace(UNHURT, diversity=about(0.4))}, "broken", [], "low lexical diversity"),
+        ({"fluency.damage": replace(UNHURT, repetition=about(0.4))}, "unsure", [], "repeats itself"),
+        (LOSS | {"fluency.damage": REPEATS}, "broken", [], "repeats itself"),
+        (LOSS | {"fluency.damage": replace(UNHURT, diversity=about(0.4))}, "broken", [], "low lexical diversity"),
         ({"fluency.damage": replace(UNHURT, repetition=about(0.4, 0.35))}, "worked", [], "gain 0.300"),
         ({"fluency.damage": replace(UNHURT, unknown_words=about(0.4))}, "worked", [], "gain 0.300"),
         ({"fluency.damage": INVENTS, "heldout.gain": about(-0.1)}, "broken", [], "invents words"),
         ({"fluency.damage": REPEATS, "heldout.windows": 3}, "unsure", [], "repeats itself"),
-        ({"fluency.base": replace(REAL, unknown_words=0.4)}, "worked", [], "40% of the words that the base"),
-        ({"integrity.finite": False, "copying": replace(COPY, longest_run=40)}, "broken", ["copied"], "not finite"),
-        ({"word_order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "insensitive to word order"),
+        (RECITES | {"integrity.finite": False}, "broken", ["copied"], "not finite"),
+        ({"word_order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "unsure", [], "insensitive to word order"),
+        (LOSS | {"word_order": WordOrder(0.6, 0.1, about(0.17, 0.1))}, "broken", [], "insensitive to word order"),
         ({"word_order": WordOrder(0.6, 0.28, about(0.47, 0.1))}, "worked", [], "gain 0.300"),
         ({"word_order": WordOrder(0.05, 0.0, about(0.0))}, "worked", [], "gain 0.300"),
     ],
@@ -293,24 +322,62 @@ def test_the_verdict_follows_its_table(changes, verdict, also, said):
 
 
 ENCODER = "an encoder writes no text, so copying and fluency were not measured; its bits are those of masked tokens"
-WRITES_NOTHING = {"copying": None, "fluency": None, "assumptions": (ENCODER,)}
+WRITES_NOTHING = {"copying": None, "fluency": None, "language": None, "assumptions": (ENCODER,), "passages": 0}
 
 
 @pytest.mark.parametrize(
     ("changes", "verdict"),
     [
         ({}, "worked"),
-        ({"heldout.gain": about(0.001)}, "nothing"),
-        ({"heldout.gain": about(-0.3)}, "unsure"),
+        ({"heldout.gain": about(0.001), "style": None}, "nothing"),
+        ({"heldout.gain": about(-0.3)}, "worse"),
         ({"heldout.windows": 3}, "unsure"),
         ({"integrity.reload_difference": 0.5}, "broken"),
-        ({"heldout.gain": about(-0.3), "general.rise": about(0.4)}, "forgot"),
+        ({"heldout.gain": about(-0.3), "general.rise": about(0.4)}, "worse"),
     ],
 )
 def test_a_model_that_writes_nothing_gets_a_verdict_that_says_so_once(changes, verdict):
     found = decide(changed(GOOD, WRITES_NOTHING | changes))
     assert found.verdict == verdict
     assert [reason for reason in found.reasons if "copying" in reason or "copied" in reason] == [ENCODER]
+
+
+@pytest.mark.parametrize(
+    ("changes", "undecided"),
+    [
+        ({}, []),
+        ({"copying": replace(COPY, run=30, copied_above=about(0.05, 0.06))}, ["copying"]),
+        ({"language": replace(GIBBERISH, excess=about(0.5, 0.2))}, ["language"]),
+        ({"fluency.damage": replace(UNHURT, repetition=about(0.1, 0.11))}, ["repetition"]),
+        # No condition of worked matters where there is no sure gain, or where another condition fails.
+        (LOSS | {"language": replace(GIBBERISH, excess=about(0.5, 0.2))}, []),
+        ({"general.gain_over": about(-0.1), "language": replace(GIBBERISH, excess=about(0.5, 0.2))}, []),
+        ({"weights": Weights(0.0, 0, 20, {}), "copying": replace(COPY, run=30, copied_above=ANY_RUN)}, []),
+    ],
+)
+def test_a_look_is_the_last_where_no_open_rule_can_change_the_word(changes, undecided):
+    assert decide(changed(GOOD, changes)).open == undecided
+
+
+def test_more_passages_are_written_until_the_word_is_decided(monkeypatch):
+    asked = []
+
+    def write(passages, level):
+        asked.append((passages, level))
+        return ComparedPassages(), ()
+
+    def measure(comparison, earlier=None):
+        half = 0.3 if len(asked) < 2 else 0.1
+        return changed(GOOD, {"language": replace(GIBBERISH, excess=about(0.3, half)), "passages": asked[-1][0]})
+
+    monkeypatch.setattr("ftkit.evidence.looks.measure_at", measure)
+    comparison = Comparison(None, None, None, ComparedPassages(), 8, write=write)  # type: ignore[arg-type]
+    found = gather_evidence(comparison)
+    assert (found.passages, decide(found).verdict) == (192, "worked")
+    assert asked == [(96, pytest.approx(1 - 0.05 / 3)), (192, pytest.approx(1 - 0.05 / 3))]
+    asked.clear()
+    assert gather_evidence(comparison, looks=looks_up_to(96)).passages == 96
+    assert asked == [(96, 0.95)]
 
 
 def test_thresholds_can_be_set_and_are_reported():

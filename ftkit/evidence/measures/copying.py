@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ftkit.display.figures import Bars, Figure, Kind
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import number, percent, percent_interval
 from ftkit.evidence.copying import CopyIndex, Copying, copying
-from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome, Remark, RunResults
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, OpenRule, Outcome, Remark, RunResults
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
@@ -33,29 +34,41 @@ class CopyingMeasure(Measure[Copying]):
             covers=(0, 0.05),  # a bar of a small share is short
         )
     }
+    thresholds = {
+        "not_copied": (
+            0.1, "not copied: the upper bound of copied passages above real text's and the base's is below this (share)"
+        )
+    }  # fmt: skip
     question = "How much of what it writes occurs in the training text, beside real text that was not trained on?"
 
     def compute(self, comparison: Comparison) -> Copying | None:
         if not comparison.writes:
             return None
         passages = comparison.passages
-        return copying(passages.tuned, passages.real, CopyIndex(comparison.texts.train_texts))
+        index = comparison.once("copy index", lambda: CopyIndex(comparison.texts.train_texts))
+        recited, base = passages.tuned_recited, passages.base_recited
+        found = copying(recited or passages.tuned, passages.real, index, base or passages.base, comparison.level)
+        if not recited:
+            return found
+        spans = tuple(map(tuple, index.spans(passages.tuned)))
+        return replace(found, spans=spans, recited_spans=found.spans)
 
     def findings(self, result: Copying, case: Case) -> Iterable[Finding]:
         limits = case.limits
-        if result.excess.low > limits.copied_excess:
+        above = result.copied_above
+        if above is not None and result.copied is not None and above.low > limits.copied_excess:
+            yield Finding(
+                "copied",
+                f"{result.copied.value:.0%} of its passages repeat {result.run} words or more of the training text "
+                f"in a row; the longest such run has {result.longest_run} words",
+                f"copied_above.low {above.low:.3f} > copied_excess {limits.copied_excess}",
+            )
+        if above is None and result.excess.low > limits.copied_excess:
             yield Finding(
                 "copied",
                 f"{result.rate.value:.1%} of its word {result.ngram}-grams occur in the training text, "
                 f"{result.heldout_rate.value:.1%} of real held-out text's",
                 f"copying excess.low {result.excess.low:.3f} > copied_excess {limits.copied_excess}",
-            )
-        if result.longest_run > (most := max(limits.copied_run, result.heldout_longest_run)):
-            yield Finding(
-                "copied",
-                f"it repeats {result.longest_run} words of the training text in a row; the longest such run in "
-                f"held-out text has {result.heldout_longest_run}",
-                f"longest_run {result.longest_run} > {most} (copied_run {limits.copied_run} and held-out text)",
             )
         if result.ngrams_per_passage < limits.min_ngrams:
             yield Finding(
@@ -72,6 +85,11 @@ class CopyingMeasure(Measure[Copying]):
                 f"copying heldout_rate {result.heldout_rate.value:.3f} > seen_heldout {limits.seen_heldout}",
             )
 
+    def open_rules(self, result: Copying, case: Case) -> Iterable[OpenRule]:
+        above = result.copied_above
+        if above is not None and above.low <= case.limits.copied_excess and above.high >= case.limits.own("not_copied"):
+            yield OpenRule("copying", "copied")
+
     def remarks(self, result: Copying, case: Case) -> Iterable[Remark]:
         yield Remark(
             f"not copied: {result.rate.value:.1%} of its word {result.ngram}-grams occur in the training text (real "
@@ -83,6 +101,9 @@ class CopyingMeasure(Measure[Copying]):
         for found in result.by_length or [result]:
             label = f"word {found.ngram}-grams copied from the training text"
             yield Row(label, found.rate, None, found.heldout_rate, percent=True)
+        if result.copied is not None:
+            label = f"passages that repeat {result.run} words of the training text in a row"
+            yield Row(label, result.copied, result.base_copied, result.heldout_copied, percent=True)
         yield Row("longest copied run, words", result.longest_run, None, result.heldout_longest_run)
 
     def headline(self, result: Copying, outcome: Outcome) -> Iterable[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import interval, percent, percent_interval
 from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
-from ftkit.evidence.measure import Advice, Case, Finding, Measure, Outcome, Remark
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, OpenRule, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MEASURE", "ComparedFluency"]
 
-_MANY_UNKNOWN = 0.1
-"""Share of a base's words that are in no text, and more than twice real text's, from which a verdict says so."""
+_SURELY_NONE = 2
+"""An excess is excluded where its upper bound is below so many times the margin: a model without any is then decided by
+48 passages."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class FluencyMeasure(Measure[ComparedFluency]):
             fluency(written, known, unused(written) if unused else None) for written in (passages.base, passages.tuned)
         )
         # Without its own words all words of held-out text would be known.
-        damage = language_damage(passages.tuned, passages.base, passages.real, known, of_real)
+        damage = language_damage(passages.tuned, passages.base, passages.real, known, of_real, comparison.shared_level)
         return ComparedFluency(base, tuned, fluency(passages.real, of_real), damage)
 
     def findings(self, result: ComparedFluency, case: Case) -> Iterable[Finding]:
@@ -77,9 +78,13 @@ class FluencyMeasure(Measure[ComparedFluency]):
                 f"damage unknown_words.low {damage.unknown_words.low:.3f} > invented_words {limits.invented_words}",
             )
 
-    def remarks(self, result: ComparedFluency, case: Case) -> Iterable[Remark]:
-        if (share := result.base.unknown_words) > max(2 * result.real.unknown_words, _MANY_UNKNOWN):
-            yield Remark(f"{share:.0%} of the words that the base model writes are in no text of the run")
+    def open_rules(self, result: ComparedFluency, case: Case) -> Iterable[OpenRule]:
+        for name, excess, most in (
+            ("repetition", result.damage.repetition, case.limits.repetition_excess),
+            ("diversity", result.damage.diversity, case.limits.diversity_loss),
+        ):
+            if excess.low <= most and excess.high >= _SURELY_NONE * most:
+                yield OpenRule(name, "damaged")
 
     def rows(self, result: ComparedFluency) -> Iterable[Row]:
         for label, key in (

@@ -106,6 +106,8 @@ class GeneralMeasure(Measure[General]):
         )  # fmt: skip
 
     def support(self, result: General, case: Case) -> Support | None:
+        if case.evidence.from_scratch:
+            return None
         if (over := result.gain_over) is None:
             why = "no general text was given"
             if not result.readable:
@@ -121,7 +123,7 @@ class GeneralMeasure(Measure[General]):
 
     def beside(self, result: General, case: Case) -> Mapping[str, Sequence[str]]:
         rise, most = result.rise, case.limits.forgot_rise
-        if rise is None or not rise.low > most:
+        if rise is None or case.evidence.from_scratch or not rise.low > most:
             return {}
         return {"forgot": [f"general_rise.low {rise.low:.3f} > forgot_rise {most}"]}
 

@@ -10,7 +10,7 @@ from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
 from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval, slug
 from ftkit.evidence.judges import CORRUPTED
-from ftkit.evidence.measure import Advice, Case, Measure, Outcome, RunResults, Support
+from ftkit.evidence.measure import Advice, Case, Measure, OpenRule, Outcome, RunResults, Support
 from ftkit.evidence.style import HALF_WAY, StyleScore
 
 if TYPE_CHECKING:
@@ -77,12 +77,13 @@ class StyleMeasure(Measure[Style]):
             reasons.append("style was not measured")
         reasons += [f"judge {score.judge} is not used: {score.reason}" for score in result.judges if not score.speaks]
         by = [_compared(score, answer, enough) for score, answer in found]
-        return Support(all(answer != "against" for _, answer in found), reasons, by)
+        changes = any(answer in ("for", "part") for _, answer in found)
+        return Support(all(answer != "against" for _, answer in found), reasons, by, change=changes)
 
-    def open_rules(self, result: Style, case: Case) -> Iterable[str]:
+    def open_rules(self, result: Style, case: Case) -> Iterable[OpenRule]:
         for score in result.speaking:
             if score.answer(case.limits.style_position) == "undecided":
-                yield f"style, judge {score.judge}"
+                yield OpenRule(f"style, judge {score.judge}", "worked")
 
     def rows(self, result: Style) -> Iterable[Row]:
         for score in result.judges:

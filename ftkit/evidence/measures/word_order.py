@@ -26,7 +26,7 @@ class WordOrderMeasure(Measure[WordOrder]):
     question = "What is the order of words worth to it, beside its base?"
 
     def compute(self, comparison: Comparison) -> WordOrder | None:
-        if not comparison.predicts_same_tokens:
+        if comparison.from_scratch or not comparison.predicts_same_tokens:
             return None
         heldout, window = comparison.texts.heldout, comparison.window_tokens
         return word_order(comparison.base, comparison.tuned, heldout, comparison.losses, window)

@@ -1,0 +1,342 @@
+"""Does it write language? Its passages under a reference model, or a classifier of real against corrupted text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
+from ftkit.display.wording import interval, number, percent, percent_interval
+from ftkit.evidence.intervals import Interval, bootstrap, exact_share
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, OpenRule, Outcome, Remark, Support
+
+if TYPE_CHECKING:
+    from ftkit.evidence.comparison import Comparison
+    from ftkit.evidence.language import PassageCosts, Reference
+
+__all__ = ["MEASURE", "Language"]
+
+_MIN_AUC = 0.95
+"""At which real text must be told from corrupted text: the bar of the judges."""
+_MIN_COMPETENCE = 0.25
+"""Share of bits that a reference must save over counted letters. On *Alice* SmolLM2-135M saves 41 %;
+stories260k and a base of 3.7 million parameters, which write no language of books, save nothing."""
+_FEWEST_WORDS = 200
+"""Words of passages below which a share of invented words says nothing."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """What decided whether the passages are language, and what it says."""
+
+    by: Literal["reference", "classifier", ""]
+    """Empty where neither could be had."""
+    reason: str
+    """Which reader it is and which gates it passed, or why there is none."""
+    auc: float | None = None
+    """Of real held-out passages against corrupted ones."""
+    competence: float | None = None
+    """Share of bits per byte that the reference saves over counted letters on held-out text."""
+    excess: Interval | None = None
+    """Bits per byte of the passages above real text, over those of shuffled words above real text: 0 is real text."""
+    base_excess: Interval | None = None
+    worse_than_base: Interval | None = None
+    """Excess of the tuned model minus that of the base."""
+    real_side: Interval | None = None
+    """Share of passages that the classifier takes for real text."""
+    base_real_side: Interval | None = None
+    heldout_real_side: Interval | None = None
+    invented: Interval | None = None
+    """Share of words that are in no text of the run, above that of real text; looked at where no reference reads."""
+    base_reads: bool = True
+    """Whether the base's passages are nearer to language than the tuned model's."""
+
+
+class LanguageMeasure(Measure[Language]):
+    """Asks whether the passages are language before anything is praised."""
+
+    name, place, result, unit = "language", 55, Language, "0: real text, 1: shuffled words"
+    needs = ("passages", "texts", "losses")
+    question = "Is what it writes language, by a competent reader?"
+    thresholds = {
+        "language_excess": (
+            0.5, "worked: the upper bound of the passages' excess over real text is at most this (shuffled words: 1)"
+        ),
+        "language_real_side": (
+            0.5, "worked: a classifier takes this share of the passages for real, as a share of real text's"
+        ),
+        "language_invented": (
+            0.03, "worked: without a reference, the upper bound of invented words above real text's is at most this"
+        ),
+    }  # fmt: skip
+
+    def compute(self, comparison: Comparison) -> Language | None:
+        if not comparison.writes or not comparison.prose:
+            return None
+        if not comparison.passages.real:
+            return Language("", "there is no real passage to compare with")
+        reasons = []
+        for reference in comparison.references:
+            found = _by_reference(comparison, reference)
+            if found.by:
+                return found
+            reasons.append(found.reason)
+        found = _by_classifier(comparison)
+        return Language(**vars(found) | {"reason": "; ".join([*reasons, found.reason])})
+
+    def findings(self, result: Language, case: Case) -> Iterable[Finding]:
+        if result.by == "reference" and result.excess is not None and result.worse_than_base is not None:
+            most = case.limits.own("language_excess")
+            if result.excess.low > most and result.worse_than_base.low > 0:
+                yield Finding(
+                    "damaged",
+                    f"it writes no language: its passages cost {result.reason} {result.excess.value:.0%} of what "
+                    "shuffled words cost above real text",
+                    f"language excess.low {result.excess.low:.3f} > language_excess {most}",
+                )
+        if (
+            result.by == "classifier"
+            and (bounds := _side_bounds(result, case))
+            and bounds.high < 0
+            and result.base_reads
+        ):
+            assert result.real_side is not None
+            yield Finding(
+                "damaged",
+                f"it writes no language: {result.reason} takes {result.real_side.value:.0%} of its passages for real "
+                "text",
+                f"language real_side excess.high {bounds.high:.3f} < 0",
+            )
+
+    def support(self, result: Language, case: Case) -> Support | None:
+        if case.evidence.from_scratch:
+            return None
+        state, by = self._state(result, case)
+        reasons = {
+            "holds": [],
+            "damaged": [f"it learned the words and writes no language: {_shown(result)}"],
+            "open": [f"whether it writes language was not decided: {_shown(result)}"],
+            "": [f"language was not checked: {result.reason}"],
+        }[state]
+        return Support(state == "holds", reasons, [by] if by else [], open=state == "open")
+
+    def open_rules(self, result: Language, case: Case) -> Iterable[OpenRule]:
+        if self._state(result, case)[0] == "open":
+            yield OpenRule("language", "worked")
+
+    def _state(self, result: Language, case: Case) -> tuple[Literal["holds", "damaged", "open", ""], str]:
+        """What the rule says, and the number that decided."""
+        if result.by == "reference" and (excess := result.excess) is not None:
+            most = case.limits.own("language_excess")
+            holds, fails = excess.high <= most, excess.low > most
+            by = f"language excess [{excess.low:.3f}, {excess.high:.3f}], language_excess {most}"
+        elif result.by == "classifier" and (bounds := _side_bounds(result, case)) is not None:
+            invented, most = result.invented, case.limits.own("language_invented")
+            few = invented is None or invented.high <= most
+            many = invented is not None and invented.low > most
+            holds, fails = bounds.low > 0 and few, bounds.high < 0 or many
+            words = "" if invented is None else f", invented [{invented.low:.3f}, {invented.high:.3f}] of {most}"
+            by = f"language real_side above [{bounds.low:.3f}, {bounds.high:.3f}] of 0{words}"
+        else:
+            return "", ""
+        return ("holds" if holds else "damaged" if fails else "open"), by
+
+    def remarks(self, result: Language, case: Case) -> Iterable[Remark]:
+        if result.by:
+            yield Remark(f"language: {_shown(result)}", "worked")
+
+    def rows(self, result: Language) -> Iterable[Row]:
+        if result.excess is not None:
+            yield Row("language: excess over real text (shuffled words: 1)", result.excess, result.base_excess, 0)
+        if result.real_side is not None:
+            real, base = result.heldout_real_side, result.base_real_side
+            yield Row("language: passages taken for real text", result.real_side, base, real, percent=True)
+        if result.invented is not None:
+            yield Row("invented words above real text's", result.invented, percent=True)
+
+    def headline(self, result: Language, outcome: Outcome) -> Iterable[str]:
+        yield _shown(result) if result.by else "language was not checked"
+
+    def gauges(self, result: Language) -> Iterable[Gauge]:
+        if result.excess is not None:
+            excess = result.excess
+            yield Gauge("Language, 1 is real text", Interval(1 - excess.value, 1 - excess.high, 1 - excess.low))
+
+    def parts(self, results: Mapping[str, Language], document: Mapping[str, Any]) -> Iterable[Part]:
+        table = PageTable(
+            "Language, with intervals at the level of the look",
+            ("Model", "Read by", "AUC, real against corrupted", "Competence", "Tuned", "Base", "Real text", "Invented"),
+            [
+                (
+                    name,
+                    [[
+                        Cell(found.reason, "long"), number(found.auc), percent(found.competence),
+                        interval(found.excess) if found.excess else percent_interval(found.real_side),
+                        interval(found.base_excess) if found.base_excess else percent_interval(found.base_real_side),
+                        "0" if found.excess else percent_interval(found.heldout_real_side),
+                        percent_interval(found.invented),
+                    ]],
+                )
+                for name, found in results.items()
+            ],
+        )  # fmt: skip
+        yield Part(
+            "language", "Language",
+            "A reference is a language model that reads the text well: it tells real passages from the same words "
+            "shuffled, and saves a quarter of the bits over counted letters. Excess: bits per byte of the passages "
+            "above real text, over those of shuffled words above real text; 0 is real text. Where no reference passes, "
+            "a classifier learns real text against shuffled words and chains of letters; shares are of passages that "
+            "it takes for real.",
+            [table], link="Language",
+        )  # fmt: skip
+
+    def advice(self, result: Language, outcome: Outcome) -> Iterable[str | Advice]:
+        if not outcome.undecided:
+            return
+        if not result.by or (result.by == "classifier" and "worked" not in outcome.words):
+            yield (
+                "Give a language model that reads such text as a reference (ftkit verdict --reference "
+                "FOLDER_OR_HUB_ID), or start from a base that writes sentences: read its samples."
+            )
+
+
+def _by_reference(comparison: Comparison, reference: Reference) -> Language:
+    from sklearn.metrics import roc_auc_score
+
+    from ftkit.evidence.language import passage_costs
+
+    name = reference.name
+    real, shuffled = comparison.once(f"{name} reads real text", lambda: _ends(comparison, reference))
+    auc = float(roc_auc_score(np.repeat([0, 1], len(real.bits)), np.concatenate([real.each, shuffled.each])))
+    cost, letters = comparison.once(f"competence of {name}", lambda: _competence(comparison, reference))
+    saved = 1 - cost / letters if letters else 0.0
+    if auc < _MIN_AUC:
+        return Language(
+            "", f"{name} does not tell real from shuffled text (AUC {auc:.2f}, {_MIN_AUC} is needed)", auc, saved
+        )
+    if not saved >= _MIN_COMPETENCE:
+        return Language(
+            "",
+            f"{name} reads this text too badly to judge it: {cost:.2f} bits per byte, counted letters "
+            f"{letters:.2f}, and {_MIN_COMPETENCE:.0%} less are needed",
+            auc, saved,
+        )  # fmt: skip
+    level = comparison.shared_level
+
+    def excess(passages: np.ndarray, real_BT: np.ndarray, shuffled_BT: np.ndarray) -> np.ndarray:
+        found, least, most = (
+            group.sum(-2)[..., 0] / group.sum(-2)[..., 1] for group in (passages, real_BT, shuffled_BT)
+        )
+        return np.asarray((found - least) / np.maximum(most - least, 1e-6))
+
+    tuned = passage_costs(reference, comparison.passages.tuned)
+    base = comparison.once(
+        f"{name} reads {len(comparison.passages.base)} of the base",
+        lambda: passage_costs(reference, comparison.passages.base),
+    )
+    ends = (real.table, shuffled.table)
+    return Language(
+        "reference", name, auc, saved,
+        excess=bootstrap(excess, tuned.table, *ends, level=level),
+        base_excess=bootstrap(excess, base.table, *ends, level=level),
+        worse_than_base=bootstrap(
+            lambda t, b, r, s: excess(t, r, s) - excess(b, r, s), tuned.table, base.table, *ends, level=level
+        ),
+    )  # fmt: skip
+
+
+def _ends(comparison: Comparison, reference: Reference) -> tuple[PassageCosts, PassageCosts]:
+    """What real passages and the same with shuffled words cost a reference."""
+    from ftkit.evidence.language import passage_costs, shuffle_passages
+
+    real = comparison.passages.real
+    return passage_costs(reference, real), passage_costs(reference, shuffle_passages(real))
+
+
+def _competence(comparison: Comparison, reference: Reference) -> tuple[float, float]:
+    """Bits per byte of held-out text under a reference, and under counted letters of the training text."""
+    from ftkit.data import tokenize_texts
+    from ftkit.evidence.language import counted_letters
+    from ftkit.training import HeldOutWindows, held_out_loss
+
+    if reference.model is comparison.base:
+        loss = comparison.losses[0]
+    else:
+        store = tokenize_texts(["\n\n".join(comparison.passages.real)], reference.tokenizer)
+        loss = held_out_loss(reference.model, HeldOutWindows(store, comparison.window_tokens), comparison.max_windows)
+    return loss.bits_per_byte, counted_letters(comparison.train_passages, comparison.passages.real)
+
+
+def _by_classifier(comparison: Comparison) -> Language:
+    from sklearn.metrics import roc_auc_score
+
+    from ftkit.evidence.language import learn_language, shuffle_passages
+
+    real = comparison.passages.real
+    classifier = comparison.once("classifier of language", lambda: learn_language(comparison.train_passages))
+    if classifier is None:
+        return Language("", "the training text is too short for a classifier of language")
+    right, wrong = classifier.real_side(real), classifier.real_side(shuffle_passages(real))
+    auc = float(roc_auc_score(np.repeat([1, 0], [len(right), len(wrong)]), np.concatenate([right, wrong])))
+    if auc < _MIN_AUC:
+        why = f"a classifier does not tell held-out text from shuffled words (AUC {auc:.2f}, {_MIN_AUC} is needed)"
+        return Language("", why, auc)
+    level = comparison.shared_level
+
+    def share(passages: Sequence[str]) -> Interval:
+        return exact_share(int((classifier.real_side(passages) > 0.5).sum()), len(passages), level)
+
+    tuned, base = share(comparison.passages.tuned), share(comparison.passages.base)
+    return Language(
+        "classifier", "a classifier of real against corrupted text", auc,
+        real_side=tuned, base_real_side=base, heldout_real_side=share(real),
+        invented=_invented(comparison, level), base_reads=base.value > tuned.value,
+    )  # fmt: skip
+
+
+def _invented(comparison: Comparison, level: float) -> Interval | None:
+    from ftkit.data.words import words_of
+
+    def counts(passages: Sequence[str], known: frozenset[str]) -> np.ndarray:
+        words = [words_of(passage) for passage in passages]
+        return np.array([[sum(word not in known for word in row), len(row)] for row in words], dtype=float)
+
+    tuned = counts(comparison.passages.tuned, comparison.known_words)
+    real = counts(comparison.passages.real, comparison.known_beside_heldout)
+    if min(tuned[:, 1].sum(), real[:, 1].sum()) < _FEWEST_WORDS:
+        return None
+
+    def share(table: np.ndarray) -> np.ndarray:
+        sums = table.sum(-2)
+        return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1))
+
+    return bootstrap(lambda t, r: share(t) - share(r), tuned, real, level=level)
+
+
+def _side_bounds(result: Language, case: Case) -> Interval | None:
+    """Share taken for real, minus the part of real text's that is needed; above 0 it holds."""
+    tuned, real, asked = result.real_side, result.heldout_real_side, case.limits.own("language_real_side")
+    if tuned is None or real is None:
+        return None
+    return Interval(tuned.value - asked * real.value, tuned.low - asked * real.high, tuned.high - asked * real.low)
+
+
+def _shown(result: Language) -> str:
+    if result.excess is not None and result.base_excess is not None:
+        return (
+            f"under {result.reason} its passages are {result.excess.value:.0%} of the way from real text to shuffled "
+            f"words (the base's: {result.base_excess.value:.0%})"
+        )
+    if result.real_side is None or result.heldout_real_side is None:
+        return result.reason
+    words = "" if result.invented is None else f"; {max(result.invented.value, 0.0):.1%} of its words are invented"
+    return (
+        f"a classifier takes {result.real_side.value:.0%} of its passages for real text (real text: "
+        f"{result.heldout_real_side.value:.0%}){words}"
+    )
+
+
+MEASURE = LanguageMeasure()
