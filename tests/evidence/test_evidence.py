@@ -281,6 +281,8 @@ RECITES = {"copying": replace(COPY, longest_run=40, run=30, copied=about(0.5, 0.
         ({"language": Language("", "no reader"), "from_scratch": True}, "worked", [], "gain 0.300"),
         ({"language": CLASSIFIED}, "worked", [], "takes 90% of its passages"),
         ({"language": replace(CLASSIFIED, invented=about(0.1, 0.02))}, "unsure", [], "writes no language"),
+        ({"language": replace(CLASSIFIED, learned=0.45)}, "worked", [], "45% fewer bits per byte"),
+        ({"language": replace(CLASSIFIED, learned=0.33)}, "unsure", [], "33% fewer bits per byte"),
         ({"language": replace(CLASSIFIED, real_side=about(0.2, 0.1))}, "unsure", [], "writes no language"),
         (LOSS | {"language": replace(CLASSIFIED, real_side=about(0.2, 0.1))}, "broken", [], "writes no language"),
         ({"language": None, "from_scratch": True, "general.gain_over": about(-0.1)}, "worked", [], "gain 0.300"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,6 +50,8 @@ class Language:
     """Share of passages that the classifier takes for real text."""
     base_real_side: Interval | None = None
     heldout_real_side: Interval | None = None
+    learned: float | None = None
+    """Share of bits per byte that the tuned model itself saves over counted letters; looked at without a reference."""
     invented: Interval | None = None
     """Share of words that are in no text of the run, above that of real text; looked at where no reference reads."""
     base_reads: bool = True
@@ -67,6 +70,10 @@ class LanguageMeasure(Measure[Language]):
         ),
         "language_real_side": (
             0.5, "worked: a classifier takes this share of the passages for real, as a share of real text's"
+        ),
+        "language_learned": (
+            0.4, "worked: without a reference, the model itself saves this share of the bits per byte that counted "
+            "letters need",
         ),
         "language_invented": (
             0.03, "worked: without a reference, the upper bound of invented words above real text's is at most this"
@@ -137,9 +144,12 @@ class LanguageMeasure(Measure[Language]):
             invented, most = result.invented, case.limits.own("language_invented")
             few = invented is None or invented.high <= most
             many = invented is not None and invented.low > most
-            holds, fails = bounds.low > 0 and few, bounds.high < 0 or many
+            least = case.limits.own("language_learned")
+            knows = result.learned is None or result.learned >= least
+            holds, fails = bounds.low > 0 and few and knows, bounds.high < 0 or many or not knows
             words = "" if invented is None else f", invented [{invented.low:.3f}, {invented.high:.3f}] of {most}"
-            by = f"language real_side above [{bounds.low:.3f}, {bounds.high:.3f}] of 0{words}"
+            saved = "" if result.learned is None else f", learned {result.learned:.3f} of {least}"
+            by = f"language real_side above [{bounds.low:.3f}, {bounds.high:.3f}] of 0{words}{saved}"
         else:
             return "", ""
         return ("holds" if holds else "damaged" if fails else "open"), by
@@ -259,7 +269,6 @@ def _ends(comparison: Comparison, reference: Reference) -> tuple[PassageCosts, P
 def _competence(comparison: Comparison, reference: Reference) -> tuple[float, float]:
     """Bits per byte of held-out text under a reference, and under counted letters of the training text."""
     from ftkit.data import tokenize_texts
-    from ftkit.evidence.language import counted_letters
     from ftkit.training import HeldOutWindows, held_out_loss
 
     if reference.model is comparison.base:
@@ -267,7 +276,7 @@ def _competence(comparison: Comparison, reference: Reference) -> tuple[float, fl
     else:
         store = tokenize_texts(["\n\n".join(comparison.passages.real)], reference.tokenizer)
         loss = held_out_loss(reference.model, HeldOutWindows(store, comparison.window_tokens), comparison.max_windows)
-    return loss.bits_per_byte, counted_letters(comparison.train_passages, comparison.passages.real)
+    return loss.bits_per_byte, comparison.once("counted letters", lambda: _letters(comparison))
 
 
 def _by_classifier(comparison: Comparison) -> Language:
@@ -293,8 +302,21 @@ def _by_classifier(comparison: Comparison) -> Language:
     return Language(
         "classifier", "a classifier of real against corrupted text", auc,
         real_side=tuned, base_real_side=base, heldout_real_side=share(real),
-        invented=_invented(comparison, level), base_reads=base.value > tuned.value,
+        learned=_learned(comparison), invented=_invented(comparison, level), base_reads=base.value > tuned.value,
     )  # fmt: skip
+
+
+def _learned(comparison: Comparison) -> float | None:
+    letters = comparison.once("counted letters", lambda: _letters(comparison))
+    cost = comparison.losses[1].bits_per_byte
+    return 1 - cost / letters if letters and math.isfinite(cost) else None
+
+
+def _letters(comparison: Comparison) -> float:
+    """Bits per byte of held-out passages under counted letters of the training text."""
+    from ftkit.evidence.language import counted_letters
+
+    return counted_letters(comparison.train_passages, comparison.passages.real)
 
 
 def _invented(comparison: Comparison, level: float) -> Interval | None:
@@ -333,6 +355,8 @@ def _shown(result: Language) -> str:
     if result.real_side is None or result.heldout_real_side is None:
         return result.reason
     words = "" if result.invented is None else f"; {max(result.invented.value, 0.0):.1%} of its words are invented"
+    if result.learned is not None:
+        words += f"; it needs {result.learned:.0%} fewer bits per byte of held-out text than a count of letters"
     return (
         f"a classifier takes {result.real_side.value:.0%} of its passages for real text (real text: "
         f"{result.heldout_real_side.value:.0%}){words}"
