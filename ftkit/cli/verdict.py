@@ -52,6 +52,7 @@ def verdict(
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="A number that decides: worked_gain=0.05."),
     ] = None,
+    dtype: Annotated[str, typer.Option(help="Numbers of the models: float32, bfloat16, float16 or auto.")] = "float32",
     revision: Annotated[str | None, typer.Option(help="Revision of the base where it is a Hub id.")] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of text files.")] = "utf-8",
     special_tokens: Annotated[
@@ -77,7 +78,7 @@ def verdict(
         request = VerdictRequest(
             base, tuned, text, heldout, general, _named(against or []), judge, revision, trust_remote_code,
             allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling,
-            seed, thresholds=_numbers(threshold or []), reference=reference,
+            seed, thresholds=_numbers(threshold or []), reference=reference, dtype=dtype,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_models(request, Path(folder))

@@ -8,7 +8,8 @@ Every recipe and ``ftkit verdict`` build the same ``Comparison`` and call the sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from ftkit.evidence.measure import Measure
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.texts import cut_passages
+from ftkit.models import base_or_beneath
 from ftkit.training import MOST_UNKNOWN, HeldOutLoss, HeldOutWindows, held_out_loss
 from ftkit.tuning import Selection
 
@@ -85,7 +87,8 @@ class ComparedPassages:
 class Comparison:
     """A base, a model tuned from it, and what they are compared on."""
 
-    base: PreTrainedModel
+    base: PreTrainedModel | None
+    """``None`` where the tuned model is an adapter that contains it (``contains_base``); measures ask ``as_base``."""
     tuned: PreTrainedModel
     """As it was saved."""
     texts: ComparedTexts
@@ -139,14 +142,33 @@ class Comparison:
         written, styles = self.write(passages, level)
         return replace(self, passages=written, styles=styles, level=level)
 
+    @contextmanager
+    def as_base(self) -> Iterator[PreTrainedModel]:
+        """The base as long as the context lasts; the tuned model is not to be used meanwhile."""
+        with base_or_beneath(self.base, self.tuned) as base:
+            yield base
+
+    def pair_of_losses(
+        self, store: TokenStore, of_tuned: TokenStore | None = None, most: int | None = None
+    ) -> tuple[HeldOutLoss, HeldOutLoss]:
+        """Loss of base and tuned model on a text.
+
+        Args:
+            store: The text.
+            of_tuned: The same in the tuned model's own tokens; ``None`` where they are the base's.
+            most: Windows at most; ``None`` for ``max_windows``.
+        """
+        with self.as_base() as base:
+            before = self.loss(base, store, most)
+        return before, self.loss(self.tuned, of_tuned or store, most)
+
     @property
     def losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
         """Loss of base and tuned model on held-out text."""
         return self.once("losses", self._losses)
 
     def _losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
-        texts = self.texts
-        return self.loss(self.base, texts.heldout), self.loss(self.tuned, texts.tuned_heldout or texts.heldout)
+        return self.pair_of_losses(self.texts.heldout, self.texts.tuned_heldout)
 
     @property
     def general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
@@ -154,10 +176,9 @@ class Comparison:
         return self.once("general losses", self._general_losses)
 
     def _general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
-        texts = self.texts
-        if not texts.general:
+        if not self.texts.general:
             return None
-        return self.loss(self.base, texts.general), self.loss(self.tuned, texts.tuned_general or texts.general)
+        return self.pair_of_losses(self.texts.general, self.texts.tuned_general)
 
     @property
     def train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
@@ -167,9 +188,7 @@ class Comparison:
     def _train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         if self.texts.train is None:
             return None
-        most = len(self.losses[0].nats)
-        first, second = (self.loss(model, self.texts.train, most) for model in (self.base, self.tuned))
-        return first, second
+        return self.pair_of_losses(self.texts.train, most=len(self.losses[0].nats))
 
     def loss(self, model: PreTrainedModel, store: TokenStore, most: int | None = None) -> HeldOutLoss:
         """Loss of a model on a text, on at most so many windows."""
@@ -204,6 +223,8 @@ class Comparison:
         tokenizer = self.texts.heldout.tokenizer
         if self.masking is not None or self.from_scratch or tokenizer is None:
             return []
+        if self.base is None:
+            return [Reference("the base", self.tuned, tokenizer, beneath=True)]
         return [Reference("the base", self.base, tokenizer)]
 
     @property

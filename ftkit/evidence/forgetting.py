@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from ftkit.data import TokenStore
 from ftkit.evidence.intervals import Interval, bootstrap, gain_in_bits, relative_rise
 from ftkit.memory import memory_phase
-from ftkit.models import is_adapter, virtual_tokens
+from ftkit.models import base_or_beneath, is_adapter, virtual_tokens
 from ftkit.training import NEXT_TOKEN, HeldOutLoss, HeldOutWindows, evaluated_batches, held_out_loss
 from ftkit.training.evaluation import rows_at_once
 from ftkit.training.objectives import output_logits
@@ -41,6 +41,8 @@ __all__ = [
 
 SCALES = (0.25, 0.5, 0.75, 1.25)
 """Scales that are measured between and beyond the base (0) and the tuned model (1)."""
+_CURVE_WINDOWS = 12
+"""Windows of each of two texts at a point of the curve: 24 in all. With 32 the curve took most of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class ScaledPoint:
 @memory_phase("evaluate")
 @torch.inference_mode()
 def divergence_from_base(
-    base: PreTrainedModel,
+    base: PreTrainedModel | None,
     tuned: PreTrainedModel,
     store: TokenStore,
     window_tokens: int,
@@ -68,7 +70,7 @@ def divergence_from_base(
     """KL(base || tuned) over the next token, in bits per token; intervals resample windows.
 
     Args:
-        base: The model before.
+        base: The model before; ``None`` where ``tuned`` is an adapter that contains it.
         tuned: The model after, with the same vocabulary.
         store: The text whose beginnings are asked.
         window_tokens: T, tokens in a window.
@@ -77,9 +79,12 @@ def divergence_from_base(
     """
     windows = HeldOutWindows(store, window_tokens)
     found = []
-    rows = rows_at_once(base, 2 * window_tokens, batch_rows)  # of two models, and their difference
-    for _, batch in evaluated_batches([base, tuned], windows, windows.spread(max_windows), rows):
-        log_p_BTV, log_q_BTV = (_log_probabilities(model, batch["input_ids"]) for model in (base, tuned))
+    rows = rows_at_once(tuned, 2 * window_tokens, batch_rows)  # of two models, and their difference
+    models = [tuned] if base is None else [base, tuned]
+    for _, batch in evaluated_batches(models, windows, windows.spread(max_windows), rows):
+        with base_or_beneath(base, tuned) as before:
+            log_p_BTV = _log_probabilities(before, batch["input_ids"])
+        log_q_BTV = _log_probabilities(tuned, batch["input_ids"])
         log_ratio_BTV = log_q_BTV.neg_().add_(log_p_BTV)  # in place: each of these is as large as all logits
         kl_BT = log_ratio_BTV.mul_(log_p_BTV.exp_()).sum(-1)[:, :-1]
         del log_p_BTV, log_q_BTV, log_ratio_BTV
@@ -130,7 +135,7 @@ def scaling_curve(
     general: TokenStore,
     window_tokens: int,
     scales: Sequence[float] = SCALES,
-    max_windows: int | None = 32,
+    max_windows: int | None = _CURVE_WINDOWS,
 ) -> tuple[ScaledPoint, ...]:
     """What is learned and forgotten at every scale of the change, by scale, 0 and 1 included.
 
@@ -156,7 +161,7 @@ def scaling_curve(
     before = losses(base)
     found = []
     for scale, model in scaled_models(base, tuned, sorted({0.0, 1.0, *scales})):
-        after = losses(model)
+        after = losses(model) if scale else before
         found.append(ScaledPoint(scale, gain_in_bits(before[0], after[0]), relative_rise(before[1], after[1])))
     return tuple(found)
 
@@ -174,8 +179,8 @@ def distances_from_base(
         Both, or ``None`` twice where the two models do not predict the next of the same tokens.
     """
     base, tuned, texts = comparison.base, comparison.tuned, comparison.texts
-    rows = [model.config.get_text_config().vocab_size for model in (base, tuned)]
-    if texts.general is None or not comparison.predicts_same_tokens or rows[0] != rows[1]:
+    rows = {model.config.get_text_config().vocab_size for model in (base, tuned) if model is not None}
+    if texts.general is None or not comparison.predicts_same_tokens or len(rows) > 1:
         return None, None
     on_general, on_target = (
         divergence_from_base(base, tuned, text, comparison.window_tokens, max_windows)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from ftkit.evidence.texts import spread_evenly
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TokenizersBackend
+
+    from ftkit.data import TokenStore
 
 __all__ = ["LanguageClassifier", "PassageCosts", "Reference", "counted_letters", "passage_costs", "shuffle_passages"]
 
@@ -44,6 +47,16 @@ class Reference:
     name: str
     model: PreTrainedModel
     tokenizer: TokenizersBackend
+    beneath: bool = False
+    """Whether it is the base under the adapter of ``model``."""
+
+    @contextmanager
+    def reader(self) -> Iterator[PreTrainedModel]:
+        """The model that reads, as long as the context lasts."""
+        from ftkit.models import base_or_beneath
+
+        with base_or_beneath(None if self.beneath else self.model, self.model) as model:
+            yield model
 
 
 @dataclass(frozen=True)
@@ -78,14 +91,20 @@ def passage_costs(reference: Reference, passages: Sequence[str], batch_rows: int
         passages: Texts; they are cut to the model's positions.
         batch_rows: Passages in a forward pass.
     """
+    from ftkit.data import tokenize_texts
+
+    stores = [tokenize_texts([passage], reference.tokenizer) for passage in passages]
+    with reference.reader() as model:
+        return _costs(model, stores, batch_rows)
+
+
+def _costs(model: PreTrainedModel, stores: Sequence[TokenStore], batch_rows: int) -> PassageCosts:
     import torch
 
-    from ftkit.data import tokenize_texts
     from ftkit.models import usable_positions
     from ftkit.training.objectives import IGNORED
 
-    model, most = reference.model, usable_positions(reference.model)
-    stores = [tokenize_texts([passage], reference.tokenizer) for passage in passages]
+    most = usable_positions(model)
     rows = [np.asarray(store.ids)[:most].astype(np.int64) for store in stores]
     bits, num_bytes = np.zeros(len(rows)), np.zeros(len(rows))
     was_training, device = model.training, next(model.parameters()).device

@@ -47,13 +47,13 @@ def shuffle_words(text: str, seed: int = 0) -> str:
 
 
 def word_order(
-    base: PreTrainedModel, tuned: PreTrainedModel, heldout: TokenStore, real: tuple[HeldOutLoss, HeldOutLoss],
+    base: PreTrainedModel | None, tuned: PreTrainedModel, heldout: TokenStore, real: tuple[HeldOutLoss, HeldOutLoss],
     window_tokens: int,
 ) -> WordOrder | None:  # fmt: skip
     """Measure what word order is worth to two models.
 
     Args:
-        base: The model before.
+        base: The model before; ``None`` where ``tuned`` is an adapter that contains it.
         tuned: The model after, with the same tokenizer.
         heldout: Text that was not trained on.
         real: Losses of base and tuned model on it.
@@ -64,6 +64,7 @@ def word_order(
     """
     from ftkit.data import tokenize_texts
     from ftkit.data.tokenizers import reads_tokens
+    from ftkit.models import base_or_beneath
     from ftkit.training import HeldOutWindows, held_out_loss
 
     if not all(loss.counts_bytes for loss in real):
@@ -78,10 +79,9 @@ def word_order(
     if shuffled.num_tokens < window_tokens:
         return None
     windows = HeldOutWindows(shuffled, window_tokens)
-    pair = (
-        held_out_loss(base, windows, _WINDOWS),
-        held_out_loss(tuned, windows, _WINDOWS),
-    )
+    with base_or_beneath(base, tuned) as before_tuning:
+        first = held_out_loss(before_tuning, windows, _WINDOWS)
+    pair = (first, held_out_loss(tuned, windows, _WINDOWS))
     if not all(loss.counts_bytes for loss in pair):
         return None
 

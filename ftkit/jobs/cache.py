@@ -15,6 +15,7 @@ from ftkit.config.settings import SETTINGS_VERSION
 from ftkit.data import cache_dir, tokenizer_fingerprint
 from ftkit.data.tokenizers import expected_ids
 from ftkit.evidence import PassageWriter, Written
+from ftkit.models import plain_state
 from ftkit.runs import RunFolder
 from ftkit.runs.files import cache_key, write_json
 from ftkit.runs.planner import planner
@@ -72,10 +73,10 @@ def cached_passages(writer: PassageWriter, model: PreTrainedModel, count: int, s
 def _described(writer: PassageWriter, model: PreTrainedModel) -> list[Any]:
     """All that a passage depends on but its prompt, seed and number."""
     weights = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    for name, tensor in sorted(plain_state(model).items()):
+        raw: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        weights.update(memoryview(raw))
+        weights.update(raw.data)  # a view: large matrices are not copied
     tokenizer: Any = writer.tokenizer
     machine = [torch.__version__, str(model.device), torch.get_num_threads()]
     protocol = [type(writer).__name__, writer.characters, writer.new_tokens, asdict(writer.sampling)]

@@ -11,11 +11,13 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ftkit.config import TrainingSettings
@@ -58,19 +60,30 @@ from ftkit.evidence import (
 from ftkit.generation import PRESETS
 from ftkit.jobs.cache import cached_passages, cached_run
 from ftkit.jobs.targets import MOST_JUDGED
-from ftkit.models import check_vocabulary, is_adapter, load_model, task_of, usable_positions
+from ftkit.models import (
+    base_or_beneath,
+    check_vocabulary,
+    contains_base,
+    is_adapter,
+    load_model,
+    task_of,
+    usable_positions,
+)
 from ftkit.models.families import architecture_of, differing
 from ftkit.models.meta_models import known_positions
 from ftkit.models.trust import is_adapter_folder
 from ftkit.report import verdict_lines, write_report, write_verdicts
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
+from ftkit.tuning import MIN_CORRELATION, median_correlation
 
 __all__ = ["Judged", "TemporaryFolder", "TextSource", "VerdictRequest", "check_inputs", "judge_models", "verdict"]
 
 _TARGET = "text"
 READINGS = ("auto", "text", "tokens")
 """How special tokens in the texts are read."""
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+"""In which numbers models are judged."""
 _MAY_CHANGE = ("vocab_size", "tie_word_embeddings")
 """What tuning may change of an architecture: tokens are added, and a merged model is often saved with two matrices."""
 _MOST_PASSAGES = 2000
@@ -125,6 +138,8 @@ class VerdictRequest:
     reference: str | None = None
     """Language model that reads the passages, to say whether they are language; ``None`` takes the base, where it reads
     well enough."""
+    dtype: str = "float32"
+    """Of the models: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the one that the base is stored in."""
 
 
 class TemporaryFolder:
@@ -236,8 +251,21 @@ def _read_texts(request: VerdictRequest) -> _Texts:
 class _Side:
     """One of the two models, with its own tokenizer."""
 
-    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
+    tuned: PreTrainedModel | None = None
+    """Of the base: the tuned model that contains it; ``None`` where the base was loaded by itself."""
+    own: PreTrainedModel | None = None
+    """A model of its own."""
+
+    @contextmanager
+    def model(self) -> Iterator[PreTrainedModel]:
+        """The model, as long as the context lasts."""
+        if self.own is not None:
+            yield self.own
+            return
+        assert self.tuned is not None
+        with base_or_beneath(None, self.tuned) as base:
+            yield base
 
     def tokens(self, texts: Sequence[str]) -> TokenStore:
         """Texts in this model's tokens."""
@@ -246,50 +274,65 @@ class _Side:
     @property
     def positions(self) -> int | None:
         """Longest context, without what an adapter takes."""
-        return usable_positions(self.model)
+        with self.model() as model:
+            return usable_positions(model)
 
 
 def _load_sides(request: VerdictRequest, task: str) -> tuple[_Side, _Side, list[str]]:
-    """Base and tuned model with their tokenizers, and what had to be assumed."""
+    """Base and tuned model with their tokenizers, and what had to be assumed; one model where an adapter allows it."""
     options: dict[str, Any] = {
-        "task": task, "trust_remote_code": request.trust_remote_code, "allow_pickle": request.allow_pickle
+        "task": task, "trust_remote_code": request.trust_remote_code, "allow_pickle": request.allow_pickle,
+        "dtype": request.dtype,
     }  # fmt: skip
-    base = _Side(
-        load_model(request.base, revision=request.revision, **options),
-        load_tokenizer(request.base, revision=request.revision, trust_remote_code=request.trust_remote_code),
-    )
-    assumed = []
-    try:
-        tokenizer = load_tokenizer(
-            request.tuned, adapter_base=request.base, trust_remote_code=request.trust_remote_code
-        )
-    except FtkitError as error:
-        tokenizer = base.tokenizer
-        assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")
     of_base = request.revision if is_adapter_folder(request.tuned) else None
-    tuned = _Side(load_model(request.tuned, adapter_base=request.base, revision=of_base, **options), tokenizer)
-    wrapper: Any = tuned.model
-    inner = wrapper.get_base_model() if is_adapter(wrapper) else wrapper
-    architectures = [architecture_of(model.config) for model in (base.model, inner)]
-    if other := differing(*({k: v for k, v in a.items() if k not in _MAY_CHANGE} for a in architectures)):
-        raise ModelError(f"{request.tuned} did not start from {request.base}: they differ in {other}; name its base")
-    for side, name in ((base, request.base), (tuned, request.tuned)):
+    tuned: Any = load_model(request.tuned, adapter_base=request.base, revision=of_base, **options)
+    assumed = []
+    if tuned.dtype != torch.float32:
+        assumed.append(f"the models were judged in {str(tuned.dtype).removeprefix('torch.')}")
+    code: Any = {"trust_remote_code": request.trust_remote_code}
+    tokenizer = load_tokenizer(request.base, revision=request.revision, **code)
+    if contains_base(tuned):
+        base = _Side(tokenizer, tuned)
+    else:
+        loaded = load_model(request.base, revision=request.revision, **options)
+        _check_same_start(request, loaded, tuned)
+        base = _Side(tokenizer, own=loaded)
+    try:
+        tokenizer = load_tokenizer(request.tuned, adapter_base=request.base, revision=of_base, **code)
+    except FtkitError as error:
+        assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")
+    sides = base, _Side(tokenizer, own=tuned)
+    for side, name in zip(sides, (request.base, request.tuned), strict=True):
         try:
-            check_vocabulary(side.model, side.tokenizer)
+            with side.model() as model:
+                check_vocabulary(model, side.tokenizer)
         except FtkitError as error:
             raise ModelError(f"{name}: {error}") from None
-    return base, tuned, assumed
+    return *sides, assumed
+
+
+def _check_same_start(request: VerdictRequest, base: PreTrainedModel, tuned: Any) -> None:
+    """Refuse a base of another shape, and one of the same shape whose weights are others."""
+    inner = tuned.get_base_model() if is_adapter(tuned) else tuned
+    architectures = [architecture_of(model.config) for model in (base, inner)]
+    if other := differing(*({k: v for k, v in a.items() if k not in _MAY_CHANGE} for a in architectures)):
+        raise ModelError(f"{request.tuned} did not start from {request.base}: they differ in {other}; name its base")
+    if not is_adapter(tuned) and (found := median_correlation(base, tuned)) is not None and found < MIN_CORRELATION:
+        raise ModelError(
+            f"{request.tuned} did not start from {request.base}: their weights have one shape and size and are not "
+            f"correlated (median over the matrices {found:.3f}, below {MIN_CORRELATION}); name its base"
+        )
 
 
 def _writers(request: VerdictRequest, texts: _Texts, base: _Side, tuned: _Side) -> dict[str, PassageWriter]:
     """Who lets each model write, after the same words."""
     sampling = PRESETS[request.sampling]
-    writers = {
-        name: PassageWriter.after(
-            side.tokens(texts.heldout), texts.heldout, texts.train, request.passage_chars, sampling
-        ).fitted(side.model)
-        for name, side in (("base", base), ("tuned", tuned))
-    }
+    writers = {}
+    for name, side in (("base", base), ("tuned", tuned)):
+        store = side.tokens(texts.heldout)
+        writer = PassageWriter.after(store, texts.heldout, texts.train, request.passage_chars, sampling)
+        with side.model() as model:
+            writers[name] = writer.fitted(model)
     words = min(writer.prompt_words for writer in writers.values())
     return {name: replace(writer, prompt_words=words) for name, writer in writers.items()}
 
@@ -313,6 +356,8 @@ def _check_options(request: VerdictRequest) -> Thresholds:
         raise ConfigError(
             f"unknown special_tokens {request.special_tokens!r}{nearest_name(request.special_tokens, READINGS)}"
         )
+    if request.dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {request.dtype!r}{nearest_name(request.dtype, DTYPES)}")
     return Thresholds.set(request.thresholds)
 
 
@@ -365,14 +410,17 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
     panel, kept = Panel([], {}), keep_blocks()
     if writers:
         count = 3 * min(request.num_passages or MOST_JUDGED, MOST_JUDGED)
-        further = cached_passages(writers["base"], base.model, count, request.seed + 1)
+        with base.model() as model:
+            further = cached_passages(writers["base"], model, count, request.seed + 1)
         panel = _seat(request, _judge_texts(request, texts, real, [*further.heldout, *further.training]))
 
     def written_by_both(count: int) -> tuple[Written, Written]:
         if not writers:
             return Written(), Written()
-        before = cached_passages(writers["base"], base.model, count, request.seed)
-        return before, writers["tuned"].write(tuned.model, count, request.seed, kept)
+        with base.model() as model:
+            before = cached_passages(writers["base"], model, count, request.seed)
+        with tuned.model() as model:
+            return before, writers["tuned"].write(model, count, request.seed, kept)
 
     def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
         before, after = written_by_both(count)
@@ -390,9 +438,10 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
         heldout_texts=frozenset(texts.heldout),
     )
+    assert tuned.own is not None
     evidence = gather_evidence(
         Comparison(
-            base.model, tuned.model, compared, ComparedPassages(), window, masking=masking,
+            base.own, tuned.own, compared, ComparedPassages(), window, masking=masking,
             max_windows=request.eval_windows, assumptions=(*texts.assumptions, *assumed),
             reference=_reference(request), write=write,
         ),
@@ -425,6 +474,7 @@ def verdict(
     sampling: str = "plain",
     seed: int = 42,
     thresholds: dict[str, float] | None = None,
+    dtype: str = "float32",
     revision: str | None = None,
     encoding: str = "utf-8",
     special_tokens: str = "auto",
@@ -452,6 +502,7 @@ def verdict(
         sampling: ``plain``, ``focused``, ``creative``, ``top50`` or ``judged``.
         seed: Draws passages and trains judges.
         thresholds: Numbers that decide, by name.
+        dtype: Of the models: ``float32``, ``bfloat16``, ``float16`` or ``auto``, the one that the base is stored in.
         revision: Of the base, where it is a Hub id.
         encoding: Encoding of text files.
         special_tokens: How special tokens in the texts are read: ``auto``, ``text`` or ``tokens``.
@@ -474,7 +525,7 @@ def verdict(
     request = VerdictRequest(
         sides[0], sides[1], text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
         encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
-        thresholds=thresholds or {}, reference=reference,
+        thresholds=thresholds or {}, reference=reference, dtype=dtype,
     )  # fmt: skip
     return replace(judge_models(request, folder), kept=kept)
 

@@ -6,6 +6,7 @@ Importing this package registers the own models with the Auto classes of transfo
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from ftkit.models.adapter_files import BaseRecord, is_adapter, virtual_tokens
+from ftkit.models.base_beneath import base_or_beneath, contains_base, plain_state, tensors_beneath
 from ftkit.models.class_heads import check_classifier, class_names, problem_type
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
@@ -52,16 +53,19 @@ __all__ = [
     "FtkitLadderHead",
     "FtkitLadderModel",
     "Fused",
+    "base_or_beneath",
     "check_classifier",
     "check_positions",
     "check_vocabulary",
     "class_names",
+    "contains_base",
     "from_hf_gpt2",
     "is_adapter",
     "load_model",
     "load_state_dict",
     "log_probability_model",
     "no_stored_generation_settings",
+    "plain_state",
     "problem_type",
     "read_configuration",
     "reads_both_ways",
@@ -70,6 +74,7 @@ __all__ = [
     "save_state_dict",
     "set_dropout",
     "task_of",
+    "tensors_beneath",
     "to_hf_gpt2",
     "usable_positions",
     "virtual_tokens",

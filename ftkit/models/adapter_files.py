@@ -250,7 +250,9 @@ def load_adapter(
         raise type(error)(f"The adapter {folder} stands on {place!r}: {error}{other}") from error
     if record.pad_token_id is not None:
         base.config.pad_token_id = record.pad_token_id
+    rows = base.get_input_embeddings().weight.shape
     resize_for(base, config, shapes, folder)
+    resized = rows != base.get_input_embeddings().weight.shape
     stored = read_embeddings(base, config, tensors, folder)
     try:
         model = wrap(base, config, place, revision)
@@ -259,6 +261,7 @@ def load_adapter(
     _check_base(folder, record, model)
     _fill(model, path / _WEIGHTS, stored.adapter)
     model.stored_embeddings = stored.base  # type: ignore[assignment]
+    model.base_was_resized = resized  # type: ignore[assignment]
     return model.eval()
 
 
@@ -277,6 +280,8 @@ def _check_base(folder: str, record: BaseRecord, model: Any) -> None:
         raise ModelError(f"The base {found.base} is configured otherwise than when {folder} was trained: {other}")
     if not record.sha256:
         _logger.info("%s: another tool saved it, so nothing tells whether its base is the right one", folder)
+    elif model.get_base_model().dtype != torch.float32:
+        _logger.info("%s: its base is not in float32, so its hash is not compared", folder)
     elif found.sha256 != record.sha256:
         raise ModelError(
             f"The adapter {folder} was trained on a base with {record.parameters:,} parameters and SHA-256"

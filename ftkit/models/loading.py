@@ -71,8 +71,9 @@ def load_model(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     adapter_base: str | None = None,
+    dtype: str = "float32",
 ) -> PreTrainedModel:
-    """Build or load a model in float32 and eval mode, with every weight accounted for.
+    """Build or load a model in eval mode, in float32 unless told otherwise, with every weight accounted for.
 
     Args:
         spec: ``new:FAMILY[,key=value,...]`` for random weights, where FAMILY is a key of ``FAMILIES`` and each key a
@@ -95,6 +96,8 @@ def load_model(
         allow_pickle: Whether ``pytorch_model.bin`` is read where there are no safetensors; tensors only, so that
             code in it does not run.
         adapter_base: For a folder with an adapter, where its base is, instead of where the folder says.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the one that the base is stored in. A half
+            precision is for measuring large models, not for training.
 
     Returns:
         The model on the CPU; for a folder with an adapter peft's model around the base that the folder names.
@@ -112,7 +115,7 @@ def load_model(
     if is_adapter_folder(spec):
         load_base = partial(
             load_model, task=task, seed=seed, attn_implementation=attn_implementation,
-            trust_remote_code=trust_remote_code, allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, dtype=dtype,
         )  # fmt: skip
         adapted: Any = load_adapter(spec, task, load_base, adapter_base, revision)
         _check_adapter_labels(spec, adapted, labels)
@@ -121,6 +124,7 @@ def load_model(
         "attn_implementation": attn_implementation,
         "trust_remote_code": trust_remote_code,  # never None, which would ask on the terminal
         "use_safetensors": None if allow_pickle else True,  # None prefers them
+        "dtype": dtype,
     }
     with quiet(), seeded(seed):
         if spec.startswith("new:"):
@@ -403,7 +407,9 @@ def _new_model(spec: str, config: PreTrainedConfig, task: str, attn_implementati
 
 def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, options: dict[str, Any]) -> PreTrainedModel:
     """Load configuration and weights and account for every tensor."""
-    attention, use_safetensors = options.pop("attn_implementation"), options.pop("use_safetensors")
+    attention, use_safetensors, dtype = (
+        options.pop(key) for key in ("attn_implementation", "use_safetensors", "dtype")
+    )
     config: Any = call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
     check_full_precision(config, where)
     drop_foreign_settings(config)
@@ -419,7 +425,7 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
         pair: tuple[PreTrainedModel, dict[str, Any]] = TASKS[task].from_pretrained(
             name,
             config=config,
-            dtype=torch.float32,  # else transformers trains a half-precision folder in half precision
+            dtype=dtype,  # float32 else: transformers trains a half-precision folder in half precision
             use_safetensors=use_safetensors,
             weights_only=True,
             attn_implementation=attention,

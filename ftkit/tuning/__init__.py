@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         peak_rates,
         schedule_warning,
     )
+    from ftkit.tuning.same_start import MIN_CORRELATION, median_correlation
 
 __all__ = [
+    "MIN_CORRELATION",
     "ClipReport",
     "Clipping",
     "Freezing",
@@ -61,6 +63,7 @@ __all__ = [
     "idle_matrices",
     "learning_rate_factor",
     "matrices_of_blocks",
+    "median_correlation",
     "merge_adapter",
     "movement",
     "parameter_table",

@@ -48,6 +48,7 @@ __all__ = [
     "idle_matrices",
     "merge_adapter",
     "predicted_trainable",
+    "stands_on_tied_end",
 ]
 
 _logger = logging.getLogger("ftkit.tuning")
@@ -430,7 +431,7 @@ def merge_adapter(model: "PeftModel") -> PreTrainedModel:
     # Adding B A to a weight rounds once more in every matrix: 16 units of the dtype cover bfloat16's.
     if difference > max(10 * ROUNDING, 16 * torch.finfo(merged.dtype).eps):
         reason = "it rounds differently or peft merges it wrongly"
-        if _stands_on_tied_end(model):
+        if stands_on_tied_end(model):
             reason = (
                 "it stands on the embedding or the head, which are one tensor here, so merging it into one changes the"
                 " other"
@@ -452,7 +453,7 @@ def effective_model(model: "PeftModel") -> PreTrainedModel:
         ModelError: Prefix or prompt tuning, or weights that are not finite.
     """
     wrapped = copy.deepcopy(model)
-    if _stands_on_tied_end(wrapped):
+    if stands_on_tied_end(wrapped):
         base: Any = wrapped.get_base_model()
         head = base.get_output_embeddings()
         inner = getattr(head, "base_layer", head)
@@ -479,7 +480,7 @@ def _merged(model: "PeftModel") -> PreTrainedModel:
     return plain
 
 
-def _stands_on_tied_end(model: "PeftModel") -> bool:
+def stands_on_tied_end(model: "PeftModel") -> bool:
     """Whether low-rank matrices stand beside an embedding that is the head too."""
     base: Any = model.get_base_model()
     ends = [end for end in (base.get_input_embeddings(), base.get_output_embeddings()) if end is not None]

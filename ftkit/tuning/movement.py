@@ -4,7 +4,8 @@ The plainest evidence that anything happened at all, and that nothing else did: 
 be bit-identical afterwards, every group that could change must have changed.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +14,13 @@ from torch import Tensor, nn
 
 from ftkit.models import GROUPS, is_adapter, virtual_tokens
 from ftkit.tuning.adapters import effective_model
+from ftkit.tuning.effective_weights import effective_weights
 from ftkit.tuning.groups import ParameterGroups, Piece, Selection, chosen_slices
 
 __all__ = ["GroupMovement", "Movement", "SelectedValues", "Watch", "movement", "same_bits", "snapshot"]
+
+_PART = 1 << 24
+"""Elements that are compared in double precision at a time: 256 MB for both, where an embedding may have 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -99,32 +104,45 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
     """
     if is_adapter(model):
         return _adapted(before, model)
+    return _compared(before, model, trainable)
+
+
+def _compared(
+    before: Mapping[str, Tensor],
+    model: nn.Module,
+    trainable: Selection | None = None,
+    value_of: Callable[[str], Tensor] | None = None,
+) -> Movement:
+    """Compare the tensors of a plain model, one at a time; ``value_of`` gives what stands in place of a parameter."""
     groups = ParameterGroups(model)
     allowed = groups.all if trainable is None else trainable
     now = _distinct(before, {name: parameter.detach() for name, parameter in model.named_parameters()})
-    start = {name: before[name] for name in now if name in before and before[name].shape == now[name].shape}
-    by_tensor = {
-        name: _relative(_norm(now[name].cpu().double().sub_(first)), _norm(first)) for name, first in start.items()
-    }
+    names = [name for name in now if name in before and before[name].shape == now[name].shape]
+    pieces: dict[str, list[Piece]] = {}
+    for piece in groups.pieces:
+        pieces.setdefault(piece.name, []).append(piece)
+    by_tensor: dict[str, float] = {}
     sums: dict[tuple[str, int | None], _Sums] = {}
-    leaks: dict[str, None] = {}
-    for piece in (piece for piece in groups.pieces if piece.name in start):
-        first, last = start[piece.name], now[piece.name].cpu()
-        free = allowed.masks.get(piece.name, torch.zeros_like(piece.mask)) & piece.mask
-        kept = piece.mask & ~free
-        if kept.any() and not same_bits(_slice(first, piece, kept), _slice(last, piece, kept)):
-            leaks[piece.name] = None
-        sums.setdefault((piece.group, piece.layer), _Sums()).add(
-            _slice(first, piece, piece.mask), _slice(last, piece, piece.mask), allowed.numel(piece)
-        )
+    leaks: list[str] = []
+    changed = 0
+    for name in names:
+        first, last = before[name], (value_of(name) if value_of else now[name]).cpu()
+        by_tensor[name] = _relative(_norm(last, first), _norm(first))
+        changed += not same_bits(first, last)
+        if any(_leaked(piece, allowed, first, last) for piece in pieces.get(name, ())):
+            leaks.append(name)
+        for piece in pieces.get(name, ()):
+            sums.setdefault((piece.group, piece.layer), _Sums()).add(
+                _slice(first, piece, piece.mask), _slice(last, piece, piece.mask), allowed.numel(piece)
+            )
     in_order = sorted(sums, key=lambda part: (GROUPS.index(part[0]), -1 if part[1] is None else part[1]))
     rows = tuple(sums[part].row(*part) for part in in_order)
     moved = {row.group for row in rows if row.relative > 0}
     change, norm = (sum(getattr(found, part) for found in sums.values()) for part in ("change", "start"))
     return Movement(
         relative=_relative(change**0.5, norm**0.5),
-        changed=sum(not same_bits(first, now[name].cpu()) for name, first in start.items()),
-        tensors=len(start),
+        changed=changed,
+        tensors=len(names),
         by_tensor=by_tensor,
         groups=rows,
         frozen=sum(row.parameters - row.trainable for row in rows),
@@ -137,6 +155,13 @@ def movement(before: Mapping[str, Tensor], model: nn.Module, trainable: Selectio
             )
         ),
     )
+
+
+def _leaked(piece: Piece, allowed: Selection, first: Tensor, last: Tensor) -> bool:
+    """Whether a frozen part of a tensor changed."""
+    free = allowed.masks.get(piece.name, torch.zeros_like(piece.mask)) & piece.mask
+    kept = piece.mask & ~free
+    return bool(kept.any()) and not same_bits(_slice(first, piece, kept), _slice(last, piece, kept))
 
 
 def _distinct(before: Mapping[str, Tensor], now: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -177,7 +202,8 @@ def _adapted(before: Mapping[str, Tensor], model: nn.Module) -> Movement:
         effect = movement(start, encoder)
         rows = tuple(replace(row, group="adapter") for row in effect.groups)
     else:
-        effect = movement(before, effective_model(wrapped))
+        effective = effective_weights(wrapped)
+        effect = _compared(before, effective.plain, value_of=effective.value)
         rows = tuple(replace(row, trainable=row.parameters if row.relative else 0) for row in effect.groups)
     return replace(effect, groups=rows, frozen=sum(now.numel() for now in frozen.values()), leaks=leaks, still=())
 
@@ -193,7 +219,7 @@ class _Sums:
 
     def add(self, first: Tensor, last: Tensor, trainable: int) -> None:
         """Count a piece as it was and as it is."""
-        self.change += _norm(last.double().sub_(first)) ** 2
+        self.change += _norm(last, first) ** 2
         self.start += _norm(first) ** 2
         self.parameters += first.numel()
         self.trainable += trainable
@@ -216,8 +242,17 @@ def same_bits(first: Tensor, second: Tensor) -> bool:
     return same_kind and torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (first, second)))
 
 
-def _norm(tensor: Tensor) -> float:
-    return float(tensor.double().norm())
+def _norm(tensor: Tensor, without: Tensor | None = None) -> float:
+    """Frobenius norm of a tensor or of a difference, in double precision; of a large tensor in parts."""
+    if tensor.numel() <= _PART:
+        exact = tensor.double()
+        return float((exact if without is None else exact - without).norm())
+    flat, other = tensor.reshape(-1), None if without is None else without.reshape(-1)
+    norms = [
+        _norm(flat[at : at + _PART], None if other is None else other[at : at + _PART])
+        for at in range(0, len(flat), _PART)
+    ]
+    return math.hypot(*norms)
 
 
 def _relative(change: float, norm: float) -> float:

@@ -91,7 +91,7 @@ class GeneralMeasure(Measure[General]):
 
         on_general, on_target = distances_from_base(comparison)
         curve: Sequence[Any] = ()
-        if on_general is not None and comparison.scales:
+        if on_general is not None and comparison.scales and comparison.base is not None:
             texts = comparison.texts
             assert texts.general is not None
             curve = scaling_curve(

@@ -271,7 +271,7 @@ def _competence(comparison: Comparison, reference: Reference) -> tuple[float, fl
     from ftkit.data import tokenize_texts
     from ftkit.training import HeldOutWindows, held_out_loss
 
-    if reference.model is comparison.base:
+    if reference.beneath or reference.model is comparison.base:
         loss = comparison.losses[0]
     else:
         store = tokenize_texts(["\n\n".join(comparison.passages.real)], reference.tokenizer)

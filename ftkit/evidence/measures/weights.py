@@ -68,9 +68,12 @@ class WeightsMeasure(Measure[Weights]):
     question = "Which weights changed, by how much, and did what was frozen stay?"
 
     def compute(self, comparison: Comparison) -> Weights | None:
+        from ftkit.models import tensors_beneath
         from ftkit.tuning import idle_matrices, movement, snapshot
 
-        moved = movement(snapshot(comparison.base, copy=False), comparison.tuned, comparison.trainable)
+        base = comparison.base
+        before = tensors_beneath(comparison.tuned) if base is None else snapshot(base, copy=False)
+        moved = movement(before, comparison.tuned, comparison.trainable)
         groups = tuple(MovedGroup(**asdict(row)) for row in moved.groups)
         return Weights(**vars(moved) | {"groups": groups}, idle_matrices=idle_matrices(comparison.tuned))
 

@@ -1,0 +1,120 @@
+"""Peak memory of a verdict on an adapter, beside the bytes of its base.
+
+    python -m benchmarks.verdict_memory TEXT [--dtype bfloat16] [--layers 32]        (in the folder scripts)
+
+Makes a Llama of 360 million parameters with random weights and a LoRA adapter of it, both in a temporary folder, and
+judges the adapter on TEXT, a file of 100 kB or more. Prints the highest resident memory of the process beside the bytes
+of one model, counted from the moment at which all modules are imported. The part that is no page of the model's file is
+shown apart: float32 weights stay in that file, and the system drops its pages when it needs room.
+"""
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TIMES, MORE = 1.3, 1e9
+"""The bound: so many times the bytes of one model, and so many bytes more."""
+
+
+def make(folder: Path, text: Path, layers: int) -> int:
+    """Make base and adapter; returns the base's parameters."""
+    from peft import LoraConfig
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from ftkit.data import load_tokenizer
+    from ftkit.models import save_model
+    from ftkit.models.adapter_files import wrap
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152, hidden_size=960, intermediate_size=2560, num_hidden_layers=layers, num_attention_heads=15,
+        num_key_value_heads=5, max_position_embeddings=2048, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    save_model(model, load_tokenizer("train:2048", texts=[text.read_text(encoding="utf-8")]), folder / "base")
+    size = sum(parameter.numel() for parameter in model.parameters())
+    wrapped: Any = wrap(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"), None, None)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.01)
+    wrapped.save_pretrained(folder / "adapter")
+    return size
+
+
+class Meter:
+    """Samples the memory of this process until it is stopped."""
+
+    def __init__(self) -> None:
+        self._start, self.peaks = self._now(), {"resident": 0, "own": 0}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _now() -> dict[str, int]:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        found = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.startswith("Rss")}
+        return {"resident": found["RssAnon"] + found["RssFile"], "own": found["RssAnon"]}
+
+    def _sample(self) -> None:
+        while not self._ended.wait(0.02):
+            for kind, now in self._now().items():
+                self.peaks[kind] = max(self.peaks[kind], now - self._start[kind])
+
+    def stop(self) -> dict[str, int]:
+        """End, and return the highest bytes: resident in all, and without pages of files."""
+        self._ended.set()
+        self._thread.join()
+        return self.peaks
+
+
+def judge(folder: Path, text: Path, dtype: str) -> None:
+    """Judge, and print the peak as JSON."""
+    import ftkit
+    from ftkit.jobs.plan import IMPORTED
+
+    for module in IMPORTED:
+        importlib.import_module(module)
+    meter = Meter()
+    result = ftkit.verdict(
+        folder / "base", folder / "adapter", text, num_passages=30, passage_chars=60, window_tokens=64,
+        eval_windows=16, dtype=dtype,
+    )  # fmt: skip
+    print(json.dumps({**meter.stop(), "verdict": result.verdict.verdict}))
+
+
+def main() -> None:
+    """Make the models, judge in a process of its own, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.folder:
+        judge(asked.folder, asked.text, asked.dtype)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = make(folder, asked.text, asked.layers)
+        command = [sys.executable, "-m", "benchmarks.verdict_memory", str(asked.text), "--folder", name]
+        done = subprocess.run([*command, "--dtype", asked.dtype], stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    of_model = size * (4 if asked.dtype == "float32" else 2)
+    bound = TIMES * of_model + MORE
+    print(f"parameters {size:,}, {asked.dtype}: {of_model / 1e9:.2f} GB")
+    print(f"peak {found['resident'] / 1e9:.2f} GB (bound {bound / 1e9:.2f}), without files {found['own'] / 1e9:.2f}")
+    sys.exit(found["resident"] > bound)
+
+
+if __name__ == "__main__":
+    main()
