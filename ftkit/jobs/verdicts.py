@@ -135,6 +135,8 @@ class VerdictRequest:
     """Tokens of a passage that the encoder reads, at most its positions."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Numbers of ``Thresholds`` that are set otherwise."""
+    passages_seed: int | None = None
+    """Draws the passages that are measured; ``None`` takes ``seed``, which also trains the judges."""
     reference: str | None = None
     """Language model that reads the passages, to say whether they are language; ``None`` takes the base, where it reads
     well enough."""
@@ -417,10 +419,11 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
     def written_by_both(count: int) -> tuple[Written, Written]:
         if not writers:
             return Written(), Written()
+        seed = request.seed if request.passages_seed is None else request.passages_seed
         with base.model() as model:
-            before = cached_passages(writers["base"], model, count, request.seed)
+            before = cached_passages(writers["base"], model, count, seed)
         with tuned.model() as model:
-            return before, writers["tuned"].write(model, count, request.seed, kept)
+            return before, writers["tuned"].write(model, count, seed, kept)
 
     def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
         before, after = written_by_both(count)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["BATTERIES", "WORDS", "Case", "Pair", "cases_of", "is_right", "pairs"]
+__all__ = ["BATTERIES", "WORDS", "Case", "Pair", "case_of", "cases_of", "is_right", "pairs"]
 
 _FILE = Path(__file__).with_name("cases.yaml")
 BATTERIES = (
@@ -76,6 +76,14 @@ def cases_of(battery: str) -> dict[str, Case]:
 def pairs() -> dict[str, Pair]:
     """The pairs of the seed study by name."""
     return {name: Pair(**_checked(Pair, name, described)) for name, described in _file()["seed_study"].items()}
+
+
+def case_of(battery: str, name: str) -> Case:
+    """A case of a battery, or a pair of the seed study as a case."""
+    if battery != "seed_study":
+        return cases_of(battery)[name]
+    pair = pairs()[name]
+    return Case(name, pair.words, honest=cases_of(pair.like)[pair.case].honest)
 
 
 def is_right(case: Case, word: str, also: Sequence[str], reasons: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from ftkit.jobs.verdicts import VerdictRequest
 from ftkit.models import load_model
 from ftkit.runs.files import write_atomically
 
-__all__ = ["BENCHES", "Bench", "missing_inputs", "run"]
+__all__ = ["BENCHES", "Bench", "bench_of", "missing_inputs", "run"]
 
 _BOOKS = {"alice": 11, "gulliver": 829, "poe": 2148, "moby": 2701}
 """Numbers of Project Gutenberg of the books that are used."""
@@ -125,7 +125,7 @@ class Bench:
             usual.steps if case.steps is None else case.steps,
             usual.learning_rate if case.learning_rate is None else case.learning_rate,
             usual.batch_size, usual.window_tokens, seed,
-            usual.lora_rank if case.lora_rank is None else case.lora_rank, case.noise,
+            usual.lora_rank if case.lora_rank is None else case.lora_rank, case.noise, usual.bfloat16,
         )  # fmt: skip
 
     def request(self, battery: str, case: Case, seed: int) -> VerdictRequest:
@@ -143,7 +143,7 @@ class Bench:
 
 BENCHES = {
     "stories260k": ("FTKIT_STORIES260K", Loop(150, 2e-3, 8, 128, 0), 64),
-    "smollm2": ("FTKIT_SMOLLM2", Loop(40, 2e-4, 4, 256, 0, 8), 40),
+    "smollm2": ("FTKIT_SMOLLM2", Loop(40, 2e-4, 4, 256, 0, 8, bfloat16=True), 40),
 }
 """The variable that names the base's folder, the usual training, and the windows that are evaluated, by base."""
 
@@ -159,6 +159,13 @@ def missing_inputs(battery: str) -> str:
     return "" if books and Path(books).is_dir() else "set FTKIT_BOOKS to a folder with the books of Project Gutenberg"
 
 
+def bench_of(battery: str, folder: Path) -> Bench:
+    """The bench of a battery, whose texts and models are kept in a folder."""
+    base = battery.removesuffix("_gibberish")
+    variable, loop, eval_windows = BENCHES[base]
+    return Bench(base, Path(os.environ[variable]), folder / base, loop, eval_windows)
+
+
 def run(battery: str, names: Iterable[str], seeds: Iterable[int], folder: Path, rows: Rows) -> None:
     """Judge cases for seeds; what ``rows`` holds is not judged again.
 
@@ -169,14 +176,12 @@ def run(battery: str, names: Iterable[str], seeds: Iterable[int], folder: Path, 
         folder: Where texts and models are kept.
         rows: Where outcomes are kept.
     """
-    base = battery.removesuffix("_gibberish")
-    variable, loop, eval_windows = BENCHES[base]
-    bench = Bench(base, Path(os.environ[variable]), folder / base, loop, eval_windows)
+    bench = bench_of(battery, folder)
     cases, names = cases_of(battery), list(names)
     for seed, name in ((seed, name) for seed in seeds for name in names if not rows.has(name, seed)):
         request = bench.request(battery, cases[name], seed)
         judged = judged_row(cases[name], request, bench.folder / "verdicts" / f"{battery}-{_slug(name)}-{seed}")
-        rows.add({"battery": battery, "base": base, "case": name, "seed": seed, **judged})
+        rows.add({"battery": battery, "base": bench.name, "case": name, "seed": seed, **judged})
 
 
 def _paragraph_end(text: str, place: int) -> int:

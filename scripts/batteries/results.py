@@ -10,14 +10,15 @@ from typing import Any
 
 from scipy.stats import beta
 
-from batteries.expected import Case, cases_of, is_right
+from batteries.expected import Case, case_of, is_right
 from ftkit.errors import FtkitError
 from ftkit.jobs.verdicts import VerdictRequest, judge_models
 from ftkit.runs.files import write_json
 
-__all__ = ["Rows", "counts", "exact_interval", "in_words", "judged_row", "table", "verdict_words"]
+__all__ = ["Row", "Rows", "counts", "exact_interval", "in_words", "judged_row", "table", "verdict_words"]
 
 Row = dict[str, Any]
+"""One judged case, as JSON holds it."""
 
 
 def exact_interval(right: int, of: int) -> tuple[float, float]:
@@ -43,9 +44,7 @@ def judged_row(case: Case, request: VerdictRequest, folder: Path) -> Row:
         row |= {"verdict": "refused", "also": [], "reasons": [str(error)], "decided_by": [f"exit {error.exit_code}"]}
     else:
         found = judged.verdict.as_dict()
-        row |= {key: found[key] for key in ("verdict", "also", "reasons", "decided_by", "rule")}
-        row |= {key: found[key] for key in ("look", "looks", "passages") if key in found}
-        row["measures"] = judged.evidence.as_dict()
+        row |= {key: found[key] for key in ("verdict", "also", "reasons", "decided_by", "rule", "passages", "open")}
     return row | {
         "right": is_right(case, row["verdict"], row["also"], row["reasons"]),
         "false_worked": row["verdict"] == "worked" and not case.honest,
@@ -94,7 +93,7 @@ def _share(rows: Sequence[Row], key: str) -> dict[str, Any]:
 
 def counts(rows: Sequence[Row]) -> dict[str, Any]:
     """How many got a committed word, and how often ``worked`` was wrong, with exact intervals."""
-    negative = [row for row in rows if not cases_of(row["battery"])[row["case"]].honest]
+    negative = [row for row in rows if not case_of(row["battery"], row["case"]).honest]
     names = dict.fromkeys((row["battery"], row["case"]) for row in rows)
     return {
         "right": _share(rows, "right"),
@@ -114,7 +113,7 @@ def table(rows: Sequence[Row]) -> str:
         each = [row for row in rows if (row["battery"], row["case"]) == (battery, name)]
         words = Counter(verdict_words(row) for row in each)
         given = ", ".join(f"{count} x {word}" for word, count in words.most_common())
-        expected = " or ".join(cases_of(battery)[name].words)
+        expected = " or ".join(case_of(battery, name).words)
         lines.append(f"| {name} | {expected} | {given} | {in_words(_share(each, 'right'))} |")
     return "\n".join(lines)
 

@@ -265,7 +265,7 @@ def prepare(battery: str, name: str, base: str, folder: Path, seed: int) -> Verd
         save_model(model, saved_tokenizer, tuned)
     return VerdictRequest(
         base, str(tuned), str(folder / "train.txt"), str(folder / "heldout.txt"), str(folder / "general.txt"),
-        window_tokens=WINDOW, eval_windows=48, passage_chars=280, num_passages=64, seed=seed,
+        window_tokens=WINDOW, eval_windows=48, passage_chars=280, seed=seed,
     )  # fmt: skip
 
 

@@ -1,19 +1,21 @@
 """Models that went wrong in a known way, and models that went well: the verdict must name each."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batteries import pretrained, synthetic
-from batteries.expected import BATTERIES, Case, cases_of, is_right, pairs
+from batteries.expected import BATTERIES, WORDS, Case, cases_of, is_right, pairs
 from batteries.results import Rows, counts, exact_interval, in_words, table
+from batteries.slices import _SAYS, contradictions
 from batteries.texts import GIBBERISH, harbor_story
 from ftkit.evidence.measures.weights import Weights, why_nothing
 
-RULES_TO_COME = pytest.mark.xfail(reason="cases and words are committed before the rules that give them", strict=False)
-QUICK = ("labels masked", "adapter not active", "degenerate", "diverged", "other tokenizer",
-         *(pytest.param(name, marks=RULES_TO_COME) for name in ("wrong corpus", "honest, 60 steps")))  # fmt: skip
+QUICK = ("labels masked", "adapter not active", "wrong corpus", "degenerate", "diverged", "other tokenizer",
+         "honest, 60 steps")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +117,57 @@ def stories_bench(stories260k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(missing)
 
 
-@pytest.mark.timeout(900)
-def test_stories260k_battery_with_one_seed(stories_bench: None, tmp_path: Path) -> None:
-    rows = Rows(None)
-    for battery in ("stories260k", "stories260k_gibberish"):
-        pretrained.run(battery, cases_of(battery), [0], tmp_path, rows)
-    found = counts(rows.found)
+IN_CI = {
+    "stories260k": ["untouched", "honest stories", "honest Alice", "excerpt memorized", "wrong text", "noise",
+                    "held-out text in the training text"],
+    "stories260k_gibberish": ["Markov, order 6", "words shuffled", "Markov, order 6, Alice", "mixture, Alice"],
+}  # fmt: skip
+"""One seed of these cases takes minutes; the nightly run has all cases with three seeds."""
+
+
+def _judged(battery: str, names: Iterable[str], seeds: int, folder: Path) -> dict[str, Any]:
+    rows = Rows(folder / f"{battery}.json")
+    pretrained.run(battery, names, range(seeds), folder, rows)
     print(table(rows.found))
+    found = counts(rows.found)
+    assert found["right"]["of"] == seeds * len(list(names))
     assert found["negative_false_worked"]["count"] == 0
+    return found
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("battery", IN_CI)
+def test_stories260k_gets_its_words(battery: str, stories_bench: None, tmp_path: Path) -> None:
+    found = _judged(battery, IN_CI[battery], 1, tmp_path)
+    assert found["right"]["count"] == found["right"]["of"]
+
+
+@pytest.mark.parametrize("battery", [pytest.param(name, marks=LONG) for name in IN_CI])
+def test_stories260k_gets_its_words_with_three_seeds(battery: str, stories_bench: None, tmp_path: Path) -> None:
+    found = _judged(battery, cases_of(battery), 3, tmp_path)
+    assert found["right"]["count"] >= 0.9 * found["right"]["of"]
+
+
+@pytest.mark.parametrize("battery", [pytest.param(name, marks=LONG) for name in ("smollm2", "smollm2_gibberish")])
+def test_smollm2_gets_its_words(battery: str, tmp_path: Path) -> None:
+    if missing := pretrained.missing_inputs(battery):
+        pytest.skip(missing)
+    found = _judged(battery, cases_of(battery), 1, tmp_path)
+    assert found["right"]["count"] >= found["right"]["of"] - 1
+
+
+def test_samples_contradict_each_other_where_they_claim_different_outcomes() -> None:
+    def rows(*words: str) -> list[dict[str, Any]]:
+        return [{"verdict": word} for word in words]
+
+    assert contradictions(rows("worked", "unsure", "worked")) == 0
+    assert contradictions(rows("worked", "worked", "copied")) == 1
+    assert contradictions(rows("broken", "worse", "copied", "unsure")) == 0
+    assert contradictions(rows("nothing", "broken", "broken")) == 1
+
+
+def test_every_word_of_a_verdict_is_a_claim_or_claims_nothing() -> None:
+    assert set(WORDS) - {"unsure", "refused", "forgot"} == set(_SAYS)
 
 
 def test_the_exact_interval_is_that_of_the_binomial() -> None:
