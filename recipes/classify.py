@@ -25,7 +25,14 @@ class ClassifySettings(EarlyStopSettings):
 @recipe
 def main(settings: ClassifySettings, run: RunFolder) -> None:
     """Texts, training with early stop, the test beside its baselines, report."""
-    from ftkit.evidence import classifier_finding, feature_baseline, load_metrics, word_baseline
+    from ftkit.evidence import (
+        ClassifierCase,
+        classifier_finding,
+        decide_classifier,
+        feature_baseline,
+        load_metrics,
+        word_baseline,
+    )  # fmt: skip
     from ftkit.jobs import finish, load_saved, prepare_classes, train_best_classifier
     from ftkit.tuning import check_tuning, movement, snapshot
 
@@ -55,6 +62,12 @@ def main(settings: ClassifySettings, run: RunFolder) -> None:
     difference = abs(float(classes.predict(tuned, classes.validation).nats.mean()) - result["best_loss"])
     measured = {who: score.as_dict() for who, score in scores.items()}
     measured[name] |= {"leaks": moved.leaks, "frozen": moved.frozen, "reload_difference": difference, **result}
+    verdict = decide_classifier(
+        ClassifierCase(
+            predictions[name], predictions["untrained"] if classes.knows_classes else None, classes.seen,
+            moved.changed, moved.leaks, difference,
+        )
+    )  # fmt: skip
     results = {
         "finding": classifier_finding(name, scores, predictions),
         "classifiers": measured,
@@ -66,7 +79,7 @@ def main(settings: ClassifySettings, run: RunFolder) -> None:
         "headline": {"metric": "accuracy", "higher_is_better": True},
         "metrics": {name: scores[name].metrics(predictions[name])},
     }
-    finish(run, results)
+    finish(run, results, {name: verdict.as_dict()})
 
 
 if __name__ == "__main__":

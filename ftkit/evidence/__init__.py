@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         paired_difference,
         score_classifier,
     )
+    from ftkit.evidence.classifier_verdict import ClassifierCase, decide_classifier
     from ftkit.evidence.code import CodeChange, CodeScores, code_change, code_validity
     from ftkit.evidence.code_samples import (
         CodeStart,
@@ -91,6 +92,7 @@ __all__ = [
     "SCALES",
     "BuiltJudge",
     "Case",
+    "ClassifierCase",
     "ClassifierScores",
     "CodeChange",
     "CodeScores",
@@ -159,6 +161,7 @@ __all__ = [
     "cross_comparison",
     "cut_passages",
     "decide",
+    "decide_classifier",
     "discriminate",
     "distinctive_tokens",
     "divergence_from_base",

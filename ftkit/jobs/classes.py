@@ -22,6 +22,7 @@ from ftkit.data import (
     split_corpus,
     split_labelled,
 )
+from ftkit.data.words import words_of
 from ftkit.errors import DataError
 from ftkit.evidence import ClassifierScores, cut_passages, score_classifier
 from ftkit.jobs.bases import foresee_base, load_start, load_start_tokenizer, prepare_base
@@ -83,6 +84,22 @@ class Classes(Generic[C]):
         )  # fmt: skip
         model.config.pad_token_id = self.tokenizer.pad_token_id  # decoders read the last token before padding
         return model
+
+    @property
+    def knows_classes(self) -> bool:
+        """Whether the start is a classifier already, which training must not make worse."""
+        settings = self.settings
+        task = task_of(
+            self.start, settings.revision, trust_remote_code=settings.trust_remote_code,
+            allow_pickle=settings.allow_pickle,
+        )  # fmt: skip
+        return task == "sequence-classification"
+
+    @property
+    def seen(self) -> float:
+        """Share of the test texts whose words, without case and punctuation, are those of a text to learn from."""
+        learned = {tuple(words_of(text)) for text in self.split.train.texts}
+        return float(np.mean([tuple(words_of(text)) in learned for text in self.split.test.texts]))
 
     @cached_property
     def source(self) -> ClassifiedTexts:

@@ -57,6 +57,9 @@ def test_what_is_saved_is_the_best_step_by_texts_kept_aside(run):
     assert phase["classifier"]["best_step"] == best
     assert found["best_loss"] == losses[best]
     assert found["reload_difference"] < 1e-5
+    verdict = read(run, "verdict.json")["classifier"]
+    assert verdict["verdict"] in ("worked", "unsure", "nothing")  # 20 steps are few
+    assert "a majority class" in verdict["reasons"][0] + verdict["reasons"][1]
     data = read(run, "manifest.json")["data"]
     assert list(data) == ["train", "validation", "test"]
     assert len({side["sha256"] for side in data.values()}) == 3
