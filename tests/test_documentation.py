@@ -34,6 +34,7 @@ OTHER_SOURCES = {
     "docs/recipes/code_completion.md": "the run that it names, until codegen_calculus_small is recorded",
     "docs/evaluate.md": "files of Python's standard library, which are not recorded",
     "docs/studies.md": "an earlier gulliver_lr_small, from random weights",
+    "docs/judges.md": "python -m benchmarks.style_measures, which prints the table",
     "docs/verdict.md": "scripts/battery, and Clopper and Pearson's intervals of its counts",
 }
 """Pages with measured tables whose numbers do not come from docs/evidence, and where they come from."""

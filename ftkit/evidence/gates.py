@@ -25,7 +25,7 @@ MIN_AUC_MASKED = 0.9
 """Lower, because masking removes information from every judge."""
 _TINY = 1e-30
 """Probability below which a logarithm would not be finite."""
-_CONTROL_PASSAGES = 400
+_CONTROL_PASSAGES = 200
 """Passages of a class that second opinions and the control learn at most: it keeps a gate to seconds."""
 _SHORTEST = 0.8
 """Of the median held-out passage: a shorter passage is left out of a score."""

@@ -29,49 +29,53 @@ def _counter(length: int, **settings: Any) -> HashingVectorizer:
 
 
 class KnownShares:
-    """The shares, by class. Passages of the training text are compared with the other half of it, as if they were new.
+    """The shares, by class. Training passages are compared with the other half of their text, as if they were new.
 
     Args:
-        groups: Training passages of each class, in the order of the text.
+        groups: Training passages of every class, in the order of the text.
+        known: The classes whose text is known.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[str]]) -> None:
+    training: np.ndarray
+    """Shares of all training passages, [passages, known classes * kinds]."""
+
+    def __init__(self, groups: Mapping[str, Sequence[str]], known: Sequence[str]) -> None:
         words = [_counter(length, tokenizer=words_of, token_pattern=None) for length in _WORDS]
         self._counters = [*words, *(_counter(length, analyzer="char") for length in _LETTERS)]
-        self._halves = {name: [self._known(half) for half in _halves(group)] for name, group in groups.items()}
+        counts = {name: self._counts(group) for name, group in groups.items()}
+        self._halves = {name: [_known(half) for half in _halves(counts[name])] for name in known}
+        rows = []
+        for name, found in counts.items():
+            columns = []
+            for other, halves in self._halves.items():
+                own = zip(_halves(found), halves[::-1], strict=True)
+                columns.append(
+                    np.concatenate([_shares(*pair) for pair in own]) if other == name else _mean(found, halves)
+                )
+            rows.append(np.hstack(columns) if columns else np.empty((len(groups[name]), 0)))
+        self.training = np.concatenate(rows)
 
     def shares(self, passages: Sequence[str]) -> np.ndarray:
-        """Mean of the shares in both halves of every class, [passages, classes * kinds]."""
+        """Mean of the shares in both halves of every known class, [passages, known classes * kinds]."""
         counts = self._counts(passages)
-        return np.hstack([np.mean([_shares(counts, half) for half in halves], 0) for halves in self._halves.values()])
-
-    def training_shares(self, groups: Mapping[str, Sequence[str]]) -> np.ndarray:
-        """Shares of passages that the halves were made of: each in the half of its own class that it is not in.
-
-        Args:
-            groups: The passages by class; classes of no other text are among them as well.
-        """
-        found = []
-        for name, group in groups.items():
-            shares = self.shares(group)
-            if name in self._halves:
-                own = [_shares(self._counts(half), known) for half, known in
-                       zip(_halves(group), self._halves[name][::-1], strict=True)]  # fmt: skip
-                width, place = len(self._counters), list(self._halves).index(name)
-                shares[:, place * width : (place + 1) * width] = np.concatenate(own)
-            found.append(shares)
-        return np.concatenate(found)
+        return np.hstack([_mean(counts, halves) for halves in self._halves.values()])
 
     def _counts(self, passages: Sequence[str]) -> list[Any]:
         return [counter.transform(passages) for counter in self._counters]
 
-    def _known(self, passages: Sequence[str]) -> list[np.ndarray]:
-        return [np.bincount(counts.indices, minlength=_BUCKETS) > 0 for counts in self._counts(passages)]
+
+def _halves(counts: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Counts of the first and of the second half of some passages, so that neighbours are in one."""
+    middle = counts[0].shape[0] // 2
+    return [each[:middle] for each in counts], [each[middle:] for each in counts]
 
 
-def _halves(group: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """First and second half, so that neighbours are in one."""
-    return group[: len(group) // 2], group[len(group) // 2 :]
+def _known(counts: list[Any]) -> list[np.ndarray]:
+    return [np.bincount(each.indices, minlength=_BUCKETS) > 0 for each in counts]
+
+
+def _mean(counts: list[Any], halves: list[list[np.ndarray]]) -> np.ndarray:
+    return np.asarray(np.mean([_shares(counts, half) for half in halves], 0))
 
 
 def _shares(counts: list[Any], known: list[np.ndarray]) -> np.ndarray:

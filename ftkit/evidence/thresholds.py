@@ -48,8 +48,8 @@ class Thresholds:
         0.5,
         "worked: the style is the target's if the lower bound of the position is above this, and part of the way if it "
         "is above 0 (0 base, 1 real)",
-        "half of the way: half real and half base passages have 0.50 to 0.53, honest models 0.81 and more; see "
-        "docs/judges.md",
+        "half of the way: half real and half base passages have 0.52 and 0.54, honest models of a tiny base 0.58 and "
+        "0.67, real text 1.00; see docs/judges.md",
         of="style",
     )
     copied_excess: float = _number(

@@ -33,8 +33,8 @@ class NgramJudge:
         self.classes = texts.classes
         passages, labels = labelled(texts.train)
         self._spelling = spelling_features().fit(passages)
-        self._known = KnownShares({name: texts.train[name] for name in authors_of(self.classes)})
-        shares = self._known.training_shares(texts.train)
+        self._known = KnownShares(texts.train, authors_of(self.classes))
+        shares = self._known.training
         self._scaler = StandardScaler().fit(shares)
         self._model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
         self._model.fit(self._features(passages, shares), labels)
