@@ -24,8 +24,8 @@ TIMES, MORE = 1.3, 1e9
 """The bound: so many times the bytes of one model, and so many bytes more."""
 
 
-def make(folder: Path, text: Path, layers: int) -> int:
-    """Make base and adapter; returns the base's parameters."""
+def make(folder: Path, text: Path, layers: int, dtype: str) -> int:
+    """Make a base that is stored in a dtype, and an adapter; returns the base's parameters."""
     from peft import LoraConfig
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -38,9 +38,9 @@ def make(folder: Path, text: Path, layers: int) -> int:
         vocab_size=49152, hidden_size=960, intermediate_size=2560, num_hidden_layers=layers, num_attention_heads=15,
         num_key_value_heads=5, max_position_embeddings=2048, tie_word_embeddings=True,
     )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model: Any = LlamaForCausalLM(config).to(getattr(torch, dtype))
     save_model(model, load_tokenizer("train:2048", texts=[text.read_text(encoding="utf-8")]), folder / "base")
-    size = sum(parameter.numel() for parameter in model.parameters())
+    size: int = sum(parameter.numel() for parameter in model.parameters())
     wrapped: Any = wrap(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"), None, None)
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
@@ -105,7 +105,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = make(folder, asked.text, asked.layers)
+        size = make(folder, asked.text, asked.layers, asked.dtype)
         command = [sys.executable, "-m", "benchmarks.verdict_memory", str(asked.text), "--folder", name]
         done = subprocess.run([*command, "--dtype", asked.dtype], stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])

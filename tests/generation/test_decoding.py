@@ -115,3 +115,14 @@ def test_a_diverged_model_writes_nothing_of_worth_and_does_not_crash(tokenizer, 
     written = generate_passages(model, tokenizer, ["Once"], new_tokens=5, sampling=PRESETS[sampling])
     assert len(written) == 1
     assert all(0 <= token < 300 for token in written[0].ids)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "ftkit_gpt2", "llama"])
+def test_in_half_precision_the_head_reads_rows_that_lie_together(family):
+    """torch would take gigabytes for others."""
+    model, tokenizer = varied(family).to(torch.bfloat16), load_tokenizer("byte")
+    read: list[bool] = []
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, given: read.append(given[0].is_contiguous()))
+    written = generate_passages(model, tokenizer, ["Once", "Once upon"], new_tokens=4, sampling=PRESETS["greedy"])
+    assert [len(passage.ids) for passage in written] == [4, 4]
+    assert read == [True] * 4
