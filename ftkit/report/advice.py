@@ -92,7 +92,7 @@ def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str | Advice]:
             f"Its tokenizer cannot write {heldout.unknown_bytes:.0%} of the text's bytes: start from a model whose "
             "tokenizer knows this script, or from random weights with tokenizer train:SIZE or byte."
         )
-    elif not outcome.undecided or gain.low > least:
+    elif gain.low > least or not (outcome.undecided or "worse" in outcome.words):
         return
     elif gain.high > least:
         yield "The gain on held-out text is uncertain: hold out more text (heldout_share)."

@@ -68,7 +68,9 @@ def test_a_model_of_transformers_trainer_is_judged(trained, tmp_path):
     done = verdict(*inputs(trained), "--tuned", trained / "tuned", "--json", "--report", page)
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"verdict", "also", "reasons", "thresholds", "decided_by", "rule", "next", "evidence"}
+    assert set(found) == {
+        "verdict", "also", "reasons", "thresholds", "decided_by", "rule", "passages", "open", "next", "evidence"
+    }  # fmt: skip
     gain = found["evidence"]["heldout"]["gain"]
     assert gain["low"] > 0.3  # fifty steps on the right text
     assert gain["low"] <= gain["value"] <= gain["high"]

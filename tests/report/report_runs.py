@@ -131,8 +131,8 @@ def together(names: Sequence[str], cache: Path) -> dict[str, Any]:
     }
     texts = {name: [prose(place), prose(place + 40)] for place, name in enumerate(names)}
     train = {name: tokenize_texts(pieces, tokenizer, cache=cache) for name, pieces in texts.items()}
-    passages = {"base model": [prose(80), prose(81)], **texts}
-    return cross_comparison(base, tuned, train=train, passages=passages, real=texts, min_chars=1)
+    floors = dict.fromkeys(names, [prose(80), prose(81)])
+    return cross_comparison(base, tuned, train=train, floors=floors, passages=texts, real=texts, min_chars=1)
 
 
 def training_records(model: str, steps: int, quality: float) -> list[dict[str, Any]]:

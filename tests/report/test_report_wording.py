@@ -124,7 +124,7 @@ SITUATIONS: dict[str, tuple[Evidence, list[tuple[int, float]]]] = {
     "disorder": (evidence_of(word_order=WordOrder(0.6, 0.1, around(0.17, 0.05))), []),
     "repeats": (evidence_of(integrity__finite=False), []),
     "no change": (evidence_of(weights=Weights(0.0, 0, 9, {})), []),
-    "no effect": (evidence_of(heldout__gain=around(0.0, 0.001)), []),
+    "no effect": (evidence_of(heldout__gain=around(0.0, 0.001), style=None), []),
     "forgot": (evidence_of(general__rise=around(0.2, 0.01)), []),
     "gain unsure": (evidence_of(heldout__gain=around(0.02, 0.03)), []),
     "no gain": (evidence_of(heldout__gain=around(-0.3, 0.03)), []),

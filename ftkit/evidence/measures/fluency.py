@@ -123,7 +123,7 @@ class FluencyMeasure(Measure[ComparedFluency]):
 
     def advice(self, result: ComparedFluency, outcome: Outcome) -> Iterable[str | Advice]:
         other = any(decider.startswith("word order") for decider in outcome.decided_by)
-        if "broken" in outcome.words and not other:
+        if ("broken" in outcome.words or outcome.rule == "no_language") and not other:
             rate = outcome.was("learning_rate")
             text = f"If it repeats itself: fewer steps, a lower learning_rate{rate}, or another sampling."
             yield Advice(text, "less")

@@ -54,7 +54,7 @@ class WordOrderMeasure(Measure[WordOrder]):
         yield Part("word-order", "Word order", tables=[table])
 
     def advice(self, result: WordOrder, outcome: Outcome) -> Iterable[str | Advice]:
-        if "broken" in outcome.words and any(decider.startswith("word order") for decider in outcome.decided_by):
+        if any(decider.startswith("word order") for decider in outcome.decided_by):
             yield (
                 "Check that the training text is not shuffled: ftkit plan shows its first rows. Correct word order "
                 f"lowers the loss by {number(result.tuned)} bits per byte, the base's by {number(result.base)}."
