@@ -57,6 +57,7 @@ from ftkit.evidence import (
     looks_up_to,
     spread_evenly,
 )
+from ftkit.evidence.judges import CORRUPTED
 from ftkit.generation import PRESETS
 from ftkit.jobs.cache import cached_passages, cached_run
 from ftkit.jobs.targets import MOST_JUDGED
@@ -587,7 +588,7 @@ def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
     )  # fmt: skip
     tokens = min(request.judge_tokens, known_positions(request.judge) or request.judge_tokens)
     settings = _JudgeSettings(request.judge, tokens, request.seed, training)
-    with cached_run("judges", [training.model_dump(mode="json"), tokens, asdict(texts)]) as run:
+    with cached_run("judges", [CORRUPTED, training.model_dump(mode="json"), tokens, asdict(texts)]) as run:
         return build_judges(texts, [_TARGET], request.seed, settings, run)
 
 
