@@ -131,7 +131,7 @@ def together(names: Sequence[str], cache: Path) -> dict[str, Any]:
     }
     texts = {name: [prose(place), prose(place + 40)] for place, name in enumerate(names)}
     train = {name: tokenize_texts(pieces, tokenizer, cache=cache) for name, pieces in texts.items()}
-    floors = dict.fromkeys(names, [prose(80), prose(81)])
+    floors = {name: [prose(80), prose(81)] for name in names}
     return cross_comparison(base, tuned, train=train, floors=floors, passages=texts, real=texts, min_chars=1)
 
 
