@@ -22,7 +22,7 @@ class PretrainSettings(SampleSettings):
     FAST = {
         "corpora": {}, "corpus": "voices:keeper:10000", "tokenizer": "train:512", "max_steps": 30, "window_tokens": 96,
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "warmup_steps": 0,
-        "eval_steps": 10, "sample_steps": 10, "save_steps": 10, "passage_chars": 120, "num_passages": 16,
+        "eval_steps": 10, "sample_steps": 10, "save_steps": 10, "passage_chars": 120, "num_passages": 32,
         "sample_prompt": "", "donor": None, "watch_gradients": [],
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
@@ -38,6 +39,8 @@ from ftkit.runs import RunFolder
 
 __all__ = ["write_report"]
 
+_EXCERPT_CHARS = 260
+"""Characters of a passage beside the verdict: three of them and the sentence fit on the first screen."""
 _PASSAGES = 4
 """Passages shown side by side: tuned, base, real."""
 _PASSAGE_CHARS = 1500
@@ -170,6 +173,7 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "verdict": verdict,
         "headline": _headline(results, name),
         "evidence": evidence,
+        "excerpts": _excerpts(results, name, real),
         "gauges": [_gauge(gauge) for measure, result in measured for gauge in measure.gauges(result)],
         "steps": _steps(results, name),
         "base": _clipped(_base_passages(results, name)),
@@ -178,6 +182,16 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "plan": results.manifest.get("plan", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
     }
+
+
+def _excerpts(results: Results, name: str, real: Sequence[str]) -> list[tuple[str, str]]:
+    """The beginning of one passage of base, tuned model and real text; nothing where one of them has none."""
+    sources = {
+        "Base model": _base_passages(results, name), "Tuned model": _tuned_passages(results, name), "Real text": real
+    }  # fmt: skip
+    if not all(sources.values()):
+        return []
+    return [(source, shorten(passages[0], _EXCERPT_CHARS, placeholder=" …")) for source, passages in sources.items()]
 
 
 def _outcome(results: Results, sections: Iterable[Section]) -> str:

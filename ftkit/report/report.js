@@ -77,3 +77,8 @@ function verdict(test, right, answered) {
   if (right >= better) return `: you can tell them apart (who guesses gets ${better} or more in one test of twenty at most).`;
   return `: ${better} or more would be better than guessing, which gets ${answered / 2} on average.`;
 }
+
+// On paper nothing can be opened.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details:not(.truth):not(.blind)")) folded.open = true;
+});

@@ -102,7 +102,7 @@ def test_without_scripts_every_step_can_be_opened(browser: Browser, full_report:
         browser.open(full_report)
         assert browser.run("[...document.querySelectorAll('.slider')].every(s => !s.checkVisibility())")
         summaries = browser.run("[...document.querySelectorAll('summary')].filter(s => s.checkVisibility()).length")
-        assert summaries == 24 + 2 + 1  # sampled steps, blind tests, the table of all measurements
+        assert summaries == 24 + 2 + 2 + 1  # sampled steps, blind tests, reasons, the table of all measurements
         assert browser.run("document.querySelectorAll('details[open]').length") == 2
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
