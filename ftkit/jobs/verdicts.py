@@ -397,6 +397,8 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         ModelError: A model that cannot be loaded, or that did not start from the base.
     """
     limits = _check_options(request)
+    if request.reference is not None:  # what is missing is said before anything is written
+        task_of(request.reference, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle)
     texts = _read_texts(request)
     task = task_of(
         request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle

@@ -110,11 +110,9 @@ class LanguageMeasure(Measure[Language]):
             and bounds.high < 0
             and result.base_reads
         ):
-            assert result.real_side is not None
             yield Finding(
                 "damaged",
-                f"it writes no language: {result.reason} takes {result.real_side.value:.0%} of its passages for real "
-                "text",
+                f"it writes no language: {_shown(result)}",
                 f"language real_side excess.high {bounds.high:.3f} < 0",
             )
 
