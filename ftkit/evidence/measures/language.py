@@ -354,7 +354,8 @@ def _shown(result: Language) -> str:
         return result.reason
     words = "" if result.invented is None else f"; {max(result.invented.value, 0.0):.1%} of its words are invented"
     if result.learned is not None:
-        words += f"; it needs {result.learned:.0%} fewer bits per byte of held-out text than a count of letters"
+        than = f"{abs(result.learned):.0%} {'fewer' if result.learned > 0 else 'more'}"
+        words += f"; it needs {than} bits per byte of held-out text than a count of letters"
     return (
         f"a classifier takes {result.real_side.value:.0%} of its passages for real text (real text: "
         f"{result.heldout_real_side.value:.0%}){words}"
