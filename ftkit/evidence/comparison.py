@@ -308,7 +308,8 @@ def measure_at(comparison: Comparison, earlier: Evidence | None = None) -> Evide
     notes = [*comparison.assumptions, *_notes_on_text(comparison)]
     measured = {}
     for measure in all_measures():
-        if earlier is not None and not {"passages", "judges"} & set(measure.needs):
+        # A measure that does not say what it needs may read passages.
+        if earlier is not None and measure.needs and not {"passages", "judges"} & set(measure.needs):
             measured[measure.name] = earlier.measures[measure.name]
         else:
             measured[measure.name] = _asked(measure, comparison, notes)

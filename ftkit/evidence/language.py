@@ -102,10 +102,12 @@ def _costs(model: PreTrainedModel, stores: Sequence[TokenStore], batch_rows: int
     import torch
 
     from ftkit.models import usable_positions
+    from ftkit.training.evaluation import rows_at_once
     from ftkit.training.objectives import IGNORED
 
     most = usable_positions(model)
     rows = [np.asarray(store.ids)[:most].astype(np.int64) for store in stores]
+    batch_rows = rows_at_once(model, max(map(len, rows), default=1), batch_rows)
     bits, num_bytes = np.zeros(len(rows)), np.zeros(len(rows))
     was_training, device = model.training, next(model.parameters()).device
     model.eval()

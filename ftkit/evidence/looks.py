@@ -22,7 +22,7 @@ __all__ = ["LOOKS", "gather_evidence", "looks_up_to"]
 
 LOOKS = (96, 192, 384)
 """Passages of each model. With 48 of them after held-out text, and none copied of 48 after training text, copying is
-excluded at the first look; twice twice as many halve the intervals."""
+excluded at the first look; four times as many passages halve the intervals."""
 
 _logger = logging.getLogger("ftkit.evidence")
 

@@ -37,6 +37,7 @@ from ftkit.evidence import (
     gather_evidence,
     looks_up_to,
     mask_names,
+    measure_at,
     relative_rise,
     words_of,
 )
@@ -380,6 +381,18 @@ def test_more_passages_are_written_until_the_word_is_decided(monkeypatch):
     asked.clear()
     assert gather_evidence(comparison, looks=looks_up_to(96)).passages == 96
     assert asked == [(96, 0.95)]
+
+
+@pytest.mark.parametrize(("needs", "asked"), [((), 2), (("texts",), 1), (("passages",), 2)])
+def test_a_measure_is_asked_again_at_each_look_unless_it_needs_no_passages(monkeypatch, needs, asked):
+    calls = []
+    measure = type("M", (), {"name": "own", "needs": needs, "compute": lambda self, comparison: calls.append(1)})()
+    monkeypatch.setattr("ftkit.evidence.comparison.all_measures", lambda: (measure,))
+    monkeypatch.setattr("ftkit.evidence.comparison._notes_on_text", lambda comparison: [])
+    comparison = Comparison(None, None, None, ComparedPassages(), 8)  # type: ignore[arg-type]
+    comparison.kept["losses"] = (loss(np.full(20, 300.0)), loss(np.full(20, 200.0)))
+    measure_at(comparison, measure_at(comparison))
+    assert len(calls) == asked
 
 
 def test_thresholds_can_be_set_and_are_reported():
