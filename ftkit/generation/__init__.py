@@ -3,7 +3,7 @@
 from ftkit.generation.decoding import PRESETS, Sampling
 from ftkit.generation.dialogue import Conversation, Speaker, Turn, converse
 from ftkit.generation.fill_mask import FillIn, fill_in
-from ftkit.generation.passages import Passage, generate_passages, random_starts
+from ftkit.generation.passages import Passage, end_ids, generate_passages, random_starts
 
 __all__ = [
     "PRESETS",
@@ -14,6 +14,7 @@ __all__ = [
     "Speaker",
     "Turn",
     "converse",
+    "end_ids",
     "fill_in",
     "generate_passages",
     "random_starts",

@@ -8,6 +8,7 @@ Shapes: B rows, T tokens of the prompt, N new tokens, S tokens so far, H heads, 
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -107,7 +108,7 @@ def decode(
     new_tokens: int,
     sampling: Sampling,
     forbidden_ids: list[int],
-    stop_id: int | None,
+    stop_ids: Sequence[int],
     pad_id: int,
 ) -> Tensor:
     """Continue rows that are padded on the left, as ``generate`` does.
@@ -119,7 +120,7 @@ def decode(
         new_tokens: N, tokens to add.
         sampling: How they are drawn, with torch's random state as it is.
         forbidden_ids: Tokens that must not come out.
-        stop_id: The token that ends a row; ``None`` lets every row have all N.
+        stop_ids: Tokens that end a row; without any every row has all N.
         pad_id: What stands after the end of a row.
 
     Returns:
@@ -135,7 +136,7 @@ def decode(
         positions = (mask.cumsum(1) - 1).clamp(min=0)
     rules, barred_V = _rules(sampling), torch.zeros(config.vocab_size, device=device)
     barred_V[forbidden_ids] = -torch.inf  # adding a row takes a tenth of the time of filling columns
-    going = torch.ones(num_rows, dtype=torch.bool, device=device)
+    going, stops = torch.ones(num_rows, dtype=torch.bool, device=device), torch.tensor(list(stop_ids), device=device)
     inner: Any = model.get_base_model() if is_adapter(model) else model  # type: ignore[operator]
     options: dict[str, Any] = {}
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
@@ -150,10 +151,10 @@ def decode(
         allowed_BV = output.logits[:, -1].float() + barred_V
         scores_BV = rules(ids[:, :end], allowed_BV)  # type: ignore[arg-type]
         chosen_B = _drawn(scores_BV) if sampling.do_sample else scores_BV.argmax(1)
-        ids[:, end] = chosen_B if stop_id is None else torch.where(going, chosen_B, pad_id)
+        ids[:, end] = torch.where(going, chosen_B, pad_id) if stop_ids else chosen_B
         seen = end
-        if stop_id is not None:
-            going &= chosen_B != stop_id
+        if stop_ids:
+            going &= ~torch.isin(chosen_B, stops)
             if not bool(going.any()):
                 break
     return ids[:, width : seen + 1]

@@ -15,7 +15,7 @@ from ftkit.generation.decoding import PRESETS, Sampling, can_decode, decode
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 
-__all__ = ["Passage", "generate_passages", "random_starts"]
+__all__ = ["Passage", "end_ids", "generate_passages", "random_starts"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Passage:
     text: str
     """The new tokens only, decoded."""
     ids: tuple[int, ...]
-    """The new tokens; an end-of-text token that stopped the passage is not among them."""
+    """The new tokens; the one that ended the passage is not among them."""
     stop_reason: str
-    """``length`` or ``end of text``."""
+    """``end of text`` where a token of ``stop_ids`` ended it, else ``length``."""
 
 
 def random_starts(ids: np.ndarray, count: int, seed: int) -> list[list[int]]:
@@ -46,16 +46,30 @@ def random_starts(ids: np.ndarray, count: int, seed: int) -> list[list[int]]:
     return [[int(ids[place])] for place in chosen]
 
 
-def _forbidden(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> list[int]:
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Tokens that end a text or a turn: those of the model's generation_config.json, and the tokenizer's.
+
+    A chat model often has two, one for a turn and one for a document; a model that stops at one of them only runs on.
+
+    Args:
+        model: A causal language model, or peft's wrapper around one.
+        tokenizer: Its tokenizer.
+    """
+    stored = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = [*(stored if isinstance(stored, list | tuple) else [stored]), tokenizer.eos_token_id]
+    return tuple(sorted({int(id_) for id_ in ids if id_ is not None}))
+
+
+def _forbidden(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, stop_ids: Sequence[int]
+) -> list[int]:
     """Ids that must not come out: rows of the model that the tokenizer has no token for, banned ids, special tokens
-    that do not belong to the text."""
+    that neither belong to the text nor end it."""
     rows = int(model.config.get_text_config().vocab_size)
     known = set(tokenizer.get_vocab().values())
     special = set(tokenizer.all_special_ids) - expected_ids(tokenizer)
     forbidden = {row for row in range(rows) if row not in known} | set(sampling.banned_ids) | special
-    if sampling.allow_stop:
-        forbidden.discard(tokenizer.eos_token_id)
-    return sorted(id_ for id_ in forbidden if id_ < rows)
+    return sorted(id_ for id_ in forbidden - set(stop_ids) if id_ < rows)
 
 
 def _parts(rows: list[list[int]], batch_rows: int, one_width: bool) -> Iterator[list[int]]:
@@ -96,11 +110,11 @@ def _check_length(model: PreTrainedModel, longest: int, new_tokens: int) -> None
 
 
 def _generation_config(
-    sampling: Sampling, new_tokens: int, forbidden: list[int], stop_id: int | None, pad_id: int
+    sampling: Sampling, new_tokens: int, forbidden: list[int], stop_ids: Sequence[int], pad_id: int
 ) -> GenerationConfig:
     return GenerationConfig(
         max_new_tokens=new_tokens,
-        min_new_tokens=new_tokens if stop_id is None else None,
+        min_new_tokens=None if stop_ids else new_tokens,
         do_sample=sampling.do_sample,
         temperature=sampling.temperature if sampling.do_sample else None,
         top_k=sampling.top_k if sampling.do_sample else None,
@@ -108,7 +122,7 @@ def _generation_config(
         repetition_penalty=sampling.repetition_penalty,
         suppress_tokens=forbidden or None,
         pad_token_id=pad_id,
-        eos_token_id=stop_id,
+        eos_token_id=list(stop_ids) or None,
         bos_token_id=None,
     )
 
@@ -124,6 +138,7 @@ def generate_passages(
     sampling: Sampling = PRESETS["plain"],
     seed: int = 0,
     batch_rows: int = 64,
+    stop_ids: Sequence[int] | None = None,
 ) -> list[Passage]:
     """Continue every prompt; the caller's random state and the model's mode are left as they were.
 
@@ -135,6 +150,8 @@ def generate_passages(
         sampling: How tokens are drawn.
         seed: Same seed, prompts and batch_rows: same passages.
         batch_rows: Prompts decoded together.
+        stop_ids: Tokens that end a passage, such as ``end_ids``; ``None`` means the tokenizer's end-of-text token where
+            ``sampling.allow_stop`` is set, else none.
 
     Returns:
         One passage for each prompt, in their order.
@@ -146,9 +163,10 @@ def generate_passages(
     rows = _prompt_rows(tokenizer, prompts, pad_id)
     pad_id = 0 if pad_id is None else pad_id  # it is masked, so any id will do
     _check_length(model, max((len(row) for row in rows), default=0), new_tokens)
-    forbidden = _forbidden(model, tokenizer, sampling)
-    stop_id = tokenizer.eos_token_id if sampling.allow_stop else None
-    config, own_loop = _generation_config(sampling, new_tokens, forbidden, stop_id, pad_id), can_decode(model)
+    if stop_ids is None:
+        stop_ids = [tokenizer.eos_token_id] if sampling.allow_stop and tokenizer.eos_token_id is not None else []
+    forbidden = _forbidden(model, tokenizer, sampling, stop_ids)
+    config, own_loop = _generation_config(sampling, new_tokens, forbidden, stop_ids, pad_id), can_decode(model)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -163,7 +181,7 @@ def generate_passages(
             input_ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in part], device=device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=device)
             if own_loop:
-                new_ids = decode(model, input_ids, mask, new_tokens, sampling, forbidden, stop_id, pad_id)
+                new_ids = decode(model, input_ids, mask, new_tokens, sampling, forbidden, stop_ids, pad_id)
             else:
                 with no_stored_generation_settings(model):
                     output = model.generate(  # type: ignore[operator]
@@ -171,13 +189,13 @@ def generate_passages(
                     )
                 new_ids = output[:, width:]
             for number, new in zip(numbers, new_ids.tolist(), strict=True):
-                stopped = stop_id is not None and stop_id in new
-                ids = new[: new.index(stop_id)] if stopped else new
+                length = next((place for place, id_ in enumerate(new) if id_ in stop_ids), None)
+                ids = new[:length]
                 passages[number] = Passage(
                     str(tokenizer.decode(rows[number])),
                     str(tokenizer.decode(ids)),
                     tuple(ids),
-                    "end of text" if stopped else "length",
+                    "length" if length is None else "end of text",
                 )
     model.train(was_training)
     return [passages[number] for number in range(len(rows))]

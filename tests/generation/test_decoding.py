@@ -55,6 +55,21 @@ def test_a_passage_ends_where_generate_ends_it(monkeypatch, tokenizer):
     assert len(ours[0].ids) <= 7
 
 
+def test_each_of_several_ids_ends_a_passage_as_generate_ends_it(monkeypatch, tokenizer):
+    model = varied("llama")
+    greedy = generate_passages(model, tokenizer, PROMPTS, new_tokens=20, sampling=PRESETS["greedy"])
+    ends = [greedy[0].ids[5], greedy[1].ids[9]]
+    ours, theirs = both_ways(
+        monkeypatch, model, tokenizer, PROMPTS, new_tokens=20, sampling=PRESETS["greedy"], stop_ids=ends
+    )
+    assert ours == theirs
+    for passage, whole in zip(ours, greedy, strict=True):
+        places = [place for place, id_ in enumerate(whole.ids) if id_ in ends]
+        assert passage.ids == whole.ids[: places[0] if places else None]
+        assert passage.stop_reason == ("end of text" if places else "length")
+    assert {passage.stop_reason for passage in ours[:2]} == {"end of text"}
+
+
 def test_an_adapter_inside_is_decoded_and_virtual_tokens_and_ladders_are_left_to_generate(monkeypatch, tokenizer):
     settings = AdapterSettings(model="new:gpt2", tokenizer="byte", peft="lora")
     adapted = attach_adapter(varied("gpt2"), settings).eval()
@@ -71,13 +86,13 @@ def test_an_adapter_inside_is_decoded_and_virtual_tokens_and_ladders_are_left_to
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=40, top_p=0.9)], ids=["plain", "cut"])
 def test_drawn_tokens_are_as_likely_as_generates_scores_say(sampling):
     model, rows, forbidden = load_model("new:gpt2,initializer_range=0.15", vocab_size=300).eval(), 8000, [3, 4, 5]
-    config = passages._generation_config(sampling, 1, forbidden, None, 0)
+    config = passages._generation_config(sampling, 1, forbidden, [], 0)
     config.output_scores = config.return_dict_in_generate = True
     ids = torch.full((rows, 1), 97)
     scores = model.generate(ids[:1], attention_mask=ids[:1] * 0 + 1, generation_config=config).scores[0]
     expected = rows * torch.softmax(scores[0].double(), 0)
     torch.manual_seed(0)
-    drawn = decode(model, ids, torch.ones_like(ids), 1, sampling, forbidden, None, 0)
+    drawn = decode(model, ids, torch.ones_like(ids), 1, sampling, forbidden, [], 0)
     counts = torch.bincount(drawn[:, 0], minlength=300).double()
     assert not counts[expected == 0].any()
     often = expected >= 5

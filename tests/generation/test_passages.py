@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
 from ftkit.errors import ModelError
-from ftkit.generation import PRESETS, Sampling, generate_passages, random_starts
+from ftkit.generation import PRESETS, Sampling, end_ids, generate_passages, random_starts
 from ftkit.models import load_model
 from ftkit.tuning import attach_adapter
 
@@ -69,6 +69,30 @@ def test_the_end_of_text_stops_a_passage_where_it_may(tokenizer):
     stopped = [p for p in passages if p.stop_reason == "end of text"]
     assert 5 <= len(stopped) <= 25  # 64 * (1 - (256/257)^60) = 13.4 are expected
     assert all(tokenizer.eos_token_id not in p.ids and len(p.ids) < 60 for p in stopped)
+
+
+def test_a_special_token_that_ends_a_turn_may_come_out_only_where_it_is_asked_for():
+    tokenizer = load_tokenizer("byte")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    turn_end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    model = load_model("new:ftkit_gpt2,initializer_range=0.0001", vocab_size=258, max_positions=64)
+    options = {"new_tokens": 60, "sampling": Sampling(), "seed": 3}
+    asked = generate_passages(model, tokenizer, ["a"] * 64, stop_ids=[turn_end], **options)
+    stopped = [passage for passage in asked if passage.stop_reason == "end of text"]
+    assert 5 <= len(stopped) <= 25
+    assert all(turn_end not in passage.ids and tokenizer.eos_token_id not in passage.ids for passage in asked)
+    plain = generate_passages(model, tokenizer, ["a"] * 64, **options)
+    assert {passage.stop_reason for passage in plain} == {"length"}
+
+
+@pytest.mark.parametrize(("stored", "expected"), [(None, (256,)), (7, (7, 256)), ([9, 256, 7], (7, 9, 256))])
+def test_the_ends_of_a_text_are_those_of_model_and_tokenizer(model, tokenizer, monkeypatch, stored, expected):
+    monkeypatch.setattr(model.generation_config, "eos_token_id", stored)
+    assert end_ids(model, tokenizer) == expected
+    settings = AdapterSettings(model="m", tokenizer="byte", peft="lora")
+    adapted = attach_adapter(load_model("new:gpt2", vocab_size=300, max_positions=64), settings)
+    adapted.generation_config.eos_token_id = stored
+    assert end_ids(adapted, tokenizer) == expected
 
 
 def test_the_callers_random_state_and_mode_are_left_alone(model, tokenizer):
