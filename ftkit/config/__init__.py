@@ -11,6 +11,7 @@ from ftkit.lazy import load_names_lazily
 if TYPE_CHECKING:
     from ftkit.config.catalogue import Entry, find_config, find_recipe, list_entries
     from ftkit.config.classification import ClassifierSettings, EarlyStopSettings
+    from ftkit.config.examples import ExampleSettings
     from ftkit.config.launch import launch
     from ftkit.config.resolve import Resolved, resolve
     from ftkit.config.settings import AdapterSettings, Problem, Settings, TrainingSettings, tiny_of
@@ -30,6 +31,7 @@ __all__ = [
     "CodeSettings",
     "EarlyStopSettings",
     "Entry",
+    "ExampleSettings",
     "FrequentTokenSettings",
     "JudgeSettings",
     "OneTextSettings",

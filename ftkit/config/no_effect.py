@@ -105,6 +105,11 @@ NO_EFFECT = (
         "on texts with classes; leave it out",
     ),
     NoEffect(
+        ("split", "special_tokens", "encoding"),
+        lambda s: hasattr(s, "examples"),
+        "on examples; leave it out",
+    ),
+    NoEffect(
         ("passage_chars",),
         lambda s: hasattr(s, "classes") and not s.classes,
         "on labelled texts; give classes, or leave it out",
@@ -118,5 +123,10 @@ NO_EFFECT = (
         ("heldout_share",),
         lambda s: getattr(s, "labelled_test", None) is not None,
         "beside labelled_test; leave one of them out",
+    ),
+    NoEffect(
+        ("heldout_share",),
+        lambda s: getattr(s, "heldout_examples", None) is not None,
+        "beside heldout_examples; leave one of them out",
     ),
 )

@@ -8,10 +8,28 @@ if TYPE_CHECKING:
     from ftkit.data.cleanup import CleanedText, Removed, clean_text
     from ftkit.data.corpus import Corpus, Document, corpus_of, load_corpus
     from ftkit.data.downloads import cache_dir
+    from ftkit.data.examples import (
+        Example,
+        ExampleSource,
+        ExampleSplit,
+        Message,
+        load_examples,
+        read_examples,
+        split_examples,
+    )
     from ftkit.data.labelled import LabelledSplit, LabelledTexts, load_labelled, separate_labelled, split_labelled
     from ftkit.data.made_tokenizers import convert_tiktoken, train_wordpiece
     from ftkit.data.splits import Split, split_corpus
     from ftkit.data.store import TokenStore, tokenize_texts
+    from ftkit.data.templates import (
+        EncodedExample,
+        EncodedExamples,
+        encode_examples,
+        end_ids,
+        prompt_ids,
+        tokenize_examples,
+        with_template,
+    )
     from ftkit.data.token_sets import TokenGroup, TokenSet, TokenVariety, token_groups, token_set
     from ftkit.data.tokenizers import SpecialTokens, fix_special_tokens, load_tokenizer, tokenizer_fingerprint
     from ftkit.data.voices import VOICES, voice_text
@@ -22,9 +40,15 @@ __all__ = [
     "CleanedText",
     "Corpus",
     "Document",
+    "EncodedExample",
+    "EncodedExamples",
+    "Example",
+    "ExampleSource",
+    "ExampleSplit",
     "LabelledSplit",
     "LabelledTexts",
     "Masking",
+    "Message",
     "RandomWindows",
     "Removed",
     "SpecialTokens",
@@ -39,19 +63,27 @@ __all__ = [
     "convert_tiktoken",
     "corpus_of",
     "coverage",
+    "encode_examples",
+    "end_ids",
     "fix_special_tokens",
     "load_corpus",
+    "load_examples",
     "load_labelled",
     "load_tokenizer",
+    "prompt_ids",
+    "read_examples",
     "separate_labelled",
     "split_corpus",
+    "split_examples",
     "split_labelled",
     "token_groups",
     "token_set",
+    "tokenize_examples",
     "tokenize_texts",
     "tokenizer_fingerprint",
     "train_wordpiece",
     "voice_text",
+    "with_template",
 ]
 
 load_names_lazily(__name__)

@@ -9,14 +9,22 @@ Shapes: B rows, T tokens, n tokens of text.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ftkit.data import Masking, RandomWindows, StridedWindows, TokenStore, coverage, tokenizer_fingerprint
+from ftkit.data import (
+    EncodedExample,
+    Masking,
+    RandomWindows,
+    StridedWindows,
+    TokenStore,
+    coverage,
+    tokenizer_fingerprint,
+)
 from ftkit.data.windows import generator_at
 from ftkit.errors import DataError
 from ftkit.training.objectives import IGNORED, Batch
@@ -25,11 +33,14 @@ __all__ = [
     "ClassifiedTexts",
     "CoveredBytes",
     "Dataset",
+    "ExampleRows",
     "HeldOutDataset",
+    "HeldOutExamples",
     "HeldOutWindows",
     "MaskedWindows",
     "RandomTokens",
     "TokenWindows",
+    "pad_examples",
     "pad_rows",
 ]
 
@@ -294,6 +305,49 @@ class RandomTokens:
         return self.ids[generator_at(self.seed, b"token", index).integers(0, len(self.ids), size=self.row_size)]
 
 
+_BATCHES_IN_POOL = 8
+"""Batches of classified texts that are sorted by length together; recorded numbers rest on it."""
+_EXAMPLE_BATCHES_IN_POOL = 32
+"""Batches of examples likewise: of 2,700 examples of GSM8K in batches of 4, 98 % of the positions then hold a token (8
+batches: 93 %; unsorted: 74 %)."""
+
+
+class _LengthPools:
+    """An order of rows in which those of a batch have about the same length.
+
+    Rows are drawn in pools of several batches; a pool is sorted by length and cut into batches, which are shuffled.
+
+    Args:
+        lengths: Tokens of each item.
+        batch_rows: Rows in a global batch.
+        batches: Batches in a pool.
+        seed: Which order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_rows: int, batches: int, seed: int) -> None:
+        self.lengths, self.batch_rows, self.batches, self.seed = lengths, batch_rows, batches, seed
+        self._pools: dict[int, np.ndarray] = {}
+
+    def item(self, row: int, drawn: Callable[[int], int]) -> int:
+        """The item that a row holds.
+
+        Args:
+            row: Number of the row.
+            drawn: The item that a row holds before rows are sorted by length.
+        """
+        number, place = divmod(row, self.batch_rows * self.batches)
+        return int(self._pool(number, drawn)[place])
+
+    def _pool(self, number: int, drawn: Callable[[int], int]) -> np.ndarray:
+        if number not in self._pools:
+            size = self.batch_rows * self.batches
+            items = np.array([drawn(row) for row in range(number * size, (number + 1) * size)])
+            by_length = items[np.argsort([self.lengths[item] for item in items], kind="stable")]
+            order = np.random.default_rng([self.seed, number, 1 << 20]).permutation(self.batches)
+            self._pools = {number: by_length.reshape(self.batches, self.batch_rows)[order].ravel()}
+        return self._pools[number]
+
+
 class ClassifiedTexts:
     """Texts with classes, each class equally often, in batches of similar length.
 
@@ -309,7 +363,6 @@ class ClassifiedTexts:
         seed: Which order.
     """
 
-    _BATCHES_IN_POOL = 8
     row_size = 1
     text_ids = None
 
@@ -330,7 +383,7 @@ class ClassifiedTexts:
         self.tokenizer, self.pad_id = tokenizer, int(tokenizer.pad_token_id)
         self.epoch_size, self.num_classes = len(self.ids), len(self.by_class)
         self.fingerprint = hashlib.sha256(repr((self.ids, list(labels), batch_rows, seed)).encode()).hexdigest()
-        self._pools: dict[int, np.ndarray] = {}
+        self._pools = _LengthPools(list(map(len, self.ids)), batch_rows, _BATCHES_IN_POOL, seed)
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def _drawn(self, row: int) -> int:
@@ -343,20 +396,9 @@ class ClassifiedTexts:
             known = self._orders[number] = (visit, order)
         return int(members[known[1][place]])
 
-    def _pool(self, number: int) -> np.ndarray:
-        """Texts of one pool: sorted by length, cut into batches, the batches shuffled."""
-        if number not in self._pools:
-            size = self.batch_rows * self._BATCHES_IN_POOL
-            drawn = np.array([self._drawn(row) for row in range(number * size, (number + 1) * size)])
-            by_length = drawn[np.argsort([len(self.ids[text]) for text in drawn], kind="stable")]
-            order = np.random.default_rng([self.seed, number, 1 << 20]).permutation(self._BATCHES_IN_POOL)
-            self._pools = {number: by_length.reshape(self._BATCHES_IN_POOL, self.batch_rows)[order].ravel()}
-        return self._pools[number]
-
     def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """Padded ``input_ids`` and ``attention_mask`` [B, longest], and ``labels`` [B]."""
-        size = self.batch_rows * self._BATCHES_IN_POOL
-        chosen = [int(self._pool(int(i) // size)[int(i) % size]) for i in indices]
+        chosen = [self._pools.item(int(i), self._drawn) for i in indices]
         return {
             **pad_rows([self.ids[text] for text in chosen], self.pad_id),
             "labels": torch.from_numpy(self.labels[chosen]).long(),
@@ -366,6 +408,107 @@ class ClassifiedTexts:
         """Texts and epochs."""
         total = self.epoch_size
         return {"texts": total, "step_texts": num_rows, "steps": steps, "passes": num_rows * steps / total}
+
+
+class ExampleRows:
+    """Prompts with completions; labels are -100 where nothing is asked.
+
+    All examples are gone through in a shuffled order, again and again; those of a batch have about the same length. A
+    loss is the mean over the targets of the whole batch, padded or accumulated, on one process or several.
+
+    Args:
+        encoded: The examples in tokens.
+        tokenizer: The tokenizer that made them.
+        batch_rows: Rows in a global batch.
+        seed: Which order.
+    """
+
+    num_classes = text_ids = None
+    row_size = 1
+
+    def __init__(
+        self, encoded: Sequence[EncodedExample], tokenizer: PreTrainedTokenizerBase, batch_rows: int, seed: int
+    ) -> None:
+        self.encoded, self.tokenizer, self.seed = encoded, tokenizer, seed
+        self.epoch_size, self.pad_id = len(encoded), _pad_id(tokenizer)
+        lengths = [len(example.input_ids) for example in encoded]
+        # Pools larger than the text would only mix epochs.
+        batches = max(1, min(_EXAMPLE_BATCHES_IN_POOL, len(encoded) // batch_rows))
+        self._pools = _LengthPools(lengths, batch_rows, batches, seed)
+        self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
+        described = repr(([(row.input_ids, row.labels) for row in encoded], batch_rows, seed)).encode()
+        self.fingerprint = hashlib.sha256(described).hexdigest()
+
+    def _drawn(self, row: int) -> int:
+        """The example that a row holds before rows are sorted by length."""
+        epoch, place = divmod(row, len(self.encoded))
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.encoded))
+        return int(self._order[1][place])
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """Padded ``input_ids``, ``attention_mask`` and ``labels``, all int64 [B, longest]."""
+        return pad_examples([self.encoded[self._pools.item(int(i), self._drawn)] for i in indices], self.pad_id)
+
+    def amounts(self, num_rows: int, steps: int) -> dict[str, Any]:
+        """Examples, epochs, targets, and the share of the computed positions that hold a token."""
+        sampled = min(num_rows * steps, 4096)
+        lengths = [
+            [len(self.encoded[self._pools.item(row, self._drawn)].input_ids) for row in range(first, first + num_rows)]
+            for first in range(0, sampled - sampled % num_rows, num_rows)
+        ]
+        computed = sum(max(batch) * len(batch) for batch in lengths)
+        return {
+            "texts": self.epoch_size,
+            "step_texts": num_rows,
+            "steps": steps,
+            "passes": num_rows * steps / self.epoch_size,
+            "targets": sum(row.num_targets for row in self.encoded),
+            "filled_positions": sum(map(sum, lengths)) / computed if computed else 1.0,
+        }
+
+
+class HeldOutExamples(HeldOutDataset):
+    """Examples that are never trained on, to evaluate a language model on their completions.
+
+    Args:
+        encoded: The examples in tokens.
+        tokenizer: The tokenizer that made them.
+    """
+
+    def __init__(self, encoded: Sequence[EncodedExample], tokenizer: PreTrainedTokenizerBase) -> None:
+        self.encoded, self.tokenizer, self.pad_id = encoded, tokenizer, _pad_id(tokenizer)
+        self.longest_row = max(len(row.input_ids) for row in encoded)
+        self.num_bytes = sum(row.target_bytes for row in encoded)
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def rows(self, numbers: np.ndarray) -> Batch:
+        """Padded ``input_ids``, ``attention_mask`` and ``labels``, all int64 [B, longest]."""
+        return pad_examples([self.encoded[number] for number in numbers], self.pad_id)
+
+    def covered_bytes(self, numbers: np.ndarray, labels_BT: torch.Tensor) -> CoveredBytes:
+        """Bytes of the completions; the token that ends one covers none."""
+        known = np.array([self.encoded[number].target_bytes for number in numbers])
+        return CoveredBytes(known * (labels_BT != IGNORED).any(1).numpy(), np.zeros(len(numbers)))
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What fills rows; it is masked by its place, so any id will do."""
+    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if found is not None:
+            return int(found)
+    return 0
+
+
+def pad_examples(examples: Sequence[EncodedExample], pad_id: int) -> Batch:
+    """Examples as ``input_ids``, ``attention_mask`` and ``labels`` [B, longest], padded on the right."""
+    batch = pad_rows([example.input_ids for example in examples], pad_id)
+    labels_BT = torch.full_like(batch["input_ids"], IGNORED)
+    for place, example in enumerate(examples):
+        labels_BT[place, : len(example.labels)] = torch.tensor(example.labels)
+    return batch | {"labels": labels_BT}
 
 
 def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> Batch:
