@@ -74,6 +74,15 @@ class PassageCosts:
         return np.asarray(self.bits / np.maximum(self.bytes, 1))
 
     @property
+    def mean(self) -> float:
+        """Bits per byte of all passages together."""
+        return float(self.bits.sum() / max(self.bytes.sum(), 1))
+
+    def excess(self, real: PassageCosts, shuffled: PassageCosts) -> np.ndarray:
+        """Bits per byte of each passage above real text, as a share of those of shuffled words above it."""
+        return np.asarray((self.each - real.mean) / max(shuffled.mean - real.mean, 1e-6))
+
+    @property
     def table(self) -> np.ndarray:
         """Bits and bytes side by side, [passages, 2]."""
         return np.stack([self.bits, self.bytes], 1)

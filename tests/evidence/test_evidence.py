@@ -252,6 +252,9 @@ CLASSIFIED = Language(
     base_real_side=about(0.95, 0.04), invented=about(0.01, 0.01),
 )  # fmt: skip
 GIBBERISH = Language("reference", "the base", 0.99, 0.4, about(0.8, 0.1), about(0.1), about(0.7, 0.1))
+HALF_GIBBERISH = replace(
+    GIBBERISH, excess=about(0.3), gibberish=about(0.9), base_gibberish=about(0.1), heldout_gibberish=about(0.0, 0.0)
+)
 LOSS, ANY_RUN = {"heldout.gain": about(-0.3)}, about(0.9, 0.08)
 RECITES = {"copying": replace(COPY, longest_run=40, run=30, copied=about(0.5, 0.2), copied_above=about(0.4, 0.2))}
 
@@ -278,6 +281,9 @@ RECITES = {"copying": replace(COPY, longest_run=40, run=30, copied=about(0.5, 0.
         (LOSS | {"language": GIBBERISH}, "broken", [], "writes no language"),
         (LOSS | {"language": replace(GIBBERISH, worse_than_base=about(0.0))}, "worse", [], "of its own target rose"),
         ({"language": replace(GIBBERISH, excess=about(0.5, 0.2))}, "unsure", [], "was not decided"),
+        ({"language": HALF_GIBBERISH}, "unsure", [], "90% of them are gibberish"),
+        ({"language": replace(HALF_GIBBERISH, gibberish=about(0.1))}, "worked", [], "10% of them are gibberish"),
+        ({"language": replace(HALF_GIBBERISH, gibberish=about(0.3, 0.1))}, "unsure", [], "was not decided"),
         ({"language": Language("", "no reader")}, "unsure", [], "language was not checked: no reader"),
         ({"language": Language("", "no reader"), "from_scratch": True}, "worked", [], "gain 0.300"),
         ({"language": CLASSIFIED}, "worked", [], "takes 90% of its passages"),
@@ -351,6 +357,8 @@ def test_a_model_that_writes_nothing_gets_a_verdict_that_says_so_once(changes, v
         ({}, []),
         ({"copying": replace(COPY, run=30, copied_above=about(0.05, 0.06))}, ["copying"]),
         ({"language": replace(GIBBERISH, excess=about(0.5, 0.2))}, ["language"]),
+        ({"language": replace(HALF_GIBBERISH, gibberish=about(0.3, 0.1))}, ["language"]),
+        ({"language": HALF_GIBBERISH}, []),
         ({"fluency.damage": replace(UNHURT, repetition=about(0.1, 0.11))}, ["repetition"]),
         # No condition of worked matters where there is no sure gain, or where another condition fails.
         (LOSS | {"language": replace(GIBBERISH, excess=about(0.5, 0.2))}, []),

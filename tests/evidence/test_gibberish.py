@@ -12,12 +12,14 @@ from ftkit.data import load_tokenizer, voice_text
 from ftkit.evidence import CopyIndex, Interval, copying, cut_passages, exact_share
 from ftkit.evidence.corrupted import character_chain
 from ftkit.evidence.language import (
+    PassageCosts,
     Reference,
     counted_letters,
     learn_language,
     passage_costs,
     shuffle_passages,
 )
+from ftkit.evidence.measures.language import LanguageMeasure
 from ftkit.evidence.ngram_models import NgramModel
 from ftkit.models import load_model
 
@@ -114,3 +116,19 @@ def test_every_way_of_shuffling_keeps_the_words(text):
         assert sorted(before.split()) == sorted(after.split())
         assert before != after
     assert np.array_equal(shuffle_passages(passages), shuffle_passages(passages))
+
+
+def test_a_passage_between_real_and_shuffled_text_has_its_share_of_the_excess():
+    def costs(*bits: float) -> PassageCosts:
+        return PassageCosts(np.array(bits) * 100, np.full(len(bits), 100.0))
+
+    found = costs(1.0, 1.5, 2.0, 3.0).excess(costs(0.8, 1.2), costs(2.0, 2.0))
+    assert found == pytest.approx([0.0, 0.5, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("passages", [48, 96, 192])
+def test_four_passages_of_ten_that_are_gibberish_never_pass(passages):
+    level, most = 1 - 0.05 / 9, LanguageMeasure.thresholds["language_gibberish"][0]
+    passing = [count for count in range(passages) if exact_share(count, passages, level).high <= most]
+    assert binom.cdf(max(passing), passages, 0.4) < 0.003
+    assert binom.cdf(max(passing), passages, 0.125) > 0.7  # an honest LoRA of SmolLM2-135M
