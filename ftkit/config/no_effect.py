@@ -100,15 +100,12 @@ NO_EFFECT = (
     ),
     NoEffect(("learning_rate",), lambda s: bool(getattr(s, "rates", None)), "beside rates; leave one of them out"),
     NoEffect(
-        ("split", "eval_windows", "special_tokens"),
-        lambda s: hasattr(s, "classes"),
-        "on texts with classes; leave it out",
+        ("split", "special_tokens"),
+        lambda s: hasattr(s, "classes") or hasattr(s, "examples"),
+        "on rows, which are no running text; leave it out",
     ),
-    NoEffect(
-        ("split", "special_tokens", "encoding"),
-        lambda s: hasattr(s, "examples"),
-        "on examples; leave it out",
-    ),
+    NoEffect(("eval_windows",), lambda s: hasattr(s, "classes"), "on texts with classes; leave it out"),
+    NoEffect(("encoding",), lambda s: hasattr(s, "examples"), "on examples, which are read as UTF-8; leave it out"),
     NoEffect(
         ("passage_chars",),
         lambda s: hasattr(s, "classes") and not s.classes,
@@ -121,12 +118,7 @@ NO_EFFECT = (
     ),
     NoEffect(
         ("heldout_share",),
-        lambda s: getattr(s, "labelled_test", None) is not None,
-        "beside labelled_test; leave one of them out",
-    ),
-    NoEffect(
-        ("heldout_share",),
-        lambda s: getattr(s, "heldout_examples", None) is not None,
-        "beside heldout_examples; leave one of them out",
+        lambda s: any(getattr(s, name, None) is not None for name in ("labelled_test", "heldout_examples")),
+        "beside what is held out by name (labelled_test, heldout_examples); leave one of them out",
     ),
 )

@@ -5,6 +5,13 @@ from typing import TYPE_CHECKING
 from ftkit.lazy import load_names_lazily
 
 if TYPE_CHECKING:
+    from ftkit.evidence.answers import (
+        AnswerWriter,
+        ComparedAnswers,
+        ComparedExamples,
+        answer_looks,
+        compare_examples,
+    )
     from ftkit.evidence.baselines import feature_baseline, word_baseline
     from ftkit.evidence.classification import (
         ClassifierScores,
@@ -90,6 +97,7 @@ __all__ = [
     "LOOKS",
     "MIN_PASSAGES",
     "SCALES",
+    "AnswerWriter",
     "BuiltJudge",
     "Case",
     "ClassifierCase",
@@ -98,6 +106,8 @@ __all__ = [
     "CodeScores",
     "CodeStart",
     "CodeWriter",
+    "ComparedAnswers",
+    "ComparedExamples",
     "ComparedPassages",
     "ComparedTexts",
     "Comparison",
@@ -143,6 +153,7 @@ __all__ = [
     "WordOrder",
     "Written",
     "all_measures",
+    "answer_looks",
     "as_evidence",
     "auc_interval",
     "bits_per_byte",
@@ -157,6 +168,7 @@ __all__ = [
     "code_change",
     "code_starts",
     "code_validity",
+    "compare_examples",
     "copying",
     "cross_comparison",
     "cut_passages",

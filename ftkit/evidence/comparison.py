@@ -8,7 +8,7 @@ Every recipe and ``ftkit verdict`` build the same ``Comparison`` and call the sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from ftkit.data import Masking, TokenStore
 from ftkit.data.tokenizers import special_tokens_said
 from ftkit.data.words import character_share
 from ftkit.errors import DataError
+from ftkit.evidence.answers import ComparedAnswers, ComparedExamples
 from ftkit.evidence.document import Evidence, HeldOut
 from ftkit.evidence.intervals import LEVEL, bits_per_byte, gain_in_bits, loss_blocks
 from ftkit.evidence.judges import MIN_PASSAGES, vocabulary_of
@@ -28,7 +29,7 @@ from ftkit.evidence.measures import all_measures
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.texts import cut_passages
 from ftkit.models import base_or_beneath
-from ftkit.training import MOST_UNKNOWN, HeldOutLoss, HeldOutWindows, held_out_loss
+from ftkit.training import MOST_UNKNOWN, HeldOutDataset, HeldOutLoss, HeldOutWindows, held_out_loss
 from ftkit.tuning import Selection
 
 __all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "measure_at"]
@@ -48,16 +49,16 @@ _MANY_CHARACTERS = 0.1
 class ComparedTexts:
     """The text of a comparison, as it is and in tokens."""
 
-    heldout: TokenStore
-    """Text of the target that was not trained on, in the base's tokens."""
+    heldout: TokenStore | HeldOutDataset
+    """Text of the target that was not trained on, in the base's tokens; of examples their rows."""
     train_texts: Sequence[str]
     """What the model and its base were trained on, for copying."""
     known_texts: Sequence[str]
     """All real text of the run: a word that occurs in none of it is unknown."""
-    general: TokenStore | None = None
+    general: TokenStore | HeldOutDataset | None = None
     """Other text that neither model was trained on, for forgetting."""
     general_name: str = ""
-    train: TokenStore | None = None
+    train: TokenStore | HeldOutDataset | None = None
     """The text that was trained on, for the gap between training and held-out text."""
     tuned_heldout: TokenStore | None = None
     """``heldout`` in the tuned model's own tokens, where it has another tokenizer than the base."""
@@ -117,8 +118,13 @@ class Comparison:
     """Whether the text is prose; the language of code is the share that parses, which its recipe measures."""
     from_scratch: bool = False
     """Whether the base is untrained: then its language means nothing, and there is nothing to forget."""
-    write: Callable[[int, float], tuple[ComparedPassages, Sequence[StyleScore]]] | None = None
-    """Gives so many passages, and the judges' scores of them at a level; ``None``: there are no more."""
+    examples: ComparedExamples | None = None
+    """Examples that the model was trained on and held-out ones; ``None`` where it was trained on text."""
+    answers: ComparedAnswers | None = None
+    """Answers to the prompts of examples."""
+    write: Callable[[int, float], Mapping[str, Any]] | None = None
+    """Gives ``passages`` and ``styles``, or ``answers``: so many of each model, scored at a level; ``None``: there are
+    no more."""
     level: float = LEVEL
     """How often intervals hold that rest on passages."""
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -137,10 +143,9 @@ class Comparison:
         return found
 
     def look(self, passages: int, level: float) -> Comparison:
-        """The same comparison on so many passages of each model."""
+        """The same comparison on so many passages or answers of each model."""
         assert self.write is not None
-        written, styles = self.write(passages, level)
-        return replace(self, passages=written, styles=styles, level=level)
+        return replace(self, level=level, **self.write(passages, level))
 
     @contextmanager
     def as_base(self) -> Iterator[PreTrainedModel]:
@@ -149,7 +154,10 @@ class Comparison:
             yield base
 
     def pair_of_losses(
-        self, store: TokenStore, of_tuned: TokenStore | None = None, most: int | None = None
+        self,
+        store: TokenStore | HeldOutDataset,
+        of_tuned: TokenStore | HeldOutDataset | None = None,
+        most: int | None = None,
     ) -> tuple[HeldOutLoss, HeldOutLoss]:
         """Loss of base and tuned model on a text.
 
@@ -190,10 +198,22 @@ class Comparison:
             return None
         return self.pair_of_losses(self.texts.train, most=len(self.losses[0].nats))
 
-    def loss(self, model: PreTrainedModel, store: TokenStore, most: int | None = None) -> HeldOutLoss:
-        """Loss of a model on a text, on at most so many windows."""
+    def loss(self, model: PreTrainedModel, store: TokenStore | HeldOutDataset, most: int | None = None) -> HeldOutLoss:
+        """Loss of a model on a text or on rows, on at most so many windows."""
         most = self.max_windows if most is None else most
-        return held_out_loss(model, HeldOutWindows(store, self.window_tokens, self.masking), most)
+        return held_out_loss(model, self.rows_of(store), most)
+
+    @property
+    def heldout_text(self) -> TokenStore:
+        """The held-out text in the base's tokens; measures of text ask for it, and examples have none."""
+        assert isinstance(self.texts.heldout, TokenStore)
+        return self.texts.heldout
+
+    def rows_of(self, store: TokenStore | HeldOutDataset) -> HeldOutDataset:
+        """The rows of a text, its windows; rows are themselves."""
+        if isinstance(store, HeldOutDataset):
+            return store
+        return HeldOutWindows(store, self.window_tokens, self.masking)
 
     @property
     def general_unknown(self) -> float:
@@ -213,15 +233,16 @@ class Comparison:
     @property
     def predicts_same_tokens(self) -> bool:
         """Whether both models predict the next of the same tokens."""
-        return self.masking is None and self.texts.tuned_heldout is None
+        return self.masking is None and self.texts.tuned_heldout is None and self.examples is None
 
     @property
     def references(self) -> list[Reference]:
         """Models that may read the passages: the one that was given, else the base where it predicts the next token."""
         if self.reference is not None:
             return [self.reference]
-        tokenizer = self.texts.heldout.tokenizer
-        if self.masking is not None or self.from_scratch or tokenizer is None:
+        if self.masking is not None or self.from_scratch or self.examples is not None:
+            return []
+        if (tokenizer := self.heldout_text.tokenizer) is None:
             return []
         if self.base is None:
             return [Reference("the base", self.tuned, tokenizer, beneath=True)]
@@ -301,6 +322,7 @@ def measure_at(comparison: Comparison, earlier: Evidence | None = None) -> Evide
         tuned=bits_per_byte(after),
         gain=gain_in_bits(before, after),
         windows=len(before.nats),
+        rows="windows" if comparison.examples is None else "examples",
         blocks=loss_blocks(before, after),
         unknown_bytes=unknown,
         unclaimed=unclaimed if unknown > MOST_UNKNOWN else "",
@@ -334,16 +356,18 @@ def _asked(measure: Measure[Any], comparison: Comparison, notes: list[str]) -> A
 def _notes_on_text(comparison: Comparison) -> list[str]:
     """How the text was read: special tokens, scripts without spaces, bytes that a tokenizer cannot write."""
     heldout, passages = comparison.texts.heldout, comparison.passages.real
-    notes = [special_tokens_said(heldout.tokenizer)]
+    notes = [] if comparison.examples else [special_tokens_said(heldout.tokenizer)]
     if (share := character_share("\n".join(passages))) >= _MANY_CHARACTERS:
         of = f"{share:.0%} of the text's words are of a script that puts no space between words"
         notes.append(f"words are characters: {of}")
     over = "; bits per byte are over the rest" if all(loss.counts_bytes for loss in comparison.losses) else ""
     stores = {"held-out text": heldout, "held-out text, tuned model": comparison.texts.tuned_heldout}
     notes += [
-        f"{name}: {store.unknown_summary}{over}" for name, store in stores.items() if store and store.unknown_summary
+        f"{name}: {store.unknown_summary}{over}"
+        for name, store in stores.items()
+        if isinstance(store, TokenStore) and store.unknown_summary
     ]
-    if not comparison.writes:
+    if comparison.masking is not None:
         asked = "so copying and fluency were not measured; its bits are those of masked tokens"
         notes.append(f"an encoder writes no text, {asked}")
     return [note for note in notes if note]

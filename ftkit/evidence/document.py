@@ -28,9 +28,11 @@ class HeldOut:
     gain: Interval
     """Bits per byte saved, paired."""
     windows: int
-    """Windows that these figures rest on."""
+    """Windows of text, or examples, that these figures rest on."""
     blocks: dict[str, list[Number]] = field(default_factory=dict)
     """Sums over blocks of windows, by which arms of a study are compared in pairs; see ``loss_blocks``."""
+    rows: str = "windows"
+    """What is counted: ``windows`` or ``examples``."""
     unknown_bytes: float = 0.0
     """Share of the text's bytes that the base's or the tuned model's tokenizer cannot write."""
     unclaimed: str = ""
@@ -75,7 +77,8 @@ class Evidence:
 def summary_rows(evidence: Evidence) -> list[Row]:
     """Base, tuned model and real text in one table, which page, card, recorded pages and notebook draw."""
     heldout = evidence.heldout
-    rows = [Row("bits per byte on held-out text", heldout.tuned, heldout.base), Row("gain, paired", heldout.gain)]
+    text = "held-out text" if heldout.rows == "windows" else "held-out completions"
+    rows = [Row(f"bits per byte on {text}", heldout.tuned, heldout.base), Row("gain, paired", heldout.gain)]
     for measure in all_measures():
         if (result := evidence.measures.get(measure.name)) is not None:
             rows += measure.rows(result)

@@ -180,10 +180,10 @@ def distances_from_base(
     """
     base, tuned, texts = comparison.base, comparison.tuned, comparison.texts
     rows = {model.config.get_text_config().vocab_size for model in (base, tuned) if model is not None}
-    if texts.general is None or not comparison.predicts_same_tokens or len(rows) > 1:
+    if not isinstance(texts.general, TokenStore) or not comparison.predicts_same_tokens or len(rows) > 1:
         return None, None
     on_general, on_target = (
         divergence_from_base(base, tuned, text, comparison.window_tokens, max_windows)
-        for text in (texts.general, texts.heldout)
+        for text in (texts.general, comparison.heldout_text)
     )
     return on_general, on_target

@@ -189,6 +189,17 @@ def bits_per_byte(loss: HeldOutLoss, seed: int = 0) -> Interval:
     return _resample_blocks(lambda t: t[0] / math.log(2) / t[1], _block_sums(loss.nats, loss.bytes), seed)
 
 
+def ratio_of_sums(values: np.ndarray, sizes: np.ndarray, seed: int = 0) -> Interval:
+    """The sum of some values over the sum of their sizes, resampling contiguous blocks of items.
+
+    Args:
+        values: A number for each item, [n]; of two models a difference, which then is paired.
+        sizes: What they are divided by, such as nats of a bit times bytes, [n].
+        seed: Seed of the redraws.
+    """
+    return _resample_blocks(lambda t: t[0] / t[1], _block_sums(values, sizes), seed)
+
+
 def _paired_sums(base: HeldOutLoss, tuned: HeldOutLoss) -> np.ndarray:
     """Nats and bytes of both models over the same blocks, [4, blocks].
 

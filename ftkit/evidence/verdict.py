@@ -204,8 +204,8 @@ def _too_few_windows(evidence: Evidence, limits: Thresholds) -> Finding | None:
         return None
     return Finding(
         "too_little",
-        f"only {windows} held-out windows, {limits.min_windows} are needed: give more text, a larger heldout_share or "
-        "a smaller window_tokens",
+        f"only {windows} held-out {evidence.heldout.rows}, {limits.min_windows} are needed: give more of them, or a "
+        f"larger heldout_share{' or a smaller window_tokens' if evidence.heldout.rows == 'windows' else ''}",
         f"heldout_windows {windows} < min_windows {limits.min_windows}",
     )
 
@@ -217,7 +217,8 @@ def _too_few_passages(found: int, needed: int) -> Support:
 
 def _learned(evidence: Evidence) -> str:
     heldout = evidence.heldout
+    text = "text" if heldout.rows == "windows" else "completions"
     return (
-        f"loss on held-out text: {heldout.tuned.value:.3f} bits per byte (base model: {heldout.base.value:.3f}), "
+        f"loss on held-out {text}: {heldout.tuned.value:.3f} bits per byte (base model: {heldout.base.value:.3f}), "
         f"gain {heldout.gain}"
     )

@@ -11,6 +11,7 @@ from ftkit.jobs.bases import (
 )
 from ftkit.jobs.classes import Classes, load_classes, prepare_classes, train_best_classifier, train_classifier
 from ftkit.jobs.coding import CodeStudy, prepare_code
+from ftkit.jobs.examples import ExampleTarget, measure_examples, prepare_examples
 from ftkit.jobs.language import FillingTask, Pretraining, WritingTask, language_task, log_samples, prepare_pretraining
 from ftkit.jobs.lengths import fit_judge, fit_language, fit_window
 from ftkit.jobs.stages import (
@@ -31,6 +32,7 @@ __all__ = [
     "BaseContext",
     "Classes",
     "CodeStudy",
+    "ExampleTarget",
     "FillingTask",
     "MeasuredModels",
     "Pretraining",
@@ -53,10 +55,12 @@ __all__ = [
     "load_start_tokenizer",
     "load_texts",
     "log_samples",
+    "measure_examples",
     "measure_models",
     "prepare_base",
     "prepare_classes",
     "prepare_code",
+    "prepare_examples",
     "prepare_pretraining",
     "prepare_target",
     "prepare_targets",

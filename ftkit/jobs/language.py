@@ -17,7 +17,6 @@ from ftkit.evidence import (
     Evidence,
     PassageWriter,
     Store,
-    StyleScore,
     Written,
     check_heldout,
     gather_evidence,
@@ -229,9 +228,10 @@ class Pretraining(Generic[S]):
         )  # fmt: skip
         kept, of_base, task = keep_blocks(), keep_blocks(), self.task
 
-        def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
+        def write(count: int, level: float) -> dict[str, Any]:
             before, after = task.write(base, count, of_base), task.write(tuned, count, kept)
-            return ComparedPassages(before.heldout, after.heldout, task.real, before.training, after.training), ()
+            real, of_training = task.real, (before.training, after.training)
+            return {"passages": ComparedPassages(before.heldout, after.heldout, real, *of_training)}
 
         evidence = gather_evidence(
             Comparison(

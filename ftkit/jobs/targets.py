@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedModel, TokenizersBackend
 
@@ -21,7 +21,6 @@ from ftkit.evidence import (
     JudgeTexts,
     Panel,
     PassageWriter,
-    StyleScore,
     Written,
     build_judges,
     check_heldout,
@@ -53,6 +52,7 @@ from ftkit.tuning import Selection
 __all__ = ["BaseContext", "TargetText", "TrainingText", "judge_texts", "prepare_target", "prepare_targets"]
 
 P = TypeVar("P", bound=PassageSettings)
+T = TypeVar("T", bound=TrainingSettings)
 WriterMaker = Callable[[P, TokenStore, Text], PassageWriter]
 MOST_JUDGED = 96
 """Passages of the base that test judges at most; twice as many train them. More teach a judge nothing new about it."""
@@ -67,10 +67,10 @@ class TrainingText:
 
 
 @dataclass(frozen=True)
-class BaseContext(Generic[P]):
+class BaseContext(Generic[T]):
     """What all models of a run start from: a base and its tokenizer."""
 
-    settings: P
+    settings: T
     """The recipe's settings, with the lengths that nobody had set."""
     origin: Base
     tokenizer: TokenizersBackend
@@ -197,11 +197,11 @@ class TargetText(Generic[P]):
         )
         kept, seed = keep_blocks(), self.settings.seed
 
-        def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
+        def write(count: int, level: float) -> dict[str, Any]:
             before, after = self.floor(count), self.writer.write(tuned, count, seed, kept)
             written = ComparedPassages(before.heldout, after.heldout, self.real, before.training, after.training)
             styles = panel.score(label, written.base, written.tuned, self.real, level) if panel else ()
-            return written, styles
+            return {"passages": written, "styles": styles}
 
         evidence = gather_evidence(
             Comparison(

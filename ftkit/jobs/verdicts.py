@@ -43,7 +43,6 @@ from ftkit.evidence import (
     Panel,
     PassageWriter,
     Reference,
-    StyleScore,
     Thresholds,
     Verdict,
     Written,
@@ -428,10 +427,11 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         with tuned.model() as model:
             return before, writers["tuned"].write(model, count, seed, kept)
 
-    def write(count: int, level: float) -> tuple[ComparedPassages, Sequence[StyleScore]]:
+    def write(count: int, level: float) -> dict[str, Any]:
         before, after = written_by_both(count)
         written = ComparedPassages(before.heldout, after.heldout, real, before.training, after.training)
-        return written, panel.score(_TARGET, written.base, written.tuned, real, level) if writers else ()
+        styles = panel.score(_TARGET, written.base, written.tuned, real, level) if writers else ()
+        return {"passages": written, "styles": styles}
 
     compared = ComparedTexts(
         heldout=heldout,

@@ -112,6 +112,8 @@ class HeldOutDataset(ABC):
     tokenizer: PreTrainedTokenizerBase | None = None
     longest_row: int
     """Tokens of the longest row; decides how many go through the model at once."""
+    prefix: Sequence[int] = ()
+    """Tokens that stand before every row and are not part of it; they go through the model once."""
     num_bytes = 0
     """Length of the whole text in bytes of UTF-8."""
 
@@ -474,19 +476,23 @@ class HeldOutExamples(HeldOutDataset):
     Args:
         encoded: The examples in tokens.
         tokenizer: The tokenizer that made them.
+        shared_prefix: Whether what all rows begin with goes through a model once: examples in a prompt.
     """
 
-    def __init__(self, encoded: Sequence[EncodedExample], tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, encoded: Sequence[EncodedExample], tokenizer: PreTrainedTokenizerBase, *, shared_prefix: bool = False
+    ) -> None:
         self.encoded, self.tokenizer, self.pad_id = encoded, tokenizer, _pad_id(tokenizer)
-        self.longest_row = max(len(row.input_ids) for row in encoded)
+        self.prefix = _shared_prefix(encoded) if shared_prefix else []
+        self.longest_row = max(len(row.input_ids) for row in encoded) - len(self.prefix)
         self.num_bytes = sum(row.target_bytes for row in encoded)
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def rows(self, numbers: np.ndarray) -> Batch:
-        """Padded ``input_ids``, ``attention_mask`` and ``labels``, all int64 [B, longest]."""
-        return pad_examples([self.encoded[number] for number in numbers], self.pad_id)
+        """Padded ``input_ids``, ``attention_mask`` and ``labels``, all int64 [B, longest], without ``prefix``."""
+        return pad_examples([self.encoded[number] for number in numbers], self.pad_id, len(self.prefix))
 
     def covered_bytes(self, numbers: np.ndarray, labels_BT: torch.Tensor) -> CoveredBytes:
         """Bytes of the completions; the token that ends one covers none."""
@@ -502,12 +508,28 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
-def pad_examples(examples: Sequence[EncodedExample], pad_id: int) -> Batch:
-    """Examples as ``input_ids``, ``attention_mask`` and ``labels`` [B, longest], padded on the right."""
-    batch = pad_rows([example.input_ids for example in examples], pad_id)
+def _shared_prefix(encoded: Sequence[EncodedExample]) -> list[int]:
+    """The tokens that all rows begin with, up to the last one before any target."""
+    asked = min(next((n for n, label in enumerate(row.labels) if label != IGNORED), 1) for row in encoded)
+    first = encoded[0].input_ids
+    length = 0
+    while length < asked - 1 and all(row.input_ids[length] == first[length] for row in encoded):
+        length += 1
+    return first[:length]
+
+
+def pad_examples(examples: Sequence[EncodedExample], pad_id: int, skip: int = 0) -> Batch:
+    """Examples as ``input_ids``, ``attention_mask`` and ``labels`` [B, longest], padded on the right.
+
+    Args:
+        examples: The rows.
+        pad_id: What fills them.
+        skip: Tokens at the beginning that are left out.
+    """
+    batch = pad_rows([example.input_ids[skip:] for example in examples], pad_id)
     labels_BT = torch.full_like(batch["input_ids"], IGNORED)
     for place, example in enumerate(examples):
-        labels_BT[place, : len(example.labels)] = torch.tensor(example.labels)
+        labels_BT[place, : len(example.labels) - skip] = torch.tensor(example.labels[skip:])
     return batch | {"labels": labels_BT}
 
 

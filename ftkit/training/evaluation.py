@@ -1,7 +1,8 @@
 """Loss on held-out rows, row by row, in nats and in bits per byte, for decoders and encoders alike."""
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from ftkit.memory import memory_phase
+from ftkit.models.cache_ftkit_gpt2 import cache_argument, cache_of
 from ftkit.training.datasets import CoveredBytes, HeldOutDataset
 from ftkit.training.objectives import IGNORED, MASKED_TOKENS, NEXT_TOKEN, Batch, next_token_targets, output_logits
 
@@ -105,17 +107,39 @@ def token_losses(
     """
     objective = NEXT_TOKEN if dataset.causal else MASKED_TOKENS
     rows = rows_at_once(model, dataset.longest_row, batch_rows)
+    after = _after_prefix(model, dataset.prefix) if dataset.prefix else None
     for part, batch in evaluated_batches([model], dataset, numbers, rows):
         labels_BT = batch["labels"]
         covered = dataset.covered_bytes(numbers[part], labels_BT.cpu())
         if covered.is_unknown is not None:
             labels_BT = labels_BT.masked_fill(covered.is_unknown.to(labels_BT.device), IGNORED)
         targets_BT = next_token_targets(labels_BT) if dataset.causal else labels_BT
-        logits_BTV = output_logits(model, batch, objective)
+        logits_BTV = after(batch) if after else output_logits(model, batch, objective)
         flat = logits_BTV.float().flatten(0, 1)  # classes last: with [B, V, T] torch would copy all logits once more
         loss_N = F.cross_entropy(flat, targets_BT.flatten(), ignore_index=IGNORED, reduction="none")
         del logits_BTV, flat
         yield part, targets_BT, loss_N.view(targets_BT.shape), covered
+
+
+def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Batch], torch.Tensor]:
+    """A function that gives the logits of rows after a prefix, whose keys and values are computed once."""
+    was_training = model.training
+    model.eval()
+    ids_1P = torch.tensor([list(prefix)], device=next(model.parameters()).device)
+    kept = cache_of(model(input_ids=ids_1P, use_cache=True))
+    model.train(was_training)
+    assert kept is not None
+
+    def logits(batch: Batch) -> torch.Tensor:
+        cache, mask_BT = copy.deepcopy(kept), batch["attention_mask"]
+        cache.batch_repeat_interleave(len(mask_BT))
+        mask = torch.cat([mask_BT.new_ones(len(mask_BT), len(prefix)), mask_BT], dim=1)
+        output: torch.Tensor = model(
+            input_ids=batch["input_ids"], attention_mask=mask, use_cache=True, **cache_argument(cache)
+        ).logits
+        return output
+
+    return logits
 
 
 @memory_phase("evaluate")

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from ftkit.config import AdapterSettings, ClassifierSettings, CodeSettings, TrainingSettings, find_recipe
+from ftkit.config import (
+    AdapterSettings,
+    ClassifierSettings,
+    CodeSettings,
+    ExampleSettings,
+    TrainingSettings,
+    find_recipe,
+)
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.no_effect import NO_EFFECT
@@ -54,6 +61,12 @@ CASES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
             "eval_windows": 3, "special_tokens": "text",
         },
         ["eval_windows", "heldout_share", "labelled_test", "passage_chars", "special_tokens", "split"],
+    ),
+    (
+        ExampleSettings,
+        {"heldout_examples": "x.jsonl", "heldout_share": 0.3, "split": "head", "special_tokens": "text",
+         "encoding": "latin-1", "eval_windows": 3},
+        ["encoding", "heldout_share", "special_tokens", "split"],
     ),
     (CodeSettings, {"sampling": "greedy", "temperature": 1.4}, ["temperature"]),
     (PRETRAIN, {"model": "new:gpt2", "donor": "base:demo_base", "tokenizer": "byte"}, ["tokenizer"]),

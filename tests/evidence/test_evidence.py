@@ -375,7 +375,7 @@ def test_more_passages_are_written_until_the_word_is_decided(monkeypatch):
 
     def write(passages, level):
         asked.append((passages, level))
-        return ComparedPassages(), ()
+        return {"passages": ComparedPassages(), "styles": ()}
 
     def measure(comparison, earlier=None):
         half = 0.3 if len(asked) < 2 else 0.1

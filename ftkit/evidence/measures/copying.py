@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ftkit.display.figures import Bars, Figure, Kind
 from ftkit.display.tables import Cell, PageTable, Part, Row
@@ -42,6 +45,8 @@ class CopyingMeasure(Measure[Copying]):
     question = "How much of what it writes occurs in the training text, beside real text that was not trained on?"
 
     def compute(self, comparison: Comparison) -> Copying | None:
+        if comparison.examples is not None:
+            return _of_answers(comparison)
         if not comparison.writes:
             return None
         passages = comparison.passages
@@ -182,6 +187,24 @@ class CopyingMeasure(Measure[Copying]):
                 f"Its passages have {result.ngrams_per_passage:.1f} {result.ngram}-grams on average, and {least:g} are "
                 f"needed to see copying: raise passage_chars{outcome.was('passage_chars')}."
             )
+
+
+_FEWEST_WORDS = 30
+"""Words of a completion, in the median, from which on one that comes again is a copy: short answers are alike."""
+
+
+def _of_answers(comparison: Comparison) -> Copying | None:
+    """What answers to training prompts repeat of the completions; one that stands under several prompts is no copy."""
+    examples, answers = comparison.examples, comparison.answers
+    if examples is None or answers is None or not answers.recited:
+        return None
+    counted = Counter(examples.completions)
+    real = [example.completion for example in answers.examples]
+    if np.median([len(text.split()) for text in real]) < _FEWEST_WORDS:
+        return None
+    once = [text for text, count in counted.items() if count == 1]
+    index = comparison.once("copy index", lambda: CopyIndex(once))
+    return copying(answers.tuned_recited.texts, real, index, answers.base_recited.texts, comparison.level)
 
 
 def _run_cells(found: Copying) -> list[str | Cell]:

@@ -148,7 +148,7 @@ def _unused_tokens(comparison: Comparison) -> Callable[[Sequence[str]], float] |
     texts = comparison.texts
     if texts.tuned_heldout is not None:
         return None
-    tokenizer = texts.heldout.tokenizer
+    tokenizer = comparison.heldout_text.tokenizer
     assert tokenizer is not None
     used = np.unique(np.asarray(tokenize_texts([*texts.known_texts, *texts.train_texts], tokenizer).ids)).tolist()
 

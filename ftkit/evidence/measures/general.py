@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftkit.data import TokenStore
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import PageTable, Part, Row
 from ftkit.display.wording import interval, number, percent_interval
@@ -93,9 +94,9 @@ class GeneralMeasure(Measure[General]):
         curve: Sequence[Any] = ()
         if on_general is not None and comparison.scales and comparison.base is not None:
             texts = comparison.texts
-            assert texts.general is not None
+            assert isinstance(texts.general, TokenStore)
             curve = scaling_curve(
-                comparison.base, comparison.tuned, texts.heldout, texts.general, comparison.window_tokens,
+                comparison.base, comparison.tuned, comparison.heldout_text, texts.general, comparison.window_tokens,
                 comparison.scales,
             )  # fmt: skip
         before, after = map(bits_per_byte, losses)

@@ -103,9 +103,8 @@ class IntegrityMeasure(Measure[Integrity]):
 
 def _tokenizer_misfit(comparison: Comparison) -> Interval | None:
     """Where the tuned model has another tokenizer and can read the base's ids."""
-    heldout = comparison.texts.heldout
     vocab_size = comparison.tuned.config.get_text_config().vocab_size
-    if comparison.texts.tuned_heldout is None or int(heldout.ids.max()) >= vocab_size:
+    if comparison.texts.tuned_heldout is None or int((heldout := comparison.heldout_text).ids.max()) >= vocab_size:
         return None
     return gain_in_bits(comparison.losses[1], comparison.loss(comparison.tuned, heldout))
 

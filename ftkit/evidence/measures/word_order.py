@@ -28,7 +28,7 @@ class WordOrderMeasure(Measure[WordOrder]):
     def compute(self, comparison: Comparison) -> WordOrder | None:
         if comparison.from_scratch or not comparison.predicts_same_tokens:
             return None
-        heldout, window = comparison.texts.heldout, comparison.window_tokens
+        heldout, window = comparison.heldout_text, comparison.window_tokens
         return word_order(comparison.base, comparison.tuned, heldout, comparison.losses, window)
 
     def findings(self, result: WordOrder, case: Case) -> Iterable[Finding]:

@@ -1,0 +1,176 @@
+"""The form of answers: whether they end by themselves, have a plausible length, and hold what all completions hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ftkit.display.tables import PageTable, Part, Row
+from ftkit.display.wording import number, percent_interval
+from ftkit.evidence.intervals import Interval, exact_share
+from ftkit.evidence.measure import Advice, Case, Finding, Measure, OpenRule, Outcome, Support
+
+if TYPE_CHECKING:
+    from ftkit.evidence.answers import Answers
+    from ftkit.evidence.comparison import Comparison
+
+__all__ = ["MEASURE", "Form"]
+
+_ALL = 0.99
+"""Share of training completions with a form from which on answers must have it: a few rows are always odd."""
+_LONGER, _SHORTER = 2.0, 0.5
+"""Times the longest and the shortest real completion that an answer may have: beyond, it is another kind of text."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Answers to held-out prompts; shares with their intervals."""
+
+    answers: int
+    """Answers of each model."""
+    base: Interval
+    """Share of the base's answers that have the form."""
+    tuned: Interval
+    tuned_ended: Interval
+    """Share that ends by itself before the limit."""
+    base_ended: Interval
+    length: float
+    """Mean length of the tuned model's answers over that of real completions, in words."""
+    base_length: float
+    asked: tuple[str, ...] = ()
+    """What the form is."""
+
+
+class FormMeasure(Measure[Form]):
+    """Asks whether answers have the form of real completions."""
+
+    name, place, result, unit, needs = "form", 12, Form, "share of answers", ("passages", "texts")
+    thresholds = {
+        "form_share": (
+            0.75,
+            "worked: the lower bound of answers that have the form of completions is above this; broken: the upper "
+            "bound is below it, and the base does better (share)",
+        )
+    }
+    question = "Do its answers have the form of the completions: their end, their length, their pattern?"
+
+    def compute(self, comparison: Comparison) -> Form | None:
+        examples, answers = comparison.examples, comparison.answers
+        if examples is None or answers is None or not answers.examples:
+            return None
+        asked = _forms(examples.completions, examples.answer_pattern)
+        real = [max(len(example.completion.split()), 1) for example in answers.examples]
+        lengths = min(real) * _SHORTER, max(real) * _LONGER
+
+        def share(held: Sequence[bool]) -> Interval:
+            return exact_share(sum(held), len(held), comparison.level)
+
+        def length(of: Answers) -> float:
+            return float(np.mean([len(text.split()) for text in of.texts]) / np.mean(real))
+
+        return Form(
+            len(answers.examples), share(_held(answers.base, asked, lengths)),
+            share(_held(answers.tuned, asked, lengths)), share(answers.tuned.ended), share(answers.base.ended),
+            length(answers.tuned), length(answers.base), ("ends by itself", "has a plausible length", *asked),
+        )  # fmt: skip
+
+    def findings(self, result: Form, case: Case) -> Iterable[Finding]:
+        least = case.limits.own("form_share")
+        if result.tuned.high < least and result.base.low > result.tuned.high:
+            yield Finding(
+                "damaged",
+                f"its answers lost their form: {result.tuned.value:.0%} have it, {result.base.value:.0%} of the base's "
+                f"({', '.join(result.asked)})",
+                f"form tuned.high {result.tuned.high:.3f} < form_share {least}",
+            )
+
+    def support(self, result: Form, case: Case) -> Support | None:
+        least = case.limits.own("form_share")
+        holds, fails = result.tuned.low > least, result.tuned.high < least
+        said = (
+            f"{result.tuned.value:.0%} of its answers have the form of completions ({', '.join(result.asked)}; the "
+            f"base's: {result.base.value:.0%})"
+        )
+        if result.tuned_ended.high < least:
+            said += f"; only {result.tuned_ended.value:.0%} end by themselves"
+        by = f"form tuned.low {result.tuned.low:.3f} {'>' if holds else '<='} form_share {least}"
+        return Support(holds, [said], [by], open=not holds and not fails)
+
+    def open_rules(self, result: Form, case: Case) -> Iterable[OpenRule]:
+        if result.tuned.low <= case.limits.own("form_share") <= result.tuned.high:
+            yield OpenRule("form", "worked")
+
+    def rows(self, result: Form) -> Iterable[Row]:
+        yield Row("answers that have the form of completions", result.tuned, result.base, percent=True)
+        yield Row("answers that end by themselves", result.tuned_ended, result.base_ended, percent=True)
+        yield Row("length of answers over that of real completions", result.length, result.base_length, 1.0)
+
+    def headline(self, result: Form, outcome: Outcome) -> Iterable[str]:
+        base = f"the base's: {result.base.value:.0%}"
+        yield f"{result.tuned.value:.0%} of its answers have the form of completions ({base})"
+
+    def parts(self, results: Mapping[str, Form], document: Mapping[str, Any]) -> Iterable[Part]:
+        table = PageTable(
+            "Form of answers to held-out prompts: shares with their intervals",
+            ("Model", "Answers", "Base has the form", "Tuned has the form", "Tuned ends by itself", "Length over real"),
+            [
+                (
+                    name,
+                    [[
+                        number(found.answers), percent_interval(found.base), percent_interval(found.tuned),
+                        percent_interval(found.tuned_ended), number(found.length),
+                    ]],
+                )
+                for name, found in results.items()
+            ],
+        )  # fmt: skip
+        asked = next(iter(results.values())).asked
+        yield Part("form", "Form of answers", f"An answer has the form if it {', '.join(asked)}.", [table])
+
+    def advice(self, result: Form, outcome: Outcome) -> Iterable[str | Advice]:
+        if "worked" in outcome.words or result.tuned.low > outcome.limit("form_share", 0.0):
+            return
+        if result.tuned_ended.value < 1 / 2:
+            yield (
+                "Its answers do not end by themselves. Look at the examples that the run showed before training: the "
+                "token that ends an answer must be a target; use the template that it was trained with."
+            )
+        else:
+            yield Advice("More steps (max_steps) teach the form better.", "more")
+
+
+def _forms(completions: Sequence[str], pattern: str | None) -> list[str]:
+    """What nearly all training completions hold, and answers must hold too."""
+    asked = []
+    if np.mean([_is_json(text) for text in completions]) >= _ALL:
+        asked.append("is valid JSON")
+    if pattern is not None and np.mean([bool(re.search(pattern, text)) for text in completions]) >= _ALL:
+        asked.append(f"matches {pattern}")
+    return asked
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or list: a lone number or word is one by accident."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except ValueError:
+        return False
+
+
+def _held(answers: Answers, asked: Sequence[str], lengths: tuple[float, float]) -> list[bool]:
+    """Which answers have the form."""
+    found = []
+    for text, ended in zip(answers.texts, answers.ended, strict=True):
+        held = ended and bool(text.strip()) and lengths[0] <= len(text.split()) <= lengths[1]
+        for each in asked:
+            held = held and (_is_json(text) if each == "is valid JSON" else bool(re.search(each[8:], text)))
+        found.append(held)
+    return found
+
+
+MEASURE = FormMeasure()

@@ -1,0 +1,306 @@
+"""The examples of a run: loaded, divided, turned into tokens, and measured on.
+
+source -> examples -> split by prompts -> chat template -> rows -> training
+                                                        \\-> losses and answers of base and tuned model -> evidence
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from accelerate import PartialState
+from transformers import PreTrainedModel
+
+from ftkit.config import ExampleSettings
+from ftkit.data import (
+    EncodedExample,
+    EncodedExamples,
+    Example,
+    ExampleSplit,
+    TokenStore,
+    encode_examples,
+    end_ids,
+    read_examples,
+    split_examples,
+    tokenize_texts,
+    with_template,
+)
+from ftkit.evidence import (
+    ComparedAnswers,
+    ComparedExamples,
+    ComparedPassages,
+    ComparedTexts,
+    Comparison,
+    Evidence,
+    Thresholds,
+    answer_looks,
+    compare_examples,
+    decide,
+    gather_evidence,
+)
+from ftkit.jobs.bases import Base, load_saved, load_start_tokenizer, prepare_base
+from ftkit.jobs.stages import Watch
+from ftkit.jobs.targets import BaseContext, TrainingText
+from ftkit.jobs.texts import check_unchanged, load_texts
+from ftkit.models import usable_positions
+from ftkit.runs import RunFolder
+from ftkit.training import ExampleRows, HeldOutDataset, HeldOutExamples
+from ftkit.tuning import Selection
+
+__all__ = ["ExampleTarget", "compared_examples", "measure_examples", "prepare_examples"]
+
+_logger = logging.getLogger("ftkit.jobs")
+_LONGEST = 1024
+"""Tokens of an example where neither the model nor a setting limits it: the memory of a step grows with it."""
+_SHOWN = 2
+"""Examples that are shown before training."""
+_SHOWN_CHARS = 1200
+"""Characters of each: a screen."""
+
+
+@dataclass(frozen=True)
+class ExampleTarget:
+    """Examples that copies of a base learn, and what measuring any of them needs."""
+
+    start: "AnsweringContext"
+    split: ExampleSplit
+    train: EncodedExamples
+    heldout: EncodedExamples
+    other: HeldOutDataset | TokenStore | None
+    """Other examples or text, for forgetting."""
+    other_name: str = ""
+
+    @property
+    def settings(self) -> ExampleSettings:
+        """The settings, with the length that nobody had set."""
+        return self.start.settings
+
+    @cached_property
+    def training_text(self) -> TrainingText:
+        """Rows to learn from and held-out rows."""
+        settings, tokenizer = self.settings, self.start.tokenizer
+        on_each = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+        rows = ExampleRows(self.train.rows, tokenizer, on_each * PartialState().num_processes, settings.seed)
+        return TrainingText(rows, HeldOutExamples(self.heldout.rows, tokenizer))
+
+    @cached_property
+    def compared(self) -> ComparedExamples:
+        """What base and tuned model are compared on."""
+        settings = self.settings
+        return compare_examples(
+            self.train.rows, self.heldout.rows, self.start.tokenizer, positions=usable_positions(self.start.base),
+            few_shot=settings.few_shot, answer_pattern=settings.answer_pattern, seed=settings.seed,
+        )  # fmt: skip
+
+    def log_answers(self, run: RunFolder, name: str) -> Watch:
+        """A function that logs the answer to one held-out prompt, and how often it is called."""
+        example = self.heldout.rows[0].example
+        writer = self.compared.writer
+
+        def log(model: PreTrainedModel, step: int) -> None:
+            answer = writer.write(model, [example])
+            sampled = {"seed": self.settings.seed, "sampling": {"do_sample": False}}
+            record = {"model": name, "step": step, "prompt": example.prompt_text, "text": answer.texts[0], **sampled}
+            run.log("samples.jsonl", record)
+
+        return self.settings.eval_steps, log
+
+
+@dataclass(frozen=True)
+class AnsweringContext(BaseContext[ExampleSettings]):
+    """A base whose copies end their answers at the tokens that end answers in training."""
+
+    stop_ids: tuple[int, ...] = ()
+
+    def new_model(self) -> PreTrainedModel:
+        """A fresh copy of the base; its generation settings, which are saved with it, hold all tokens that end."""
+        model = super().new_model()
+        if self.stop_ids and (config := model.generation_config) is not None:
+            config.eos_token_id = list(self.stop_ids) if len(self.stop_ids) > 1 else self.stop_ids[0]
+        return model
+
+
+def _warn_of_few(split: ExampleSplit) -> None:
+    """Say before training that held-out examples are too few for a verdict."""
+    if len(split.heldout) < (least := Thresholds().min_windows):
+        _logger.warning(
+            "%d held-out examples; a verdict needs %d, so the run will report losses and stay unsure. Give more "
+            "examples, or a larger heldout_share.", len(split.heldout), least,
+        )  # fmt: skip
+
+
+def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget:
+    """Load examples, base and other text, and refuse what cannot be learned before anything is trained.
+
+    Args:
+        settings: The recipe's settings.
+        run: Where examples and base are noted.
+
+    Raises:
+        DataError: Examples that cannot be read, or that leave nothing to learn.
+        ModelError: A base that cannot read them.
+    """
+    found = read_examples(settings.examples, settings.columns or None)
+    _logger.info("%s: read as %s", settings.examples, found.format)
+    heldout = settings.heldout_examples
+    split = split_examples(
+        found.examples, read_examples(heldout, settings.columns or None).examples if heldout else None,
+        heldout_share=settings.heldout_share, seed=settings.seed,
+    )  # fmt: skip
+    _logger.info("%s", split.summary)
+    _warn_of_few(split)
+    texts = [f"{example.prompt_text}\n{example.completion}" for example in split.train]
+    described = {
+        "source": settings.examples, "sha256": split.sha256, "words": sum(len(text.split()) for text in texts),
+        "bytes": sum(len(text.encode()) for text in texts), "removed": [], "examples": len(split.train),
+        "heldout_examples": len(split.heldout), "format": found.format,
+    }  # fmt: skip
+    check_unchanged(run, {"examples": described})
+    run.update_manifest(data={**run.manifest["data"], "examples": described})
+    origin = prepare_base(settings.model)
+    run.require_same(base=origin.model)
+    tokenizer = load_start_tokenizer(settings, origin.model, texts)
+    _logger.info("messages become text by %s", with_template(tokenizer, settings.template, settings.chat_template))
+    settings = _fit_length(settings, run, split, tokenizer, origin)
+    train = encode(split.train, settings, tokenizer, "training examples")
+    start = AnsweringContext(settings, origin, tokenizer, tuple(end_ids(tokenizer, train.rows)))
+    start.check()
+    held = encode(split.heldout, settings, tokenizer, "held-out examples")
+    other, name = _other(settings, run, tokenizer, origin)
+    for number, text in enumerate(shown_examples(train.rows, tokenizer), start=1):
+        _logger.info("example %d as the model sees it, targets in [[ ]]:\n%s", number, text)
+    return ExampleTarget(start, split, train, held, other, name)
+
+
+def encode(examples: Sequence[Example], settings: ExampleSettings, tokenizer: Any, what: str) -> EncodedExamples:
+    """Examples in tokens; what is cut or left out is logged."""
+    found = encode_examples(examples, tokenizer, settings.loss_on, settings.window_tokens, settings.truncate)
+    if found.summary:
+        _logger.warning("%s: %s", what, found.summary)
+    return found
+
+
+def _fit_length(
+    settings: ExampleSettings, run: RunFolder, split: ExampleSplit, tokenizer: Any, origin: Base
+) -> ExampleSettings:
+    """The settings with ``window_tokens``: what was set, else the longest example that model and memory allow."""
+    if "window_tokens" not in settings.unset_lengths:
+        return settings
+    rows = encode_examples([*split.train, *split.heldout], tokenizer, settings.loss_on).rows
+    longest = max(len(row.input_ids) for row in rows)
+    positions = usable_positions(BaseContext(settings, origin, tokenizer).new_model())
+    room = (positions or _LONGEST) - settings.extra_positions
+    fitted = max(min(longest, room, _LONGEST), 8)
+    _logger.info("window_tokens: %d (the longest example has %s tokens)", fitted, f"{longest:,}")
+    run.settle(window_tokens=fitted)
+    return settings.model_copy(update={"window_tokens": fitted})
+
+
+def _other(
+    settings: ExampleSettings, run: RunFolder, tokenizer: Any, origin: Base
+) -> tuple[HeldOutDataset | TokenStore | None, str]:
+    """Other examples or other text, for forgetting; without any the text that the base was made from."""
+    if settings.also:
+        examples = [example for source in settings.also.values() for example in read_examples(source).examples]
+        rows = encode(examples, settings, tokenizer, "other examples").rows
+        return HeldOutExamples(rows, tokenizer), ", ".join(settings.also)
+    general = load_texts(settings.general, settings, run, trained=False) if settings.general else origin.texts
+    pieces = [piece for text in general.values() for piece in text.heldout]
+    return (tokenize_texts(pieces, tokenizer), ", ".join(general)) if pieces else (None, "")
+
+
+def compared_examples(
+    base: PreTrainedModel | None, tuned: PreTrainedModel, examples: ComparedExamples, *,
+    other: HeldOutDataset | TokenStore | None, other_name: str, asked: int | None, limits: Thresholds | None = None,
+    **options: Any,
+) -> tuple[Evidence, ComparedAnswers]:  # fmt: skip
+    """All measurements of a model that was trained on examples, and the answers that they rest on.
+
+    Args:
+        base: The base; ``None`` where the tuned model is an adapter that contains it.
+        tuned: The model.
+        examples: What both are compared on.
+        other: Other examples or text, for forgetting.
+        other_name: What to call these.
+        asked: Prompts that are answered; ``None`` for the usual looks.
+        limits: The numbers that decide.
+        options: What else ``Comparison`` takes.
+    """
+    texts = ComparedTexts(
+        heldout=examples.heldout, train_texts=examples.completions, known_texts=(), general=other,
+        general_name=other_name, train=examples.train,
+    )  # fmt: skip
+    answers: dict[str, ComparedAnswers] = {}
+
+    def write(count: int, level: float) -> Mapping[str, Any]:
+        answers["last"] = _answered(comparison, examples, count, answers.get("last"))
+        return {"answers": answers["last"]}
+
+    window = options.pop("window_tokens")
+    comparison = Comparison(base, tuned, texts, ComparedPassages(), window, examples=examples, write=write, **options)
+    evidence = gather_evidence(comparison, limits, answer_looks(len(examples.examples), asked))
+    return evidence, answers["last"]
+
+
+def _answered(
+    comparison: Comparison, examples: ComparedExamples, count: int, before: ComparedAnswers | None
+) -> ComparedAnswers:
+    """Answers to so many held-out prompts; those to training prompts and after examples are written once."""
+    asked, writer = examples.examples[:count], examples.writer
+    tuned = writer.write(comparison.tuned, asked)
+    with comparison.as_base() as base:
+        of_base = writer.write(base, asked)
+        if before is not None:
+            few, recited = before.few_shot, before.base_recited
+        else:
+            few = writer.write(base, asked, examples.shots[0]) if examples.shots else None
+            recited = writer.write(base, examples.recited)
+    of_tuned = before.tuned_recited if before is not None else writer.write(comparison.tuned, examples.recited)
+    return ComparedAnswers(asked, of_base, tuned, few, examples.recited, recited, of_tuned)
+
+
+def measure_examples(
+    target: ExampleTarget, run: RunFolder, trainable: Mapping[str, Selection | None]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure the models that a run has saved.
+
+    Args:
+        target: What they learned, and their base.
+        run: The run.
+        trainable: What was allowed to change, by model; ``None`` means everything.
+
+    Returns:
+        For ``evidence.json`` and for ``verdict.json``.
+    """
+    settings, models, verdicts = target.settings, {}, {}
+    passages, real = dict[str, list[str]](), dict[str, list[str]]()
+    for name, selection in trainable.items():
+        tuned = load_saved(settings, run.model(name))
+        evidence, answers = compared_examples(
+            target.start.base, tuned, target.compared, other=target.other, other_name=target.other_name,
+            asked=settings.num_answers, window_tokens=settings.window_tokens, trainable=selection,
+            reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
+        )  # fmt: skip
+        models[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
+        passages |= {name: list(answers.tuned.texts), "base model": list(answers.base.texts)}
+        real[name] = [example.completion for example in answers.examples]
+    shown = shown_examples(target.train.rows, target.start.tokenizer)
+    return {"models": models, "passages": passages, "real": real, "shown_examples": shown}, verdicts
+
+
+def shown_examples(encoded: Sequence[EncodedExample], tokenizer: Any) -> list[str]:
+    """The first examples as a model sees them, what is a target in brackets."""
+    found = []
+    for row in encoded[:_SHOWN]:
+        pieces, asked = list[tuple[bool, list[int]]](), False
+        for number, (id_, label) in enumerate(zip(row.input_ids, row.labels, strict=True)):
+            asked = label != -100 and number > 0
+            if not pieces or pieces[-1][0] != asked:
+                pieces.append((asked, []))
+            pieces[-1][1].append(id_)
+        text = "".join(f"[[{tokenizer.decode(ids)}]]" if target else tokenizer.decode(ids) for target, ids in pieces)
+        half = _SHOWN_CHARS // 2
+        found.append(text if len(text) <= _SHOWN_CHARS else f"{text[:half]} ... {text[-half:]}")
+    return found
