@@ -12,7 +12,7 @@ from ftkit.errors import DataError
 from ftkit.evidence.judges import CHAIN, SHUFFLED, JudgeTexts
 from ftkit.evidence.texts import fit_passage, spread_evenly
 
-__all__ = ["character_chain", "with_corrupted"]
+__all__ = ["character_chain", "shuffle_passages", "with_corrupted"]
 
 _ORDERS = (4, 5, 6)
 """Of the chains. Below 4 every judge sees it; a chain of order 7 copies whole sentences of a short text."""
@@ -49,10 +49,20 @@ def with_corrupted(texts: JudgeTexts, targets: Sequence[str], seed: int) -> Judg
         length = max(map(len, source))
         for side, passages, most in ((train, source, _TRAIN), (heldout, texts.heldout[name], _HELD_OUT)):
             count = -(-most // len(targets))
-            side[SHUFFLED] += [shuffled_words(passage, draw) for passage in spread_evenly(passages, count)]
+            side[SHUFFLED] += shuffle_passages(spread_evenly(passages, count), draw)
             each = -(-min(count, max(len(passages), 1)) // len(_ORDERS))
             side[CHAIN] += [p for order in _ORDERS for p in character_chain(source, order, each, length, draw)]
     return JudgeTexts(texts.train | train, texts.heldout | heldout)
+
+
+def shuffle_passages(passages: Sequence[str], draw: random.Random) -> list[str]:
+    """Each passage with its words in random order.
+
+    Args:
+        passages: The text.
+        draw: What draws the order.
+    """
+    return [shuffled_words(passage, draw) for passage in passages]
 
 
 def character_chain(passages: Sequence[str], order: int, count: int, characters: int, draw: random.Random) -> list[str]:

@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ftkit.data.words import shuffled_words, words_of
-from ftkit.evidence.corrupted import character_chain
+from ftkit.data.words import words_of
+from ftkit.evidence.corrupted import character_chain, shuffle_passages
 from ftkit.evidence.ngram_models import NgramModel
 from ftkit.evidence.texts import spread_evenly
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TokenizersBackend
 
-    from ftkit.data import TokenStore
-
-__all__ = ["LanguageClassifier", "PassageCosts", "Reference", "counted_letters", "passage_costs", "shuffle_passages"]
+__all__ = ["LanguageClassifier", "PassageCosts", "Reference", "counted_letters", "passage_costs"]
 
 _LETTERS = 5
 """Letters in a run of the model that a reference must be better than: it knows spelling and no sentence."""
@@ -79,8 +77,10 @@ class PassageCosts:
         return float(self.bits.sum() / max(self.bytes.sum(), 1))
 
     def excess(self, real: PassageCosts, shuffled: PassageCosts) -> np.ndarray:
-        """Bits per byte of each passage above real text, as a share of those of shuffled words above it."""
-        return np.asarray((self.each - real.mean) / max(shuffled.mean - real.mean, 1e-6))
+        """Bits per byte of each passage above real text, as a share of those of shuffled words above it; 1 of an empty
+        passage."""
+        found = (self.each - real.mean) / max(shuffled.mean - real.mean, 1e-6)
+        return np.where(self.bytes > 0, found, 1.0)
 
     @property
     def table(self) -> np.ndarray:
@@ -88,14 +88,9 @@ class PassageCosts:
         return np.stack([self.bits, self.bytes], 1)
 
 
-def shuffle_passages(passages: Sequence[str], seed: int = 0) -> list[str]:
-    """Each passage with its words in random order."""
-    draw = random.Random(seed)
-    return [shuffled_words(passage, draw) for passage in passages]
-
-
 def passage_costs(reference: Reference, passages: Sequence[str], batch_rows: int = 16) -> PassageCosts:
-    """What passages cost a reference, each read on its own; the first token of a passage is given.
+    """What passages cost a reference, each read on its own; the first token of a passage is given. An empty one
+    costs nothing and has no bytes.
 
     Args:
         reference: Model and tokenizer.
@@ -103,44 +98,16 @@ def passage_costs(reference: Reference, passages: Sequence[str], batch_rows: int
         batch_rows: Passages in a forward pass.
     """
     from ftkit.data import tokenize_texts
-
-    stores = [tokenize_texts([passage], reference.tokenizer) for passage in passages]
-    with reference.reader() as model:
-        return _costs(model, stores, batch_rows)
-
-
-def _costs(model: PreTrainedModel, stores: Sequence[TokenStore], batch_rows: int) -> PassageCosts:
-    import torch
-
     from ftkit.models import usable_positions
-    from ftkit.training.evaluation import rows_at_once
-    from ftkit.training.objectives import IGNORED
+    from ftkit.training import HeldOutTexts, held_out_loss
 
-    most = usable_positions(model)
-    rows = [np.asarray(store.ids)[:most].astype(np.int64) for store in stores]
-    batch_rows = rows_at_once(model, max(map(len, rows), default=1), batch_rows)
-    bits, num_bytes = np.zeros(len(rows)), np.zeros(len(rows))
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
-    with torch.inference_mode():
-        for first in range(0, len(order), batch_rows):
-            part = order[first : first + batch_rows]
-            width = max(len(rows[number]) for number in part)
-            if width < 2:
-                continue
-            ids = torch.zeros((len(part), width), dtype=torch.int64)
-            targets = torch.full((len(part), width), IGNORED)
-            for place, number in enumerate(part):
-                ids[place, : len(rows[number])] = torch.from_numpy(rows[number])
-                targets[place, 1 : len(rows[number])] = ids[place, 1 : len(rows[number])]
-            logits = model(input_ids=ids.to(device)).logits[:, :-1].float()
-            nats = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), targets[:, 1:].flatten().to(device), ignore_index=IGNORED, reduction="none"
-            )
-            bits[part] = (nats.view(len(part), -1).double().sum(1) / math.log(2)).cpu().numpy()
-            num_bytes[part] = [int(np.asarray(stores[n].byte_lengths)[1:most].sum()) for n in part]
-    model.train(was_training)
+    stores = {n: tokenize_texts([text], reference.tokenizer) for n, text in enumerate(passages) if text.strip()}
+    order = sorted(stores, key=lambda number: stores[number].num_tokens)  # hardly any padding in a batch
+    with reference.reader() as model:
+        read = HeldOutTexts([stores[number] for number in order], usable_positions(model))
+        loss = held_out_loss(model, read, batch_rows=batch_rows)
+    bits, num_bytes = np.zeros(len(passages)), np.zeros(len(passages))
+    bits[order], num_bytes[order] = loss.nats / math.log(2), loss.bytes
     return PassageCosts(bits, num_bytes)
 
 
@@ -169,7 +136,7 @@ class LanguageClassifier:
 
         known, unseen = passages[0::2], passages[1::2]
         draw, characters = random.Random(0), max(map(len, passages))
-        corrupted = [shuffle_passages(unseen)]
+        corrupted = [shuffle_passages(unseen, random.Random(0))]
         corrupted += [character_chain(known, order, len(unseen), characters, draw) for order in _CHAINS]
         self._count(known)
         real, self._models = self._features(unseen), list[Any]()

@@ -36,6 +36,7 @@ __all__ = [
     "ExampleRows",
     "HeldOutDataset",
     "HeldOutExamples",
+    "HeldOutTexts",
     "HeldOutWindows",
     "MaskedWindows",
     "RandomTokens",
@@ -498,6 +499,39 @@ class HeldOutExamples(HeldOutDataset):
         """Bytes of the completions; the token that ends one covers none."""
         known = np.array([self.encoded[number].target_bytes for number in numbers])
         return CoveredBytes(known * (labels_BT != IGNORED).any(1).numpy(), np.zeros(len(numbers)))
+
+
+class HeldOutTexts(HeldOutDataset):
+    """Whole texts, each read on its own; the first token of each is given.
+
+    Args:
+        stores: Each text in tokens.
+        most: Tokens of a text that are read at most; ``None`` for all.
+    """
+
+    def __init__(self, stores: Sequence[TokenStore], most: int | None = None) -> None:
+        self.stores = stores
+        self._ids = [np.asarray(store.ids)[:most].tolist() for store in stores]
+        self.longest_row = max(map(len, self._ids), default=1)
+        self.num_bytes = sum(store.num_bytes for store in stores)
+
+    def __len__(self) -> int:
+        return len(self.stores)
+
+    def rows(self, numbers: np.ndarray) -> Batch:
+        """Padded ``input_ids``, ``attention_mask`` and ``labels``, all int64 [B, longest]."""
+        batch = pad_rows([self._ids[number] for number in numbers], pad_id=0)
+        return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
+
+    def covered_bytes(self, numbers: np.ndarray, labels_BT: torch.Tensor) -> CoveredBytes:
+        """Bytes of all tokens but the first; tokens that are wholly unknown are no targets."""
+        known, unknown = np.zeros(len(numbers), dtype=np.int64), np.zeros(len(numbers), dtype=np.int64)
+        is_unknown_BT = torch.zeros(labels_BT.shape, dtype=torch.bool)
+        for place, number in enumerate(numbers):
+            covered, lost = self.stores[number].covered(np.arange(1, len(self._ids[number])))
+            known[place], unknown[place] = (covered - lost).sum(), lost.sum()
+            is_unknown_BT[place, 1 : 1 + len(lost)] = torch.from_numpy((lost > 0) & (lost == covered))
+        return CoveredBytes(known, unknown, is_unknown_BT)
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

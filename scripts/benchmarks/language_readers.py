@@ -11,8 +11,8 @@ import numpy as np
 from batteries.texts import mixture
 from ftkit.data import load_corpus, load_tokenizer
 from ftkit.evidence import Reference, cut_passages, exact_share
-from ftkit.evidence.corrupted import character_chain
-from ftkit.evidence.language import counted_letters, learn_language, passage_costs, shuffle_passages
+from ftkit.evidence.corrupted import character_chain, shuffle_passages
+from ftkit.evidence.language import counted_letters, learn_language, passage_costs
 from ftkit.models import load_model
 
 _CHARACTERS, _PASSAGES = 400, 48
@@ -31,7 +31,7 @@ def kinds(train: list[str], real: list[str]) -> dict[str, list[str]]:
     mixed = cut_passages([mixture("\n\n".join(train), 0)], _CHARACTERS)[:_PASSAGES]
     some = round(0.6 * _PASSAGES)
     return {
-        "real": real, "shuffled words": shuffle_passages(real), **chains, "random words": salad,
+        "real": real, "shuffled words": shuffle_passages(real, random.Random(0)), **chains, "random words": salad,
         "60 % real words, 40 % of a chain of order 4, by 30": mixed,
         "60 % real passages, 40 % of a chain of order 4": real[:some] + chains["chain of order 4"][some:],
     }  # fmt: skip

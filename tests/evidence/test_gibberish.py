@@ -10,14 +10,13 @@ from scipy.stats import binom
 
 from ftkit.data import load_tokenizer, voice_text
 from ftkit.evidence import CopyIndex, Interval, copying, cut_passages, exact_share
-from ftkit.evidence.corrupted import character_chain
+from ftkit.evidence.corrupted import character_chain, shuffle_passages
 from ftkit.evidence.language import (
     PassageCosts,
     Reference,
     counted_letters,
     learn_language,
     passage_costs,
-    shuffle_passages,
 )
 from ftkit.evidence.measures.language import LanguageMeasure
 from ftkit.evidence.ngram_models import NgramModel
@@ -57,6 +56,14 @@ def test_what_a_passage_costs_is_what_transformers_says(stories260k):
         assert abs(found.bytes[number] - (len(passage.encode()) - first)) <= 1  # a space may belong to the first token
 
 
+def test_an_empty_passage_costs_nothing(stories260k):
+    model, tokenizer = load_model(str(stories260k)), load_tokenizer(str(stories260k))
+    found = passage_costs(Reference("stories", model, tokenizer), ["Tom had a boat.", ""])
+    assert found.bits[0] > 0
+    assert (found.bits[1], found.bytes[1]) == (0, 0)
+    assert found.excess(found, PassageCosts(found.bits * 2, found.bytes)) == pytest.approx([0.0, 1.0])
+
+
 @pytest.fixture(scope="module")
 def text() -> str:
     return voice_text("keeper", 12000, seed=1)
@@ -71,7 +78,7 @@ def test_a_classifier_takes_gibberish_for_no_language(text):
     words = " ".join(train).split()
     salad = [" ".join(draw.choices(words, k=55)) for _ in range(40)]
     gibberish = {
-        "shuffled": shuffle_passages(heldout, 3), "salad": salad,
+        "shuffled": shuffle_passages(heldout, random.Random(3)), "salad": salad,
         **{f"chain {order}": character_chain(train, order, 40, 300, draw) for order in (4, 6)},
     }  # fmt: skip
     for name, passages in gibberish.items():
@@ -112,10 +119,10 @@ def test_a_passage_is_copied_where_it_repeats_a_long_run(text):
 
 def test_every_way_of_shuffling_keeps_the_words(text):
     passages = cut_passages([text], 300)[:5]
-    for before, after in zip(passages, shuffle_passages(passages), strict=True):
+    for before, after in zip(passages, shuffle_passages(passages, random.Random(0)), strict=True):
         assert sorted(before.split()) == sorted(after.split())
         assert before != after
-    assert np.array_equal(shuffle_passages(passages), shuffle_passages(passages))
+    assert shuffle_passages(passages, random.Random(1)) == shuffle_passages(passages, random.Random(1))
 
 
 def test_a_passage_between_real_and_shuffled_text_has_its_share_of_the_excess():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -283,10 +284,11 @@ def _by_reference(comparison: Comparison, reference: Reference) -> Language:
 
 def _ends(comparison: Comparison, reference: Reference) -> tuple[PassageCosts, PassageCosts]:
     """What real passages and the same with shuffled words cost a reference."""
-    from ftkit.evidence.language import passage_costs, shuffle_passages
+    from ftkit.evidence.corrupted import shuffle_passages
+    from ftkit.evidence.language import passage_costs
 
     real = comparison.passages.real
-    return passage_costs(reference, real), passage_costs(reference, shuffle_passages(real))
+    return passage_costs(reference, real), passage_costs(reference, shuffle_passages(real, random.Random(0)))
 
 
 def _competence(comparison: Comparison, reference: Reference) -> tuple[float, float]:
@@ -305,13 +307,14 @@ def _competence(comparison: Comparison, reference: Reference) -> tuple[float, fl
 def _by_classifier(comparison: Comparison) -> Language:
     from sklearn.metrics import roc_auc_score
 
-    from ftkit.evidence.language import learn_language, shuffle_passages
+    from ftkit.evidence.corrupted import shuffle_passages
+    from ftkit.evidence.language import learn_language
 
     real = comparison.passages.real
     classifier = comparison.once("classifier of language", lambda: learn_language(comparison.train_passages))
     if classifier is None:
         return Language("", "the training text is too short for a classifier of language")
-    right, wrong = classifier.real_side(real), classifier.real_side(shuffle_passages(real))
+    right, wrong = classifier.real_side(real), classifier.real_side(shuffle_passages(real, random.Random(0)))
     auc = float(roc_auc_score(np.repeat([1, 0], [len(right), len(wrong)]), np.concatenate([right, wrong])))
     if auc < _MIN_AUC:
         why = f"a classifier does not tell held-out text from shuffled words (AUC {auc:.2f}, {_MIN_AUC} is needed)"
