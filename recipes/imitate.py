@@ -46,12 +46,15 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
     num_passages: int | None = Field(default=None, ge=30)
     """Passages of each model that are measured; half of them follow words of the training text."""
     judged_passages: int = Field(default=16, ge=4)
-    """Passages that are judged at a step while a model learns."""
+    """Passages that are judged at a step while a model learns: a multiple of 16, because 32 are written at once, half
+    of them after training text."""
     judge_steps: int = Field(default=50, ge=1)
     """Steps between judgements."""
 
     def problems(self) -> list[Problem]:
         """At least two texts, with names that can be folders and classes."""
+        from ftkit.evidence.judges import BASE, CORRUPTED
+
         problems = super().problems()
         for name in {**self.corpora, **self.general}:
             if not re.fullmatch(r"\w[\w .-]*", name):
@@ -59,11 +62,13 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
                 problems.append(("corpora", text))
         if both := sorted(set(self.corpora) & set(self.general)):
             problems.append(("general", f"{both[0]!r} names a text to imitate already; choose another name"))
-        reserved = {"base model", "other", "judge", "judge_twin", "base"} & set(self.corpora)
+        classes = {BASE, *CORRUPTED}
+        reserved = {"other", "judge", "judge_twin", "base", *classes} & set(self.corpora) | classes & set(self.general)
         if len(self.corpora) < 2:
             problems.append(("corpora", f"needs two texts or more, found {len(self.corpora)}: a judge compares them"))
         if reserved:
-            problems.append(("corpora", f"{sorted(reserved)[0]!r} is a name that ftkit uses itself; choose another"))
+            key = "corpora" if reserved & set(self.corpora) else "general"
+            problems.append((key, f"{sorted(reserved)[0]!r} is a name that ftkit uses itself; choose another"))
         return problems
 
 

@@ -187,6 +187,11 @@ def test_imitate_goes_from_texts_to_verdicts(tmp_path):
         (["run", "pretrain", "--corpus", "gutenberg:11"], 7, "11.txt"),
         (["run", "imitate", "--model", "./no-model", "--max_steps", "2"], 4, "no-model"),
         (["run", "imitate", "--model", "{empty}"], 4, "config.json"),
+        (
+            ["run", "imitate", "--general", "shuffled words=a.txt"],
+            2,
+            "'shuffled words' is a name that ftkit uses itself",
+        ),
         (["resume", "nowhere"], 6, "nowhere"),
         (["run", "pretrain", "--fast", "--fp16"], 3, "fp16"),
         (["run", "pretrain", "--fast", "--learning_rate", "1e30"], 5, "Lower learning_rate"),
