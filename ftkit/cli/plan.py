@@ -184,6 +184,9 @@ def _training_lines(training: "PlannedTraining") -> Iterator[str]:
         f"without rows, {size(training.row_bytes)} a row for {training.rows} rows, {size(training.update_bytes)} "
         f"in the update; measured on {tried} row{'' if tried == '1' else 's'}"
     )
+    if training.disk_bytes:
+        parts = ", ".join(f"{size(num_bytes)} {name}" for name, num_bytes in training.disk_bytes.items())
+        yield f"disk         {size(sum(training.disk_bytes.values()))} at most: {parts}"
     for advice in training.advice:
         yield f"  - {advice}"
     if training.seconds_per_step is not None and training.seconds is not None:

@@ -19,6 +19,7 @@ class ClassifierSettings(TrainingSettings):
         "warmup_steps": 0.1, "clip_after": 0, "texts_per_class": 0, "eval_steps": 10, "save_steps": 10,
         "eval_texts": 60,
     }  # fmt: skip
+    SAVES_BY_LOSS = False
     LENGTHS = (*TrainingSettings.LENGTHS, "tokenizer")
     """The tokenizer of a ``new:`` model follows from the texts too."""
 

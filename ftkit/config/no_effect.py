@@ -57,6 +57,16 @@ NO_EFFECT = (
         "without probes; name some, e.g. probes: [update_ratio], or leave it out",
     ),
     NoEffect(
+        ("load_best_model_at_end", "early_stopping_patience"),
+        lambda s: not s.SAVES_BY_LOSS,
+        "in this recipe, which has its own rule for the step that is saved; leave it out",
+    ),
+    NoEffect(
+        ("early_stopping_threshold",),
+        lambda s: not s.early_stopping_patience,
+        "without early_stopping_patience; set it, or leave this out",
+    ),
+    NoEffect(
         ("revision",),
         lambda s: s.model.startswith("new:") or Path(s.model).exists(),
         "on {0.model!r}, which is not on the Hub; leave it out",

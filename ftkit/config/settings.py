@@ -149,7 +149,7 @@ class TrainingSettings(Settings):
     WHAT_MAY_CHANGE: ClassVar[tuple[str, ...]] = (
         "train", "freeze", "freeze_until", "freeze_from", "unfreeze_every", "learning_rates", "layer_lr_decay",
         "optimizer_args", "lr_cycles", "schedule_steps", "max_grad_value", "max_group_norms", "clip_after",
-        "watch_gradients", "probes",
+        "watch_gradients", "probes", "load_best_model_at_end", "early_stopping_patience", "early_stopping_threshold",
     )  # fmt: skip
     """Settings that speak about one model and its run, and mean nothing for another, such as a judge."""
     SELECTING = (
@@ -157,6 +157,8 @@ class TrainingSettings(Settings):
         "probes",
     )  # fmt: skip
     BY_STEP = ("freeze_until", "freeze_from")
+    SAVES_BY_LOSS: ClassVar[bool] = True
+    """Whether a held-out loss may choose the step that is saved; not where a recipe has a rule of its own."""
 
     model: str = "new:ftkit_gpt2"
     """Model to start from: a folder, a Hub id, or new:FAMILY,key=value,... for random weights
@@ -250,6 +252,12 @@ class TrainingSettings(Settings):
     """Steps between evaluations on the fixed held-out sample."""
     eval_windows: int = Field(default=64, ge=1)
     """Held-out windows of that sample."""
+    load_best_model_at_end: bool = False
+    """Save the model of the evaluation with the lowest held-out loss, not that of the last step."""
+    early_stopping_patience: int = Field(default=0, ge=0)
+    """Stop after so many evaluations in a row that are not better than the best before them; 0 trains all steps."""
+    early_stopping_threshold: float = Field(default=0.0, ge=0)
+    """How much lower than the best a held-out loss must be to count as better for early_stopping_patience."""
     probes: list[str] = []
     """What is measured during the training, e.g. update_ratio or weight_change:attention.k@1 (see docs/probes.md)."""
     probe_steps: int = Field(default=50, ge=1)
@@ -289,6 +297,10 @@ class TrainingSettings(Settings):
         found = super().problems() + self.without_effect()
         if self.bf16 and self.fp16:
             found.append(("fp16", "bf16 and fp16 exclude each other; keep one of them"))
+        for name in ("load_best_model_at_end", "early_stopping_patience"):
+            if self.is_overridden(name) and self.eval_steps >= self.known_steps:
+                text = f"chooses among evaluations, and eval_steps: {self.eval_steps} makes one in {self.known_steps:,}"
+                found.append((name, f"{text} steps; set eval_steps lower"))
         if 0 < self.schedule_steps <= self.warmup_steps:
             text = f"is {self.schedule_steps:,}, and the warm-up takes {self.warmup_steps:g} of it; give more"
             found.append(("schedule_steps", text))

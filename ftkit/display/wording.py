@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = [
     "MISSING",
+    "best_step",
     "fixed",
     "interval",
     "is_number",
@@ -105,6 +106,21 @@ def table_cell(text: str, measured: Any = None) -> dict[str, Any]:
         return {"text": text, "value": measured if is_number(measured) else None}
     ends = measured if isinstance(measured, Mapping) else vars(measured)
     return {"text": text, **{key: ends[key] for key in ("value", "low", "high")}}
+
+
+def best_step(found: Mapping[str, Any]) -> str:
+    """The best step of a training in one line.
+
+    Args:
+        found: The model's entry under ``best`` in a run's manifest.
+    """
+    step, last = found["step"], found["last_step"]
+    text = f"best at step {step:,} of {last:,}, held-out loss {fixed(found['loss'], 3)}"
+    if step != last:
+        text += f" ({fixed(found['last_loss'], 3)} at step {last:,})"
+    if last < found["max_steps"]:
+        text += f"; stopped before max_steps ({found['max_steps']:,})"
+    return f"{text}; saved as it was at step {found['saved_step']:,}"
 
 
 def slug(name: str) -> str:

@@ -207,7 +207,7 @@ class TargetText(Generic[P]):
             Comparison(
                 self.base, tuned, texts, ComparedPassages(), self.settings.window_tokens,
                 scales=SCALES, trainable=trainable, write=write, prose=not isinstance(self.writer, CodeWriter),
-                reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
+                reload_difference=run.result(name)["reload_difference"], passes=run.trained_epochs(name),
             ),
             looks=looks_up_to(self.settings.num_passages),
         )  # fmt: skip

@@ -34,7 +34,11 @@ def outcome_of(verdict: Mapping[str, Any], evidence: Evidence | None, settings: 
 
 
 def next_steps(
-    outcome: Outcome, evidence: Evidence | None, curve: Sequence[tuple[int, float]], own: Sequence[str] | None = None
+    outcome: Outcome,
+    evidence: Evidence | None,
+    curve: Sequence[tuple[int, float]],
+    own: Sequence[str] | None = None,
+    best: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """What to do after a verdict; settings are called by their names.
 
@@ -43,6 +47,7 @@ def next_steps(
         evidence: What was measured; ``None`` where nothing was.
         curve: (step, bits per byte on held-out text) in order of the steps.
         own: Advice of the recipe's section, instead of the advice on text and training.
+        best: The model's entry under ``best`` in the manifest, where the best step was looked for.
 
     Returns:
         Sentences.
@@ -60,7 +65,7 @@ def next_steps(
             if (result := evidence.measures.get(measure.name)) is not None:
                 found += measure.advice(result, outcome)
         if own is None and outcome.words[0] not in ("nothing", "broken"):
-            found += _on_curve(curve)
+            found += _on_curve(curve, best)
         found += own or ()
     less = any(isinstance(advice, Advice) and advice.training == "less" for advice in found)
     kept = [a for a in found if not (less and isinstance(a, Advice) and a.training == "more")]
@@ -80,7 +85,8 @@ def advised(results: Results, sections: Iterable[Section]) -> dict[str, list[str
         curve = [(record["step"], record.get("bits_per_byte", math.nan)) for record in results.metrics(name, "heldout")]
         evidence = results.evidence(name)
         outcome = outcome_of(verdict, evidence, results.asked)
-        found[name] = next_steps(outcome, evidence, curve, own(verdict) if own else None)
+        best = results.manifest.get("best", {}).get(name)
+        found[name] = next_steps(outcome, evidence, curve, own(verdict) if own else None, best)
     return found
 
 
@@ -108,8 +114,10 @@ def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str | Advice]:
         yield Advice(text, "less")
 
 
-def _on_curve(curve: Sequence[tuple[int, float]]) -> Iterator[str | Advice]:
-    """Whether the held-out loss had been lower before, or was still falling at the end."""
+def _on_curve(curve: Sequence[tuple[int, float]], saved: Mapping[str, Any] | None) -> Iterator[str | Advice]:
+    """Whether the held-out loss had been lower before the model was saved, or was still falling at the end."""
+    if saved and saved["saved_step"] != saved["last_step"]:
+        return
     points = [(step, value) for step, value in curve if is_number(value)]
     if len(points) < 3:
         return
@@ -117,7 +125,7 @@ def _on_curve(curve: Sequence[tuple[int, float]]) -> Iterator[str | Advice]:
     if last > best + _WORSE_AGAIN and best_step > points[0][0]:
         yield Advice(
             f"Its held-out loss was lowest at step {best_step:,} ({number(best)} bits per byte; {number(last)} at the "
-            f"end): set max_steps to {best_step}.",
+            f"end): set max_steps to {best_step}, or load_best_model_at_end to true.",
             "less",
         )
     elif before - last > _STILL_FALLING * last:

@@ -130,6 +130,7 @@ def _environment(sections: Iterable[Section] = ()) -> Environment:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
+        "best_step": wording.best_step,
         "number": wording.number,
         "percent": wording.percent,
         "interval": wording.interval,
@@ -180,6 +181,7 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "real": _clipped(real, _marks(evidence)[1]),
         "blind": blind_test(_tuned_passages(results, name), real, _PASSAGES),
         "plan": results.manifest.get("plan", {}).get(name),
+        "best": results.manifest.get("best", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
     }
 

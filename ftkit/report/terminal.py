@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ftkit.display.wording import best_step
 from ftkit.report.advice import advised
 from ftkit.report.reading import read_results
 from ftkit.report.sections import Section, sections_of
@@ -56,6 +57,8 @@ def announce(run: RunFolder, *sections: Section) -> None:
     if not run.is_main:
         return
     results = read_results(run)
+    for name, best in run.manifest.get("best", {}).items():
+        _logger.info("\n%s: %s", name, best_step(best))
     for name, verdict in results.verdicts.items():
         _logger.info("\n%s: %s", name, "\n".join(verdict_lines(verdict)))
     for section in sections_of(results, sections):

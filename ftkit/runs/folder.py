@@ -111,6 +111,12 @@ class RunFolder:
         self._write_manifest()
         return results
 
+    def trained_epochs(self, name: str) -> float:
+        """Epochs after which a model was saved: those planned, or fewer where an earlier step was the best."""
+        plan, best = self.manifest["plan"][name], self.manifest.get("best", {}).get(name)
+        epochs: float = plan["passes"]
+        return epochs * best["saved_step"] / plan["steps"] if best else epochs
+
     def check_models(self) -> None:
         """Compare the models of finished phases with what was written down of them.
 

@@ -178,7 +178,8 @@ def _run(folder: Path) -> Iterator[Item]:
     growing = [name for name in LOGS if name not in files and (folder / name).exists()]
     yield from (Item(name, _lines_problem(folder / name)) for name in growing)
     yield from _files(folder, files)
-    for path in sorted((folder / "checkpoints").glob("*/step-*")):
+    checkpoints = folder / "checkpoints"
+    for path in sorted([*checkpoints.glob("*/step-*"), *checkpoints.glob("*/best/step-*")]):
         yield from _checkpoint(path, f"{path.relative_to(folder).as_posix()}/")
     for name, record in manifest.get("models", {}).items():
         yield from _files(folder / "models" / name, record, f"models/{name}/")

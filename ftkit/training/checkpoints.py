@@ -49,6 +49,14 @@ class CheckpointFolder:
         found = [p for p in self.path.glob("step-*") if p.is_dir() and p.name[5:].isdigit()]
         return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
 
+    def folder_of(self, step: int) -> Path:
+        """The folder of the checkpoint of a step, whether it exists or not."""
+        return self.path / f"step-{step:06d}"
+
+    def steps(self) -> list[int]:
+        """Steps of the sealed checkpoints, newest first."""
+        return [int(path.name[5:]) for path in self._numbered() if (path / "manifest.json").is_file()]
+
     def save(
         self,
         step: int,
@@ -77,7 +85,7 @@ class CheckpointFolder:
         Raises:
             CheckpointError: The disk is full or cannot be written. Earlier checkpoints are untouched.
         """
-        target = self.path / f"step-{step:06d}"
+        target = self.folder_of(step)
         together = sync_errors if of > 1 else nullcontext
         with ExitStack() as stack:
             folder = Path()
@@ -119,18 +127,15 @@ class CheckpointFolder:
             raise
 
     def _rotate(self, step: int) -> None:
-        """Remove what ``keep`` leaves no room for, and what the run did not go on from: later steps, unsealed ones."""
-        sealed: list[Path] = []
+        """Remove what is not needed, and what the run did not go on from: later steps, unsealed ones."""
+        needed = self._needed([sealed for sealed in self.steps() if sealed <= step])
         for path in self._numbered():
-            trusted = int(path.name[5:]) <= step and (path / "manifest.json").is_file()
-            if trusted and len(sealed) < self.keep:
-                sealed.append(path)
-                continue
-            # Under a hidden name it is no checkpoint any more, however far a kill lets the removal come.
-            hidden = path.with_name(f".{path.name}.{os.getpid()}.old")
-            shutil.rmtree(hidden, ignore_errors=True)
-            path.rename(hidden)
-            shutil.rmtree(hidden, ignore_errors=True)
+            if int(path.name[5:]) not in needed:
+                _remove(path)
+
+    def _needed(self, steps: list[int]) -> set[int]:
+        """Which of the sealed checkpoints stay, from their steps, newest first."""
+        return set(steps[: self.keep])
 
     def check_room(self, needed: int) -> None:
         """Refuse a disk on which not even one checkpoint fits, before anything is trained.
@@ -195,6 +200,14 @@ class CheckpointFolder:
             _load_optimizer(optimizer, path, number)
         state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return state
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint: under a hidden name it is none any more, however far a kill lets the removal come."""
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def broken_because(path: Path) -> str | None:

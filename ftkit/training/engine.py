@@ -9,9 +9,10 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -114,13 +115,17 @@ class Engine:
         self._modules = list(self.module.modules())
         self._steppers = self._what_steps()
         self.step = 0
+        self.kept: dict[str, Any] = {}
+        """Numbers of the caller that go into checkpoints; a resumed engine has those of its checkpoint."""
         self._interrupted_by = 0
         self._previous_handlers: dict[int, Any] = {}
         self._resume()
-        if checkpoints and settings.save_steps and self.step < settings.max_steps:
+        needed = self.checkpoint_bytes() if settings.save_steps else 0
+        needed += self.weight_bytes() if settings.load_best_model_at_end else 0
+        if checkpoints and needed and self.step < settings.max_steps:
             with sync_errors():
                 if self.accelerator.is_main_process:
-                    checkpoints.check_room(self._checkpoint_bytes())
+                    checkpoints.check_room(needed)
 
     # -- the state that a checkpoint holds --------------------------------------------------------------------------
 
@@ -132,11 +137,14 @@ class Engine:
         persistent = self.model.state_dict().keys()
         return named | {name: buffer for name, buffer in self.model.named_buffers() if name in persistent}
 
-    def _checkpoint_bytes(self) -> int:
+    def checkpoint_bytes(self) -> int:
         """What a checkpoint will need at least: weights, and two moments where the optimizer surely has them."""
         moments = 2 if "adam" in self.settings.optimizer else 0
-        stored = sum(tensor.numel() * tensor.element_size() for tensor in self._tensors().values())
-        return stored + moments * sum(p.numel() * p.element_size() for p in self.parameters)
+        return self.weight_bytes() + moments * sum(p.numel() * p.element_size() for p in self.parameters)
+
+    def weight_bytes(self) -> int:
+        """What the weights of a checkpoint need on the disk."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors().values())
 
     @property
     def _adapter_checked_at(self) -> int:
@@ -173,7 +181,7 @@ class Engine:
             )
         if (scaler := self.accelerator.scaler) is not None and "scaler" in state:
             scaler.load_state_dict(state["scaler"])
-        self.step = int(state["step"])
+        self.step, self.kept = int(state["step"]), state.get("kept", {})
         _logger.info("resuming from %s (step %d of %d)", path, self.step, self.settings.max_steps)
 
     def save(self) -> None:
@@ -190,14 +198,40 @@ class Engine:
             state["base"] = self._base_sha256
         if (scaler := self.accelerator.scaler) is not None:
             state["scaler"] = scaler.state_dict()
+        if self.kept:
+            state["kept"] = self.kept
         inner = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
+        self._write(self.checkpoints, inner, state)
+
+    def save_weights(self, folder: CheckpointFolder, state: dict[str, Any]) -> None:
+        """Write the weights of the current step without the optimizers' states; every process calls it.
+
+        Args:
+            folder: Where, apart from the checkpoints that a training resumes from.
+            state: Numbers that go with them.
+        """
+        self._write(folder, [], {"fingerprint": self.source.fingerprint, **state})
+
+    def load_weights(self, folder: CheckpointFolder, path: Path) -> None:
+        """Give the model the weights that ``save_weights`` has written; every process calls it.
+
+        Args:
+            folder: Where they were written.
+            path: Which of them.
+        """
+        with sync_errors():
+            folder.load(path, self._tensors(), [])
+
+    def _write(
+        self, folder: CheckpointFolder, optimizers: Sequence[torch.optim.Optimizer], state: dict[str, Any]
+    ) -> None:
         process, of = self.accelerator.process_index, self.accelerator.num_processes
         if is_sharded(self.module):
-            self.checkpoints.save(self.step, self._tensors(), inner, state, process, of)
+            folder.save(self.step, self._tensors(), optimizers, state, process, of)
             return
         with sync_errors():
             if process == 0:
-                self.checkpoints.save(self.step, self._tensors(), inner, state)
+                folder.save(self.step, self._tensors(), optimizers, state)
 
     @contextmanager
     def whole_model(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """The log of a training: derived numbers before it, progress, evaluations, and metrics on disk."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,10 +11,12 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.config import AdapterSettings, TrainingSettings
+from ftkit.display.wording import best_step
 from ftkit.errors import ConfigError
 from ftkit.runs import RunFolder, progress
 from ftkit.runs.planner import planner
-from ftkit.runs.processes import num_processes
+from ftkit.runs.processes import broadcast_from_main, num_processes
+from ftkit.training.best_model import BestModel, chooses_step
 from ftkit.training.datasets import Dataset, HeldOutDataset
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss
@@ -73,6 +76,12 @@ class Scores(NamedTuple):
     """For ``metrics.jsonl``: ``split``, ``loss`` and further numbers."""
     note: str
     """Shown beside the progress."""
+
+    @property
+    def heldout_loss(self) -> float:
+        """The loss of the split ``heldout``; NaN where there is none."""
+        found = (record["loss"] for record in self.records if record["split"] == "heldout")
+        return float(next(found, math.nan))
 
 
 class Evaluation(Protocol):
@@ -229,17 +238,19 @@ def train_and_log(
     if warning := schedule_warning(settings):
         _logger.warning("%s: %s", name, warning)
 
-    def evaluate(step: int) -> str:
-        """Log an evaluation, on process 0 while the model is whole there; returns what the progress shows of it."""
+    best = BestModel(engine, run.checkpoints(name)) if chooses_step(settings) else None
+
+    def evaluate(step: int) -> Scores:
+        """Log an evaluation, on process 0 while the model is whole there."""
         with engine.whole_model():
             if not is_main:
-                return ""
+                return Scores([], "")
             scores = evaluated.scores(engine.model, settings.eval_windows)
         for record in scores.records:
             run.log("metrics.jsonl", {"model": name, "step": step, **record})
-        return scores.note
+        return scores
 
-    note = evaluate(0) if engine.step == 0 else ""
+    note = evaluate(0).note if engine.step == 0 else ""
     probing = Probing(probes, run, name, engine)
     probing.begin(engine.step)
     probing.before(engine.step + 1)
@@ -250,11 +261,20 @@ def train_and_log(
                     _compare_with_baseline(name, record, plan, engine)
                 run.log("metrics.jsonl", {"model": name, "step": record.step, "split": "train", **asdict(record)})
             if record.step % settings.eval_steps == 0 or record.step == settings.max_steps:
-                note = evaluate(record.step)
+                scores = evaluate(record.step)
+                note = scores.note
+                if best:
+                    best.see(record.step, broadcast_from_main(scores.heldout_loss))
             bar.advance(f"loss {record.loss:.3f}, {note}")
             probing.measure(record.step)
             yield record
+            if best and best.stop:
+                break
             probing.before(record.step + 1)
+    if best:
+        found = best.finish()
+        run.update_manifest(best={**run.manifest.get("best", {}), name: found})
+        _logger.info("%s: %s", name, best_step(found))
 
 
 @contextmanager

@@ -113,6 +113,8 @@ class PlannedTraining:
     """The first rows of the first batch, as the model sees them."""
     advice: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    disk_bytes: dict[str, int] = field(default_factory=dict)
+    """Most bytes that it takes on the disk, by what: checkpoints, weights of the best steps, the saved model."""
     plan: dict[str, Any] = field(default_factory=dict)
     """What ``training_plan`` says; empty where a recipe trains without log, such as a judge."""
 
@@ -217,7 +219,7 @@ class Planner:
                 tried_rows=tuple(tried.rows for tried in trial.tried), phases=phases, available_bytes=self.available,
                 fits=fits, seconds_per_step=seconds if fits else None, evaluation_seconds=evaluation, schedule=rates,
                 first_rows=tuple(_first_rows(engine)), advice=() if fits else tuple(self._advice(trial, phases)),
-                warnings=(warning,) if warning else (), plan=plan,
+                warnings=(warning,) if warning else (), disk_bytes=_disk_bytes(engine), plan=plan,
             )
         )  # fmt: skip
         if not fits:
@@ -284,6 +286,21 @@ class Planner:
             found["generate"] = idle.with_more(weights + _generation_bytes(model, _GENERATED_ROWS, self.tokens))
             found["judge"] = idle.with_more(weights + _SPELLING_BYTES * heldout.num_bytes * _TEXTS_OF_HELDOUT)
         return found
+
+
+def _disk_bytes(engine: Engine) -> dict[str, int]:
+    """Most bytes that a training takes on the disk; one checkpoint more than are kept exists while it is written."""
+    settings, weights = engine.settings, engine.weight_bytes()
+    if engine.checkpoints is None:
+        return {}
+    found = {"saved model": weights}
+    if settings.save_steps:
+        checkpoints = min(settings.save_total_limit + 1, -(-settings.max_steps // settings.save_steps))
+        found["checkpoints"] = checkpoints * engine.checkpoint_bytes()
+    if settings.load_best_model_at_end:  # one for each checkpoint, the best of all, and the one that is written
+        needed = settings.save_total_limit + 2 if settings.save_steps else 2
+        found["best steps"] = min(needed, -(-settings.max_steps // settings.eval_steps)) * weights
+    return found
 
 
 def _state_bytes(engine: Engine) -> int:

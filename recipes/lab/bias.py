@@ -25,6 +25,8 @@ class BiasSettings(SampleSettings):
         "sample_prompt": "The keeper",
     }  # fmt: skip
 
+    SAVES_BY_LOSS = False
+
     model: str = "base:demo_base"
     """Model that is biased: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
     corpus: str = "voices:keeper"

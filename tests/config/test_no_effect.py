@@ -72,6 +72,10 @@ CASES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
     (PRETRAIN, {"model": "new:gpt2", "donor": "base:demo_base", "tokenizer": "byte"}, ["tokenizer"]),
     (PRETRAIN, {"model": "new:gpt2", "transplant": "norm"}, ["transplant"]),
     (PRETRAIN, {"model": "new:gpt2", "transplant": None}, []),
+    (BIAS, {"load_best_model_at_end": True}, ["load_best_model_at_end"]),
+    (BIAS, {"early_stopping_patience": 3}, ["early_stopping_patience"]),
+    (TrainingSettings, {"early_stopping_threshold": 0.1}, ["early_stopping_threshold"]),
+    (TrainingSettings, {"load_best_model_at_end": True, "early_stopping_patience": 3}, []),
     (BIAS, {"rates": [1e-4], "learning_rate": 1e-3}, ["learning_rate"]),
     (ClassifierSettings, {"classes": {"a": "a.txt", "b": "b.txt"}, "passage_chars": 300}, []),
 ]  # fmt: skip

@@ -73,6 +73,38 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(whole, seconds, t
     print(f"{kills} of {kills} resumed bit for bit; killed at {dict(sorted(moments.items()))}")
 
 
+BEST = (
+    "--load_best_model_at_end", "--early_stopping_patience", "2", "--eval_steps", "1", "--max_steps", "16",
+    "--learning_rate", "0.03", "--save_steps", "2", "--per_device_train_batch_size", "1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=MANY)])
+def test_killed_at_random_moments_it_stops_at_the_same_step_and_saves_the_same_best_model(tmp_path, kills):
+    code, said = trials.run(*trials.job(tmp_path / "whole", *BEST), log=tmp_path / "whole.log")
+    assert code == 0, said
+    expected = trials.manifest(tmp_path / "whole")["best"]["model"]
+    assert expected["step"] < expected["last_step"] < 16
+    draw = random.Random(kills)
+    for number in range(kills):
+        run = tmp_path / f"run{number}"
+        trial = trials.Trial(*trials.job(run, *BEST), log=tmp_path / "log", slow_sync=SLOW)
+        moment, best = draw.randint(1, expected["last_step"]), run / "checkpoints" / "model" / "best"
+        trials.wait_until(
+            lambda best=best, moment=moment, trial=trial: (
+                not trial.process.is_alive() or any(best.glob(f"*step-{min(moment, expected['step']):06d}*"))
+            )
+        )
+        time.sleep(draw.uniform(0, 0.2))
+        trial.send(signal.SIGKILL)
+        assert trial.wait() in (0, -signal.SIGKILL)
+        resume(run)
+        assert trials.manifest(run)["best"]["model"] == expected
+        assert trials.weights(run) == trials.weights(tmp_path / "whole")
+        assert trials.losses(run) == trials.losses(tmp_path / "whole")
+        shutil.rmtree(run)
+
+
 @pytest.mark.parametrize("signals", [2, pytest.param(30, marks=MANY)])
 def test_interrupted_at_random_moments_it_ends_bit_for_bit_the_same(whole, seconds, tmp_path, signals):
     draw, waits, stopped = random.Random(signals), [], 0

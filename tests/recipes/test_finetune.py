@@ -46,6 +46,34 @@ def test_usage_is_counted_before_and_after_beside_real_text(tuned):
     assert {"usage", "usage_change"} <= {path.stem for path in (tuned / "figures").glob("*.svg")}
 
 
+def test_the_best_step_is_saved_and_manifest_terminal_and_report_say_so(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="ftkit"):
+        run = run_recipe(
+            "finetune", tmp_path / "run",
+            **{**SMALL, "max_steps": 12, "eval_steps": 2, "learning_rate": 0.2, "warmup_steps": 4},
+            load_best_model_at_end=True, early_stopping_patience=2,
+        )  # fmt: skip
+    manifest = read(run, "manifest.json")
+    best, plan = manifest["best"]["tuned"], manifest["plan"]["tuned"]
+    losses = {r["step"]: r["loss"] for r in lines(run, "metrics.jsonl") if r["split"] == "heldout"}
+    assert (best["step"], best["loss"]) == min(((s, x) for s, x in losses.items() if s), key=lambda found: found[1])
+    assert best["step"] < best["last_step"] == max(losses) < 12
+    said = (
+        f"best at step {best['step']} of {best['last_step']}, held-out loss {best['loss']:.3f} "
+        f"({best['last_loss']:.3f} at step {best['last_step']}); stopped before max_steps (12); "
+        f"saved as it was at step {best['step']}"
+    )
+    assert f"\ntuned: {said}" in caplog.text
+    assert f"tuned: {said}." in (run / "report.html").read_text(encoding="utf-8")
+    stored = load_file(run / "checkpoints" / "tuned" / "best" / f"step-{best['step']:06d}" / "model.safetensors")
+    saved = load_file(run / "models" / "tuned" / "model.safetensors")
+    assert saved.keys() <= stored.keys()
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in saved.items())
+    passes = read(run, "evidence.json")["models"]["tuned"]["passes"]
+    assert passes == pytest.approx(plan["passes"] * best["step"] / 12)
+    assert not any("held-out loss was lowest" in text for text in read(run, "verdict.json")["tuned"]["next"])
+
+
 def test_a_sweep_has_fresh_models_the_same_batches_and_its_two_panels(tmp_path):
     flags = [part for key, value in SMALL.items() for part in (f"--{key}", str(value))]
     done = python(

@@ -48,6 +48,23 @@ def test_a_plan_says_what_the_run_will_write_down(tmp_path):
     assert training["fits"]
 
 
+def test_a_plan_counts_the_disk_space_of_checkpoints_and_best_steps(tmp_path):
+    run = [*SMALL, "--save_total_limit", "1", "--load_best_model_at_end"]
+    (training,) = planned("pretrain", *run)["pretrain"]["trainings"]
+    assert ftkit("run", "pretrain", *run, "--output_dir", tmp_path / "run").exit_code == 0
+    found, place = training["disk_bytes"], tmp_path / "run" / "checkpoints" / "model"
+    (checkpoint,), best = place.glob("step-*"), list(place.glob("best/step-*"))
+    assert found["checkpoints"] == pytest.approx(2 * size(checkpoint), rel=0.05)  # one is kept while one is written
+    assert found["best steps"] == pytest.approx(2 * size(best[0]), rel=0.05)  # of two evaluations
+    assert found["saved model"] == pytest.approx(size(best[0]), rel=0.05)
+    assert "best steps" in ftkit("plan", "pretrain", *run).stdout
+    assert "best steps" not in ftkit("plan", "pretrain", *SMALL).stdout
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 def in_a_process(*arguments: object) -> tuple[int, str, dict]:
     """A plan in a process of its own, whose memory nothing else has used: exit code, all that was said, and the arm."""
     done = python("-m", "ftkit", "plan", *arguments, "--json", OMP_NUM_THREADS="1")

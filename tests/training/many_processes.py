@@ -18,7 +18,7 @@ from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import CheckpointError, ConfigError, DeviceError, PeerError
 from ftkit.generation import PRESETS, generate_passages
 from ftkit.models import load_model, save_model
-from ftkit.runs import open_run
+from ftkit.runs import RunFolder, open_run
 from ftkit.runs.processes import gathered, is_main_process, join_processes, num_processes
 from ftkit.training import (
     MASKED_TOKENS,
@@ -30,6 +30,7 @@ from ftkit.training import (
     TokenWindows,
     held_out_loss,
     lockstep,
+    train_and_log,
 )
 from ftkit.tuning import attach_adapter, movement, snapshot
 from ftkit.tuning.shards import local_part
@@ -161,6 +162,39 @@ def pair(folder: Path) -> dict[str, Any]:
         "weights": {name: weights(model) for name, model in models.items()},
         "ranks_differ": max(ranks_differ(model) for model in models.values()),
     }
+
+
+def best(folder: Path, place: str) -> dict[str, Any]:
+    """A planted overfit that stops early and goes back to its best step; killed after an odd step and resumed too."""
+    tokenizer = load_tokenizer("byte")
+    learned = TokenWindows(tokenize_texts([TEXT[:48]], tokenizer, cache=folder / "few"), 32, 3)
+    unseen = HeldOutWindows(tokenize_texts([voice_text("almanac", 300)], tokenizer, cache=folder / "few"), 32)
+    run = run_settings(
+        max_steps=30, learning_rate=1e-2, lr_scheduler_type="constant", warmup_steps=0, eval_steps=2, save_steps=5,
+        eval_windows=4, load_best_model_at_end=True, early_stopping_patience=3,
+    )  # fmt: skip
+
+    def train(name: str, until: int = 0) -> dict[str, Any]:
+        at = folder / f"best-{place}-{num_processes()}-{name}"
+        at.mkdir(exist_ok=True)
+        phase, model, seen = RunFolder(at, "best", {"phases": {}}, is_main_process()), tiny("gpt2"), {}
+        checkpoints = CheckpointFolder(phase.checkpoints("model"))
+        with Engine(model, NEXT_TOKEN, learned, run, checkpoints) as engine:
+            phase.truncate_logs("model", engine.step or -1)
+            for record in train_and_log(engine, phase, "model", learned, unseen):
+                with engine.whole_model():
+                    seen[record.step] = weights(model) if is_main_process() else []
+                if record.step == until:
+                    break
+        found = phase.manifest.get("best", {}).get("model", {})
+        return {
+            **found, "every_process": gathered([json.dumps(found)]), "weights": weights(model),
+            "then": seen.get(found.get("step")), "ranks_differ": ranks_differ(model),
+        }  # fmt: skip
+
+    whole = train("whole")
+    train("killed", until=9)
+    return {"whole": whole, "resumed": train("killed")}
 
 
 def cut(folder: Path, name: str) -> dict[str, Any]:

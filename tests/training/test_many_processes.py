@@ -50,7 +50,10 @@ def one(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def two(folder: Path) -> dict[str, Any]:
-    parts = ("families", "others", "pair", "cut:whole", "divide", "divided", "cut:shards", "resumed:whole", "refused")
+    parts = (
+        "families", "others", "pair", "best:whole", "cut:whole", "divide", "divided", "best:shards", "cut:shards",
+        "resumed:whole", "refused",
+    )  # fmt: skip
     return launched(folder, 2, *parts)
 
 
@@ -147,6 +150,23 @@ def test_what_two_processes_have_left_is_resumed_by_one_and_by_four(one, two, fo
     for found in (job.resumed(folder, written), four[f"resumed:{written}"]):
         assert found["steps"] == [3, 4]
         assert_same(found, reference)
+
+
+@pytest.mark.parametrize("written", ["whole", "shards"])
+def test_two_processes_stop_at_one_step_and_go_back_to_the_same_best_weights(two, folder, written):
+    alone, found = job.best(folder, written)["whole"], two[f"best:{written}"]["whole"]
+    for key in ("step", "last_step", "saved_step"):
+        assert found[key] == alone[key]
+    assert found["step"] < found["last_step"] < 30
+    assert found["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+    assert found["weights"] == found["then"]
+    assert found["ranks_differ"] == 0.0
+    assert len(set(found["every_process"])) == 1
+    resumed = two[f"best:{written}"]["resumed"]
+    for key in ("step", "last_step", "loss", "last_loss", "weights"):
+        assert resumed[key] == found[key]
+    (place,) = folder.glob(f"best-{written}-2-whole/checkpoints/model/best/step-{found['step']:06d}")
+    assert (place / "model-00001-of-00002.safetensors").exists() == (written == "shards")
 
 
 def test_shards_of_two_processes_hold_each_row_once(two, folder):
