@@ -53,8 +53,8 @@ HOOKS = ("ftkit/evidence/measure.py", "ftkit/evidence/measures/", "ftkit/evidenc
 """Measures and judges plug in: each fills the same methods, and few need all that they are given."""
 LONG = {
     # Commands of the command line: each parameter is an option, and the body builds a settings object.
-    "ftkit/cli/chat.py:chat", "ftkit/cli/predict.py:predict", "ftkit/cli/verdict.py:verdict",
-    "ftkit/cli/inspect.py:inspect", "ftkit/cli/inspect.py:perturb",
+    "ftkit/cli/chat.py:chat", "ftkit/cli/generate.py:generate", "ftkit/cli/predict.py:predict",
+    "ftkit/cli/verdict.py:verdict", "ftkit/cli/inspect.py:inspect", "ftkit/cli/inspect.py:perturb",
     # Public: one call with a name for each text and option.
     "ftkit/jobs/verdicts.py:verdict",
     # transformers' own signatures.

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import chat, convert, inspect, plan, predict, runs, share, verdict
+from ftkit.cli import chat, convert, generate, inspect, plan, predict, runs, share, verdict
 
 __all__ = ["main"]
 
@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},  # both are typed
     help="Fine-tune small language models and learn, with evidence, whether it worked.",
 )
 
@@ -163,6 +164,7 @@ predict.add_commands(app)
 app.command()(convert.convert)
 app.command()(verdict.verdict)
 app.command()(chat.chat)
+app.command()(generate.generate)
 
 
 def main() -> NoReturn:

@@ -1,25 +1,20 @@
 """The command ``chat``: two models that talk, or a model and you."""
 
 import sys
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftkit.cli.model_options import AllowPickle, TrustRemoteCode, check_revision
-from ftkit.cli.output import print_json, run_command
+from ftkit.cli.generate import speaks_in_turns
+from ftkit.cli.model_options import AllowPickle, TrustRemoteCode, check_revision, find_model
+from ftkit.cli.output import print_json, run_command, safe_text
 
 if TYPE_CHECKING:
-    from ftkit.generation import Conversation, Speaker, Turn
+    from ftkit.generation import Chat, Conversation, Speaker, Turn
 
-__all__ = ["chat", "safe_text"]
-
-
-def safe_text(text: str) -> str:
-    """A text without characters that steer a terminal or turn the direction of writing."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+__all__ = ["chat"]
 
 
 def chat(
@@ -34,8 +29,24 @@ def chat(
         str | None, typer.Option(help="Text before the first turn; where two talk 'Hello, my name is Alice.'")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each model, where two talk.")] = 5,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a turn.")] = 50,
-    sampling: Annotated[str, typer.Option(help="plain, greedy, focused, creative, top50 or judged.")] = "top50",
+    new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a turn [default: 50; of an answer in a chat at most 512].")
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="plain, greedy, focused, creative, top50 or judged [default: top50; in a chat the model's own, else "
+            "focused]."
+        ),
+    ] = None,
+    as_chat: Annotated[
+        bool | None,
+        typer.Option(
+            "--chat/--no-chat",
+            help="Answer your lines by the chat template, or continue one text. Without either: what A is made for.",
+        ),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System turn, where A answers by its chat template.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same talk.")] = 42,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of A where it is a Hub id, else of --base.")
@@ -44,64 +55,53 @@ def chat(
     allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let two models write on one text in turns, or write in turns with one.
+    """Talk with a model, or let two models write on one text in turns.
 
-    With one model every line that you enter is a turn; an empty line or the end of input ends the dialogue. These
-    models were not trained to answer: they continue the text.
+    Every line that you enter is a turn; an empty line or the end of input ends the talk. A chat model answers by its
+    chat template; other models were not trained to answer and continue the text.
     """
 
     def start() -> None:
         from ftkit.errors import ConfigError, nearest_name
-        from ftkit.generation import PRESETS, Conversation, converse
-        from ftkit.runs.models import model_of_run
+        from ftkit.generation import PRESETS, Chat, Conversation, chosen_sampling, converse, load_speaker
 
-        if sampling not in PRESETS:
+        if sampling is not None and sampling not in PRESETS:
             raise ConfigError(f"--sampling: unknown {sampling!r}{nearest_name(sampling, PRESETS)}")
         check_revision(revision, base if base and Path(first).expanduser().exists() else first)
-        given = [first] if second is None else [first, second]
-        models = [model_of_run(model, classifier=False) for model in given]
-        revisions = (revision, None)
+        models = [find_model(model) for model in ([first] if second is None else [first, second])]
+        options: dict[str, Any] = {
+            "base": base, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle
+        }  # fmt: skip
         speakers = [
-            _speaker(model, base, its_revision, trust_remote_code, allow_pickle)
-            for model, its_revision in zip(models, revisions, strict=False)
+            load_speaker(model, revision=its_revision, **options)
+            for model, its_revision in zip(models, (revision, None), strict=False)
         ]
         names = _names(speakers)
         start_text = opening if opening is not None else "" if second is None else "Hello, my name is Alice."
-        draw = PRESETS[sampling]
         if second is None:
-            talk = Conversation(start_text, new_tokens=new_tokens, sampling=draw, seed=seed)
-            turns = _with_person(talk, speakers[0])
+            draw = None if sampling is None else PRESETS[sampling]
+            if speaks_in_turns(speakers[0], models[0], as_chat):
+                if opening is not None:
+                    raise ConfigError("--opening: has no effect in a chat; leave it out, or add --no-chat")
+                draw = draw or chosen_sampling(speakers[0].model, {})
+                talk: Chat | Conversation = Chat(system, new_tokens=new_tokens, sampling=draw, seed=seed)
+            elif system is not None:
+                raise ConfigError(f"--system: has no effect where {models[0]} continues the text; leave it out")
+            else:
+                draw = draw or PRESETS["top50"]
+                talk = Conversation(start_text, new_tokens=new_tokens or 50, sampling=draw, seed=seed)
+            turns = _with_person(talk, speakers[0], names[0], as_json)
+        elif as_chat or system is not None:
+            raise ConfigError(f"--{'chat' if as_chat else 'system'}: has no effect where two models write on one text")
         else:
-            turns = converse(speakers, start_text, rounds, new_tokens=new_tokens, sampling=draw, seed=seed)
-        said = []
-        for number, turn in enumerate(turns):
-            said.append(turn)
-            if not as_json:
-                _show(names[number % len(names)], turn)
+            draw = PRESETS[sampling or "top50"]
+            turns = converse(speakers, start_text, rounds, new_tokens=new_tokens or 50, sampling=draw, seed=seed)
+            turns = _shown(turns, names, as_json)
+        said = list(turns)
         if as_json:
             print_json({"opening": start_text, "models": models, "turns": [turn.as_dict() for turn in said]})
 
     run_command(start)
-
-
-def _speaker(
-    spec: str, base: str | None, revision: str | None, trust_remote_code: bool, allow_pickle: bool
-) -> "Speaker":
-    from ftkit.data import load_tokenizer
-    from ftkit.errors import ModelError
-    from ftkit.generation import Speaker
-    from ftkit.models import check_vocabulary, load_model, task_of
-
-    options: dict[str, Any] = {
-        "revision": revision, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle, "adapter_base": base
-    }  # fmt: skip
-    task = task_of(spec, **options)
-    if task != "causal-lm":
-        raise ModelError(f"{spec}: a {task} model cannot write on; give a causal language model")
-    model = load_model(spec, task=task, **options)
-    tokenizer = load_tokenizer(spec, adapter_base=base, revision=revision, trust_remote_code=trust_remote_code)
-    check_vocabulary(model, tokenizer)
-    return Speaker(Path(spec).name or spec, model, tokenizer)
 
 
 def _names(speakers: list["Speaker"]) -> list[str]:
@@ -110,20 +110,67 @@ def _names(speakers: list["Speaker"]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{name} {place}" for place, name in enumerate(names, 1)]
 
 
-def _with_person(talk: "Conversation", speaker: "Speaker") -> Iterator["Turn"]:
-    """The model's answers to every line that is entered."""
+def _shown(turns: "Iterator[Turn]", names: list[str], as_json: bool) -> Iterator["Turn"]:
+    """Turns of several, each shown when it is there."""
+    for number, turn in enumerate(turns):
+        if not as_json:
+            _show(names[number % len(names)], turn)
+        yield turn
+
+
+def _with_person(talk: "Chat | Conversation", speaker: "Speaker", name: str, as_json: bool) -> Iterator["Turn"]:
+    """The model's answers to every line that is entered; an answer in a chat appears as it is written."""
+    from ftkit.generation import Chat
+
+    in_terminal = sys.stdin.isatty()
+    in_turns = isinstance(talk, Chat)
+    if in_terminal:
+        how = "answers by its chat template" if in_turns else "continues the text; it was not made to answer"
+        typer.echo(f"{name} {how}. An empty line ends the talk.", err=True)
     while True:
-        if sys.stdin.isatty():
-            typer.echo("you: ", nl=False)
+        if in_terminal:
+            typer.echo("you: ", nl=False, err=as_json)
         line = sys.stdin.readline().rstrip("\r\n")
         if not line.strip():
             return
         talk.say("you", line)
-        yield talk.reply(speaker)
+        if isinstance(talk, Chat) and not as_json:
+            typer.echo(f"{name}: ", nl=False)
+            turn = talk.reply(speaker, _Trimmed().show)
+            typer.echo(f"\n{_details(turn)}{_cut_off(turn)}")
+        else:
+            turn = talk.reply(speaker)
+            if not as_json:
+                _show(name, turn)
+        yield turn
+
+
+class _Trimmed:
+    """Prints the pieces of an answer without white space at its beginning and its end."""
+
+    def __init__(self) -> None:
+        self.held = ""
+        self.begun = False
+
+    def show(self, piece: str) -> None:
+        """Print a piece; white space at its end waits for what follows."""
+        text = self.held + safe_text(piece)
+        text = text if self.begun else text.lstrip()
+        shown = text.rstrip()
+        self.held, self.begun = text[len(shown) :], self.begun or bool(shown)
+        typer.echo(shown, nl=False)
 
 
 def _show(name: str, turn: "Turn") -> None:
+    typer.echo(f"{name}: {safe_text(turn.text).strip()}")
+    typer.echo(_details(turn))
+
+
+def _details(turn: "Turn") -> str:
     entropy = "" if turn.entropy is None else f", {turn.entropy:.2f} bits per token"
     left_out = f", {turn.left_out} before them left out" if turn.left_out else ""
-    typer.echo(f"{name}: {safe_text(turn.text).strip()}")
-    typer.echo(f"  [read {turn.context_tokens} tokens{left_out}{entropy}]")
+    return f"  [read {turn.context_tokens} tokens{left_out}{entropy}]"
+
+
+def _cut_off(turn: "Turn") -> str:
+    return f" [cut off after {turn.tokens} tokens, see --new-tokens]" if turn.stop_reason == "length" else ""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AllowPickle", "Revision", "TrustRemoteCode", "check_revision"]
+__all__ = ["AllowPickle", "Revision", "TrustRemoteCode", "check_revision", "find_model"]
 
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 TrustRemoteCode = Annotated[
@@ -28,3 +28,21 @@ def check_revision(revision: str | None, model: str) -> None:
 
     if revision is not None and (model.startswith("new:") or Path(model).expanduser().exists()):
         raise ConfigError(f"--revision: has no effect on {model!r}, which is not on the Hub; leave it out")
+
+
+def find_model(spec: str, *, classifier: bool | None = False) -> str:
+    """Return the model that a person names; of a run's folder its model, and say which.
+
+    Args:
+        spec: A model or a run.
+        classifier: As for ``model_of_run``.
+
+    Raises:
+        ModelError: A run's folder in which no model fits, or several do; it names them.
+    """
+    from ftkit.runs.models import model_of_run
+
+    found = model_of_run(spec, classifier=classifier)
+    if found != spec:
+        typer.echo(f"model of the run: {found}", err=True)  # standard output is for what the command makes
+    return found

@@ -2,12 +2,34 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import typer
 
-__all__ = ["print_json", "run_command", "show_table"]
+__all__ = ["json_line", "print_json", "run_command", "safe_text", "show_table"]
+
+
+_STEERING = ("Cc", "Cf", "Cs")
+"""Unicode categories whose characters steer a terminal, turn the direction of writing, or cannot be printed."""
+
+
+def _is_safe(character: str) -> bool:
+    return character in "\n\t" or unicodedata.category(character) not in _STEERING
+
+
+def safe_text(text: str) -> str:
+    """A text without characters that steer a terminal or turn the direction of writing."""
+    return "".join(character for character in text if _is_safe(character))
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON; characters that would steer a terminal are written as JSON's escapes."""
+    from ftkit.runs.files import json_value
+
+    line = json.dumps(json_value(value), ensure_ascii=False, allow_nan=False)
+    return "".join(c if _is_safe(c) else json.dumps(c)[1:-1] for c in line)
 
 
 def run_command(start: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftkit.cli.model_options import AllowPickle, Revision, TrustRemoteCode, check_revision
+from ftkit.cli.model_options import AllowPickle, Revision, TrustRemoteCode, check_revision, find_model
 from ftkit.cli.output import print_json, run_command, show_table
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ def predict(
     """Show what a classifier says of texts: a class and how sure it is, the labels that apply, or a value."""
 
     def start() -> None:
-        from ftkit.runs.models import model_of_run
-
         check_revision(revision, model)
-        asked, found = _asked(texts or [], file, encoding), model_of_run(model, classifier=True)
+        asked, found = _asked(texts or [], file, encoding), find_model(model, classifier=True)
         kind, names, outputs = _predicted(found, asked, max_tokens, revision, trust_remote_code, allow_pickle)
         if as_json:
             rows = [

@@ -7,10 +7,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ftkit.cli.model_options import find_model
+
 __all__ = ["pack", "pull", "push", "unpack"]
 
 _RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of a model.")]
-_ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a model, such as RUN/models/NAME.")]
+_ModelFolder = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="The folder of a model, or of the run that made it.")
+]
 _Zip = Annotated[Path, typer.Argument(metavar="FILE.zip")]
 _Repo = Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the Hub.")]
 
@@ -105,10 +109,11 @@ def push(
     def start() -> None:
         from ftkit.hub.sharing import push as send
 
-        pushed = send(model, repo, private=private, revision=revision, license=license)
+        folder = Path(find_model(str(model), classifier=None))
+        pushed = send(folder, repo, private=private, revision=revision, license=license)
         typer.echo(f"{pushed.url}: {len(pushed.files)} files, branch {pushed.revision}, commit {pushed.commit}")
         if pushed.card_written:
-            typer.echo(f"model card: {model / 'README.md'}; edit it and push again")
+            typer.echo(f"model card: {folder / 'README.md'}; edit it and push again")
         _say_left_out(pushed.left_out)
 
     _run(start)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ftkit.cli.model_options import AllowPickle, TrustRemoteCode
+from ftkit.cli.model_options import AllowPickle, TrustRemoteCode, find_model
 from ftkit.cli.output import print_json
 from ftkit.config.catalogue import described_sources
 
@@ -21,7 +21,7 @@ _SOURCE = described_sources()
 
 def verdict(
     base: Annotated[str, typer.Option(help="Model that the tuned one started from: a folder or a Hub id.")],
-    tuned: Annotated[str, typer.Option(help="Model to judge: a folder, an adapter's too, or a Hub id.")],
+    tuned: Annotated[str, typer.Option(help="Model to judge: a folder, an adapter's or a run's too, or a Hub id.")],
     text: Annotated[str, typer.Option(help=f"What it was trained on: {_SOURCE}.")],
     heldout: Annotated[
         str | None, typer.Option(help="Real text of the same kind that it never saw; else the last tenth of --text.")
@@ -76,9 +76,9 @@ def verdict(
         from ftkit.jobs.verdicts import VerdictRequest, judge_models
 
         request = VerdictRequest(
-            base, tuned, text, heldout, general, _named(against or []), judge, revision, trust_remote_code,
-            allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling,
-            seed, thresholds=_numbers(threshold or []), reference=reference, dtype=dtype,
+            find_model(base), find_model(tuned), text, heldout, general, _named(against or []), judge, revision,
+            trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
+            num_passages, sampling, seed, thresholds=_numbers(threshold or []), reference=reference, dtype=dtype,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_models(request, Path(folder))

@@ -1,21 +1,42 @@
 """Text out of a model: batch decoding with everything set that is easily forgotten."""
 
+from ftkit.generation.chat_templates import chat_ids, is_chat_model, stop_ids, text_ids, turn_end_id
 from ftkit.generation.decoding import PRESETS, Sampling
-from ftkit.generation.dialogue import Conversation, Speaker, Turn, converse
+from ftkit.generation.dialogue import Chat, Conversation, Turn, converse
 from ftkit.generation.fill_mask import FillIn, fill_in
-from ftkit.generation.passages import Passage, end_ids, generate_passages, random_starts
+from ftkit.generation.passages import Passage, end_ids, generate_passages, random_starts, stream_passage
+from ftkit.generation.prompts import Prompt, read_prompts
+from ftkit.generation.speakers import Speaker, load_speaker
+from ftkit.generation.streaming import TextStream, continuation
+from ftkit.generation.writing import Sample, SampleWriter, WritingSettings, chosen_sampling
 
 __all__ = [
     "PRESETS",
+    "Chat",
     "Conversation",
     "FillIn",
     "Passage",
+    "Prompt",
+    "Sample",
+    "SampleWriter",
     "Sampling",
     "Speaker",
+    "TextStream",
     "Turn",
+    "WritingSettings",
+    "chat_ids",
+    "chosen_sampling",
+    "continuation",
     "converse",
     "end_ids",
     "fill_in",
     "generate_passages",
+    "is_chat_model",
+    "load_speaker",
     "random_starts",
+    "read_prompts",
+    "stop_ids",
+    "stream_passage",
+    "text_ids",
+    "turn_end_id",
 ]

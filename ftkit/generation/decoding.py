@@ -8,7 +8,7 @@ Shapes: B rows, T tokens of the prompt, N new tokens, S tokens so far, H heads, 
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from transformers.generation.logits_process import (
 from ftkit.models import is_adapter, virtual_tokens
 from ftkit.models.cache_ftkit_gpt2 import cache_argument
 
-__all__ = ["PRESETS", "Sampling", "can_decode", "decode"]
+__all__ = ["PRESETS", "Sampling", "SpecialIds", "can_decode", "decode"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,18 @@ class Sampling:
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON can hold them, to stand beside every sample."""
         return {**asdict(self), "banned_ids": list(self.banned_ids)}
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Tokens with a part of their own in decoding."""
+
+    forbidden: list[int]
+    """Never come out."""
+    stops: list[int]
+    """End a row; without any every row has its full length."""
+    pad: int
+    """Stands before a shorter prompt and after the end of a row."""
 
 
 PRESETS: dict[str, Sampling] = {
@@ -107,9 +119,8 @@ def decode(
     mask_BT: Tensor,
     new_tokens: int,
     sampling: Sampling,
-    forbidden_ids: list[int],
-    stop_ids: Sequence[int],
-    pad_id: int,
+    special: SpecialIds,
+    on_id: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Continue rows that are padded on the left, as ``generate`` does.
 
@@ -119,9 +130,8 @@ def decode(
         mask_BT: 1 for tokens, 0 for padding.
         new_tokens: N, tokens to add.
         sampling: How they are drawn, with torch's random state as it is.
-        forbidden_ids: Tokens that must not come out.
-        stop_ids: Tokens that end a row; without any every row has all N.
-        pad_id: What stands after the end of a row.
+        special: Tokens that must not come out, that end a row, and that stand after its end.
+        on_id: Is told each new token of the first row as soon as it is drawn, the one that ends it too.
 
     Returns:
         The new tokens, (B, N), fewer where every row has ended before.
@@ -129,14 +139,14 @@ def decode(
     (num_rows, width), device = input_ids_BT.shape, input_ids_BT.device
     config: Any = model.config.get_text_config()
     cache = Cache(layers=[_RoomyLayer(width + new_tokens) for _ in range(config.num_hidden_layers)])
-    ids = torch.cat([input_ids_BT, input_ids_BT.new_full((num_rows, new_tokens), pad_id)], dim=1)
+    ids = torch.cat([input_ids_BT, input_ids_BT.new_full((num_rows, new_tokens), special.pad)], dim=1)
     mask = None
     if not bool(mask_BT.all()):
         mask = torch.cat([mask_BT, mask_BT.new_ones(num_rows, new_tokens)], dim=1)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
     rules, barred_V = _rules(sampling), torch.zeros(config.vocab_size, device=device)
-    barred_V[forbidden_ids] = -torch.inf  # adding a row takes a tenth of the time of filling columns
-    going, stops = torch.ones(num_rows, dtype=torch.bool, device=device), torch.tensor(list(stop_ids), device=device)
+    barred_V[special.forbidden] = -torch.inf  # adding a row takes a tenth of the time of filling columns
+    going, stops = torch.ones(num_rows, dtype=torch.bool, device=device), torch.tensor(special.stops, device=device)
     inner: Any = model.get_base_model() if is_adapter(model) else model  # type: ignore[operator]
     options: dict[str, Any] = {}
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
@@ -151,9 +161,11 @@ def decode(
         allowed_BV = output.logits[:, -1].float() + barred_V
         scores_BV = rules(ids[:, :end], allowed_BV)  # type: ignore[arg-type]
         chosen_B = _drawn(scores_BV) if sampling.do_sample else scores_BV.argmax(1)
-        ids[:, end] = torch.where(going, chosen_B, pad_id) if stop_ids else chosen_B
+        ids[:, end] = torch.where(going, chosen_B, special.pad) if special.stops else chosen_B
         seen = end
-        if stop_ids:
+        if on_id is not None:
+            on_id(int(chosen_B[0]))
+        if special.stops:
             going &= ~torch.isin(chosen_B, stops)
             if not bool(going.any()):
                 break

@@ -4,29 +4,26 @@ What they share is the text, not its tokens: each model reads it with its own to
 families can talk. A word that one was cut off in, the other may finish.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from ftkit.errors import ModelError
+from ftkit.generation.chat_templates import Message, chat_ids, stop_ids
 from ftkit.generation.decoding import PRESETS, Sampling
-from ftkit.generation.passages import generate_passages
+from ftkit.generation.passages import generate_passages, stream_passage
+from ftkit.generation.speakers import Speaker
+from ftkit.generation.streaming import TextStream
 from ftkit.models import usable_positions
 
-__all__ = ["Conversation", "Speaker", "Turn", "converse"]
+__all__ = ["ANSWER_TOKENS", "Chat", "Conversation", "Turn", "converse"]
 
-
-@dataclass(frozen=True)
-class Speaker:
-    """One who writes."""
-
-    name: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+ANSWER_TOKENS = 512
+"""Longest answer in a chat where nobody says how long: some 400 words, more than most answers have."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class Turn:
     entropy: float | None
     """Mean entropy of the speaker's next-token distribution before any sampling rule, in bits per token."""
     seed: int | None
+    stop_reason: str | None = None
+    """How a model's turn ended: ``end of text`` or ``length``; ``None`` for a person."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -96,7 +95,9 @@ class Conversation:
         self.text += text
         entropy = _entropy(speaker.model, read, passage.ids)
         left_out = len(ids) - len(read)
-        return self._add(Turn(speaker.name, text, len(passage.ids), len(read), left_out, entropy, seed))
+        return self._add(
+            Turn(speaker.name, text, len(passage.ids), len(read), left_out, entropy, seed, passage.stop_reason)
+        )
 
     def _room(self, speaker: Speaker) -> int | None:
         """Tokens of context that fit before a turn; ``None`` where nothing limits them."""
@@ -114,6 +115,87 @@ class Conversation:
     def _add(self, turn: Turn) -> Turn:
         self.turns.append(turn)
         return turn
+
+
+class Chat:
+    """Turns of a person and answers of a model, by the chat template of its tokenizer.
+
+    Where the turns no longer fit into the model's positions, the oldest are left out, a question with its answer each;
+    the system turn stays.
+
+    Args:
+        system: The system turn; ``None`` leaves it to the template.
+        new_tokens: Longest answer; ``None`` means ``ANSWER_TOKENS``, or half of the model's positions.
+        sampling: How tokens are drawn.
+        seed: Of the first answer; every turn has the next one.
+    """
+
+    def __init__(
+        self,
+        system: str | None = None,
+        *,
+        new_tokens: int | None = None,
+        sampling: Sampling = PRESETS["focused"],
+        seed: int = 0,
+    ) -> None:
+        self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self.new_tokens, self.sampling, self.seed = new_tokens, sampling, seed
+        self.turns: list[Turn] = []
+
+    def say(self, name: str, text: str) -> Turn:
+        """Add a person's turn."""
+        self.messages.append({"role": "user", "content": text})
+        self.turns.append(Turn(name, text, 0, 0, 0, None, None))
+        return self.turns[-1]
+
+    def reply(self, speaker: Speaker, on_text: Callable[[str], object] = lambda piece: None) -> Turn:
+        """Add a model's answer.
+
+        Args:
+            speaker: Who answers.
+            on_text: Gets each piece of the answer as soon as it is written.
+
+        Raises:
+            ModelError: The last turn alone does not fit into the model's positions.
+        """
+        new_tokens = self.new_tokens or ANSWER_TOKENS
+        limit = usable_positions(speaker.model)
+        if limit is not None and self.new_tokens is None:
+            new_tokens = min(new_tokens, limit // 2)
+        read, left_out = self._read(speaker, None if limit is None else limit - new_tokens)
+        seed = self.seed + len(self.turns)
+        stream = TextStream(speaker.tokenizer, (), on_text)
+        passage = stream_passage(
+            speaker.model,
+            speaker.tokenizer,
+            read,
+            stream.add,
+            new_tokens=new_tokens,
+            sampling=self.sampling,
+            seed=seed,
+            stop_ids=stop_ids(speaker, chat=True),
+        )
+        text = stream.close().strip()
+        self.messages.append({"role": "assistant", "content": text})
+        entropy = _entropy(speaker.model, read, passage.ids)
+        turn = Turn(speaker.name, text, len(passage.ids), len(read), left_out, entropy, seed, passage.stop_reason)
+        self.turns.append(turn)
+        return turn
+
+    def _read(self, speaker: Speaker, room: int | None) -> tuple[list[int], int]:
+        """Ids of the newest turns that fit, and how many tokens of the older ones do not."""
+        ids = whole = chat_ids(speaker.tokenizer, self.messages)
+        first = 1 if self.messages[0]["role"] == "system" else 0
+        older = first
+        while room is not None and len(ids) > room:
+            older += 2
+            if older >= len(self.messages):
+                raise ModelError(
+                    f"{speaker.name}: this turn and what stands before it have {len(ids):,} tokens, and the model has "
+                    f"room for {room:,} beside its answer; write less, or set a smaller new_tokens"
+                )
+            ids = chat_ids(speaker.tokenizer, [*self.messages[:first], *self.messages[older:]])
+        return ids, len(whole) - len(ids)
 
 
 def converse(

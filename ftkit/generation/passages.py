@@ -1,21 +1,23 @@
 """Passages from prompts or random starts: left padding, mask, pad id and forbidden ids are set here, once."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.streamers import BaseStreamer
 
 from ftkit.data.tokenizers import expected_ids
 from ftkit.errors import ModelError
-from ftkit.generation.decoding import PRESETS, Sampling, can_decode, decode
+from ftkit.generation.decoding import PRESETS, Sampling, SpecialIds, can_decode, decode
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 
-__all__ = ["Passage", "end_ids", "generate_passages", "random_starts"]
+__all__ = ["Passage", "end_ids", "generate_passages", "random_starts", "stream_passage"]
 
 
 @dataclass(frozen=True)
@@ -109,26 +111,107 @@ def _check_length(model: PreTrainedModel, longest: int, new_tokens: int) -> None
         )
 
 
-def _generation_config(
-    sampling: Sampling, new_tokens: int, forbidden: list[int], stop_ids: Sequence[int], pad_id: int
-) -> GenerationConfig:
+def _generation_config(sampling: Sampling, new_tokens: int, special: SpecialIds) -> GenerationConfig:
     return GenerationConfig(
         max_new_tokens=new_tokens,
-        min_new_tokens=None if stop_ids else new_tokens,
+        min_new_tokens=None if special.stops else new_tokens,
         do_sample=sampling.do_sample,
         temperature=sampling.temperature if sampling.do_sample else None,
         top_k=sampling.top_k if sampling.do_sample else None,
         top_p=sampling.top_p if sampling.do_sample else None,
         repetition_penalty=sampling.repetition_penalty,
-        suppress_tokens=forbidden or None,
-        pad_token_id=pad_id,
-        eos_token_id=list(stop_ids) or None,
+        suppress_tokens=special.forbidden or None,
+        pad_token_id=special.pad,
+        eos_token_id=special.stops or None,
         bos_token_id=None,
     )
 
 
+class _Listener(BaseStreamer):
+    """Tells each new token of the one row that ``generate`` continues."""
+
+    def __init__(self, on_id: Callable[[int], None]) -> None:
+        self.on_id, self.prompt_is_told = on_id, False
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the prompt, which comes first and as a whole, or a token."""
+        if self.prompt_is_told:
+            self.on_id(int(value.reshape(-1)[0]))
+        self.prompt_is_told = True
+
+    def end(self) -> None:
+        """Do nothing more at the end."""
+
+
+class _Writer:
+    """One model with what is set once for all rows that it continues."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        new_tokens: int,
+        sampling: Sampling,
+        stop_ids: Sequence[int] | None,
+    ) -> None:
+        if stop_ids is None:
+            stop_ids = [tokenizer.eos_token_id] if sampling.allow_stop and tokenizer.eos_token_id is not None else []
+        pad_id = _pad_id(tokenizer)
+        self.special = SpecialIds(
+            _forbidden(model, tokenizer, sampling, stop_ids),
+            list(stop_ids),
+            0 if pad_id is None else pad_id,  # it is masked, so any id will do
+        )
+        self.model, self.tokenizer, self.new_tokens, self.sampling = model, tokenizer, new_tokens, sampling
+        self.device = next(model.parameters()).device
+
+    @contextmanager
+    def drawing(self, seed: int) -> Iterator[None]:
+        """Draw from a seed with the model in eval mode; the caller's random state and the mode are put back."""
+        was_training = self.model.training
+        self.model.eval()
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.inference_mode(), torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+                # peft drops the position ids that transformers computed, which are right without padding.
+                warnings.filterwarnings("ignore", message="Position ids are not supported for parameter efficient")
+                torch.manual_seed(seed)
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def continued(self, rows: list[list[int]], on_id: Callable[[int], None] | None = None) -> Iterator[Passage]:
+        """Continue rows together.
+
+        Args:
+            rows: Their ids.
+            on_id: Is told each new token of the first row, the one that ends it too.
+        """
+        width, pad = max(len(row) for row in rows), self.special.pad
+        input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
+        if can_decode(self.model):
+            new_ids = decode(self.model, input_ids, mask, self.new_tokens, self.sampling, self.special, on_id)
+        else:
+            with no_stored_generation_settings(self.model):
+                output = self.model.generate(  # type: ignore[operator]
+                    input_ids=input_ids,
+                    attention_mask=mask,
+                    generation_config=_generation_config(self.sampling, self.new_tokens, self.special),
+                    streamer=None if on_id is None else _Listener(on_id),
+                )
+            new_ids = output[:, width:]
+        for row, new in zip(rows, new_ids.tolist(), strict=True):
+            length = next((place for place, id_ in enumerate(new) if id_ in self.special.stops), None)
+            prompt, text = (str(self.tokenizer.decode(ids)) for ids in (row, new[:length]))
+            yield Passage(prompt, text, tuple(new[:length]), "length" if length is None else "end of text")
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    return next((id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id) if id_ is not None), None)
+
+
 @memory_phase("generate")
-@torch.inference_mode()
 def generate_passages(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -159,43 +242,51 @@ def generate_passages(
     Raises:
         ModelError: Prompt and passage do not fit into the model's positions, or an empty prompt has no start.
     """
-    pad_id = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), None)
-    rows = _prompt_rows(tokenizer, prompts, pad_id)
-    pad_id = 0 if pad_id is None else pad_id  # it is masked, so any id will do
+    rows = _prompt_rows(tokenizer, prompts, _pad_id(tokenizer))
     _check_length(model, max((len(row) for row in rows), default=0), new_tokens)
-    if stop_ids is None:
-        stop_ids = [tokenizer.eos_token_id] if sampling.allow_stop and tokenizer.eos_token_id is not None else []
-    forbidden = _forbidden(model, tokenizer, sampling, stop_ids)
-    config, own_loop = _generation_config(sampling, new_tokens, forbidden, stop_ids, pad_id), can_decode(model)
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
+    writer = _Writer(model, tokenizer, new_tokens, sampling, stop_ids)
     passages: dict[int, Passage] = {}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), warnings.catch_warnings():
-        # peft drops the position ids that transformers computed, which are right without padding.
-        warnings.filterwarnings("ignore", message="Position ids are not supported for parameter efficient tuning")
-        torch.manual_seed(seed)
+    with writer.drawing(seed):
         for numbers in _parts(rows, batch_rows, one_width=virtual_tokens(model) > 0):
-            part = [rows[number] for number in numbers]
-            width = max(len(row) for row in part)
-            input_ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in part], device=device)
-            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in part], device=device)
-            if own_loop:
-                new_ids = decode(model, input_ids, mask, new_tokens, sampling, forbidden, stop_ids, pad_id)
-            else:
-                with no_stored_generation_settings(model):
-                    output = model.generate(  # type: ignore[operator]
-                        input_ids=input_ids, attention_mask=mask, generation_config=config
-                    )
-                new_ids = output[:, width:]
-            for number, new in zip(numbers, new_ids.tolist(), strict=True):
-                length = next((place for place, id_ in enumerate(new) if id_ in stop_ids), None)
-                ids = new[:length]
-                passages[number] = Passage(
-                    str(tokenizer.decode(rows[number])),
-                    str(tokenizer.decode(ids)),
-                    tuple(ids),
-                    "length" if length is None else "end of text",
-                )
-    model.train(was_training)
+            passages.update(zip(numbers, writer.continued([rows[number] for number in numbers]), strict=True))
     return [passages[number] for number in range(len(rows))]
+
+
+@memory_phase("generate")
+def stream_passage(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_ids: Sequence[int],
+    on_id: Callable[[int], None],
+    *,
+    new_tokens: int,
+    sampling: Sampling = PRESETS["plain"],
+    seed: int = 0,
+    stop_ids: Sequence[int] | None = None,
+) -> Passage:
+    """Continue one prompt and tell each token as soon as it is drawn.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        prompt_ids: Token ids.
+        on_id: Is told each new token, without the one that ends the passage; see ``TextStream``.
+        new_tokens: Length of the passage in tokens.
+        sampling: How tokens are drawn.
+        seed: Same seed and prompt: same passage, that of ``generate_passages`` for this prompt alone.
+        stop_ids: As for ``generate_passages``.
+
+    Raises:
+        ModelError: Prompt and passage do not fit into the model's positions, or an empty prompt has no start.
+    """
+    [row] = _prompt_rows(tokenizer, [prompt_ids], _pad_id(tokenizer))
+    _check_length(model, len(row), new_tokens)
+    writer = _Writer(model, tokenizer, new_tokens, sampling, stop_ids)
+
+    def tell(id_: int) -> None:
+        if id_ not in writer.special.stops:
+            on_id(id_)
+
+    with writer.drawing(seed):
+        [passage] = writer.continued([row], tell)
+    return passage

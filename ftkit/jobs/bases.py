@@ -20,7 +20,7 @@ from ftkit.config.launch import main_settings
 from ftkit.config.resolve import Flags
 from ftkit.config.settings import SETTINGS_VERSION
 from ftkit.data import cache_dir, load_tokenizer
-from ftkit.errors import CheckpointError, ConfigError
+from ftkit.errors import CheckpointError, ConfigError, ModelError
 from ftkit.jobs.lengths import BaseOutline, fit_language, outline_of
 from ftkit.jobs.texts import Text, load_texts
 from ftkit.models import load_model, save_model
@@ -33,6 +33,7 @@ from ftkit.runs.planner import planner
 __all__ = [
     "Base",
     "base_of_adapters",
+    "base_on_disk",
     "foresee_base",
     "load_saved",
     "load_start",
@@ -165,6 +166,25 @@ def prepare_base(model: str) -> Base:
         _logger.info("base model: %s, %s", made.name, "going on with it" if started else "made once, then reused")
         made.make(output_dir=str(folder), resume=started)
     return Base(str(folder / "models" / "model"), texts)
+
+
+def base_on_disk(model: str) -> str:
+    """Return where the base of a finished run can be loaded from.
+
+    Args:
+        model: What the run began with: a folder, a Hub id, ``new:...`` or ``base:CONFIG``.
+
+    Raises:
+        ModelError: Random weights, or a ``base:CONFIG`` that is no longer in the cache.
+    """
+    if model.startswith("new:"):
+        raise ModelError(f"the run began with random weights ({model}), which it did not keep; name a base with --base")
+    if not model.startswith("base:"):
+        return model
+    made = _described_base(model)
+    if not made.done:
+        raise ModelError(f"{model}: is no longer in the cache; name the folder of a base with --base")
+    return made.model
 
 
 def base_of_adapters(base: Any, tokenizer: Any, model: str, settings: TrainingSettings, run: RunFolder) -> str:

@@ -4,20 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ftkit.errors import ModelError
+from ftkit.config.reading import read_yaml
+from ftkit.errors import ConfigError, ModelError
 
-__all__ = ["base_of_adapter", "model_of_run", "named_base", "place_of_base"]
+__all__ = ["base_of_adapter", "base_of_run", "model_of_run", "named_base", "place_of_base", "trained_on_text"]
 
 _SERVING = ("base", "judge", "judge_twin")
 """Models that a run keeps for its own use; they are chosen only where they are named."""
 
 
-def model_of_run(spec: str, *, classifier: bool) -> str:
+def model_of_run(spec: str, *, classifier: bool | None) -> str:
     """Return the folder of the one model that fits in a run's folder; any other spec as it is.
 
     Args:
         spec: A model or a run, as the user names it.
-        classifier: Whether a classifier is wanted, or a language model.
+        classifier: Whether a classifier is wanted, or a language model; ``None`` for either.
 
     Raises:
         ModelError: A run's folder in which no model fits, or several do; it names them.
@@ -26,16 +27,52 @@ def model_of_run(spec: str, *, classifier: bool) -> str:
     if (folder / "config.json").exists() or not (folder / "manifest.json").is_file():
         return spec
     models = {path.name: _is_classifier(path) for path in sorted((folder / "models").glob("*")) if path.is_dir()}
-    fitting = [name for name, classifies in models.items() if classifies == classifier]
+    fitting = [name for name, classifies in models.items() if classifier in (None, classifies)]
     fitting = [name for name in fitting if name not in _SERVING] or fitting
     if len(fitting) == 1:
         return str(folder / "models" / fitting[0])
-    wanted = "classifier" if classifier else "language model"
+    wanted = {None: "model", True: "classifier", False: "language model"}[classifier]
     if fitting:
         listed = ", ".join(str(folder / "models" / name) for name in fitting)
         raise ModelError(f"{spec}: is the folder of a run with {len(fitting)} {wanted}s; name one of them: {listed}")
     held = f"; it holds {', '.join(f'models/{name}' for name in models)}" if models else ", and no other model either"
     raise ModelError(f"{spec}: is the folder of a run without a {wanted}{held}; give the folder of a {wanted}")
+
+
+def _settings_of_run(model: str) -> dict[str, Any]:
+    """The settings of the run that made a model; none where it lies in no run's folder."""
+    folder = Path(model).expanduser().resolve()
+    config = folder.parent.parent / "config.yaml"
+    if folder.parent.name != "models" or not config.is_file():
+        return {}
+    try:
+        return read_yaml(config).values
+    except ConfigError:
+        return {}
+
+
+def trained_on_text(model: str) -> bool:
+    """Whether a run made a model of plain text, which it continues, and not of examples, which it answers.
+
+    Args:
+        model: A model's folder; only one in a run's folder tells.
+    """
+    settings = _settings_of_run(model)
+    return bool(settings.get("corpus") or settings.get("corpora")) and not settings.get("examples")
+
+
+def base_of_run(model: str) -> str | None:
+    """Return what a run's model began as: the base that the run kept, else its ``model`` setting.
+
+    Args:
+        model: A model's folder.
+
+    Returns:
+        A folder, a Hub id, ``new:...`` or ``base:CONFIG``; ``None`` where no run made the model.
+    """
+    kept = Path(model).expanduser().resolve().parent / "base"
+    started = _settings_of_run(model).get("model")
+    return str(kept) if started and kept.is_dir() else started
 
 
 def _is_classifier(folder: Path) -> bool:

@@ -4,10 +4,11 @@ import json
 import shutil
 
 import pytest
+from chat_models import chat_tokenizer, saved_chat_model
 from typer.testing import CliRunner
 
 from ftkit.cli import app
-from ftkit.cli.chat import safe_text
+from ftkit.cli.output import safe_text
 from ftkit.data import load_tokenizer
 from ftkit.models import load_model, save_model
 
@@ -114,3 +115,41 @@ def test_a_run_talks_with_the_model_that_it_has_made(models, tmp_path):
     shown = CliRunner().invoke(app, ["chat", str(run)], input="")
     assert shown.exit_code == 4
     assert "models/other" in shown.output
+
+
+def test_a_chat_model_answers_by_its_template_and_stops_at_its_turn(tmp_path):
+    folder = str(saved_chat_model(tmp_path / "chat"))
+    options = ["--new_tokens", "30", "--sampling", "greedy"]
+    shown = CliRunner().invoke(
+        app, ["chat", folder, *options, "--system", "Be brief.", "--json"], input="Hi\nWho is there?\n"
+    )
+    assert shown.exit_code == 0, shown.output
+    first, second = json.loads(shown.stdout)["turns"]
+    text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert first["context_tokens"] == len(chat_tokenizer()(text)["input_ids"])
+    assert {first["stop_reason"], second["stop_reason"]} <= {"end of text", "length"}
+    assert second["context_tokens"] > first["context_tokens"] + first["tokens"]
+    plain = CliRunner().invoke(app, ["chat", folder, *options], input="Hi\n")
+    assert plain.output.startswith("chat: ")
+    assert plain.output.count("bits per token") == 1
+    text = CliRunner().invoke(app, ["chat", folder, *options, "--no-chat", "--json"], input="Hi\n")
+    assert json.loads(text.stdout)["turns"][0]["context_tokens"] == len("Hi\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--opening", "Hello"], "--opening: has no effect in a chat"),
+        (["--no-chat", "--system", "a"], "--system: has no effect"),
+    ],
+)
+def test_what_means_nothing_in_a_chat_is_refused(tmp_path, arguments, said):
+    shown = CliRunner().invoke(app, ["chat", str(saved_chat_model(tmp_path / "chat")), *arguments], input="Hi\n")
+    assert shown.exit_code == 2
+    assert said in shown.output
+
+
+def test_two_models_have_no_chat_template_between_them(models):
+    shown = CliRunner().invoke(app, ["chat", *models, "--chat"])
+    assert shown.exit_code == 2
+    assert "where two models write on one text" in shown.output

@@ -31,6 +31,9 @@ NOT_RUN = {
     "ftkit chat my_adapter --base models/llama": "a folder of the reader's own; tests/cli/test_chat.py talks to one",
     "ftkit chat runs/NAME": "the stand-in has two models; tests/cli/test_chat.py talks to a run",
     "ftkit chat runs/finetune-1/models/tuned": "as runs/NAME/models/alice, which is run",
+    'ftkit generate MODEL --chat --system "Answer in one sentence." --prompt "What is the sea?"':
+        "a chat model of the reader's own; tests/cli/test_generate.py asks one",
+    "ftkit chat MODEL": "a model of the reader's own; tests/cli/test_chat.py talks to several",
     'ftkit predict MODEL "It was fine."': "a classifier of the reader's own; tests/cli/test_predict.py asks many",
     "ftkit predict MODEL --file texts.txt --json": "a classifier of the reader's own; tests/cli/test_predict.py",
     "scripts/demo": "installs; the configuration demo is run by scripts/test-configs",
@@ -69,8 +72,8 @@ BY_CONFIGS = [
     and (found[2] or ENTRIES[found[1]].kind == "config")
 ]
 """A name and nothing else: scripts/test-configs runs every recipe and every configuration with --fast."""
-QUIET = ("export ", "ftkit chat runs/NAME/models/alice")
-"""Commands that may say nothing: the second listens."""
+QUIET = ("export ", "ftkit chat runs/NAME/models/alice", "ftkit chat RUN/models/alice")
+"""Commands that may say nothing: two of them listen."""
 STAND_INS = (
     (r"FOLDER_OF_all-MiniLM-L6-v2|(?<=--judge )FOLDER", "encoder"),
     (r"FOLDER_OR_HUB_ID", "base"),

@@ -6,7 +6,7 @@ import torch
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
 from ftkit.generation import PRESETS, Sampling, decoding, generate_passages, passages
-from ftkit.generation.decoding import can_decode, decode
+from ftkit.generation.decoding import SpecialIds, can_decode, decode
 from ftkit.models import load_model
 from ftkit.tuning import attach_adapter
 
@@ -86,13 +86,13 @@ def test_an_adapter_inside_is_decoded_and_virtual_tokens_and_ladders_are_left_to
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=40, top_p=0.9)], ids=["plain", "cut"])
 def test_drawn_tokens_are_as_likely_as_generates_scores_say(sampling):
     model, rows, forbidden = load_model("new:gpt2,initializer_range=0.15", vocab_size=300).eval(), 8000, [3, 4, 5]
-    config = passages._generation_config(sampling, 1, forbidden, [], 0)
+    config = passages._generation_config(sampling, 1, SpecialIds(forbidden, [], 0))
     config.output_scores = config.return_dict_in_generate = True
     ids = torch.full((rows, 1), 97)
     scores = model.generate(ids[:1], attention_mask=ids[:1] * 0 + 1, generation_config=config).scores[0]
     expected = rows * torch.softmax(scores[0].double(), 0)
     torch.manual_seed(0)
-    drawn = decode(model, ids, torch.ones_like(ids), 1, sampling, forbidden, [], 0)
+    drawn = decode(model, ids, torch.ones_like(ids), 1, sampling, SpecialIds(forbidden, [], 0))
     counts = torch.bincount(drawn[:, 0], minlength=300).double()
     assert not counts[expected == 0].any()
     often = expected >= 5
