@@ -95,8 +95,8 @@ def _named(pairs: list[str]) -> dict[str, str]:
     found = {}
     for pair in pairs:
         name, equals, source = pair.partition("=")
-        if not (name and equals and source) or name in ("text", "base model", "other"):
-            raise ConfigError(f"--against: takes NAME=SOURCE, found {pair!r} (text, base model and other are taken)")
+        if not (name and equals and source):
+            raise ConfigError(f"--against: takes NAME=SOURCE, found {pair!r}")
         found[name] = source
     return found
 

@@ -135,12 +135,15 @@ def load_model(
         if is_local(spec):
             folder = checked_folder(spec, allow_pickle)
             return _loaded(str(folder), f"folder {spec}", task, labels, options)
+        return _of_hub(spec, task, labels, {**options, "revision": revision})
 
-        def load(where: str, options: dict[str, Any]) -> PreTrainedModel:
-            return _loaded(spec, where, task, labels, options)
 
-        model: PreTrainedModel = load_from_hub(spec, load, {**options, "revision": revision})
-        return model
+def _of_hub(spec: str, task: str, labels: Sequence[str] | None, options: dict[str, Any]) -> PreTrainedModel:
+    def load(where: str, options: dict[str, Any]) -> PreTrainedModel:
+        return _loaded(spec, where, task, labels, options)
+
+    model: PreTrainedModel = load_from_hub(spec, load, options)
+    return model
 
 
 def _check_adapter_labels(spec: str, adapted: PreTrainedModel, labels: Sequence[str] | None) -> None:

@@ -118,6 +118,14 @@ def test_what_cannot_be_judged_leaves_with_4_and_says_why(trained, tmp_path):
     assert (done.exit_code, "empty.txt" in done.stderr) == (4, True)
 
 
-def test_a_name_that_is_taken_is_refused_before_anything_is_loaded(trained):
-    done = verdict(*inputs(trained), "--tuned", "no/such/model", "--against", "other=voices:almanac")
-    assert (done.exit_code, "NAME=SOURCE" in done.stderr) == (2, True)
+@pytest.mark.parametrize(
+    ("against", "said"),
+    [
+        ("other=voices:almanac", "'other' is a name that ftkit uses itself"),
+        ("character chain=voices:almanac", "'character chain' is a name that ftkit uses itself"),
+        ("voices:almanac", "NAME=SOURCE"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused_before_anything_is_loaded(trained, against, said):
+    done = verdict(*inputs(trained), "--tuned", "no/such/model", "--against", against)
+    assert (done.exit_code, said in done.stderr) == (2, True)

@@ -10,7 +10,8 @@ import torch
 import ftkit
 from ftkit.data import load_tokenizer, voice_text
 from ftkit.errors import ModelError
-from ftkit.jobs import verdicts
+from ftkit.jobs import judged_models
+from ftkit.jobs.verdicts import Judged
 from ftkit.models import base_or_beneath, contains_base, is_adapter, load_model, plain_state, save_model
 from ftkit.models.adapter_files import wrap
 from ftkit.tuning import median_correlation, movement, snapshot
@@ -41,7 +42,7 @@ def adapted(folder: Path, name: str, **config: Any) -> Path:
     return folder / name
 
 
-def judged(folder: Path, tuned: Path, **options: Any) -> verdicts.Judged:
+def judged(folder: Path, tuned: Path, **options: Any) -> Judged:
     return ftkit.verdict(
         folder / "base", tuned, folder / "text.txt", num_passages=30, passage_chars=40, window_tokens=64,
         eval_windows=16, **options,
@@ -57,11 +58,11 @@ def test_one_model_measures_what_two_measure(folder, monkeypatch, use_dora):
         loaded.append(spec)
         return load_model(spec, **options)
 
-    monkeypatch.setattr(verdicts, "load_model", load)
+    monkeypatch.setattr(judged_models, "load_model", load)
     one = judged(folder, tuned)
     assert loaded == [str(tuned)]
     assert not any("tokenizer" in reason for reason in one.verdict.reasons)
-    monkeypatch.setattr(verdicts, "contains_base", lambda model: False)
+    monkeypatch.setattr(judged_models, "contains_base", lambda model: False)
     two = judged(folder, tuned)
     assert loaded[1:] == [str(tuned), str(folder / "base")]
     assert json.dumps(one.evidence.as_dict()) == json.dumps(two.evidence.as_dict())

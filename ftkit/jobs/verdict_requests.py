@@ -1,0 +1,171 @@
+"""What a verdict is asked about: models, texts and options, and the texts that are read before any model is."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ftkit.data import Corpus, corpus_of, load_corpus, split_corpus
+from ftkit.errors import ConfigError, nearest_name
+from ftkit.evidence import Thresholds
+from ftkit.evidence.judges import BASE, CORRUPTED
+from ftkit.generation import PRESETS
+
+__all__ = ["TARGET", "TextSource", "VerdictRequest", "VerdictTexts", "check_inputs", "check_options", "read_texts"]
+
+TARGET = "text"
+"""Class of the target in the judges."""
+_OTHER = "other"
+"""Class of the general text."""
+READINGS = ("auto", "text", "tokens")
+"""How special tokens in the texts are read."""
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+"""In which numbers models are judged."""
+
+
+TextSource = str | os.PathLike[str] | Sequence[str]
+"""A source of text as ``load_corpus`` takes it, or texts."""
+
+
+@dataclass(frozen=True)
+class VerdictRequest:
+    """What to judge, and against what."""
+
+    base: str
+    """Model that the tuned one started from: a folder or a Hub id."""
+    tuned: str
+    """Model to judge; an adapter's folder too."""
+    text: TextSource
+    """What it was trained on."""
+    heldout: TextSource | None = None
+    """Text of the same kind that it never saw; ``None`` takes the last tenth of ``text``."""
+    general: TextSource | None = None
+    """Other real text, for forgetting and for the judges."""
+    against: dict[str, str] = field(default_factory=dict)
+    """Further sources of text by other hands, for the judges."""
+    judge: str | None = None
+    """Folder of an encoder that becomes the second judge: one that knows the classes, or any to fine-tune."""
+    revision: str | None = None
+    """Of the base, where it is a Hub id."""
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    encoding: str = "utf-8"
+    special_tokens: str = "auto"
+    """How special tokens in the texts are read: ``text``, ``tokens`` or ``auto`` (see ``fix_special_tokens``)."""
+    window_tokens: int = 256
+    """Tokens in a window of evaluation, at most the models' positions."""
+    eval_windows: int = 256
+    """Windows of each text that are evaluated at most."""
+    passage_chars: int = 400
+    num_passages: int | None = None
+    """``None``: 96, then 192 and 384 where the verdict is not decided."""
+    sampling: str = "plain"
+    seed: int = 42
+    judge_max_steps: int = 150
+    judge_learning_rate: float = 5e-5
+    judge_batch_size: int = 16
+    judge_tokens: int = 128
+    """Tokens of a passage that the encoder reads, at most its positions."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Numbers of ``Thresholds`` that are set otherwise."""
+    passages_seed: int | None = None
+    """Draws the passages that are measured; ``None`` takes ``seed``, which also trains the judges."""
+    reference: str | None = None
+    """Language model that reads the passages, to say whether they are language; ``None`` takes the base, where it reads
+    well enough."""
+    dtype: str = "float32"
+    """Of the models: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the one that the base is stored in."""
+
+
+@dataclass(frozen=True)
+class VerdictTexts:
+    """What is read before any model is."""
+
+    train: list[str]
+    heldout: list[str]
+    general: list[str]
+    others: dict[str, list[str]]
+    """Text for the judges by class, without the target's and the base's."""
+    assumptions: tuple[str, ...]
+
+    @property
+    def known(self) -> list[str]:
+        """All real text."""
+        return [
+            *self.train,
+            *self.heldout,
+            *self.general,
+            *(piece for group in self.others.values() for piece in group),
+        ]
+
+
+def _pieces(corpus: Corpus) -> list[str]:
+    return [document.text for document in corpus.documents]
+
+
+def read_texts(request: VerdictRequest) -> VerdictTexts:
+    """Read the texts of a request.
+
+    Args:
+        request: The request.
+
+    Raises:
+        DataError: Text that cannot be read.
+    """
+
+    def load(source: TextSource, name: str) -> Corpus:
+        if isinstance(source, str | os.PathLike):
+            return load_corpus(os.fspath(source), name=name, encoding=request.encoding)
+        return corpus_of(source, name)
+
+    text = load(request.text, TARGET)
+    assumptions = []
+    if request.heldout is not None:
+        train, heldout = _pieces(text), _pieces(load(request.heldout, "heldout"))
+    else:
+        split = split_corpus(text, policy="tail", heldout_share=0.1)
+        train, heldout = list(split.train_documents), list(split.heldout_documents)
+        assumptions.append(
+            "no held-out text was given, so the last tenth of the text is used; this is valid only if the model was "
+            "not trained on that part"
+        )
+    general = _pieces(load(request.general, "general")) if request.general is not None else []
+    others = {_OTHER: general} if general else {}
+    others |= {name: _pieces(load(source, name)) for name, source in request.against.items()}
+    return VerdictTexts(train, heldout, general, others, tuple(assumptions))
+
+
+def check_options(request: VerdictRequest) -> Thresholds:
+    """Refuse names that do not exist; returns the thresholds."""
+    if request.sampling not in PRESETS:
+        raise ConfigError(f"unknown sampling {request.sampling!r}{nearest_name(request.sampling, PRESETS)}")
+    if request.special_tokens not in READINGS:
+        raise ConfigError(
+            f"unknown special_tokens {request.special_tokens!r}{nearest_name(request.special_tokens, READINGS)}"
+        )
+    if request.dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {request.dtype!r}{nearest_name(request.dtype, DTYPES)}")
+    if taken := {TARGET, _OTHER, BASE, *CORRUPTED} & set(request.against):
+        raise ConfigError(f"against: {sorted(taken)[0]!r} is a name that ftkit uses itself; choose another")
+    return Thresholds.set(request.thresholds)
+
+
+def check_inputs(text: TextSource, **options: Any) -> None:
+    """Read the texts and check the options of a verdict that will be asked for later.
+
+    Args:
+        text: As in ``verdict``.
+        **options: As in ``verdict``, without models and tokenizer.
+
+    Raises:
+        DataError: Text that cannot be read.
+        ConfigError: An option or a threshold that does not exist.
+    """
+    known = [each.name for each in fields(VerdictRequest)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"unknown option {name!r} of a verdict{nearest_name(name, known)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    request = VerdictRequest("base", "tuned", text, **given)
+    check_options(request)
+    read_texts(request)
