@@ -12,6 +12,7 @@ that the template writes after it is not, because a model that has ended its tur
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,7 +232,7 @@ class EncodedExamples:
 
 def _marked(tokenizer: Any, example: Example) -> tuple[list[int], list[bool], str] | None:
     """Ids and what is a target by the template's own generation marks; ``None`` where it has none."""
-    if "{% generation" not in (template := str(tokenizer.chat_template)) and "{%- generation" not in template:
+    if not re.search(r"{%-?\s*generation\b", str(tokenizer.chat_template)):
         return None
     messages = example.as_dicts()
     found = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
@@ -306,17 +307,12 @@ def _encode_marked(tokenizer: Any, example: Example, loss_on: LossOn) -> Encoded
             f"{example.place or 'an example'}: the template's generation marks mark nothing, so nothing would be "
             "learned; mend the template, or take another with --template"
         )
-    if loss_on == "last_turn":
-        last = len(asked) - 1 - asked[::-1].index(True)
-        first = next((n for n in range(last, -1, -1) if not asked[n]), -1) + 1
-        asked = [first <= n <= last for n in range(len(asked))]
+    runs = _wanted_runs(asked, example, loss_on)
+    asked = [any(n in run for run in runs) for n in range(len(ids))]
     special, end = _special_ids(tokenizer), None
-    last = len(asked) - 1 - asked[::-1].index(True)
-    if ids[last] in special:
-        end = ids[last]
-    elif last + 1 < len(ids) and ids[last + 1] in special:
-        asked[last + 1], end = True, ids[last + 1]
-    else:
+    for run in runs:
+        end = _mark_end(tokenizer, ids, asked, run, special)
+    if end is None:
         ids, asked, end = _ended(tokenizer, ids, asked)
     if loss_on == "all":
         asked = [True] * len(ids)
@@ -324,6 +320,41 @@ def _encode_marked(tokenizer: Any, example: Example, loss_on: LossOn) -> Encoded
     num_bytes = len(text.encode()) if loss_on == "all" else len(tokenizer.decode(targets).encode())
     labels = [id_ if wanted else IGNORED for id_, wanted in zip(ids, asked, strict=True)]
     return EncodedExample(ids, labels, example, num_bytes, end)
+
+
+def _runs(asked: Sequence[bool]) -> list[range]:
+    """Where targets stand together."""
+    firsts = [n for n, wanted in enumerate(asked) if wanted and not (n and asked[n - 1])]
+    return [range(n, next((m for m in range(n, len(asked)) if not asked[m]), len(asked))) for n in firsts]
+
+
+def _wanted_runs(asked: Sequence[bool], example: Example, loss_on: LossOn) -> list[range]:
+    """The runs of the answers that are learned; earlier answers belong to the prompt."""
+    runs = _runs(asked)
+    answers = [number for number, message in enumerate(example.messages) if message.role == "assistant"]
+    wanted = [place for place, number in enumerate(answers) if number >= example.first_target]
+    wanted = wanted[-1:] if loss_on == "last_turn" else wanted
+    if len(wanted) == len(answers):
+        return runs
+    if len(runs) != len(answers):
+        raise DataError(
+            f"{example.place or 'an example'}: the template's generation marks mark {len(runs)} parts and there are "
+            f"{len(answers)} answers, so it cannot be seen which part is which answer; take loss_on: completions and "
+            "a dialogue as messages, or another template"
+        )
+    return [runs[place] for place in wanted]
+
+
+def _mark_end(tokenizer: Any, ids: list[int], asked: list[bool], run: range, special: set[int]) -> int | None:
+    """Let the targets of a run go up to the token that ends the turn; that token, ``None`` where there is none."""
+    ends = [n for n in run if ids[n] in special]
+    if ends and not tokenizer.decode(ids[ends[-1] + 1 : run.stop]).strip():
+        asked[ends[-1] + 1 : run.stop] = [False] * (run.stop - ends[-1] - 1)
+        return ids[ends[-1]]
+    if run.stop < len(ids) and ids[run.stop] in special:  # the template gives the end of a turn to what follows
+        asked[run.stop] = True
+        return ids[run.stop]
+    return None
 
 
 def _fitted(row: EncodedExample, max_tokens: int, truncate: Truncate) -> EncodedExample | None:

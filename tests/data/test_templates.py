@@ -125,14 +125,36 @@ def test_a_template_that_rewrites_the_prompt_is_refused_with_both_texts(tokenize
     assert "row 1" in str(caught.value)
 
 
+MARKED = REWRITES.replace(
+    "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}",
+    "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}",
+)
+
+
 def test_generation_marks_help_where_the_prompt_is_rewritten(tokenizer: Any) -> None:
-    tokenizer.chat_template = REWRITES.replace(
-        "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}",
-        "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
-        "{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}",
-    )
+    tokenizer.chat_template = MARKED
     (row,) = tokenize_examples([example(*MULTI)], tokenizer)
     assert targets(tokenizer, row) == "Hello there.<|im_end|>See you.<|im_end|>"
+    (last,) = tokenize_examples([example(*MULTI)], tokenizer, "last_turn")
+    (later,) = tokenize_examples([example(*MULTI, first=3)], tokenizer)  # the first answer belongs to the prompt
+    assert last == later
+    assert targets(tokenizer, last) == "See you.<|im_end|>"
+
+
+def test_a_mark_around_the_white_space_after_the_end_adds_no_second_end(tokenizer: Any) -> None:
+    tokenizer.chat_template = MARKED.replace("'<|im_end|>' }}{% endgen", "'<|im_end|>' + '\\n' }}{% endgen")
+    rows = encode_examples([example(*MULTI)], tokenizer).rows
+    assert targets(tokenizer, rows[0].as_row()) == "Hello there.<|im_end|>See you.<|im_end|>"
+    assert tokenizer.decode(rows[0].input_ids).endswith("See you.<|im_end|>\n")
+    assert rows[0].end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_marks_that_split_an_answer_hide_which_answer_is_the_last(tokenizer: Any) -> None:
+    split = "{% generation %}{{ m['content'][:2] }}{% endgeneration %}-{% generation %}{{ m['content'][2:] }}"
+    tokenizer.chat_template = MARKED.replace("{% generation %}{{ m['content'] + '<|im_end|>' }}", split)
+    with pytest.raises(DataError, match="mark 4 parts and there are 2 answers"):
+        tokenize_examples([example(*MULTI)], tokenizer, "last_turn")
 
 
 def test_a_template_whose_marks_mark_nothing_is_an_error_before_training(tokenizer: Any) -> None:
