@@ -10,6 +10,7 @@ import typer
 from ftkit.cli.generate import speaks_in_turns
 from ftkit.cli.model_options import AllowPickle, TrustRemoteCode, check_revision, find_model
 from ftkit.cli.output import print_json, run_command, safe_text
+from ftkit.cli.samples import Trimmed
 
 if TYPE_CHECKING:
     from ftkit.generation import Chat, Conversation, Speaker, Turn
@@ -136,29 +137,13 @@ def _with_person(talk: "Chat | Conversation", speaker: "Speaker", name: str, as_
         talk.say("you", line)
         if isinstance(talk, Chat) and not as_json:
             typer.echo(f"{name}: ", nl=False)
-            turn = talk.reply(speaker, _Trimmed().show)
+            turn = talk.reply(speaker, Trimmed().show)
             typer.echo(f"\n{_details(turn)}{_cut_off(turn)}")
         else:
             turn = talk.reply(speaker)
             if not as_json:
                 _show(name, turn)
         yield turn
-
-
-class _Trimmed:
-    """Prints the pieces of an answer without white space at its beginning and its end."""
-
-    def __init__(self) -> None:
-        self.held = ""
-        self.begun = False
-
-    def show(self, piece: str) -> None:
-        """Print a piece; white space at its end waits for what follows."""
-        text = self.held + safe_text(piece)
-        text = text if self.begun else text.lstrip()
-        shown = text.rstrip()
-        self.held, self.begun = text[len(shown) :], self.begun or bool(shown)
-        typer.echo(shown, nl=False)
 
 
 def _show(name: str, turn: "Turn") -> None:

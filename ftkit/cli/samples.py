@@ -13,7 +13,7 @@ from ftkit.cli.output import json_line, safe_text
 if TYPE_CHECKING:
     from ftkit.generation import Prompt, Sample, SampleWriter
 
-__all__ = ["counted", "ended", "show_both", "show_samples", "show_stream"]
+__all__ = ["Trimmed", "counted", "ended", "show_both", "show_samples", "show_stream"]
 
 T = TypeVar("T")
 
@@ -73,19 +73,35 @@ def show_stream(writer: "SampleWriter", prompt: "Prompt", row: Sequence[int], nu
         seed = writer.settings.seed + number
         if num > 1:
             _note(f"{'' if number == 0 else chr(10)}sample {number + 1} of {num}, seed {seed}")
+        trimmed = Trimmed(begun=continued)
         if continued:
             typer.echo(_styled(_heading(prompt), bold=True), nl=False)
         try:
-            sample = writer.stream(row, seed, _echo)
+            sample = writer.stream(row, seed, trimmed.show)
         except KeyboardInterrupt:
             typer.echo()
             raise
-        typer.echo("" if sample.text.endswith("\n") else "\n", nl=False)
+        typer.echo()
         _note(ended(sample))
 
 
-def _echo(piece: str) -> None:
-    typer.echo(safe_text(piece), nl=False)
+class Trimmed:
+    """Prints the pieces of a text without white space at its beginning and its end.
+
+    Args:
+        begun: Whether something stands before it, so that white space at its beginning belongs to it.
+    """
+
+    def __init__(self, begun: bool = False) -> None:
+        self.held, self.begun = "", begun
+
+    def show(self, piece: str) -> None:
+        """Print a piece; white space at its end waits for what follows."""
+        text = self.held + safe_text(piece)
+        text = text if self.begun else text.lstrip()
+        shown = text.rstrip()
+        self.held, self.begun = text[len(shown) :], self.begun or bool(shown)
+        typer.echo(shown, nl=False)
 
 
 def show_samples(written: Iterable[tuple["Prompt", Sequence["Sample"]]], model: str, in_terminal: bool) -> None:

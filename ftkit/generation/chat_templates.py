@@ -43,7 +43,8 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer: bool = True) -> list[int]:
     """Return the ids of a conversation by the tokenizer's chat template.
 
-    The template writes all special tokens itself, so none is added to what it writes.
+    The template writes all special tokens itself, so none is added to what it writes. A beginning-of-text token
+    directly behind another is left out, as in training (``ftkit.data.prompt_ids``).
 
     Args:
         tokenizer: Of the model.
@@ -53,7 +54,8 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *,
     Raises:
         ModelError: The template refuses these turns; it says why.
     """
-    return list(tokenizer(_rendered(tokenizer, messages, answer), add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(_rendered(tokenizer, messages, answer), add_special_tokens=False)["input_ids"])
+    return ids[1:] if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id else ids
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], answer: bool) -> str:

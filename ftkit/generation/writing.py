@@ -134,7 +134,7 @@ class SampleWriter:
             seed: Of this sample.
             on_text: Gets the pieces.
         """
-        stream = TextStream(self.speaker.tokenizer, self._before(row), on_text)
+        stream = TextStream(self.speaker.tokenizer, row, on_text)
         passage = stream_passage(
             self.speaker.model,
             self.speaker.tokenizer,
@@ -182,9 +182,5 @@ class SampleWriter:
                 yield [self._sample(row, passage, seed) for passage in passages[place * num : (place + 1) * num]]
 
     def _sample(self, row: Sequence[int], passage: Passage, seed: int) -> Sample:
-        text = continuation(self.speaker.tokenizer, self._before(row), passage.ids)
+        text = continuation(self.speaker.tokenizer, row, passage.ids)
         return Sample(text, len(passage.ids), passage.stop_reason, seed)
-
-    def _before(self, row: Sequence[int]) -> Sequence[int]:
-        """Ids that a sample's text follows; an answer begins afresh."""
-        return () if self.settings.chat else row

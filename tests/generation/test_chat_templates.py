@@ -31,6 +31,18 @@ def test_a_conversation_has_the_ids_of_transformers(template):
     assert theirs.count(256) == (1 if template is BY_HEADERS else 0), "never a second beginning of text"
 
 
+@pytest.mark.parametrize("template", [CHATML, BY_HEADERS, "{{ bos_token }}" + BY_HEADERS])
+def test_a_model_is_asked_with_the_ids_that_it_was_trained_on(template):
+    from ftkit.data import prompt_ids
+    from ftkit.data.examples import Example, Message
+
+    tokenizer = chat_tokenizer(template)
+    tokenizer.bos_token = "<|endoftext|>"
+    turns = [*TURNS, {"role": "assistant", "content": "No."}]
+    example = Example(tuple(Message(**turn) for turn in turns), "row 1")
+    assert chat_ids(tokenizer, TURNS) == prompt_ids(example, tokenizer)
+
+
 @pytest.mark.parametrize(("template", "expected"), [(CHATML, 258), (BY_HEADERS, 258), (WITHOUT_END, None)])
 def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(template, expected):
     assert turn_end_id(chat_tokenizer(template)) == expected
