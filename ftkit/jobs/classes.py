@@ -29,7 +29,8 @@ from ftkit.jobs.bases import foresee_base, load_start, load_start_tokenizer, pre
 from ftkit.jobs.lengths import fit_window
 from ftkit.jobs.stages import save_trained
 from ftkit.jobs.texts import check_unchanged
-from ftkit.models import check_positions, check_vocabulary, save_model, task_of
+from ftkit.models import check_positions, check_vocabulary, has_head_for, read_configuration, save_model, task_of
+from ftkit.models.trust import is_adapter_folder
 from ftkit.runs import RunFolder
 from ftkit.training import (
     CLASSIFICATION,
@@ -87,13 +88,12 @@ class Classes(Generic[C]):
 
     @property
     def knows_classes(self) -> bool:
-        """Whether the start is a classifier already, which training must not make worse."""
+        """Whether the start is a classifier of these classes already, which training must not make worse."""
         settings = self.settings
-        task = task_of(
-            self.start, settings.revision, trust_remote_code=settings.trust_remote_code,
-            allow_pickle=settings.allow_pickle,
-        )  # fmt: skip
-        return task == "sequence-classification"
+        code: Any = {"trust_remote_code": settings.trust_remote_code, "allow_pickle": settings.allow_pickle}
+        if is_adapter_folder(self.start):
+            return task_of(self.start, settings.revision, **code) == "sequence-classification"
+        return has_head_for(read_configuration(self.start, settings.revision, **code), self.names)
 
     @property
     def seen(self) -> float:

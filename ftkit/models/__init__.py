@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from ftkit.models.adapter_files import BaseRecord, is_adapter, virtual_tokens
 from ftkit.models.base_beneath import base_or_beneath, contains_base, plain_state, tensors_beneath
-from ftkit.models.class_heads import check_classifier, class_names, problem_type
+from ftkit.models.class_heads import check_classifier, class_names, has_head_for, problem_type
 from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
@@ -60,6 +60,7 @@ __all__ = [
     "class_names",
     "contains_base",
     "from_hf_gpt2",
+    "has_head_for",
     "is_adapter",
     "load_model",
     "load_state_dict",

@@ -169,6 +169,17 @@ def plan_head(config: Any, labels: Sequence[str] | None, where: str, trust_remot
     return HeadPlan(class_tensors(config, trust_remote_code), message=message)
 
 
+def has_head_for(config: Any, labels: Sequence[str]) -> bool:
+    """Return whether a saved model is a classifier of these classes, so that its head is kept.
+
+    Args:
+        config: As it was saved.
+        labels: Names of the classes, in any order.
+    """
+    plan = plan_head(config, labels, "")
+    return is_classifier(config) and not plan.whole and (bool(plan.rows) or not plan.tensors)
+
+
 def name_classes(config: Any, labels: Sequence[str]) -> None:
     """Write classes into a configuration, of which a text has one.
 

@@ -66,6 +66,12 @@ def test_what_is_saved_is_the_best_step_by_texts_kept_aside(run):
     assert found["above_chance"]
 
 
+def test_a_start_that_knows_the_classes_is_a_floor(run, tmp_path):
+    again = classify(tmp_path / "again", "--model", str(run / "models" / "classifier"), "--max_steps", "2")
+    assert "above the start model" in " ".join(read(again, "verdict.json")["classifier"]["reasons"])
+    assert "above the start model" not in " ".join(read(run, "verdict.json")["classifier"]["reasons"])
+
+
 def test_the_order_of_the_classes_in_the_source_is_drawn(run):
     rows = (run / "figures" / "label_order.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "class,first,value"
