@@ -12,6 +12,8 @@ from ftkit.cli.output import print_json
 from ftkit.config.catalogue import described_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ftkit.jobs.verdicts import Judged
 
 __all__ = ["verdict"]
@@ -22,7 +24,11 @@ _SOURCE = described_sources()
 def verdict(
     base: Annotated[str, typer.Option(help="Model that the tuned one started from: a folder or a Hub id.")],
     tuned: Annotated[str, typer.Option(help="Model to judge: a folder, an adapter's or a run's too, or a Hub id.")],
-    text: Annotated[str, typer.Option(help=f"What it was trained on: {_SOURCE}.")],
+    text: Annotated[str | None, typer.Option(help=f"What it was trained on: {_SOURCE}.")] = None,
+    examples: Annotated[
+        str | None,
+        typer.Option(help="Instead of --text, prompts with completions: a .jsonl, .csv or .parquet file, or hub:NAME."),
+    ] = None,
     heldout: Annotated[
         str | None, typer.Option(help="Real text of the same kind that it never saw; else the last tenth of --text.")
     ] = None,
@@ -62,6 +68,27 @@ def verdict(
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    heldout_examples: Annotated[
+        str | None, typer.Option(help="Examples that it never saw; else a tenth of --examples.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="prompt=...,completion=...", help="Columns of the examples.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help="plain, alpaca or chatml [default: the template saved with the tuned model, else plain]."),
+    ] = None,
+    chat_template: Annotated[str | None, typer.Option(help="File with a chat template, instead of --template.")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SOURCE", help="Other examples, for forgetting.")
+    ] = None,
+    answer_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression whose first group is the answer in a completion.")
+    ] = None,
+    num_answers: Annotated[
+        int | None, typer.Option(min=1, help="One look at so many answers [default: 50, 100, 200 until decided].")
+    ] = None,
+    few_shot: Annotated[int, typer.Option(min=0, help="Examples in the base's prompt; 0 leaves this out.")] = 4,
 ) -> None:
     """Judge a model that was fine-tuned with any tool.
 
@@ -73,15 +100,31 @@ def verdict(
         configure_output()
 
     def start() -> None:
+        from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_examples
+        from ftkit.jobs.verdict_requests import check_one_source
         from ftkit.jobs.verdicts import VerdictRequest, judge_models
 
+        of_text = check_one_source(text, examples)
+        if examples is not None:
+            asked = ExampleVerdictRequest(
+                find_model(base), find_model(tuned), examples, heldout_examples, _pairs("--columns", columns),
+                template, chat_template, also=_named(also or [], "--also"), general=general,
+                answer_pattern=answer_pattern, num_answers=num_answers, few_shot=few_shot, revision=revision,
+                trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed,
+                thresholds=_numbers(threshold or []), dtype=dtype,
+            )  # fmt: skip
+            finish(lambda folder: judge_examples(asked, folder))
+            return
         request = VerdictRequest(
-            find_model(base), find_model(tuned), text, heldout, general, _named(against or []), judge, revision,
+            find_model(base), find_model(tuned), of_text, heldout, general, _named(against or []), judge, revision,
             trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
             num_passages, sampling, seed, thresholds=_numbers(threshold or []), reference=reference, dtype=dtype,
         )  # fmt: skip
+        finish(lambda folder: judge_models(request, folder))
+
+    def finish(judge_in: "Callable[[Path], Judged]") -> None:
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
-            judged = judge_models(request, Path(folder))
+            judged = judge_in(Path(folder))
             if report:
                 judged.save_report(report)
         _show(judged, report, as_json)
@@ -89,14 +132,24 @@ def verdict(
     sys.exit(report_errors(start))
 
 
-def _named(pairs: list[str]) -> dict[str, str]:
+def _pairs(option: str, text: str | None) -> dict[str, str]:
+    """``NAME=VALUE,...`` as a mapping."""
+    from ftkit.errors import ConfigError
+
+    pairs = [pair.partition("=") for pair in (text or "").split(",") if pair.strip()]
+    if bad := ["".join(pair) for pair in pairs if not all(pair)]:
+        raise ConfigError(f"{option}: takes prompt=COLUMN,completion=COLUMN, found {', '.join(bad)}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _named(pairs: list[str], option: str = "--against") -> dict[str, str]:
     from ftkit.errors import ConfigError
 
     found = {}
     for pair in pairs:
         name, equals, source = pair.partition("=")
         if not (name and equals and source):
-            raise ConfigError(f"--against: takes NAME=SOURCE, found {pair!r}")
+            raise ConfigError(f"{option}: takes NAME=SOURCE, found {pair!r}")
         found[name] = source
     return found
 

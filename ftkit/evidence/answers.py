@@ -152,7 +152,7 @@ class ComparedExamples:
     heldout: HeldOutExamples
     """Held-out examples with all that is a target."""
     last: HeldOutExamples
-    """The same with the last answer as the only target."""
+    """The same with the last answer as the only target; ``heldout`` itself where that is no difference."""
     swapped: HeldOutExamples
     """The last answers after another example's prompt."""
     train: HeldOutExamples
@@ -232,8 +232,11 @@ def compare_examples(
     def rows(encoded: Sequence[EncodedExample]) -> HeldOutExamples:
         return HeldOutExamples(encoded, tokenizer)
 
+    own = rows(chosen)
+    same = [row.as_row() for row in last] == [row.as_row() for row in chosen]
     return ComparedExamples(
-        rows(chosen), rows(last), rows(swapped), rows(of_train), AnswerWriter.of(tokenizer, [*chosen, *of_train]),
+        own, own if same else rows(last), rows(swapped), rows(of_train),
+        AnswerWriter.of(tokenizer, [*chosen, *of_train]),
         [row.example.completion for row in train], shots, after, why,
         float(np.mean([prompt_key(example) in known for example in examples])), answer_pattern, recited,
     )  # fmt: skip

@@ -179,6 +179,18 @@ class Comparison:
         return self.pair_of_losses(self.texts.heldout, self.texts.tuned_heldout)
 
     @property
+    def last_losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
+        """Loss of base and tuned model on the last answers of held-out examples."""
+        assert self.examples is not None
+        if self.examples.last is self.examples.heldout:
+            return self.losses
+        return self.once("losses of last answers", self._last_losses)
+
+    def _last_losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
+        assert self.examples is not None
+        return self.pair_of_losses(self.examples.last)
+
+    @property
     def general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         """The same on general text; ``None`` where there is none."""
         return self.once("general losses", self._general_losses)

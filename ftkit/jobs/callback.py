@@ -1,6 +1,7 @@
 """A verdict at the end of a training with transformers' Trainer or with a trainer of TRL."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class VerdictCallback(TrainerCallback):
 
     Args:
         text: What the model is trained on: a source as ``load_corpus`` takes it, or a list of texts.
+        examples: Instead of ``text``, prompts with completions: a source as ``load_examples`` takes it, or rows.
         heldout: Text of the same kind that it never saw; ``None`` takes the last tenth of ``text``.
         general: Other real text, for forgetting and for the judges.
         report: Where the report is written; ``None`` writes none.
@@ -33,14 +35,15 @@ class VerdictCallback(TrainerCallback):
 
     def __init__(
         self,
-        text: TextSource,
+        text: TextSource | None = None,
         heldout: TextSource | None = None,
         general: TextSource | None = None,
         report: str | Path | None = None,
         base: str | None = None,
+        examples: str | Sequence[Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> None:
-        self.texts: dict[str, Any] = {"text": text, "heldout": heldout, "general": general}
+        self.texts: dict[str, Any] = {"text": text, "examples": examples, "heldout": heldout, "general": general}
         self.report, self.base, self.options = report, base, options
         self.result: Judged | None = None
         """The verdict, once training has ended."""

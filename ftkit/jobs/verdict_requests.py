@@ -1,17 +1,30 @@
 """What a verdict is asked about: models, texts and options, and the texts that are read before any model is."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ftkit.data import Corpus, corpus_of, load_corpus, split_corpus
+from ftkit.data import Corpus, ExampleSplit, corpus_of, load_corpus, read_examples, split_corpus, split_examples
+from ftkit.data.templates import LossOn
 from ftkit.errors import ConfigError, nearest_name
 from ftkit.evidence import Thresholds
 from ftkit.evidence.judges import BASE, CORRUPTED
 from ftkit.generation import PRESETS
 
-__all__ = ["TARGET", "TextSource", "VerdictRequest", "VerdictTexts", "check_inputs", "check_options", "read_texts"]
+__all__ = [
+    "TARGET",
+    "ExampleVerdictRequest",
+    "TextSource",
+    "VerdictRequest",
+    "VerdictTexts",
+    "check_inputs",
+    "check_names",
+    "check_one_source",
+    "check_options",
+    "read_split",
+    "read_texts",
+]
 
 TARGET = "text"
 """Class of the target in the judges."""
@@ -150,22 +163,120 @@ def check_options(request: VerdictRequest) -> Thresholds:
     return Thresholds.set(request.thresholds)
 
 
-def check_inputs(text: TextSource, **options: Any) -> None:
-    """Read the texts and check the options of a verdict that will be asked for later.
+ExampleSourceLike = str | Sequence[Mapping[str, Any]]
+"""A source of examples as ``load_examples`` takes it, or rows."""
 
-    Args:
-        text: As in ``verdict``.
-        **options: As in ``verdict``, without models and tokenizer.
+
+@dataclass(frozen=True)
+class ExampleVerdictRequest:
+    """What to judge, and against what."""
+
+    base: str
+    """Model that the tuned one started from: a folder or a Hub id."""
+    tuned: str
+    """Model to judge; an adapter's folder too."""
+    examples: ExampleSourceLike
+    """What it was trained on."""
+    heldout_examples: ExampleSourceLike | None = None
+    """Examples that it never saw; ``None`` takes a tenth of ``examples``, which is valid only if it never saw these."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Columns of the examples; none: recognized."""
+    template: str | None = None
+    """Name of a template; ``None`` takes the one that was saved with the tuned model, else ``plain``."""
+    chat_template: str | None = None
+    """File with a template, instead of a name."""
+    loss_on: LossOn = "completions"
+    also: Mapping[str, str] = field(default_factory=dict)
+    """Other examples by name, for forgetting."""
+    general: str | None = None
+    """Other real text, for forgetting, instead of ``also``."""
+    answer_pattern: str | None = None
+    """Regular expression whose first group is the answer in a completion."""
+    num_answers: int | None = None
+    """Held-out prompts that are answered; ``None``: 50, then 100 and 200 where the verdict is not decided."""
+    few_shot: int = 4
+    """Training examples in the base's prompt; 0 leaves this out."""
+    window_tokens: int = 1024
+    """Longest example in tokens, at most the models' positions."""
+    revision: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    seed: int = 42
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    dtype: str = "float32"
+
+    @property
+    def of_models(self) -> VerdictRequest:
+        """The part that says which models are loaded, and how."""
+        return VerdictRequest(
+            self.base, self.tuned, "", revision=self.revision, trust_remote_code=self.trust_remote_code,
+            allow_pickle=self.allow_pickle, dtype=self.dtype,
+        )  # fmt: skip
+
+
+def read_split(request: ExampleVerdictRequest) -> tuple[ExampleSplit, list[str]]:
+    """Examples on both sides, and what had to be assumed. Examples that are on both sides stay: they are counted.
 
     Raises:
-        DataError: Text that cannot be read.
-        ConfigError: An option or a threshold that does not exist.
+        DataError: Examples that cannot be read.
     """
-    known = [each.name for each in fields(VerdictRequest)]
+    columns = dict(request.columns) or None
+    examples = read_examples(request.examples, columns).examples
+    if request.heldout_examples is not None:
+        return ExampleSplit(examples, read_examples(request.heldout_examples, columns).examples), []
+    assumed = (
+        "no held-out examples were given, so a tenth of the examples is used; this is valid only if the model was not "
+        "trained on these"
+    )
+    return split_examples(examples, seed=request.seed), [assumed]
+
+
+def check_one_source(text: TextSource | None, examples: Any) -> TextSource:
+    """The text of a verdict; empty where examples are given.
+
+    Raises:
+        ConfigError: Both were given, or neither.
+    """
+    if (text is None) == (examples is None):
+        given = "neither was" if text is None else "both were"
+        raise ConfigError(
+            f"a verdict takes text or examples (prompts with completions), and {given} given; give what the model was "
+            "trained on"
+        )
+    return text or ()
+
+
+def check_names(request: Any, options: Iterable[str]) -> None:
+    """Refuse options that a request does not have.
+
+    Raises:
+        ConfigError: One of them.
+    """
+    known = [each.name for each in fields(request)]
     for name in options:
         if name not in known:
             raise ConfigError(f"unknown option {name!r} of a verdict{nearest_name(name, known)}")
+
+
+def check_inputs(text: TextSource | None = None, *, examples: Any = None, **options: Any) -> None:
+    """Read the texts or examples and check the options of a verdict that will be asked for later.
+
+    Args:
+        text: As in ``verdict``.
+        examples: As in ``verdict``.
+        **options: As in ``verdict``, without models and tokenizer.
+
+    Raises:
+        DataError: Text or examples that cannot be read.
+        ConfigError: An option or a threshold that does not exist.
+    """
     given = {name: value for name, value in options.items() if value is not None}
-    request = VerdictRequest("base", "tuned", text, **given)
+    of_text = check_one_source(text, examples)
+    if examples is not None:
+        check_names(ExampleVerdictRequest, given)
+        read_split(ExampleVerdictRequest("base", "tuned", examples, **given))
+        return
+    check_names(VerdictRequest, given)
+    request = VerdictRequest("base", "tuned", of_text, **given)
     check_options(request)
     read_texts(request)

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config import TrainingSettings
 from ftkit.data import Masking, fix_special_tokens, load_tokenizer, tokenizer_fingerprint
-from ftkit.errors import DataError, ModelError
+from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.evidence import (
     ComparedPassages,
     ComparedTexts,
@@ -47,10 +48,13 @@ from ftkit.jobs.judged_models import ModelSide, load_reference, load_sides
 from ftkit.jobs.targets import MOST_JUDGED
 from ftkit.jobs.verdict_requests import (
     TARGET,
+    ExampleVerdictRequest,
     TextSource,
     VerdictRequest,
     VerdictTexts,
     check_inputs,
+    check_names,
+    check_one_source,
     check_options,
     read_texts,
 )
@@ -60,7 +64,16 @@ from ftkit.report import verdict_lines, write_report, write_verdicts
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
 
-__all__ = ["Judged", "TemporaryFolder", "TextSource", "VerdictRequest", "check_inputs", "judge_models", "verdict"]
+__all__ = [
+    "Judged",
+    "TemporaryFolder",
+    "TextSource",
+    "VerdictRequest",
+    "check_inputs",
+    "judge_models",
+    "verdict",
+    "write_judged",
+]
 
 _MOST_PASSAGES = 2000
 """Passages of a class that a judge learns at most; more teach it nothing new."""
@@ -211,15 +224,16 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
     verdict, judges = decide(evidence, limits), panel.as_dict()
     passages = as_evidence({"base model": before, "tuned": after})
     measured = {"models": {"tuned": evidence.as_dict()}, "judges": judges, "real": {"tuned": real}, **passages}
-    steps = _write(folder, request, measured, verdict)
+    steps = write_judged(folder, _described(request), measured, verdict)
     return Judged(verdict, evidence, judges, steps, folder)
 
 
 def verdict(
     base: str | os.PathLike[str] | PreTrainedModel,
     tuned: str | os.PathLike[str] | PreTrainedModel,
-    text: TextSource,
+    text: TextSource | None = None,
     *,
+    examples: str | Sequence[Mapping[str, Any]] | None = None,
     heldout: TextSource | None = None,
     general: TextSource | None = None,
     against: dict[str, str] | None = None,
@@ -239,6 +253,7 @@ def verdict(
     special_tokens: str = "auto",
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    **of_examples: Any,
 ) -> Judged:
     """Judge a model that was fine-tuned with any tool, as ``ftkit verdict`` does.
 
@@ -246,6 +261,8 @@ def verdict(
         base: Model that the tuned one started from: folder, Hub id or loaded model.
         tuned: Model to judge, an adapter too: folder, Hub id or loaded model.
         text: What it was trained on: a source as ``load_corpus`` takes it, or a list of texts.
+        examples: Instead of ``text``, prompts with completions that it was trained on: a source as ``load_examples``
+            takes it, or a list of rows.
         heldout: Text of the same kind that it never saw; ``None`` takes the last tenth of ``text``.
         general: Other real text, for forgetting and for the judges.
         against: Further sources of text by other authors, by name, for the judges.
@@ -267,6 +284,8 @@ def verdict(
         special_tokens: How special tokens in the texts are read: ``auto``, ``text`` or ``tokens``.
         trust_remote_code: Whether to run code that a model brings.
         allow_pickle: Whether to read pickled weights (tensors only).
+        **of_examples: With ``examples``: ``heldout_examples``, ``columns``, ``template``, ``chat_template``,
+            ``loss_on``, ``also``, ``answer_pattern``, ``num_answers``, ``few_shot`` (see ``ExampleVerdictRequest``).
 
     Returns:
         Verdict and evidence; ``print()``, ``save_report(path)``, and a table in a notebook.
@@ -281,12 +300,31 @@ def verdict(
         os.fspath(side) if isinstance(side, str | os.PathLike) else _saved(side, folder / name, tokenizer)
         for name, side in (("base", base), ("tuned", tuned))
     ]
+    of_text = check_one_source(text, examples)
+    if examples is not None:
+        from ftkit.jobs.example_verdicts import judge_examples
+
+        check_names(ExampleVerdictRequest, of_examples)
+        asked = ExampleVerdictRequest(
+            sides[0], sides[1], examples, general=_one_place(general), revision=revision,
+            trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed, thresholds=thresholds or {},
+            dtype=dtype, **of_examples,
+        )  # fmt: skip
+        return replace(judge_examples(asked, folder), kept=kept)
+    check_names(VerdictRequest, of_examples)
     request = VerdictRequest(
-        sides[0], sides[1], text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
+        sides[0], sides[1], of_text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
         encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
         thresholds=thresholds or {}, reference=reference, dtype=dtype,
     )  # fmt: skip
     return replace(judge_models(request, folder), kept=kept)
+
+
+def _one_place(general: TextSource | None) -> str | None:
+    """General text of examples, which is a source."""
+    if general is None or isinstance(general, str | os.PathLike):
+        return None if general is None else os.fspath(general)
+    raise ConfigError("general: with examples it is a source of text, such as a file; give also for other examples")
 
 
 def _saved(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> str:
@@ -347,11 +385,8 @@ def _seat(request: VerdictRequest, texts: JudgeTexts) -> Panel:
         return build_judges(texts, [TARGET], request.seed, settings, run)
 
 
-def _write(folder: Path, request: VerdictRequest, measured: dict[str, Any], verdict: Verdict) -> list[str]:
-    """Write the files that a report is made from; returns what to do next."""
-    folder.mkdir(parents=True, exist_ok=True)
-    run = RunFolder(folder, "verdict", {"phases": {}, "data": {}, "status": "done"}, is_main=True)
-    write_evidence(run, measured)
+def _described(request: VerdictRequest) -> dict[str, Any]:
+    """The request for the manifest; texts in memory are counted."""
     described = asdict(request)
     for name in ("text", "heldout", "general"):
         given = getattr(request, name)
@@ -359,6 +394,24 @@ def _write(folder: Path, request: VerdictRequest, measured: dict[str, Any], verd
             described[name] = os.fspath(given)
         elif not isinstance(given, str | None):
             described[name] = f"{len(given):,} texts in memory"
+    return described
+
+
+def write_judged(folder: Path, described: dict[str, Any], measured: dict[str, Any], verdict: Verdict) -> list[str]:
+    """Write the files that a report is made from.
+
+    Args:
+        folder: Where.
+        described: The request, for the manifest.
+        measured: For ``evidence.json``.
+        verdict: The verdict.
+
+    Returns:
+        What to do next.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(folder, "verdict", {"phases": {}, "data": {}, "status": "done"}, is_main=True)
+    write_evidence(run, measured)
     run.update_manifest(request=described)
     steps: list[str] = write_verdicts(run, {"tuned": verdict.as_dict()})["tuned"]["next"]
     return steps

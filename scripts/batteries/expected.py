@@ -12,7 +12,8 @@ __all__ = ["BATTERIES", "WORDS", "Case", "Pair", "case_of", "cases_of", "is_righ
 
 _FILE = Path(__file__).with_name("cases.yaml")
 BATTERIES = (
-    "synthetic", "synthetic_gibberish", "stories260k", "stories260k_gibberish", "smollm2", "smollm2_gibberish"
+    "synthetic", "synthetic_gibberish", "stories260k", "stories260k_gibberish", "smollm2", "smollm2_gibberish",
+    "examples",
 )  # fmt: skip
 """Every part of the file but the seed study."""
 WORDS = ("worked", "copied", "broken", "nothing", "worse", "forgot", "unsure", "refused")

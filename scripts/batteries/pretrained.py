@@ -150,13 +150,17 @@ BENCHES = {
 
 def missing_inputs(battery: str) -> str:
     """What must be set before a battery can run; empty where nothing is missing."""
-    base = battery.removesuffix("_gibberish")
+    base = "stories260k" if battery == "examples" else battery.removesuffix("_gibberish")
     if base not in BENCHES:
         return ""
     variable, books = BENCHES[base][0], os.environ.get("FTKIT_BOOKS")
     if not Path(os.environ.get(variable, "")).joinpath("config.json").is_file():
         return f"set {variable} to the folder of {base}"
-    return "" if books and Path(books).is_dir() else "set FTKIT_BOOKS to a folder with the books of Project Gutenberg"
+    return (
+        ""
+        if battery == "examples" or (books and Path(books).is_dir())
+        else "set FTKIT_BOOKS to a folder with the books of Project Gutenberg"
+    )
 
 
 def bench_of(battery: str, folder: Path) -> Bench:

@@ -12,6 +12,7 @@ from scipy.stats import beta
 
 from batteries.expected import Case, case_of, is_right
 from ftkit.errors import FtkitError
+from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_examples
 from ftkit.jobs.verdicts import VerdictRequest, judge_models
 from ftkit.runs.files import write_json
 
@@ -28,7 +29,7 @@ def exact_interval(right: int, of: int) -> tuple[float, float]:
     return low, high
 
 
-def judged_row(case: Case, request: VerdictRequest, folder: Path) -> Row:
+def judged_row(case: Case, request: VerdictRequest | ExampleVerdictRequest, folder: Path) -> Row:
     """Judge one case with the public function and describe the outcome.
 
     Args:
@@ -39,7 +40,10 @@ def judged_row(case: Case, request: VerdictRequest, folder: Path) -> Row:
     started, used = time.perf_counter(), time.process_time()
     row: Row = {}
     try:
-        judged = judge_models(request, folder)
+        if isinstance(request, ExampleVerdictRequest):
+            judged = judge_examples(request, folder)
+        else:
+            judged = judge_models(request, folder)
     except FtkitError as error:
         row |= {"verdict": "refused", "also": [], "reasons": [str(error)], "decided_by": [f"exit {error.exit_code}"]}
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batteries import pretrained, synthetic
+from batteries import examples, pretrained, synthetic
 from batteries.expected import BATTERIES, WORDS, Case, cases_of, is_right, pairs
 from batteries.results import Rows, counts, exact_interval, in_words, table
 from batteries.slices import _SAYS, contradictions
@@ -34,6 +34,18 @@ def test_a_planted_run_gets_its_word(name: str, work: Path, monkeypatch: pytest.
     assert row["decided_by"]
 
 
+@pytest.mark.parametrize("name", ["honest", "end never learned", "answers shuffled between prompts", "memorized"])
+def test_a_planted_model_of_examples_gets_its_word(
+    name: str, work: Path, stories260k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTKIT_STORIES260K", str(stories260k))
+    rows = Rows(None)
+    examples.run([name], [0], work, rows)
+    (row,) = rows.found
+    assert row["right"], row
+    assert not row["false_worked"]
+
+
 LONG = pytest.mark.nightly, pytest.mark.timeout(4 * 3600)
 
 
@@ -54,6 +66,7 @@ def test_every_case_of_the_file_has_a_model_and_every_model_a_case() -> None:
     for battery, makers in synthetic.MAKERS.items():
         assert set(makers) == set(cases_of(battery))
     sources = {"", "excerpt", "beginning", *GIBBERISH, "harbor", "alice", "gulliver", "poe"}
+    sources |= {*examples.TARGETS, *examples.SPOILT}
     named = [case for battery in BATTERIES for case in cases_of(battery).values() if case.target]
     assert len(named) > 40
     for case in named:

@@ -147,6 +147,10 @@ class AnswersMeasure(Measure[ComparedScores]):
             if found.samples
         ]
         yield Part("answers", "Answers", tables=[table, *shown], link="Answers", after_samples=False)
+        if seen := document.get("shown_examples"):
+            rows_seen = [(str(number), [[Cell(text, "long")]]) for number, text in enumerate(seen, start=1)]
+            caption = "Training examples as the model sees them, targets in [[ ]]"
+            yield Part("shown-examples", "Examples", tables=[PageTable(caption, ("Example", "Text"), rows_seen)])
 
 
 _WHO = {"Base model": "base", "Tuned model": "tuned", "Real completion": "real"}

@@ -39,7 +39,7 @@ class ContentMeasure(Measure[Content]):
     def compute(self, comparison: Comparison) -> Content | None:
         if (examples := comparison.examples) is None:
             return None
-        own = comparison.pair_of_losses(examples.last)
+        own = comparison.last_losses
         swapped = comparison.pair_of_losses(examples.swapped)
         size = own[0].bytes * math.log(2)
         base, tuned = (after.nats - before.nats for before, after in zip(own, swapped, strict=True))
@@ -59,7 +59,7 @@ class ContentMeasure(Measure[Content]):
 
     def support(self, result: Content, case: Case) -> Support | None:
         holds = result.change.low > 0
-        doubt = "" if holds else ": it learned the form of completions, and not shown is that it uses prompts better"
+        doubt = "" if holds else ": it learned the form of completions; a better use of prompts is not shown"
         return Support(
             holds,
             [

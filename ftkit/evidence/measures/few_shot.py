@@ -53,7 +53,7 @@ class FewShotMeasure(Measure[FewShot]):
         with comparison.as_base() as base:
             found = [comparison.loss(base, rows) for rows in examples.after_shots]
         after = HeldOutLoss(np.mean([loss.nats for loss in found], axis=0), found[0].targets, found[0].bytes)
-        before, tuned = comparison.pair_of_losses(examples.last)
+        before, tuned = comparison.last_losses
         return FewShot(
             len(examples.shots[0]), len(found), "", bits_per_byte(after), gain_in_bits(after, tuned),
             gain_in_bits(before, after),

@@ -1,0 +1,124 @@
+"""Training on examples from a file to a verdict, in one process and by the command that judges other tools' models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import python
+from recipe_runs import lines, read, run_recipe
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import ftkit
+from batteries.examples import _sides
+from batteries.expected import cases_of
+from ftkit.errors import ConfigError, DataError, ModelError
+
+CASE = cases_of("examples")["honest"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    for name, pairs in zip(("train", "heldout"), _sides(CASE, seed=1), strict=True):
+        rows = "".join(json.dumps(pair) + "\n" for pair in pairs[:200])
+        (folder / f"{name}.jsonl").write_text(rows, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(files: Path, stories260k: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_recipe(
+        "sft", tmp_path_factory.mktemp("runs") / "tuned", model=str(stories260k),
+        examples=str(files / "train.jsonl"), heldout_examples=str(files / "heldout.jsonl"), max_steps=80,
+        learning_rate=3e-3, per_device_train_batch_size=16, eval_steps=40, save_steps=0, num_answers=50, few_shot=2,
+        answer_pattern="Here is the ([a-z ]+)",
+    )  # fmt: skip
+
+
+def test_a_model_that_learned_to_answer_is_worked(tuned: Path) -> None:
+    found = read(tuned, "verdict.json")["tuned"]
+    assert (found["verdict"], found["rule"]) == ("worked", "gain")
+    measures = read(tuned, "evidence.json")["models"]["tuned"]["measures"]
+    assert measures["answers"]["tuned"]["exact"]["value"] > 0.9
+    assert measures["answers"]["base"]["exact"]["value"] < 0.1
+    assert measures["form"]["tuned_ended"]["value"] > 0.9
+    assert measures["content"]["change"]["low"] > 0
+    assert measures["few_shot"]["draws"] == 3
+    assert "language" not in {name for name, result in measures.items() if result}
+
+
+def test_the_template_and_the_end_of_a_turn_are_saved_with_the_model(tuned: Path) -> None:
+    folder = tuned / "models" / "tuned"
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Mia lost the old book at the farm."}], tokenize=False, add_generation_prompt=True
+    )
+    assert prompt == "<s>Mia lost the old book at the farm."
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_the_page_shows_examples_answers_and_no_raw_markup(tuned: Path) -> None:
+    page = (tuned / "report.html").read_text(encoding="utf-8")
+    assert "Real completion" in page
+    assert "answers have the form of completions" in page
+    assert "&lt;/s&gt;]]" in page  # what the model was shown, escaped
+    assert [sample["step"] for sample in lines(tuned, "samples.jsonl")] == [0, 40, 80]
+
+
+def test_examples_run_fast_and_offline_without_any_file(tmp_path: Path) -> None:
+    run = run_recipe("sft", tmp_path / "run", model="new:gpt2", max_steps=4)
+    assert read(run, "verdict.json")["tuned"]["verdict"] in ("unsure", "nothing", "worse", "broken")
+    data = read(run, "manifest.json")["data"]["examples"]
+    assert data["format"] == "prompt, completion"
+    assert read(run, "manifest.json")["plan"]["tuned"]["filled_positions"] > 0.9
+
+
+def test_the_command_judges_a_run_from_its_folder(tuned: Path, files: Path, stories260k: Path) -> None:
+    found = python(
+        "-m", "ftkit", "verdict", "--base", str(stories260k), "--tuned", str(tuned), "--examples",
+        str(files / "train.jsonl"), "--heldout-examples", str(files / "heldout.jsonl"), "--num-answers", "20",
+        "--few-shot", "0", "--json",
+    )  # fmt: skip
+    said = json.loads(found.stdout[found.stdout.index("{") :])
+    assert said["verdict"] in ("worked", "unsure")  # 20 answers may be too few to be sure of the form
+    assert any("the tokenizer's chat template" in reason for reason in said["reasons"])
+    assert said["evidence"]["measures"]["few_shot"]["why"]
+
+
+def test_verdict_takes_rows_and_loaded_models(tuned: Path, files: Path, stories260k: Path) -> None:
+    rows = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()][:60]
+    judged = ftkit.verdict(str(stories260k), str(tuned / "models" / "tuned"), examples=rows, num_answers=10, few_shot=0)
+    assert judged.evidence.heldout.rows == "examples"
+    assert judged.evidence.heldout.windows == 6
+    assert judged.verdict.rule == "too_little"
+    assert any("only 6 held-out examples, 20 are needed" in reason for reason in judged.verdict.reasons)
+
+
+def test_what_cannot_be_judged_is_refused(files: Path, stories260k: Path) -> None:
+    rows = [{"prompt": "a", "completion": "b"}]
+    with pytest.raises(ConfigError, match="both were given"):
+        ftkit.verdict(str(stories260k), str(stories260k), "text.txt", examples=rows)
+    with pytest.raises(ConfigError, match="neither was given"):
+        ftkit.verdict(str(stories260k), str(stories260k))
+    with pytest.raises(ConfigError, match="unknown option 'anser_pattern'"):
+        ftkit.verdict(str(stories260k), str(stories260k), examples=rows, anser_pattern="x")
+    with pytest.raises(DataError, match="one text for each row"):
+        ftkit.verdict(str(stories260k), str(stories260k), examples=[{"text": "all"}])
+    with pytest.raises(ConfigError, match="no regular expression"):
+        examples = [{"prompt": f"a{n}", "completion": "b"} for n in range(9)]
+        ftkit.verdict(str(stories260k), str(stories260k), examples=examples, answer_pattern="(")
+
+
+def test_base_and_tuned_model_must_have_one_tokenizer(files: Path, stories260k: Path, tmp_path: Path) -> None:
+    from ftkit.data import load_tokenizer
+    from ftkit.models import load_model, save_model
+
+    tokenizer: Any = load_tokenizer(str(stories260k))
+    tokenizer.add_tokens(["<answer>"])
+    model = load_model(str(stories260k))
+    model.resize_token_embeddings(len(tokenizer))
+    save_model(model, tokenizer, tmp_path / "other")
+    with pytest.raises(ModelError, match="gives other ids"):
+        ftkit.verdict(str(stories260k), str(tmp_path / "other"), examples=str(files / "train.jsonl"))
