@@ -49,7 +49,9 @@ def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evid
     said = f"{name} {outcome.words[0].upper()}{forgot}"
     if evidence is None:
         return f"{said}: the run folder holds no measurements of it."
-    heldout, text = evidence.heldout, f"unseen text of {name}" if of_text else "unseen text"
+    heldout = evidence.heldout
+    unseen = "unseen text" if heldout.rows == "windows" else "unseen completions"
+    text = f"{unseen} of {name}" if of_text else unseen
     parts = list(reasons[:1]) if outcome.words[0] == "broken" else []
     parts.append(
         f"its tokenizer cannot write {percent(heldout.unknown_bytes)} of the text's bytes, so no bits per byte are "

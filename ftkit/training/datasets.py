@@ -462,8 +462,8 @@ class ExampleRows:
         ]
         computed = sum(max(batch) * len(batch) for batch in lengths)
         return {
-            "texts": self.epoch_size,
-            "step_texts": num_rows,
+            "examples": self.epoch_size,
+            "step_examples": num_rows,
             "steps": steps,
             "passes": num_rows * steps / self.epoch_size,
             "targets": sum(row.num_targets for row in self.encoded),

@@ -138,6 +138,10 @@ def described_plan(plan: dict[str, Any]) -> str:
     if "texts" in plan:
         steps = f"{plan['steps']} steps of {plan['step_texts']} texts"
         text = f"{plan['texts']:,} texts; {steps} = {plan['passes']:.1f} epochs"
+    elif "examples" in plan:
+        steps = f"{plan['steps']} steps of {plan['step_examples']} examples"
+        text = f"{plan['examples']:,} examples; {steps} = {plan['passes']:.1f} epochs, "
+        text += f"{plan['filled_positions']:.0%} of the positions hold a token"
     elif plan["text_tokens"]:
         steps = f"{plan['steps']} steps of {plan['step_tokens']:,} tokens"
         text = f"{plan['text_tokens']:,} tokens of text; {steps} = {plan['passes']:.1f} epochs, "
