@@ -132,8 +132,8 @@ def test_a_chat_model_answers_by_its_template_and_stops_at_its_turn(tmp_path):
     plain = CliRunner().invoke(app, ["chat", folder, *options], input="Hi\n")
     assert plain.output.startswith("chat: ")
     assert plain.output.count("bits per token") == 1
-    text = CliRunner().invoke(app, ["chat", folder, *options, "--no-chat", "--json"], input="Hi\n")
-    assert json.loads(text.stdout)["turns"][0]["context_tokens"] == len("Hi\n")
+    as_text = CliRunner().invoke(app, ["chat", folder, *options, "--no-chat", "--json"], input="Hi\n")
+    assert json.loads(as_text.stdout)["turns"][0]["context_tokens"] == len("Hi\n")
 
 
 @pytest.mark.parametrize(

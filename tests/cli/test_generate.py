@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from chat_models import saved_chat_model
@@ -124,8 +125,13 @@ def test_an_adapter_is_compared_with_the_base_inside_it(model, tmp_path, monkeyp
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
     save_model(adapted, load_tokenizer("byte"), tmp_path / "adapter")
-    loads = []
-    monkeypatch.setattr(speakers, "load_model", lambda spec, **o: loads.append(spec) or load_model(spec, **o))
+    loads: list[str] = []
+
+    def loading(spec: str, **options: Any) -> Any:
+        loads.append(spec)
+        return load_model(spec, **options)
+
+    monkeypatch.setattr(speakers, "load_model", loading)
     options = ("--prompt", "the sea", "--max-new-tokens", 8)
     [found] = lines(generate(tmp_path / "adapter", *options, "--compare-with-base"))
     assert loads == [str(tmp_path / "adapter")], "one model in memory"

@@ -40,7 +40,8 @@ def trl_labels(tokenizer: Any, row: dict[str, Any], **options: Any) -> Row:
     model = load_model("new:gpt2,n_layer=1,n_embd=16,n_head=2", seed=0, vocab_size=1000, max_positions=64)
     config = SFTConfig("unused", report_to="none", use_cpu=True, max_length=None, loss_type="nll", **options)
     trainer = SFTTrainer(model, args=config, train_dataset=Dataset.from_list([row]), processing_class=tokenizer)
-    (found,) = trainer.train_dataset  # type: ignore[attr-defined]
+    made: Any = trainer.train_dataset
+    (found,) = made
     return {"input_ids": found["input_ids"], "labels": found["labels"]}
 
 
