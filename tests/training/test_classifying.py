@@ -63,9 +63,9 @@ def test_rows_are_a_function_of_their_number(data):
 
 
 def test_every_class_comes_equally_often_and_no_text_is_passed_over(data):
-    size = 8 * ClassifiedTexts._BATCHES_IN_POOL
+    size = 8 * _BATCHES_IN_POOL
     drawn = source(data)
-    seen = [int(drawn._pool(i // size)[i % size]) for i in range(4 * size)]
+    seen = [drawn._pools.item(i, drawn._drawn) for i in range(4 * size)]
     for pool in range(4):
         counts = Counter(data.labels[place] for place in seen[pool * size : (pool + 1) * size])
         assert counts == {0: size // 2, 1: size // 2}
