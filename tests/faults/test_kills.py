@@ -123,7 +123,7 @@ def test_interrupted_at_random_moments_it_ends_bit_for_bit_the_same(whole, secon
             assert trials.manifest(run)["exit_code"] == code
             assert f"ftkit resume {run}" in trial.said
             assert trials.leftovers(run) == []
-            assert len(steps(run)) >= before
+            assert len(steps(run)) >= min(before, 2)  # a third is there while the oldest is removed
         resume(run)
         assert trials.weights(run) == trials.weights(whole)
         assert trials.losses(run) == trials.losses(whole)

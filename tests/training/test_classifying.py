@@ -22,6 +22,7 @@ from ftkit.training import (
     predict_classes,
     train_and_log,
 )
+from ftkit.training.datasets import _BATCHES_IN_POOL
 
 TOKENIZER = load_tokenizer("byte", with_mask=True)
 
