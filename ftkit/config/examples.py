@@ -1,8 +1,9 @@
 """The settings of recipes that train on prompts with completions."""
 
+import re
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ftkit.config.settings import AdapterSettings, Problem
 
@@ -53,6 +54,16 @@ class ExampleSettings(AdapterSettings):
     """Training examples in the prompt of the base that the tuned model is compared with; 0 leaves this out."""
     eval_windows: int = Field(default=64, ge=1)
     """Held-out examples on which loss is measured every eval_steps."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _several_in_one(cls, columns: Any) -> Any:
+        """``prompt=question,completion=reply`` in one flag are two columns."""
+        if not isinstance(columns, dict) or not all(isinstance(name, str) for name in columns.values()):
+            return columns
+        pairs = ",".join(f"{role}={name}" for role, name in columns.items())
+        parts = re.split(r",(?=(?:prompt|completion|system|messages)=)", pairs) if pairs else []
+        return dict(part.split("=", 1) for part in parts)
 
     def problems(self) -> list[Problem]:
         """Two templates, or two kinds of other text."""

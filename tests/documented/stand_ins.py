@@ -67,6 +67,12 @@ def make_texts(folder: Path) -> None:
         (folder / name / "diary.txt").write_text(voice_text("market", 4000), encoding="utf-8")
     rows = [json.dumps({"text": paragraph}) for paragraph in voice_text("market", 4000).split("\n\n")]
     (folder / "web_pages.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    pairs = [(f"Say {n}.", f" It is {n}.") for n in range(60)]
+    for name, part in (("chats", pairs), ("test", pairs[:30])):
+        lines = "\n".join(json.dumps({"prompt": prompt, "completion": answer}) for prompt, answer in part)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    with open(folder / "questions.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("question", "reply"), *pairs])
     (folder / "books").mkdir()
     for number, voice in BOOKS.items():
         (folder / "books" / f"{number}-0.txt").write_text(voice_text(voice, 4000, seed=int(number)), encoding="utf-8")

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import ftkit
 from batteries.examples import _sides
 from batteries.expected import cases_of
+from ftkit.config import ExampleSettings
 from ftkit.errors import ConfigError, DataError, ModelError
 
 CASE = cases_of("examples")["honest"]
@@ -73,6 +74,12 @@ def test_examples_run_fast_and_offline_without_any_file(tmp_path: Path) -> None:
     data = read(run, "manifest.json")["data"]["examples"]
     assert data["format"] == "prompt, completion"
     assert read(run, "manifest.json")["plan"]["tuned"]["filled_positions"] > 0.9
+
+
+def test_columns_are_named_in_one_flag_or_in_several() -> None:
+    for flags in (["prompt=a,completion=b"], ["prompt=a", "completion=b"]):
+        columns = ExampleSettings(columns=dict(flag.split("=", 1) for flag in flags)).columns
+        assert columns == {"prompt": "a", "completion": "b"}
 
 
 def test_the_command_judges_a_run_from_its_folder(tuned: Path, files: Path, stories260k: Path) -> None:
