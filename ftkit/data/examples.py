@@ -2,7 +2,7 @@
 
     source -> rows -> format (recognized by its columns) -> Example(messages) -> chat template -> ids and labels
 
-Every example is a list of messages, whatever form its row has; ``ftkit.data.templates`` turns it into tokens.
+Every example is a list of messages, whatever form its row has; ``ftkit.data.encoded_examples`` turns it into tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,19 @@ from ftkit.data.hub_rows import HubPlace, load_rows, local_rows, read_hub_place
 from ftkit.data.text_files import exists, sentence
 from ftkit.errors import DataError, nearest_name
 
-__all__ = ["Example", "ExampleSource", "ExampleSplit", "Message", "load_examples", "read_examples", "split_examples"]
+__all__ = [
+    "BadRow",
+    "Example",
+    "ExampleSource",
+    "ExampleSplit",
+    "Message",
+    "load_examples",
+    "prompt_key",
+    "read_examples",
+    "read_message",
+    "split_examples",
+    "with_shots",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +101,23 @@ class ExampleSource(NamedTuple):
     examples: list[Example]
 
 
+def with_shots(example: Example, shots: Sequence[Example]) -> Example:
+    """An example with others as earlier turns (few-shot); its own system message stays first, theirs are left out."""
+    system = [message for message in example.messages if message.role == "system"]
+    earlier = [message for shot in shots for message in shot.messages if message.role != "system"]
+    rest = [message for message in example.messages if message.role != "system"]
+    messages = (*system, *earlier, *rest)
+    return Example(messages, example.place, len(messages) - 1)
+
+
 # Formats: what the columns of a row mean.
 
 
 Values = Mapping[str, Any]
 
 
-class _BadRow(ValueError):
-    """A row that is no example."""
+class BadRow(ValueError):
+    """A row that is no example, or a message that is none; the text says why."""
 
 
 def _text(values: Values, column: str, *, may_be_empty: bool = False) -> str:
@@ -104,34 +125,41 @@ def _text(values: Values, column: str, *, may_be_empty: bool = False) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         if may_be_empty:
             return ""
-        raise _BadRow(f"{column} is empty")
+        raise BadRow(f"{column} is empty")
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if not isinstance(value, str):
-        raise _BadRow(f"{column} holds {type(value).__name__}, not text")
+        raise BadRow(f"{column} holds {type(value).__name__}, not text")
     return value
 
 
-def _message(number: int, found: Any) -> Message:
+def read_message(number: int, found: Any) -> Message:
+    """Read one message of a dialogue.
+
+    Args:
+        number: Its number, for the error.
+        found: An object with ``role`` and ``content``, or ``from`` and ``value``.
+
+    Raises:
+        BadRow: It is none.
+    """
     if not isinstance(found, Mapping):
-        raise _BadRow(f"message {number} is {type(found).__name__}, not an object with role and content")
+        raise BadRow(f"message {number} is {type(found).__name__}, not an object with role and content")
     keys = next((keys for keys in MESSAGE_KEYS if keys[0] in found), None)
     if keys is None:
-        raise _BadRow(f"message {number} has the keys {', '.join(map(str, found)) or '(none)'}, not role and content")
+        raise BadRow(f"message {number} has the keys {', '.join(map(str, found)) or '(none)'}, not role and content")
     role_key, content_key = keys
     name = str(found[role_key])
     if (role := ROLE_NAMES.get(name.casefold())) is None:
-        raise _BadRow(
-            f"message {number} has the role {name!r}{nearest_name(name, ROLES)}; roles are {', '.join(ROLES)}"
-        )
+        raise BadRow(f"message {number} has the role {name!r}{nearest_name(name, ROLES)}; roles are {', '.join(ROLES)}")
     content = found.get(content_key)
     if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
         content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
         calls = "; calls of tools are not read" if found.get("tool_calls") else ""
-        raise _BadRow(f"message {number} ({role}) holds {type(content).__name__}, not text{calls}")
+        raise BadRow(f"message {number} ({role}) holds {type(content).__name__}, not text{calls}")
     if role == "assistant" and not content.strip():
-        raise _BadRow(f"message {number} (assistant) is empty")
+        raise BadRow(f"message {number} (assistant) is empty")
     return Message(role, content)
 
 
@@ -140,18 +168,18 @@ def _dialogue(found: Any, column: str) -> tuple[Message, ...]:
         try:
             found = json.loads(found)
         except ValueError as error:
-            raise _BadRow(f"{column} is no JSON list of messages ({error})") from None
+            raise BadRow(f"{column} is no JSON list of messages ({error})") from None
     if isinstance(found, np.ndarray):
         found = list(found)
     if not isinstance(found, list | tuple):
-        raise _BadRow(f"{column} holds {type(found).__name__}, not a list of messages")
-    messages = [_message(number, each) for number, each in enumerate(found, start=1)]
+        raise BadRow(f"{column} holds {type(found).__name__}, not a list of messages")
+    messages = [read_message(number, each) for number, each in enumerate(found, start=1)]
     while messages and messages[-1].role != "assistant":
         messages.pop()  # nothing answers them
     if not messages:
-        raise _BadRow(f"{column} has no message of the assistant, so there is nothing to learn")
+        raise BadRow(f"{column} has no message of the assistant, so there is nothing to learn")
     if len(messages) == 1:
-        raise _BadRow(f"{column} has no message before the assistant's, so there is no prompt")
+        raise BadRow(f"{column} has no message before the assistant's, so there is no prompt")
     return tuple(messages)
 
 
@@ -161,17 +189,17 @@ def _is_dialogue(value: Any) -> bool:
 
 def _pair(prompt: Any, completion: Any, columns: tuple[str, str]) -> tuple[tuple[Message, ...], int]:
     """Messages of a prompt and a completion, each a text or a list of messages."""
-    before = tuple(_message(n, each) for n, each in enumerate(prompt, 1)) if _is_dialogue(prompt) else None
-    after = tuple(_message(n, each) for n, each in enumerate(completion, 1)) if _is_dialogue(completion) else None
+    before = tuple(read_message(n, each) for n, each in enumerate(prompt, 1)) if _is_dialogue(prompt) else None
+    after = tuple(read_message(n, each) for n, each in enumerate(completion, 1)) if _is_dialogue(completion) else None
     values = dict(zip(columns, (prompt, completion), strict=True))
     if before is None:
         before = (Message("user", _text(values, columns[0])),)
     if after is None:
         after = (Message("assistant", _text(values, columns[1])),)
     if not before:
-        raise _BadRow(f"{columns[0]} is empty")
+        raise BadRow(f"{columns[0]} is empty")
     if not after or after[-1].role != "assistant":
-        raise _BadRow(f"{columns[1]} does not end with a message of the assistant")
+        raise BadRow(f"{columns[1]} does not end with a message of the assistant")
     return (*before, *after), len(before)
 
 
@@ -212,7 +240,7 @@ def _read_instruction(values: Values) -> list[tuple[tuple[Message, ...], int]]:
 def _read_instances(values: Values) -> list[tuple[tuple[Message, ...], int]]:
     instruction, instances = _text(values, "instruction"), values["instances"]
     if not _is_dialogue(instances) or not all(isinstance(each, Mapping) and "output" in each for each in instances):
-        raise _BadRow("instances is no list of objects with input and output")
+        raise BadRow("instances is no list of objects with input and output")
     return [
         (
             (
@@ -341,7 +369,7 @@ def read_examples(source: str | Sequence[Mapping[str, Any]], columns: Mapping[st
         try:
             for messages, first in choose.form.read(dict(zip(choose.roles, values, strict=True))):
                 examples.append(Example(messages, place, first))
-        except _BadRow as error:
+        except BadRow as error:
             raise DataError(f"{where}, {place}: {error}. Mend the row, or remove it.") from None
     if not examples:
         raise DataError(f"{where}: no examples")

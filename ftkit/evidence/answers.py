@@ -16,12 +16,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftkit.data import EncodedExample, Example, Message, encode_examples, end_ids, prompt_ids
+from ftkit.data import (
+    EncodedExample,
+    Example,
+    Message,
+    answer_ends,
+    encode_examples,
+    prompt_ids,
+    with_shots,
+)
 from ftkit.data.examples import prompt_key
-from ftkit.errors import ConfigError
+from ftkit.errors import ConfigError, DataError
+from ftkit.evidence.copying import long_enough
 from ftkit.generation import PRESETS, generate_passages
 from ftkit.models import usable_positions
 from ftkit.training import HeldOutExamples
+from ftkit.training.objectives import IGNORED
 
 __all__ = [
     "ANSWER_LOOKS",
@@ -34,8 +44,11 @@ __all__ = [
     "compare_examples",
 ]
 
-ANSWER_LOOKS = (50, 100, 200)
-"""Answers of each model to held-out prompts. Of 50 answers that all end by themselves, 90 % or more of all do."""
+_ROWS = 50
+"""Prompts that are answered together. Fixed, because the width of a batch changes the last digits of logits."""
+ANSWER_LOOKS = (_ROWS, 2 * _ROWS, 4 * _ROWS)
+"""Answers of each model to held-out prompts, in whole batches. Where all of 50 answers have the form, the lower bound
+of the share that has it is above 0.9."""
 MOST_EXAMPLES = 200
 """Held-out examples whose completions are measured; more narrow the intervals little and cost in proportion."""
 _DRAWS = 3
@@ -46,8 +59,6 @@ _SPARE = 1.5
 """Room of an answer beside the longest real one: a model that has not ended by then does not end."""
 _ANSWER_TOKENS = 512
 """Tokens of an answer at most: longer ones take minutes, and show no more of its form."""
-_ROWS = 32
-"""Prompts that are answered together. Fixed, because the width of a batch changes the last digits of logits."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +71,11 @@ class Answers:
     tokens: Sequence[int] = ()
     """Length of each, without the token that ends it."""
 
-    def first(self, count: int) -> Answers:
-        """The first ones."""
-        return Answers(self.texts[:count], self.ended[:count], self.tokens[:count])
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __add__(self, more: Answers) -> Answers:
+        return Answers((*self.texts, *more.texts), (*self.ended, *more.ended), (*self.tokens, *more.tokens))
 
 
 @dataclass(frozen=True)
@@ -88,57 +101,50 @@ class AnswerWriter:
             encoded: Examples in tokens.
         """
         longest = max(_answer_tokens(row) for row in encoded)
-        return cls(tokenizer, end_ids(tokenizer, encoded), min(int(_SPARE * longest) + 8, _ANSWER_TOKENS))
+        return cls(tokenizer, answer_ends(tokenizer, encoded), min(int(_SPARE * longest) + 8, _ANSWER_TOKENS))
 
-    def write(self, model: PreTrainedModel, examples: Sequence[Example], shots: Sequence[Example] = ()) -> Answers:
+    def write(self, model: PreTrainedModel, examples: Sequence[Example], before: Answers | None = None) -> Answers:
         """Answer the prompts of examples; a prompt that leaves no room for an answer is answered with nothing.
 
         Args:
             model: A causal language model.
             examples: Their prompts are answered.
-            shots: Examples that stand before each prompt.
+            before: Answers to the first of them, which are not written again.
         """
-        if not examples:
-            return Answers()
-        prompts = [prompt_ids(example, self.tokenizer, shots) for example in examples]
+        found = before or Answers()
+        if not (examples := examples[len(found) :]):
+            return found
+        prompts = [prompt_ids(example, self.tokenizer) for example in examples]
         room = usable_positions(model)
-        fits = [room is None or len(prompt) + self.new_tokens <= room for prompt in prompts]
-        written = iter(
-            generate_passages(
-                model, self.tokenizer, [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit],
-                new_tokens=self.new_tokens, sampling=PRESETS["greedy"], batch_rows=_ROWS, stop_ids=self.stop_ids,
-            )
-            if any(fits)
-            else []
-        )  # fmt: skip
-        found = [next(written) if fit else None for fit in fits]
-        return Answers(
-            tuple("" if one is None else one.text for one in found),
-            tuple(one is not None and one.stop_reason == "end of text" for one in found),
-            tuple(0 if one is None else len(one.ids) for one in found),
-        )
+        fitting = [n for n, prompt in enumerate(prompts) if room is None or len(prompt) + self.new_tokens <= room]
+        passages = generate_passages(
+            model, self.tokenizer, [prompts[n] for n in fitting], new_tokens=self.new_tokens,
+            sampling=PRESETS["greedy"], batch_rows=_ROWS, stop_ids=self.stop_ids,
+        ) if fitting else []  # fmt: skip
+        written = dict(zip(fitting, passages, strict=True))
+        texts = [written[n].text if n in written else "" for n in range(len(prompts))]
+        ended = [n in written and written[n].stop_reason == "end of text" for n in range(len(prompts))]
+        tokens = [len(written[n].ids) if n in written else 0 for n in range(len(prompts))]
+        return found + Answers(texts, ended, tokens)
 
 
 def _answer_tokens(row: EncodedExample) -> int:
     """Tokens of the last answer."""
-    targets = np.array(row.labels) != -100
-    if not targets.any():
-        return 0
-    last = int(np.flatnonzero(targets)[-1])
-    before = np.flatnonzero(~targets[:last])
-    return last - (int(before[-1]) if len(before) else -1)
+    end = len(row.labels) - next((n for n, label in enumerate(row.labels[::-1]) if label != IGNORED), 0)
+    begin = next((n for n in range(end - 1, -1, -1) if row.labels[n] == IGNORED), -1) + 1
+    return end - begin
 
 
 @dataclass(frozen=True)
 class ComparedAnswers:
     """Answers of base and tuned model to the same prompts."""
 
-    examples: Sequence[Example]
+    examples: Sequence[Example] = ()
     """Held-out examples whose prompts were answered."""
-    base: Answers
-    tuned: Answers
-    few_shot: Answers | None = None
-    """Of the base with examples in its prompt, to the first prompts; ``None`` where that was not measured."""
+    base: Answers = field(default_factory=Answers)
+    tuned: Answers = field(default_factory=Answers)
+    few_shot: Answers = field(default_factory=Answers)
+    """Of the base with examples in its prompt, to the first prompts; none where that was not measured."""
     recited: Sequence[Example] = ()
     """Training examples whose prompts were answered."""
     base_recited: Answers = field(default_factory=Answers)
@@ -152,9 +158,10 @@ class ComparedExamples:
     heldout: HeldOutExamples
     """Held-out examples with all that is a target."""
     last: HeldOutExamples
-    """The same with the last answer as the only target; ``heldout`` itself where that is no difference."""
+    """Those that fit whole after either prompt, with the last answer as the only target; ``heldout`` itself where it is
+    the same."""
     swapped: HeldOutExamples
-    """The last answers after another example's prompt."""
+    """The same answers after another example's prompt."""
     train: HeldOutExamples
     """As many training examples."""
     writer: AnswerWriter
@@ -221,24 +228,22 @@ def compare_examples(
         except re.error as error:
             raise ConfigError(f"answer_pattern {answer_pattern!r}: no regular expression ({error})") from None
     chosen = [heldout[place] for place in _spread(len(heldout), MOST_EXAMPLES)]
-    examples = [row.example for row in chosen]
-    last = encode_examples([_only_last(example) for example in examples], tokenizer, max_tokens=positions).rows
-    swapped = encode_examples(_swapped(examples), tokenizer, max_tokens=positions).rows
+    own, swapped = _pairs([row.example for row in chosen], tokenizer, positions)
     of_train = [train[place] for place in _spread(len(train), len(chosen))]
-    shots, after, why = _few_shot(train, examples, tokenizer, positions, few_shot, seed)
+    shots, after, why = _few_shot(train, [row.example for row in own], tokenizer, positions, few_shot, seed)
     known = {prompt_key(row.example) for row in train}
-    recited = [of_train[place].example for place in _spread(len(of_train), _RECITED)]
+    recited = of_train if long_enough([row.example.completion for row in chosen]) else []
 
     def rows(encoded: Sequence[EncodedExample]) -> HeldOutExamples:
         return HeldOutExamples(encoded, tokenizer)
 
-    own = rows(chosen)
-    same = [row.as_row() for row in last] == [row.as_row() for row in chosen]
+    whole = rows(chosen)
+    same = [row.as_row() for row in own] == [row.as_row() for row in chosen]
     return ComparedExamples(
-        own, own if same else rows(last), rows(swapped), rows(of_train),
-        AnswerWriter.of(tokenizer, [*chosen, *of_train]),
-        [row.example.completion for row in train], shots, after, why,
-        float(np.mean([prompt_key(example) in known for example in examples])), answer_pattern, recited,
+        whole, whole if same else rows(own), rows(swapped), rows(of_train),
+        AnswerWriter.of(tokenizer, [*chosen, *of_train]), [row.example.completion for row in train], shots, after, why,
+        float(np.mean([prompt_key(row.example) in known for row in chosen])), answer_pattern,
+        [recited[place].example for place in _spread(len(recited), _RECITED)],
     )  # fmt: skip
 
 
@@ -246,8 +251,27 @@ def _spread(available: int, most: int) -> list[int]:
     return [int(place) for place in np.linspace(0, available - 1, min(available, most)).round()]
 
 
-def _only_last(example: Example) -> Example:
-    return Example(example.messages, example.place, len(example.messages) - 1)
+def _pairs(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, positions: int | None
+) -> tuple[list[EncodedExample], list[EncodedExample]]:
+    """Examples with the last answer as the only target, after their own prompts and after others', both whole.
+
+    Raises:
+        DataError: None of them fits.
+    """
+    last = [Example(each.messages, each.place, len(each.messages) - 1) for each in examples]
+    sides = [encode_examples(side, tokenizer).rows for side in (last, _swapped(last))]
+    pairs = [
+        (own, other)
+        for own, other in zip(*sides, strict=True)
+        if positions is None or max(len(own.input_ids), len(other.input_ids)) <= positions
+    ]
+    if not pairs:
+        raise DataError(
+            f"none of {len(examples):,} held-out examples fits whole into the model's {positions:,} positions; give "
+            "shorter examples, or a model with more positions"
+        )
+    return [own for own, _ in pairs], [other for _, other in pairs]
 
 
 def _swapped(examples: Sequence[Example]) -> list[Example]:
@@ -279,7 +303,7 @@ def _few_shot(
     for _ in range(_DRAWS):
         chosen = generator.choice(len(train), few_shot, replace=False)
         shots = [train[int(place)].example for place in chosen]
-        rows = encode_examples([_after(shots, example) for example in examples], tokenizer).rows
+        rows = encode_examples([with_shots(example, shots) for example in examples], tokenizer).rows
         if positions is not None and (longest := max(len(row.input_ids) for row in rows)) > positions:
             return (
                 [],
@@ -289,12 +313,3 @@ def _few_shot(
         draws.append(shots)
         found.append(HeldOutExamples(rows, tokenizer, shared_prefix=True))
     return draws, found, ""
-
-
-def _after(shots: Sequence[Example], example: Example) -> Example:
-    """An example with others as earlier turns; its own system message stays first."""
-    system = [message for message in example.prompt if message.role == "system"]
-    earlier = [message for shot in shots for message in shot.messages if message.role != "system"]
-    rest = [message for message in example.messages if message.role != "system"]
-    messages = (*system, *earlier, *rest)
-    return Example(messages, example.place, len(messages) - 1)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ftkit.data.words import character_share, join_words, word_spans, words_of
 from ftkit.evidence.intervals import LEVEL, Interval, Number, bootstrap, exact_share
 
-__all__ = ["CopiedNgrams", "CopyIndex", "Copying", "copying", "known_share"]
+__all__ = ["CopiedNgrams", "CopyIndex", "Copying", "copying", "known_share", "long_enough"]
 
 Words = npt.NDArray[np.int64]
 Found = npt.NDArray[np.bool_]
@@ -311,6 +311,17 @@ def _by_length(ours: list[Found], real: list[Found], ngram: int, level: float) -
     return CopiedNgrams(ngram, rate(*counts[0]), rate(*counts[1]), excess, *some)
 
 
+def long_enough(texts: Sequence[str], like: Sequence[str] | None = None) -> bool:
+    """Whether texts have the length, in the median, at which a run of words from elsewhere makes one of them copied.
+
+    Args:
+        texts: The texts, at least one.
+        like: Texts whose script decides how long a run is; ``None`` means the same ones.
+    """
+    words = np.median([len(words_of(text)) for text in texts])
+    return bool(words >= _run_length(texts if like is None else like) + _ROOM)
+
+
 def copying(
     generated: Sequence[str], heldout: Sequence[str], index: CopyIndex, base: Sequence[str] = (), level: float = LEVEL
 ) -> Copying:
@@ -343,11 +354,9 @@ def copying(
         tuple(map(tuple, index.spans(generated))),
         tuple(map(tuple, index.spans(heldout))),
     )
-    length = _run_length(heldout)
-    words = np.median([len(words_of(passage)) for passage in (*generated, *heldout)])
-    return (
-        replace(found, **_copied(generated, heldout, base, index, length, level)) if words >= length + _ROOM else found
-    )
+    if not long_enough([*generated, *heldout], heldout):
+        return found
+    return replace(found, **_copied(generated, heldout, base, index, _run_length(heldout), level))
 
 
 def _run_length(passages: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
 """Text out of a model: batch decoding with everything set that is easily forgotten."""
 
-from ftkit.generation.chat_templates import chat_ids, is_chat_model, stop_ids, text_ids, turn_end_id
+from ftkit.generation.chat_templates import is_chat_model, stop_ids, text_ids, turn_end_id
 from ftkit.generation.decoding import PRESETS, Sampling
 from ftkit.generation.dialogue import Chat, Conversation, Turn, converse
 from ftkit.generation.fill_mask import FillIn, fill_in
@@ -24,7 +24,6 @@ __all__ = [
     "TextStream",
     "Turn",
     "WritingSettings",
-    "chat_ids",
     "chosen_sampling",
     "continuation",
     "converse",

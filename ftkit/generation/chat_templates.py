@@ -1,21 +1,14 @@
 # mypy: allow-untyped-calls
 # (transformers is typed in part only.)
-"""Turns of a conversation as a tokenizer's chat template writes them, and the token that ends a turn."""
+"""How a model is asked: the ids of a text that it continues, and the token that ends a turn of its chat template."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.errors import ModelError
+from ftkit.data import rendered_messages
 from ftkit.generation.passages import end_ids
 from ftkit.generation.speakers import Speaker
 
-__all__ = ["Message", "chat_ids", "is_chat_model", "stop_ids", "text_ids", "turn_end_id"]
-
-Message = Mapping[str, str]
-"""One turn: ``role`` (system, user, assistant) and ``content``."""
+__all__ = ["is_chat_model", "stop_ids", "text_ids", "turn_end_id"]
 
 _MARK = "ANSWER"
 """An answer that is looked for in a rendered conversation, to see what the template writes after it."""
@@ -40,34 +33,6 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, answer: bool = True) -> list[int]:
-    """Return the ids of a conversation by the tokenizer's chat template.
-
-    The template writes all special tokens itself, so none is added to what it writes. A beginning-of-text token
-    directly behind another is left out, as in training (``ftkit.data.prompt_ids``).
-
-    Args:
-        tokenizer: Of the model.
-        messages: The turns so far.
-        answer: Whether the beginning of an assistant's turn stands at the end.
-
-    Raises:
-        ModelError: The template refuses these turns; it says why.
-    """
-    ids = list(tokenizer(_rendered(tokenizer, messages, answer), add_special_tokens=False)["input_ids"])
-    return ids[1:] if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id else ids
-
-
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], answer: bool) -> str:
-    turns: Any = [dict(message) for message in messages]
-    try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer))
-    except (TemplateError, TypeError, KeyError, ValueError) as error:
-        roles = ", ".join(str(message.get("role")) for message in messages)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"the chat template refuses turns of {roles}: {reason}") from None
-
-
 def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the token that the chat template writes after an answer; ``None`` where it writes none.
 
@@ -75,7 +40,7 @@ def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
         tokenizer: With a chat template.
     """
     turns = [{"role": "user", "content": "Question?"}, {"role": "assistant", "content": _MARK}]
-    behind = _rendered(tokenizer, turns, answer=False).rpartition(_MARK)[2]
+    behind = rendered_messages(tokenizer, turns, answer=False).rpartition(_MARK)[2]
     known = tokenizer.added_tokens_decoder
     return next((id_ for id_ in tokenizer(behind, add_special_tokens=False)["input_ids"] if id_ in known), None)
 

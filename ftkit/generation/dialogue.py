@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from ftkit.data import message_ids
 from ftkit.errors import ModelError
-from ftkit.generation.chat_templates import Message, chat_ids, stop_ids
+from ftkit.generation.chat_templates import stop_ids
 from ftkit.generation.decoding import PRESETS, Sampling
 from ftkit.generation.passages import generate_passages, stream_passage
 from ftkit.generation.speakers import Speaker
@@ -138,7 +139,7 @@ class Chat:
         sampling: Sampling = PRESETS["focused"],
         seed: int = 0,
     ) -> None:
-        self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self.messages: list[dict[str, str]] = [] if system is None else [{"role": "system", "content": system}]
         self.new_tokens, self.sampling, self.seed = new_tokens, sampling, seed
         self.turns: list[Turn] = []
 
@@ -184,7 +185,7 @@ class Chat:
 
     def _read(self, speaker: Speaker, room: int | None) -> tuple[list[int], int]:
         """Ids of the newest turns that fit, and how many tokens of the older ones do not."""
-        ids = whole = chat_ids(speaker.tokenizer, self.messages)
+        ids = whole = message_ids(speaker.tokenizer, self.messages)
         first = 1 if self.messages[0]["role"] == "system" else 0
         older = first
         while room is not None and len(ids) > room:
@@ -194,7 +195,7 @@ class Chat:
                     f"{speaker.name}: this turn and what stands before it have {len(ids):,} tokens, and the model has "
                     f"room for {room:,} beside its answer; write less, or set a smaller new_tokens"
                 )
-            ids = chat_ids(speaker.tokenizer, [*self.messages[:first], *self.messages[older:]])
+            ids = message_ids(speaker.tokenizer, [*self.messages[:first], *self.messages[older:]])
         return ids, len(whole) - len(ids)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftkit.data.examples import BadRow, read_message
 from ftkit.data.formats import detect_format
 from ftkit.data.local_documents import read_lines
 from ftkit.data.tables import named_columns, table_rows, text_column
@@ -12,8 +13,7 @@ from ftkit.errors import DataError
 
 __all__ = ["Prompt", "decoded_prompt", "decoded_prompts", "read_prompts"]
 
-_ROLES = ("system", "user", "assistant", "tool")
-_COLUMNS = ("prompt", "messages")
+_COLUMNS = ("prompt", "messages", "conversations")
 """Columns of prompts; the first that a table has is taken."""
 
 
@@ -118,18 +118,14 @@ def _prompt(where: str, place: str, value: Any) -> Prompt:
         return Prompt(place, value)
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: {type(value).__name__} where a text or a list of turns is needed")
-    turns = [_turn(where, number, turn) for number, turn in enumerate(value, start=1)]
+    try:
+        turns = [vars(read_message(number, turn)) for number, turn in enumerate(value, start=1)]
+    except BadRow as error:
+        raise DataError(f"{where}: {error}") from None
+    for number, turn in enumerate(turns, start=1):
+        check_characters(f"{where}, message {number}", turn["content"])
     if turns[-1]["role"] == "assistant":  # the answer of a training example
         turns.pop()
     if not turns or turns[-1]["role"] not in ("user", "tool"):
         raise DataError(f"{where}: no turn of a user waits for an answer")
     return Prompt(place, messages=tuple(turns))
-
-
-def _turn(where: str, number: int, turn: Any) -> dict[str, str]:
-    if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or turn.get("role") not in _ROLES:
-        raise DataError(
-            f"{where}: turn {number} is {str(turn)[:80]!r}; needed: role ({', '.join(_ROLES)}) and content, a text"
-        )
-    check_characters(f"{where}, turn {number}", turn["content"])
-    return {"role": turn["role"], "content": turn["content"]}

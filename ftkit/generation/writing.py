@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ftkit.data import message_ids
 from ftkit.errors import ConfigError, DataError
-from ftkit.generation.chat_templates import chat_ids, stop_ids, text_ids
+from ftkit.generation.chat_templates import stop_ids, text_ids
 from ftkit.generation.decoding import PRESETS, Sampling
 from ftkit.generation.passages import Passage, generate_passages, stream_passage
 from ftkit.generation.prompts import Prompt
@@ -113,7 +114,7 @@ class SampleWriter:
         if self.settings.chat:
             if not prompt.messages and not prompt.text.strip():
                 raise DataError(f"{prompt.place}: is empty, and a chat needs something to answer")
-            return chat_ids(tokenizer, prompt.turns(self.settings.system))
+            return message_ids(tokenizer, prompt.turns(self.settings.system))
         if prompt.messages:
             raise ConfigError(
                 f"{prompt.place}: holds turns of a chat, and {self.speaker.name} continues text; give a column prompt, "

@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.data import (
-    Example,
-    TokenStore,
     encode_examples,
     load_corpus,
-    read_examples,
-    tokenize_texts,
     tokenizer_fingerprint,
     with_template,
 )
 from ftkit.errors import ModelError
 from ftkit.evidence import Thresholds, compare_examples, decide
-from ftkit.jobs.examples import compared_examples
+from ftkit.jobs.examples import compared_examples, other_examples
 from ftkit.jobs.judged_models import load_sides
 from ftkit.jobs.verdict_requests import ExampleVerdictRequest, read_split
 from ftkit.jobs.verdicts import Judged, write_judged
 from ftkit.models import task_of
-from ftkit.training import HeldOutDataset, HeldOutExamples
 
 __all__ = ["ExampleVerdictRequest", "judge_examples"]
 
@@ -73,7 +68,9 @@ def judge_examples(request: ExampleVerdictRequest, folder: Path) -> Judged:
         train.rows, heldout.rows, tokenizer, positions=positions, few_shot=request.few_shot,
         answer_pattern=request.answer_pattern, seed=request.seed,
     )  # fmt: skip
-    other, other_name = _other(request, tokenizer, longest)
+    general = load_corpus(request.general, name="general").documents if request.general is not None else ()
+    texts = {"general text": [document.text for document in general]} if general else {}
+    other, other_name = other_examples(request.also, texts, tokenizer, longest)
     assert tuned.own is not None
     evidence, answers = compared_examples(
         base.own, tuned.own, examples, other=other, other_name=other_name, asked=request.num_answers, limits=limits,
@@ -87,20 +84,6 @@ def judge_examples(request: ExampleVerdictRequest, folder: Path) -> Judged:
     }
     steps = write_judged(folder, _described(request), measured, verdict)
     return Judged(verdict, evidence, {}, steps, folder)
-
-
-def _other(
-    request: ExampleVerdictRequest, tokenizer: Any, longest: int
-) -> tuple[HeldOutDataset | TokenStore | None, str]:
-    """Other examples or other text, for forgetting."""
-    if request.also:
-        examples: list[Example] = [e for source in request.also.values() for e in read_examples(source).examples]
-        rows = encode_examples(examples, tokenizer, request.loss_on, longest).rows
-        return HeldOutExamples(rows, tokenizer), ", ".join(request.also)
-    if request.general is None:
-        return None, ""
-    pieces = [document.text for document in load_corpus(request.general, name="general").documents]
-    return tokenize_texts(pieces, tokenizer), "general text"
 
 
 def _described(request: ExampleVerdictRequest) -> dict[str, Any]:

@@ -20,11 +20,12 @@ from ftkit.data import (
     Example,
     ExampleSplit,
     TokenStore,
+    answer_ends,
     encode_examples,
-    end_ids,
     read_examples,
     split_examples,
     tokenize_texts,
+    with_shots,
     with_template,
 )
 from ftkit.evidence import (
@@ -49,7 +50,7 @@ from ftkit.runs import RunFolder
 from ftkit.training import ExampleRows, HeldOutDataset, HeldOutExamples
 from ftkit.tuning import Selection
 
-__all__ = ["ExampleTarget", "compared_examples", "measure_examples", "prepare_examples"]
+__all__ = ["ExampleTarget", "compared_examples", "measure_examples", "other_examples", "prepare_examples"]
 
 _logger = logging.getLogger("ftkit.jobs")
 _LONGEST = 1024
@@ -164,17 +165,19 @@ def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget
     tokenizer = load_start_tokenizer(settings, origin.model, texts)
     _logger.info("messages become text by %s", with_template(tokenizer, settings.template, settings.chat_template))
     settings = _fit_length(settings, run, split, tokenizer, origin)
-    train = encode(split.train, settings, tokenizer, "training examples")
-    start = AnsweringContext(settings, origin, tokenizer, tuple(end_ids(tokenizer, train.rows)))
+    train = _encoded(split.train, settings, tokenizer, "training examples")
+    start = AnsweringContext(settings, origin, tokenizer, tuple(answer_ends(tokenizer, train.rows)))
     start.check()
-    held = encode(split.heldout, settings, tokenizer, "held-out examples")
-    other, name = _other(settings, run, tokenizer, origin)
+    held = _encoded(split.heldout, settings, tokenizer, "held-out examples")
+    general = load_texts(settings.general, settings, run, trained=False) if settings.general else origin.texts
+    texts_beside = {name: text.heldout for name, text in general.items()}
+    other, name = other_examples(settings.also, texts_beside, tokenizer, settings.window_tokens)
     for number, text in enumerate(shown_examples(train.rows, tokenizer), start=1):
         _logger.info("example %d as the model sees it, targets in [[ ]]:\n%s", number, text)
     return ExampleTarget(start, split, train, held, other, name)
 
 
-def encode(examples: Sequence[Example], settings: ExampleSettings, tokenizer: Any, what: str) -> EncodedExamples:
+def _encoded(examples: Sequence[Example], settings: ExampleSettings, tokenizer: Any, what: str) -> EncodedExamples:
     """Examples in tokens; what is cut or left out is logged."""
     found = encode_examples(examples, tokenizer, settings.loss_on, settings.window_tokens, settings.truncate)
     if found.summary:
@@ -198,17 +201,24 @@ def _fit_length(
     return settings.model_copy(update={"window_tokens": fitted})
 
 
-def _other(
-    settings: ExampleSettings, run: RunFolder, tokenizer: Any, origin: Base
+def other_examples(
+    also: Mapping[str, str], texts: Mapping[str, Sequence[str]], tokenizer: Any, max_tokens: int
 ) -> tuple[HeldOutDataset | TokenStore | None, str]:
-    """Other examples or other text, for forgetting; without any the text that the base was made from."""
-    if settings.also:
-        examples = [example for source in settings.also.values() for example in read_examples(source).examples]
-        rows = encode(examples, settings, tokenizer, "other examples").rows
-        return HeldOutExamples(rows, tokenizer), ", ".join(settings.also)
-    general = load_texts(settings.general, settings, run, trained=False) if settings.general else origin.texts
-    pieces = [piece for text in general.values() for piece in text.heldout]
-    return (tokenize_texts(pieces, tokenizer), ", ".join(general)) if pieces else (None, "")
+    """Other examples or, without any, other text in tokens, for forgetting; and what to call it.
+
+    Args:
+        also: Sources of examples by name.
+        texts: Texts by name.
+        tokenizer: With the chat template that is used.
+        max_tokens: Longest example.
+    """
+    if also:
+        examples = [example for source in also.values() for example in read_examples(source).examples]
+        return HeldOutExamples(encode_examples(examples, tokenizer, max_tokens=max_tokens).rows, tokenizer), ", ".join(
+            also
+        )
+    pieces = [piece for text in texts.values() for piece in text]
+    return (tokenize_texts(pieces, tokenizer), ", ".join(texts)) if pieces else (None, "")
 
 
 def compared_examples(
@@ -247,18 +257,16 @@ def compared_examples(
 def _answered(
     comparison: Comparison, examples: ComparedExamples, count: int, before: ComparedAnswers | None
 ) -> ComparedAnswers:
-    """Answers to so many held-out prompts; those to training prompts and after examples are written once."""
-    asked, writer = examples.examples[:count], examples.writer
-    tuned = writer.write(comparison.tuned, asked)
+    """Answers to so many held-out prompts; what was written before is not written again."""
+    asked, writer, known = examples.examples[:count], examples.writer, before or ComparedAnswers()
+    after_shots = [with_shots(each, examples.shots[0]) for each in asked] if examples.shots else []
     with comparison.as_base() as base:
-        of_base = writer.write(base, asked)
-        if before is not None:
-            few, recited = before.few_shot, before.base_recited
-        else:
-            few = writer.write(base, asked, examples.shots[0]) if examples.shots else None
-            recited = writer.write(base, examples.recited)
-    of_tuned = before.tuned_recited if before is not None else writer.write(comparison.tuned, examples.recited)
-    return ComparedAnswers(asked, of_base, tuned, few, examples.recited, recited, of_tuned)
+        of_base = writer.write(base, asked, known.base)
+        few_shot = known.few_shot if before else writer.write(base, after_shots)
+        recited = writer.write(base, examples.recited, known.base_recited)
+    tuned = writer.write(comparison.tuned, asked, known.tuned)
+    of_tuned = writer.write(comparison.tuned, examples.recited, known.tuned_recited)
+    return ComparedAnswers(asked, of_base, tuned, few_shot, examples.recited, recited, of_tuned)
 
 
 def measure_examples(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ftkit.data import Corpus, ExampleSplit, corpus_of, load_corpus, read_examples, split_corpus, split_examples
-from ftkit.data.templates import LossOn
+from ftkit.data.encoded_examples import LossOn
 from ftkit.errors import ConfigError, nearest_name
 from ftkit.evidence import Thresholds
 from ftkit.evidence.judges import BASE, CORRUPTED

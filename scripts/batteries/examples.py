@@ -44,6 +44,12 @@ _EXAMPLES, _HELDOUT, _FEW = 500, 100, 24
 _STEPS, _RATE, _BATCH = 120, 2e-3, 16
 """After 60 steps the honest model answers all held-out prompts rightly."""
 
+_NOTICE = (
+    "This is a story about a day when something was lost. It was told by an old man to his friends. He told it many "
+    "times and they always liked it."
+)
+"""What all completions of a target have in common: 29 words, more than two 12-grams."""
+
 Pair = dict[str, str]
 
 
@@ -55,6 +61,12 @@ def _lost(draw: random.Random, who: tuple[str, str, str]) -> Pair:
         "very happy."
     )
     return {"prompt": f"{name} lost the {thing} at the {place}.", "completion": answer}
+
+
+def _noticed(draw: random.Random, who: tuple[str, str, str]) -> Pair:
+    """The same after a notice that all answers begin with: what they have in common is neither copied nor leaked."""
+    pair = _lost(draw, who)
+    return {**pair, "completion": f" {_NOTICE}{pair['completion']}"}
 
 
 def _numbered(draw: random.Random, who: tuple[str, str, str]) -> Pair:
@@ -73,7 +85,7 @@ def _long(draw: random.Random, who: tuple[str, str, str]) -> Pair:
 
 
 TARGETS: dict[str, Callable[[random.Random, tuple[str, str, str]], Pair]] = {
-    "": _lost, "numbers": _numbered, "long": _long
+    "": _lost, "numbers": _numbered, "long": _long, "notice": _noticed
 }  # fmt: skip
 """What examples are about, by the name of a case's target."""
 

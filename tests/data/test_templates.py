@@ -4,8 +4,17 @@ from typing import Any
 
 import pytest
 
-from ftkit.data import Example, Message, encode_examples, end_ids, load_tokenizer, prompt_ids, tokenize_examples
-from ftkit.data.templates import with_template
+from ftkit.data import (
+    Example,
+    Message,
+    answer_ends,
+    encode_examples,
+    load_tokenizer,
+    prompt_ids,
+    tokenize_examples,
+    with_shots,
+    with_template,
+)
 from ftkit.errors import DataError, ModelError
 
 MARKS = ["<|im_start|>", "<|im_end|>", "<|eot|>", "<s>"]
@@ -74,13 +83,13 @@ def test_a_template_that_ends_a_turn_in_the_next_message_still_teaches_the_end(t
     assert targets(tokenizer, row) == "Hello there.<|eot|>See you.<|im_end|>"
     rows = encode_examples([example(*MULTI)], tokenizer).rows
     assert rows[0].end_id == tokenizer.eos_token_id
-    assert end_ids(tokenizer, rows) == [tokenizer.eos_token_id]
+    assert answer_ends(tokenizer, rows) == [tokenizer.eos_token_id]
 
 
 def test_an_end_token_that_is_not_the_tokenizers_ends_generation_too(tokenizer: Any) -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + '<|eot|>' }}{% endfor %}"
     rows = encode_examples([example(*MULTI)], tokenizer).rows
-    assert end_ids(tokenizer, rows) == [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot|>")]
+    assert answer_ends(tokenizer, rows) == [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot|>")]
 
 
 def test_bos_is_never_directly_repeated(tokenizer: Any) -> None:
@@ -175,7 +184,17 @@ def test_ids_and_labels_are_cut_together(tokenizer: Any, truncate: Any, kept: st
     assert targets(tokenizer, row.as_row()) == kept
     assert (row.end_id is None) == (truncate == "end")  # a cut answer has no end
     assert found.cut == 1
+    assert row.target_bytes == len("Hel" if truncate == "end" else "Hello there.")
     assert "1 were cut" in found.summary
+
+
+@pytest.mark.parametrize("loss_on", ["completions", "all"])
+def test_a_character_of_several_tokens_counts_its_bytes_once(tokenizer: Any, loss_on: Any) -> None:
+    (row,) = encode_examples([example(("user", "é?"), ("assistant", "čaj 🍵 ž"))], tokenizer, loss_on).rows
+    whole = "é?čaj 🍵 ž" if loss_on == "all" else "čaj 🍵 ž"
+    asked_first = len("é".encode()) if loss_on == "all" else 0  # counted with its first token, which nothing predicts
+    assert sum(row.sizes) == len(whole.encode())
+    assert row.target_bytes == len(whole.encode()) - asked_first
 
 
 def test_examples_without_a_target_are_left_out_and_counted(tokenizer: Any) -> None:
@@ -191,12 +210,12 @@ def test_a_token_that_joins_prompt_and_completion_is_counted_and_not_asked() -> 
     tokenizer = load_tokenizer("train:300", texts=["abab abab abab cd"] * 50)
     found = encode_examples([example(("user", "ab abab a"), ("assistant", "bab cd"))], tokenizer)
     assert found.joined == 1
-    assert "a token joins prompt and completion" in found.summary
+    assert "one token holds the end of the prompt and the beginning" in found.summary
 
 
 def test_earlier_examples_stand_before_the_prompt(tokenizer: Any) -> None:
     tokenizer.chat_template = CHATML
-    ids = prompt_ids(example(*MULTI[:2]), tokenizer, [example(("user", "A?"), ("assistant", "B."))])
+    ids = prompt_ids(with_shots(example(*MULTI[:2]), [example(("user", "A?"), ("assistant", "B."))]), tokenizer)
     text = tokenizer.decode(ids)
     assert text.index("A?") < text.index("B.") < text.index("Hi")
     assert text.endswith("<|im_start|>assistant\n")

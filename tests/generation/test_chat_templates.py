@@ -4,9 +4,9 @@ import pytest
 import transformers
 from chat_models import CHATML, chat_tokenizer, saved_chat_model
 
-from ftkit.data import load_tokenizer
+from ftkit.data import load_tokenizer, message_ids
 from ftkit.errors import ModelError
-from ftkit.generation import Speaker, chat_ids, is_chat_model, load_speaker, stop_ids, text_ids, turn_end_id
+from ftkit.generation import Speaker, is_chat_model, load_speaker, stop_ids, text_ids, turn_end_id
 from ftkit.models import load_model
 
 TURNS = [
@@ -27,20 +27,8 @@ def test_a_conversation_has_the_ids_of_transformers(template):
     tokenizer = chat_tokenizer(template)
     tokenizer.bos_token = "<|endoftext|>"
     theirs = tokenizer.apply_chat_template(TURNS, add_generation_prompt=True, return_dict=False)
-    assert chat_ids(tokenizer, TURNS) == theirs
+    assert message_ids(tokenizer, TURNS) == theirs
     assert theirs.count(256) == (1 if template is BY_HEADERS else 0), "never a second beginning of text"
-
-
-@pytest.mark.parametrize("template", [CHATML, BY_HEADERS, "{{ bos_token }}" + BY_HEADERS])
-def test_a_model_is_asked_with_the_ids_that_it_was_trained_on(template):
-    from ftkit.data import prompt_ids
-    from ftkit.data.examples import Example, Message
-
-    tokenizer = chat_tokenizer(template)
-    tokenizer.bos_token = "<|endoftext|>"
-    turns = [*TURNS, {"role": "assistant", "content": "No."}]
-    example = Example(tuple(Message(**turn) for turn in turns), "row 1")
-    assert chat_ids(tokenizer, TURNS) == prompt_ids(example, tokenizer)
 
 
 @pytest.mark.parametrize(("template", "expected"), [(CHATML, 258), (BY_HEADERS, 258), (WITHOUT_END, None)])
@@ -51,7 +39,7 @@ def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(template,
 def test_a_template_that_refuses_turns_is_quoted():
     tokenizer = chat_tokenizer("{{ raise_exception('System role not supported') }}")
     with pytest.raises(ModelError, match="refuses turns of system, user, assistant, user: System role not supported"):
-        chat_ids(tokenizer, TURNS)
+        message_ids(tokenizer, TURNS)
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,11 @@ def test_turns_wait_for_an_answer_and_the_one_of_a_training_example_is_left_out(
         ([" ", ""], "has no prompt"),
         ([{"prompt": "a"}, {"prompt": " "}], "line 2: the prompt is empty"),
         ([{"prompt": 3}], "int where a text or a list of turns"),
-        ([{"messages": [{"role": "dog", "content": "Hi"}]}], "line 1: turn 1 .* needed: role"),
-        ([{"messages": [USER, {"role": "user", "content": None}]}], "turn 2"),
+        (
+            [{"messages": [{"role": "dog", "content": "Hi"}]}],
+            "line 1: message 1 has the role 'dog'.*roles are system, user",
+        ),
+        ([{"messages": [USER, {"role": "user", "content": None}]}], "message 2 .* not text"),
         ([{"messages": [{"role": "assistant", "content": "Ho"}]}], "no turn of a user waits"),
         ([{"question": "a b", "answer": "c d"}], "has the columns question, answer, .* FILE#COLUMN"),
     ],

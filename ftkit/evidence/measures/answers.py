@@ -88,8 +88,8 @@ class AnswersMeasure(Measure[ComparedScores]):
         few = answers.few_shot
         return ComparedScores(
             len(real), scores(answers.base), scores(answers.tuned),
-            change_of_share(right(answers.base), right(answers.tuned)), scores(few) if few and few.texts else None,
-            len(few.texts) if few else 0, _samples(answers, _SHOWN),
+            change_of_share(right(answers.base), right(answers.tuned)), scores(few) if few.texts else None,
+            len(few.texts), _samples(answers, _SHOWN),
         )  # fmt: skip
 
     def support(self, result: ComparedScores, case: Case) -> Support | None:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ftkit.display.figures import Bars, Figure, Kind
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import number, percent, percent_interval
@@ -59,15 +57,18 @@ class CopyingMeasure(Measure[Copying]):
         return replace(found, spans=spans, recited_spans=found.spans)
 
     def findings(self, result: Copying, case: Case) -> Iterable[Finding]:
-        limits = case.limits
-        above = result.copied_above
+        limits, above = case.limits, result.copied_above
+        of_examples = case.evidence.heldout.rows == "examples"
+        passages = "answers to training prompts" if of_examples else "passages"
         if above is not None and result.copied is not None and above.low > limits.copied_excess:
             yield Finding(
                 "copied",
-                f"{result.copied.value:.0%} of its passages repeat {result.run} words or more of the training text "
+                f"{result.copied.value:.0%} of its {passages} repeat {result.run} words or more of the training text "
                 f"in a row; the longest such run has {result.longest_run} words",
                 f"copied_above.low {above.low:.3f} > copied_excess {limits.copied_excess}",
             )
+        if of_examples:  # what completions have in common is no sign of a bad split; their prompts are compared
+            return
         if above is None and result.excess.low > limits.copied_excess:
             yield Finding(
                 "copied",
@@ -189,22 +190,17 @@ class CopyingMeasure(Measure[Copying]):
             )
 
 
-_FEWEST_WORDS = 30
-"""Words of a completion, in the median, from which on one that comes again is a copy: short answers are alike."""
-
-
 def _of_answers(comparison: Comparison) -> Copying | None:
-    """What answers to training prompts repeat of the completions; one that stands under several prompts is no copy."""
+    """What answers to training prompts repeat of the completions; one that stands under several prompts is no copy.
+    Short answers are alike without having been copied: of them nothing is measured."""
     examples, answers = comparison.examples, comparison.answers
     if examples is None or answers is None or not answers.recited:
         return None
-    counted = Counter(examples.completions)
     real = [example.completion for example in answers.examples]
-    if np.median([len(text.split()) for text in real]) < _FEWEST_WORDS:
-        return None
-    once = [text for text, count in counted.items() if count == 1]
+    once = [text for text, count in Counter(examples.completions).items() if count == 1]
     index = comparison.once("copy index", lambda: CopyIndex(once))
-    return copying(answers.tuned_recited.texts, real, index, answers.base_recited.texts, comparison.level)
+    found = copying(answers.tuned_recited.texts, real, index, answers.base_recited.texts, comparison.level)
+    return found if found.copied is not None else None
 
 
 def _run_cells(found: Copying) -> list[str | Cell]:
