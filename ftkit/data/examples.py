@@ -20,7 +20,7 @@ import numpy as np
 
 from ftkit.data.corpus import load_corpus
 from ftkit.data.hub_rows import HubPlace, load_rows, local_rows, read_hub_place
-from ftkit.data.text_files import exists, sentence
+from ftkit.data.text_files import exists, neighbours, sentence
 from ftkit.errors import DataError, nearest_name
 
 __all__ = [
@@ -393,11 +393,9 @@ def _opened(
     else:
         path = Path(source).expanduser()
         if not source or not exists(path):
-            siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-            near = sentence(nearest_name(path.name, siblings))
             raise DataError(
-                f"{where}: no such file or folder{near} Give a table (.jsonl, .json, .csv, .tsv, .parquet), a folder "
-                "of tables, or hub:NAME."
+                f"{where}: no such file or folder{sentence(neighbours(path))} Give a table (.jsonl, .json, .csv, .tsv, "
+                ".parquet), a folder of tables, or hub:NAME."
             )
         place = HubPlace(source, path, "train", "", path.resolve().stem)
     return place.name, where, ((row.place, row.values) for row in local_rows(where, place, choose))

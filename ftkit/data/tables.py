@@ -76,7 +76,7 @@ def _one_column(where: str, column: str, present: list[str]) -> str:
     near = nearest_name(column, present)
     raise DataError(
         f"{where}: no column {column!r}{near if near.endswith('?') else '.'} Columns: {', '.join(present) or 'none'}. "
-        "Name a column that is there after #."
+        "Name a column that is there, or mend this row."
     )
 
 

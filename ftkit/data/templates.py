@@ -53,9 +53,9 @@ def with_template(tokenizer: Any, template: str | None = None, file: str | None 
             raise DataError(
                 f"chat_template {file!r}: cannot be read ({error}); give a file with a Jinja template"
             ) from None
-        return f"the template of {Path(file).name}"
+        return Path(file).name
     if template is None and tokenizer.chat_template:
-        return "the tokenizer's chat template"
+        return "the tokenizer's own"
     name = template or "plain"
     if name not in TEMPLATES:
         raise DataError(f"unknown template {name!r}{nearest_name(name, TEMPLATES)}; allowed: {', '.join(TEMPLATES)}")
@@ -67,7 +67,7 @@ def with_template(tokenizer: Any, template: str | None = None, file: str | None 
         _check_marks(tokenizer, ("<|im_start|>", "<|im_end|>"))
     begins = "{{ bos_token }}" if _adds_bos(tokenizer) else ""
     tokenizer.chat_template = begins + TEMPLATES[name]
-    return f"the template {name!r}"
+    return name
 
 
 def _check_marks(tokenizer: Any, marks: Sequence[str]) -> None:

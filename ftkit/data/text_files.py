@@ -66,7 +66,7 @@ def check_place(source: str, path: Path) -> None:
     if not source.strip():
         raise DataError(f"Corpus '': an empty name. Give {described_sources()}.")
     if not exists(path):
-        raise DataError(f"Corpus {source!r}: no such file or folder{sentence(_neighbours(path))}")
+        raise DataError(f"Corpus {source!r}: no such file or folder{sentence(neighbours(path))}")
     if not path.is_dir() and not path.is_file():  # reading a pipe or a device could wait for ever
         raise DataError(f"Corpus {source!r}: neither a file nor a folder. Give a text file or a folder of them.")
 
@@ -89,7 +89,7 @@ def local_files(source: str, place: str, endings: tuple[str, ...] = TEXT_ENDINGS
     return path.stem, [(path.name, path)]
 
 
-def _neighbours(path: Path) -> str:
+def neighbours(path: Path) -> str:
     """What is there instead of a missing path, as the tail of a message."""
     folder = path.parent
     while not exists(folder) and folder != folder.parent:

@@ -195,7 +195,8 @@ def answer_looks(available: int, asked: int | None) -> list[int]:
     """
     if asked is not None:
         return [min(asked, available)]
-    return [*(look for look in ANSWER_LOOKS if look < available), min(available, ANSWER_LOOKS[-1])]
+    most = min(available, ANSWER_LOOKS[-1])
+    return [*(look for look in ANSWER_LOOKS if look < most), most]
 
 
 def compare_examples(

@@ -53,7 +53,7 @@ def judge_examples(request: ExampleVerdictRequest, folder: Path) -> Judged:
             "compared token by token; save the model with the base's tokenizer"
         )
     used = with_template(tokenizer, request.template, request.chat_template)
-    assumed.append(f"messages became text by {used}")
+    assumed.append(f"chat template: {used}")
     positions = min((n for n in (base.positions, tuned.positions) if n), default=None)
     longest = min(n for n in (request.window_tokens, positions) if n)
     train, heldout = (

@@ -28,6 +28,7 @@ from ftkit.data import (
     with_shots,
     with_template,
 )
+from ftkit.data.words import count_words
 from ftkit.evidence import (
     ComparedAnswers,
     ComparedExamples,
@@ -154,7 +155,7 @@ def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget
     _warn_of_few(split)
     texts = [f"{example.prompt_text}\n{example.completion}" for example in split.train]
     described = {
-        "source": settings.examples, "sha256": split.sha256, "words": sum(len(text.split()) for text in texts),
+        "source": settings.examples, "sha256": split.sha256, "words": sum(map(count_words, texts)),
         "bytes": sum(len(text.encode()) for text in texts), "removed": [], "examples": len(split.train),
         "heldout_examples": len(split.heldout), "format": found.format,
     }  # fmt: skip
@@ -163,7 +164,7 @@ def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget
     origin = prepare_base(settings.model)
     run.require_same(base=origin.model)
     tokenizer = load_start_tokenizer(settings, origin.model, texts)
-    _logger.info("messages become text by %s", with_template(tokenizer, settings.template, settings.chat_template))
+    _logger.info("chat template: %s", with_template(tokenizer, settings.template, settings.chat_template))
     settings = _fit_length(settings, run, split, tokenizer, origin)
     train = _encoded(split.train, settings, tokenizer, "training examples")
     start = AnsweringContext(settings, origin, tokenizer, tuple(answer_ends(tokenizer, train.rows)))

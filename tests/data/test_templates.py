@@ -222,12 +222,12 @@ def test_earlier_examples_stand_before_the_prompt(tokenizer: Any) -> None:
 
 
 def test_templates_are_chosen_by_name_and_by_file(tokenizer: Any, tmp_path: Any) -> None:
-    assert with_template(tokenizer, "alpaca") == "the template 'alpaca'"
+    assert with_template(tokenizer, "alpaca") == "alpaca"
     (row,) = tokenize_examples([example(*MULTI[:2])], tokenizer)
     assert tokenizer.decode(row["input_ids"]).startswith("### Instruction:\nHi\n\n### Response:\nHello there.")
     assert targets(tokenizer, row) == "Hello there.<|im_end|>"
     (tmp_path / "own.jinja").write_text("{% for m in messages %}{{ m['content'] + '!' }}{% endfor %}")
-    assert with_template(tokenizer, file=str(tmp_path / "own.jinja")) == "the template of own.jinja"
+    assert with_template(tokenizer, file=str(tmp_path / "own.jinja")) == "own.jinja"
     with pytest.raises(DataError, match="unknown template 'alpacca'; did you mean 'alpaca'"):
         with_template(tokenizer, "alpacca")
     with pytest.raises(DataError, match="cannot be read"):

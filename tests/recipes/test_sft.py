@@ -90,7 +90,7 @@ def test_the_command_judges_a_run_from_its_folder(tuned: Path, files: Path, stor
     )  # fmt: skip
     said = json.loads(found.stdout[found.stdout.index("{") :])
     assert said["verdict"] in ("worked", "unsure")  # 20 answers may be too few to be sure of the form
-    assert any("the tokenizer's chat template" in reason for reason in said["reasons"])
+    assert any("chat template: the tokenizer's own" in reason for reason in said["reasons"])
     assert said["evidence"]["measures"]["few_shot"]["why"]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ftkit.data.words import words_of
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import number, percent_interval
 from ftkit.evidence.intervals import Interval, bootstrap, change_of_share, exact_share
@@ -173,8 +174,8 @@ def _same(text: str, completion: str, pattern: str | None) -> bool:
 
 
 def token_f1(text: str, real: str) -> float:
-    """F1 of the words of two texts, each counted as often as it occurs."""
-    words, true = (Counter(each.casefold().split()) for each in (text, real))
+    """F1 of the words of two texts, without case and punctuation, each counted as often as it occurs."""
+    words, true = (Counter(words_of(each)) for each in (text, real))
     shared = (words & true).total()
     if not shared:
         return float(words == true)

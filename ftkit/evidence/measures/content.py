@@ -34,7 +34,7 @@ class ContentMeasure(Measure[Content]):
     """Asks whether the tuned model uses prompts better than the base does."""
 
     name, place, result, unit, needs = "content", 11, Content, "bits per byte", ("losses",)
-    question = "Does it use the prompt for its completion better than the base does?"
+    question = "Does the right prompt lower the loss of its completion more than it does for the base?"
 
     def compute(self, comparison: Comparison) -> Content | None:
         if (examples := comparison.examples) is None:
@@ -63,14 +63,14 @@ class ContentMeasure(Measure[Content]):
         return Support(
             holds,
             [
-                f"its own prompt saves {result.tuned.value:.3f} bits per byte of a completion, beside another "
-                f"example's prompt (base: {result.base.value:.3f}, change {result.change}){doubt}"
+                f"the right prompt, instead of another example's, lowers the loss of a completion by "
+                f"{result.tuned.value:.3f} bits per byte (base: {result.base.value:.3f}, change {result.change}){doubt}"
             ],
             [f"content change.low {result.change.low:.3f} {'>' if holds else '<='} 0"],
         )
 
     def rows(self, result: Content) -> Iterable[Row]:
-        yield Row("what its own prompt saves of a completion, bits per byte", result.tuned, result.base)
+        yield Row("loss reduction from the right prompt, bits per byte", result.tuned, result.base)
         yield Row("change of that, paired", result.change)
 
     def headline(self, result: Content, outcome: Outcome) -> Iterable[str]:
@@ -79,7 +79,7 @@ class ContentMeasure(Measure[Content]):
 
     def parts(self, results: Mapping[str, Content], document: Mapping[str, Any]) -> Iterable[Part]:
         table = PageTable(
-            "What its own prompt saves of a completion, beside another example's prompt, bits per byte",
+            "Loss reduction from the right prompt, instead of another example's, bits per byte with 95 % intervals",
             ("Model", "Base", "Tuned", "Change"),
             [
                 (name, [[interval(found.base), interval(found.tuned), interval(found.change)]])

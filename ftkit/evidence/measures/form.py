@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ftkit.data.words import count_words
 from ftkit.display.tables import PageTable, Part, Row
 from ftkit.display.wording import number, percent_interval
 from ftkit.evidence.intervals import Interval, exact_share
@@ -42,8 +43,8 @@ class Form:
     length: float
     """Mean length of the tuned model's answers over that of real completions, in words."""
     base_length: float
-    asked: tuple[str, ...] = ()
-    """What the form is."""
+    parts: tuple[str, ...] = ()
+    """What the form consists of."""
 
 
 class FormMeasure(Measure[Form]):
@@ -63,20 +64,23 @@ class FormMeasure(Measure[Form]):
         examples, answers = comparison.examples, comparison.answers
         if examples is None or answers is None or not answers.examples:
             return None
-        asked = _forms(examples.completions, examples.answer_pattern)
-        real = [max(len(example.completion.split()), 1) for example in answers.examples]
-        lengths = min(real) * _SHORTER, max(real) * _LONGER
+        real = [max(count_words(example.completion), 1) for example in answers.examples]
+        parts = _parts(examples.completions, examples.answer_pattern, real)
 
         def share(held: Sequence[bool]) -> Interval:
             return exact_share(sum(held), len(held), comparison.level)
 
+        def formed(of: Answers) -> Interval:
+            each = zip(of.texts, of.ended, strict=True)
+            return share([ended and all(holds(text) for holds in parts.values()) for text, ended in each])
+
         def length(of: Answers) -> float:
-            return float(np.mean([len(text.split()) for text in of.texts]) / np.mean(real))
+            return float(np.mean([count_words(text) for text in of.texts]) / np.mean(real))
 
         return Form(
-            len(answers.examples), share(_held(answers.base, asked, lengths)),
-            share(_held(answers.tuned, asked, lengths)), share(answers.tuned.ended), share(answers.base.ended),
-            length(answers.tuned), length(answers.base), ("ends by itself", "has a plausible length", *asked),
+            len(answers.examples), formed(answers.base), formed(answers.tuned), share(answers.tuned.ended),
+            share(answers.base.ended), length(answers.tuned), length(answers.base),
+            ("an end of their own", *parts),
         )  # fmt: skip
 
     def findings(self, result: Form, case: Case) -> Iterable[Finding]:
@@ -85,7 +89,7 @@ class FormMeasure(Measure[Form]):
             yield Finding(
                 "damaged",
                 f"its answers lost their form: {result.tuned.value:.0%} have it, {result.base.value:.0%} of the base's "
-                f"({', '.join(result.asked)})",
+                f"({', '.join(result.parts)})",
                 f"form tuned.high {result.tuned.high:.3f} < form_share {least}",
             )
 
@@ -93,7 +97,7 @@ class FormMeasure(Measure[Form]):
         least = case.limits.own("form_share")
         holds, fails = result.tuned.low > least, result.tuned.high < least
         said = (
-            f"{result.tuned.value:.0%} of its answers have the form of completions ({', '.join(result.asked)}; the "
+            f"{result.tuned.value:.0%} of its answers have the form of completions ({', '.join(result.parts)}; the "
             f"base's: {result.base.value:.0%})"
         )
         if result.tuned_ended.high < least:
@@ -129,8 +133,10 @@ class FormMeasure(Measure[Form]):
                 for name, found in results.items()
             ],
         )  # fmt: skip
-        asked = next(iter(results.values())).asked
-        yield Part("form", "Form of answers", f"An answer has the form if it {', '.join(asked)}.", [table])
+        parts = ", ".join(next(iter(results.values())).parts)
+        yield Part(
+            "form", "Form of answers", f"Answers have the form of real completions if they have {parts}.", [table]
+        )
 
     def advice(self, result: Form, outcome: Outcome) -> Iterable[str | Advice]:
         if "worked" in outcome.words or result.tuned.low > outcome.limit("form_share", 0.0):
@@ -144,14 +150,20 @@ class FormMeasure(Measure[Form]):
             yield Advice("More steps (max_steps) teach the form better.", "more")
 
 
-def _forms(completions: Sequence[str], pattern: str | None) -> list[str]:
-    """What nearly all training completions hold, and answers must hold too."""
-    asked = []
-    if np.mean([_is_json(text) for text in completions]) >= _ALL:
-        asked.append("is valid JSON")
-    if pattern is not None and np.mean([bool(re.search(pattern, text)) for text in completions]) >= _ALL:
-        asked.append(f"matches {pattern}")
-    return asked
+def _parts(completions: Sequence[str], pattern: str | None, lengths: Sequence[int]) -> dict[str, Callable[[str], bool]]:
+    """What answers must have, by name: a plausible length, and what nearly all training completions have.
+
+    Args:
+        completions: Those that were trained on.
+        pattern: Regular expression that finds the answer in a completion.
+        lengths: Words of real completions.
+    """
+    shortest, longest = min(lengths) * _SHORTER, max(lengths) * _LONGER
+    special: dict[str, Callable[[str], bool]] = {"valid JSON": _is_json}
+    if pattern is not None:
+        special[f"the pattern {pattern}"] = lambda text: re.search(pattern, text) is not None
+    common = {name: has for name, has in special.items() if np.mean([has(text) for text in completions]) >= _ALL}
+    return {"a plausible length": lambda text: shortest <= count_words(text) <= longest, **common}
 
 
 def _is_json(text: str) -> bool:
@@ -160,17 +172,6 @@ def _is_json(text: str) -> bool:
         return isinstance(json.loads(text), dict | list)
     except ValueError:
         return False
-
-
-def _held(answers: Answers, asked: Sequence[str], lengths: tuple[float, float]) -> list[bool]:
-    """Which answers have the form."""
-    found = []
-    for text, ended in zip(answers.texts, answers.ended, strict=True):
-        held = ended and bool(text.strip()) and lengths[0] <= len(text.split()) <= lengths[1]
-        for each in asked:
-            held = held and (_is_json(text) if each == "is valid JSON" else bool(re.search(each[8:], text)))
-        found.append(held)
-    return found
 
 
 MEASURE = FormMeasure()
