@@ -77,23 +77,23 @@ def bare_steps(shape: Shape) -> Arm:
     return loop_steps(module, lambda module, batch: module(batch)[0] / targets, shape, fused=True)
 
 
-class _Turns(TrainerCallback):
-    """Notes Trainer's steps, and runs the other arms between them: its ``train`` cannot be left."""
+class Turns(TrainerCallback):
+    """Notes a trainer's steps, and runs the other arms between them: its ``train`` cannot be left."""
 
-    def __init__(self, arms: dict[str, Arm]) -> None:
-        self.arms, self.clock = arms, Clock()
+    def __init__(self, arms: dict[str, Arm], trainer: str = TRAINER) -> None:
+        self.arms, self.trainer, self.clock = arms, trainer, Clock()
         self.times: Times = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         counted = self.times if state.global_step > 1 else {}
-        self.clock.note(counted, TRAINER)
+        self.clock.note(counted, self.trainer)
         one_round(counted, self.arms, state.global_step)
         self.clock.restart()
 
 
 def beside_trainer(shape: Shape, arms: dict[str, Arm], rounds: int, bf16: bool) -> Times:
     """Rounds of Trainer and all arms, after one that does not count."""
-    turns = _Turns(arms)
+    turns = Turns(arms)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, max_steps=rounds + 1, per_device_train_batch_size=shape.rows, learning_rate=1e-4,

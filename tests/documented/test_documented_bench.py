@@ -6,7 +6,16 @@ from pathlib import Path
 from processes import python
 
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
-PARTS = ["train-small", "head", "generation", "classification", "matmul-small", "overhead-tiny", "devices-small"]
+PARTS = [
+    "train-small",
+    "sft-lora",
+    "head",
+    "generation",
+    "classification",
+    "matmul-small",
+    "overhead-tiny",
+    "devices-small",
+]
 
 
 def test_every_kind_of_part_runs_and_is_written_down(tmp_path):

@@ -1,6 +1,7 @@
 """Training on examples from a file to a verdict, in one process and by the command that judges other tools' models."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,23 @@ def test_examples_run_fast_and_offline_without_any_file(tmp_path: Path) -> None:
     data = read(run, "manifest.json")["data"]["examples"]
     assert data["format"] == "prompt, completion"
     assert read(run, "manifest.json")["plan"]["tuned"]["filled_positions"] > 0.9
+
+
+def test_halves_of_a_book_are_learned_in_form_and_not_worked(
+    stories260k: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Path(os.environ.get("FTKIT_BOOKS") or Path(__file__).resolve().parents[3] / "shared" / "data" / "books")
+    if not books.is_dir():
+        pytest.skip("set FTKIT_BOOKS to a folder with Project Gutenberg's 11-*.txt")
+    monkeypatch.setenv("FTKIT_BOOKS", str(books))
+    run = run_recipe(
+        "sft", tmp_path / "alice", model=str(stories260k), examples="halves:gutenberg:11", max_steps=60,
+        learning_rate=2e-3, per_device_train_batch_size=16, eval_steps=60, save_steps=0, num_answers=50, few_shot=0,
+    )  # fmt: skip
+    found, evidence = read(run, "verdict.json")["tuned"], read(run, "evidence.json")["models"]["tuned"]
+    assert found["verdict"] == "unsure"  # 260,000 parameters learn the letters of the book
+    assert evidence["heldout"]["gain"]["low"] > 0.5
+    assert evidence["measures"]["answers"]["tuned"]["exact"]["value"] < 0.1
 
 
 def test_columns_are_named_in_one_flag_or_in_several() -> None:
