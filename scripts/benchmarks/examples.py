@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -90,5 +91,8 @@ def run(name: str, lora: bool, rounds: int, options: Options) -> Section:
 
 def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:
     """Names and what runs them."""
+    if find_spec("trl") is None:
+        print("the parts sft-whole and sft-lora need trl, which is in the dev extra")
+        return
     for name, lora in (("sft-whole", False), ("sft-lora", True)):
         yield name, partial(run, name, lora, options.rounds(9), options)
