@@ -42,6 +42,7 @@ NOT_RUN = {
     "scripts/battery synthetic --seeds 6 --out planted.json": "takes a quarter of an hour; scripts/nightly",
     "scripts/battery stories260k --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
     "scripts/battery examples --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
+    "scripts/battery examples --out rows.json --first-seed 10": "as the command before it",
     "ftkit run pretrain --fast --report_to tensorboard": "needs tensorboard, which ftkit does not bring along",
     "hf download openai-community/gpt2 --local-dir gpt2": "needs the Hub",
     "tensorboard --logdir runs": "a server of another project",
@@ -107,7 +108,7 @@ def stand_in(command: str) -> str:
     """A command with the names of stand-ins."""
     for pattern, replacement in STAND_INS:
         command = re.sub(pattern, replacement, command)
-    encoders = re.search(r"(classify|gradient_rules|sentiment|imdb|author)", command)
+    encoders = re.search(r"(classify|gradient_rules|sentiment|imdb|author)", command.partition(" --")[0])
     if not command.startswith("ftkit unpack"):
         command = re.sub(r"(?<=--model )FOLDER\b", "encoder" if encoders else "base", command)
     return command
