@@ -177,12 +177,17 @@ def done_elsewhere(name: str) -> str:
     return ""
 
 
-def nearest_name(name: str, choices: Iterable[str]) -> str:
+_VERY_NEAR = 0.85  # a letter more, less or exchanged in a name of six letters
+
+
+def nearest_name(name: str, choices: Iterable[str], *, most: int = 1, otherwise: str | None = None) -> str:
     """Help for a wrong name, as the tail of a message.
 
     Args:
         name: What was asked.
         choices: What exists.
+        most: Choices that are named at most, where several are near and none is very near.
+        otherwise: What is said where no choice is near, instead of all choices.
 
     Returns:
         What to use instead where ftkit does not do it; ``"; did you mean 'x'?"`` where a choice is near, else
@@ -191,7 +196,11 @@ def nearest_name(name: str, choices: Iterable[str]) -> str:
     known = sorted(choices)
     if elsewhere := done_elsewhere(name):
         return elsewhere
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, known, n=most, cutoff=0.6)
+    if near and difflib.SequenceMatcher(None, near[0], name).ratio() >= _VERY_NEAR:
+        near = near[:1]
     if near:
-        return f"; did you mean {near[0]!r}?"
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    if otherwise is not None:
+        return otherwise
     return f"; there is: {', '.join(known)}" if known else ""

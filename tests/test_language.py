@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ftkit.config.settings import RENAMED
+from ftkit.config.other_names import RENAMED
 
 ROOT = Path(__file__).parents[1]
 BANNED = {

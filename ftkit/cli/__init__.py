@@ -134,21 +134,17 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
     from ftkit.config.launch import report_errors
 
     def start() -> None:
-        from ftkit.config.catalogue import find_recipe, list_entries
-        from ftkit.errors import ConfigError, nearest_name
+        from ftkit.config.catalogue import find_entry, recipe_of
+        from ftkit.errors import ConfigError
 
-        names = {entry.name: entry for entry in list_entries()}
-        if name not in names:
-            raise ConfigError(f"unknown recipe or configuration {name!r}{nearest_name(name, names)}")
-        paths = (
-            [names[name].path] if names[name].kind == "recipe" else [find_recipe(names[name].recipe), names[name].path]
-        )
+        found = find_entry(name)
+        paths = [found] if found.suffix == ".py" else [recipe_of(found), found]
         if existing := [path.name for path in paths if Path(path.name).exists()]:
             raise ConfigError(f"{', '.join(existing)}: already in this folder; nothing was copied")
         for path in paths:
             text = path.read_text(encoding="utf-8")
             if path.suffix == ".yaml":  # the copy runs the copied program
-                text = text.replace(f"recipe: {names[name].recipe}\n", f"recipe: ./{names[name].recipe}.py\n", 1)
+                text = text.replace(f"recipe: {paths[0].stem}\n", f"recipe: ./{paths[0].name}\n", 1)
             Path(path.name).write_text(text, encoding="utf-8")
             typer.echo(path.name)
         typer.echo(f"edit, then: ftkit run ./{paths[-1].name}")

@@ -31,19 +31,16 @@ def find_program(name: str, arguments: Sequence[str]) -> tuple[Path, list[str]]:
         ConfigError: There is no such recipe or configuration.
     """
     from ftkit.config import find_config, find_recipe
-    from ftkit.config.catalogue import entry_paths, recipe_of
-    from ftkit.errors import ConfigError, nearest_name
+    from ftkit.config.catalogue import find_entry, recipe_of
+    from ftkit.errors import ConfigError
 
     is_path = "/" in name or name.endswith((".yaml", ".yml", ".py"))
-    names = {} if is_path else entry_paths()
-    if name.endswith((".yaml", ".yml")) or (name in names and names[name].suffix == ".yaml"):
-        if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
-            raise ConfigError(f"{name!r} is a configuration already; give --config with a recipe's name instead")
-        config = find_config(name)
-        return recipe_of(config), ["--config", str(config), *arguments]
-    if name not in names and not is_path:
-        raise ConfigError(f"unknown recipe or configuration {name!r}{nearest_name(name, names)}")
-    return find_recipe(name), list(arguments)
+    if (Path(name) if is_path else find_entry(name)).suffix not in (".yaml", ".yml"):
+        return find_recipe(name), list(arguments)
+    if any(argument == "--config" or argument.startswith("--config=") for argument in arguments):
+        raise ConfigError(f"{name!r} is a configuration already; give --config with a recipe's name instead")
+    config = find_config(name)
+    return recipe_of(config), ["--config", str(config), *arguments]
 
 
 def plan(

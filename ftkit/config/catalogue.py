@@ -16,6 +16,7 @@ __all__ = [
     "described_sources",
     "entry_paths",
     "find_config",
+    "find_entry",
     "find_recipe",
     "list_entries",
     "load_recipe",
@@ -85,6 +86,25 @@ def _names(suffix: str) -> list[str]:
     return [name for name, path in entry_paths().items() if path.suffix == suffix]
 
 
+def find_entry(name: str, what: str = "recipe or configuration", suffix: str = "") -> Path:
+    """The file of a recipe or configuration of the package.
+
+    Args:
+        name: Its name; dashes are taken for underscores.
+        what: What it is called in the message.
+        suffix: ``.py`` for recipes alone, ``.yaml`` for configurations alone.
+
+    Raises:
+        ConfigError: There is none; the message names the nearest.
+    """
+    paths = {known: path for known, path in entry_paths().items() if path.suffix.endswith(suffix)}
+    plain = name.replace("-", "_")
+    if plain not in paths:
+        near = nearest_name(plain, paths, most=3, otherwise="; 'ftkit list' shows all names")
+        raise ConfigError(f"unknown {what} {name!r}{near}")
+    return paths[plain]
+
+
 def _is_path(name: str, suffix: str) -> bool:
     return name.endswith(suffix) or "/" in name or "\\" in name
 
@@ -103,10 +123,7 @@ def find_recipe(name: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"recipe {name!r}: there is no such file")
         return path
-    found = entry_paths().get(name)
-    if found is None or found.suffix != ".py":
-        raise ConfigError(f"unknown recipe {name!r}{nearest_name(name, _names('.py'))}")
-    return found
+    return find_entry(name, "recipe", ".py")
 
 
 def find_config(name: str) -> Path:
@@ -125,10 +142,7 @@ def find_config(name: str) -> Path:
                 f"configuration {name!r}: there is no such file; 'ftkit list' shows the names that need no path"
             )
         return path
-    path = recipes_folder() / "configs" / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"unknown configuration {name!r}{nearest_name(name, _names('.yaml'))}")
-    return path
+    return find_entry(name, "configuration", ".yaml")
 
 
 def recipe_of(config: Path) -> Path:

@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from ftkit.config.catalogue import find_config
-from ftkit.config.reading import parse_scalar, read_yaml
-from ftkit.config.settings import RENAMED, Settings
+from ftkit.config.other_names import own_name, read_config, unknown_setting
+from ftkit.config.reading import parse_scalar
+from ftkit.config.settings import Settings
 from ftkit.errors import ConfigError, nearest_name
 
 __all__ = ["STUDY_KEYS", "Flags", "Resolved", "accepts", "flag_value", "read_flags", "resolve"]
@@ -92,27 +93,27 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
     rest = list(argv)
     while rest:
         argument = rest.pop(0)
-        if argument in ("-h", "--help"):
+        if argument in ("-h", "--help", "--help-all"):
             flags.help = True
             continue
         if not argument.startswith("--"):
             flags.problems.append(f"{argument!r}: a setting is given as --name value")
             continue
         name, has_value, value = argument[2:].partition("=")
-        name = name.replace("-", "_")
-        switched_off = name.removeprefix("no_") if name.startswith("no_") and name not in fields else ""
+        name = own_name(name.replace("-", "_"), fields)
+        switched_off = own_name(name[3:], fields) if name.startswith("no_") and name not in fields else ""
         if name == "fast":
             flags.fast = True
         elif switched_off in fields and accepts(fields[switched_off].annotation, bool):
             flags.values[switched_off] = False
         elif name != "config" and name not in fields:
-            flags.problems.append(f"--{name}: {_unknown_setting(name, [*fields, 'config', 'fast'])}")
+            flags.problems.append(f"--{name}: {unknown_setting(name, [*fields, 'config', 'fast'])}")
             if not has_value and rest and not rest[0].startswith("--"):
                 rest.pop(0)
         elif name in fields and fields[name].annotation is bool and not has_value:
             flags.values[name] = parse_scalar(rest.pop(0)) if rest and rest[0].lower() in ("true", "false") else True
-        elif not has_value and not rest:
-            flags.problems.append(f"--{name}: needs a value")
+        elif not has_value and (not rest or rest[0].startswith("--")):
+            flags.problems.append(f"--{name}: needs a value; one that begins with -- is given as --{name}=VALUE")
         else:
             value = value if has_value else rest.pop(0)
             if name == "config":
@@ -133,19 +134,12 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
     return flags
 
 
-def _unknown_setting(name: str, known: Collection[str]) -> str:
-    """Message for an unknown setting: its new name, or the nearest name."""
-    if (now := RENAMED.get(name)) in known:
-        return f"{name} is now {now}"
-    return f"unknown setting{nearest_name(name, known)}"
-
-
 def _message(error: dict[str, Any], settings_class: type[Settings]) -> str:
     """One pydantic error in words: what was asked, what is allowed."""
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     top = str(error["loc"][0])
     if kind == "extra_forbidden":
-        return _unknown_setting(top, settings_class.model_fields)
+        return unknown_setting(top, settings_class.model_fields)
     if kind == "missing":
         return "is missing and has no default"
     if kind == "literal_error":
@@ -209,7 +203,7 @@ def resolve(
     path: Path | None = None
     if flags.config is not None:
         path = find_config(flags.config)
-        located = read_yaml(path)
+        located = read_config(path, settings_class.model_fields)
         values.update(located.values)
         origin.update({key: f"{path}:{line}: {key}" for key, line in located.lines.items()})
         of = values.pop("recipe", recipe)

@@ -15,16 +15,13 @@ from ftkit.config.no_effect import NO_EFFECT
 from ftkit.config.probes import probe_problems
 from ftkit.errors import nearest_name
 
-__all__ = ["RENAMED", "SETTINGS_VERSION", "AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
+__all__ = ["SETTINGS_VERSION", "AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
 
 _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9_]{8,}")
 
 _TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 
 _FAST_EPOCHS = 0.5  # a run with --fast must end within a minute
-
-RENAMED = {"passes": "num_train_epochs", "lr_floor": "min_lr_rate", "thaw_every": "unfreeze_every"}
-"""Settings of ftkit 0.1 that have another name now."""
 
 SETTINGS_VERSION = 2
 """Part of the keys of caches that depend on settings. It goes up when the name or the meaning of a setting changes."""

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from ftkit.config.catalogue import find_config
-from ftkit.config.reading import read_yaml
+from ftkit.config.other_names import own_name, read_config
 from ftkit.config.resolve import STUDY_KEYS, Flags, accepts, flag_value, read_flags, resolve
 from ftkit.config.settings import Settings
 from ftkit.errors import ConfigError
@@ -98,7 +98,7 @@ def find_study(settings_class: type[Settings], recipe: str, argv: Sequence[str])
     """
     sweeps, seeds, rest = _take_flags(argv)
     flags = read_flags(settings_class, rest)
-    located = read_yaml(find_config(flags.config)) if flags.config is not None else None
+    located = read_config(find_config(flags.config), settings_class.model_fields) if flags.config is not None else None
     if flags.help or not (sweeps or seeds or (located and set(STUDY_KEYS) & set(located.values))):
         return None
     asked = _Asked()
@@ -148,7 +148,7 @@ def _read_sweeps(asked: _Asked, sweeps: Sequence[str], settings_class: type[Sett
     fields = settings_class.model_fields
     for text in sweeps:
         name, equals, values = text.partition("=")
-        name = name.strip().replace("-", "_")
+        name = own_name(name.strip().replace("-", "_"), fields)
         place = f"--sweep {name}"
         if not equals:
             asked.problems.append(f"--sweep: takes name=value,value, found {text!r}")

@@ -7,9 +7,9 @@ import pytest
 from ftkit.config import AdapterSettings, TrainingSettings, find_recipe, list_entries, resolve, tiny_of
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
+from ftkit.config.other_names import RENAMED, SAME, own_name, unknown_setting
 from ftkit.config.reading import parse_scalar, read_yaml
 from ftkit.config.resolve import read_flags
-from ftkit.config.settings import RENAMED
 from ftkit.config.sweeps import find_study
 from ftkit.errors import ConfigError
 
@@ -182,17 +182,77 @@ def test_selectors_as_flags_add_up_and_may_hold_an_equals_sign():
     assert given.values["freeze_until"] == {"embedding[rows=5]": 2}
 
 
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_old_name_of_a_setting_is_an_error_with_the_new_name(tmp_path, old, new):
-    said = f"{old} is now {new}"
+@pytest.mark.parametrize(("other", "value"), [("epochs", 3), ("lr", 0.5), ("grad_clip", 2), *((o, 1) for o in RENAMED)])
+def test_a_setting_of_another_name_is_taken_from_flags_files_arms_and_sweeps(tmp_path, other, value):
+    name = own_name(other, AdapterSettings.model_fields)
+    assert name != other
     path = tmp_path / "c.yaml"
-    for text, place in ((f"seeds: [1]\n{old}: 1\n", old), (f"arms:\n  a: {{{old}: 2}}\n", f"arms.a.{old}")):
-        path.write_text(text)
-        with pytest.raises(ConfigError) as caught:
-            find_study(AdapterSettings, "example", ["--config", str(path), f"--{old.replace('_', '-')}", "3"])
-        assert str(caught.value).split("\n")[-1] == f"{path}:2: {place}: {said}"
-        assert f"--{old}: {said}" in str(caught.value)
-    assert new in AdapterSettings.model_fields
+    path.write_text(f"model: m\nlr_scheduler_type: linear\n{other}: {value}\n")
+    common = ["--model", "m", "--lr_scheduler", "linear"]
+    for argv in (["--config", str(path)], [*common, f"--{other.replace('_', '-')}", str(value)]):
+        flags = read_flags(AdapterSettings, argv)
+        assert getattr(resolve(AdapterSettings, "example", flags).settings, name) == value
+    path.write_text(f"model: m\nlr_scheduler_type: linear\narms:\n  a: {{{other}: {value}}}\n  b: {{}}\n")
+    for argv in (["--config", str(path)], [*common, "--sweep", f"{other}={value}"]):
+        study = find_study(AdapterSettings, "example", argv)
+        assert getattr(study.points[0].settings, name) == value
+
+
+def test_one_setting_under_two_names_is_a_duplicate_key(tmp_path):
+    said = complaint(tmp_path, "model: m\nlr: 1.0\nlearning_rate: 2.0\narms:\n  a: {wd: 1, weight_decay: 2}\n")
+    assert said.splitlines() == [
+        f"{tmp_path}/c.yaml:2: lr and learning_rate are one setting; keep one of them",
+        f"{tmp_path}/c.yaml:5: arms.a.wd and arms.a.weight_decay are one setting; keep one of them",
+    ]
+
+
+def test_a_value_of_another_name_is_refused_at_its_line(tmp_path):
+    assert complaint(tmp_path, "model: m\n\nlr: fast\n") == (
+        f"{tmp_path}/c.yaml:3: learning_rate: is 'fast' (text); it must be a number"
+    )
+
+
+RECIPES = {
+    entry.name: main_settings(load_recipe(entry.path).main).model_fields
+    for entry in list_entries()
+    if entry.kind == "recipe"
+}
+
+
+def test_no_other_name_hides_a_setting_and_each_is_known_somewhere():
+    every = {name for fields in RECIPES.values() for name in fields}
+    assert len(SAME) > 80
+    assert {name for name in SAME if not {*SAME[name]} <= every} == set()
+    assert {name for name in SAME if name in every} == {"patience"}  # of classify, which stops by it
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "said"),
+    [
+        ("finetune", "fp32", "float32 is the default: leave bf16 and fp16 out"),
+        ("finetune", "examples", "this recipe takes --corpus FILE; for --examples: ftkit run sft --examples ..."),
+        ("finetune", "dataset", "this recipe takes --corpus hub:NAME or FILE"),
+        ("imitate", "text", "this recipe takes --corpora NAME=FILE"),
+        ("sft", "data", ""),
+        ("classify", "train_file", ""),
+        ("pretrain", "epochs", "this recipe counts updates: --max_steps; 'ftkit plan' shows the epochs"),
+        ("finetune", "qwertz", "--help-all shows all settings"),
+    ],
+)
+def test_a_name_that_is_not_taken_has_one_line_with_what_to_do(recipe, name, said):
+    if not said:
+        assert own_name(name, RECIPES[recipe]) in ("examples", "labelled")
+        return
+    assert own_name(name, RECIPES[recipe]) not in RECIPES[recipe]
+    assert unknown_setting(name, RECIPES[recipe]) == f"unknown setting; {said}"
+
+
+def test_an_unknown_name_is_answered_with_three_names_at_most():
+    found = unknown_setting("stepps", RECIPES["finetune"])
+    assert found == "unknown setting; did you mean 'max_steps' or 'save_steps' or 'eval_steps'?"
+    with pytest.raises(ConfigError, match=r"^unknown recipe 'qwertz'; 'ftkit list' shows all names$"):
+        find_recipe("qwertz")
+    assert find_recipe("code-completion").stem == "code_completion"
 
 
 def test_recorded_configurations_have_todays_names():
