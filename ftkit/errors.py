@@ -15,6 +15,7 @@ __all__ = [
     "DeviceError",
     "DivergedError",
     "FtkitError",
+    "GateError",
     "InterruptedRun",
     "ModelError",
     "NetworkError",
@@ -110,6 +111,12 @@ class NetworkError(FtkitError):
     """A download or the Hub failed."""
 
     exit_code = 7
+
+
+class GateError(FtkitError):
+    """A verdict came, and it is not the one that was asked for."""
+
+    exit_code = 8
 
 
 class InterruptedRun(FtkitError):

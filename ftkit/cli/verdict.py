@@ -10,11 +10,13 @@ import typer
 from ftkit.cli.model_options import AllowPickle, TrustRemoteCode, find_model
 from ftkit.cli.output import print_json
 from ftkit.config.catalogue import described_sources
+from ftkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ftkit.jobs.verdicts import Judged
+    from ftkit.report.gate import Gate
 
 __all__ = ["verdict"]
 
@@ -89,10 +91,20 @@ def verdict(
         int | None, typer.Option(min=1, help="One look at so many answers [default: 50, 100, 200 until decided].")
     ] = None,
     few_shot: Annotated[int, typer.Option(min=0, help="Examples in the base's prompt; 0 leaves this out.")] = 4,
+    require: Annotated[
+        str | None, typer.Option(metavar="WORD,...", help="Leave with 8 unless the main word is one of these: worked.")
+    ] = None,
+    fail_on: Annotated[
+        str | None, typer.Option(metavar="WORD,...", help="Leave with 8 at any of these: broken,copied,forgot.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="OUT.xml", help="Write the conditions of --require and --fail-on as JUnit.")
+    ] = None,
 ) -> None:
     """Judge a model that was fine-tuned with any tool.
 
-    Leaves with 0 and a verdict, or with 4 where the inputs cannot be judged.
+    Leaves with 0 and a verdict, with 4 where the inputs cannot be judged, or with 8 where --require or --fail-on does
+    not hold.
     """
     from ftkit.config.launch import configure_output, report_errors
 
@@ -103,7 +115,11 @@ def verdict(
         from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_examples
         from ftkit.jobs.verdict_requests import check_one_source
         from ftkit.jobs.verdicts import VerdictRequest, judge_models
+        from ftkit.report.gate import Gate
 
+        gate = Gate.of(require, fail_on)
+        if junit and gate == Gate():
+            raise ConfigError("--junit: has no conditions to write; give --require or --fail-on")
         of_text = check_one_source(text, examples)
         if examples is not None:
             asked = ExampleVerdictRequest(
@@ -113,29 +129,31 @@ def verdict(
                 trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed,
                 thresholds=_numbers(threshold or []), dtype=dtype,
             )  # fmt: skip
-            finish(lambda folder: judge_examples(asked, folder))
+            finish(lambda folder: judge_examples(asked, folder), gate)
             return
         request = VerdictRequest(
             find_model(base), find_model(tuned), of_text, heldout, general, _named(against or []), judge, revision,
             trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
             num_passages, sampling, seed, thresholds=_numbers(threshold or []), reference=reference, dtype=dtype,
         )  # fmt: skip
-        finish(lambda folder: judge_models(request, folder))
+        finish(lambda folder: judge_models(request, folder), gate)
 
-    def finish(judge_in: "Callable[[Path], Judged]") -> None:
+    def finish(judge_in: "Callable[[Path], Judged]", gate: "Gate") -> None:
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_in(Path(folder))
             if report:
                 judged.save_report(report)
         _show(judged, report, as_json)
+        verdicts = {tuned: judged.verdict.as_dict()}
+        if junit:
+            gate.write_junit(junit, verdicts)
+        gate.check(verdicts)
 
     sys.exit(report_errors(start))
 
 
 def _pairs(option: str, text: str | None) -> dict[str, str]:
     """``NAME=VALUE,...`` as a mapping."""
-    from ftkit.errors import ConfigError
-
     pairs = [pair.partition("=") for pair in (text or "").split(",") if pair.strip()]
     if bad := ["".join(pair) for pair in pairs if not all(pair)]:
         raise ConfigError(f"{option}: takes prompt=COLUMN,completion=COLUMN, found {', '.join(bad)}")
@@ -143,8 +161,6 @@ def _pairs(option: str, text: str | None) -> dict[str, str]:
 
 
 def _named(pairs: list[str], option: str = "--against") -> dict[str, str]:
-    from ftkit.errors import ConfigError
-
     found = {}
     for pair in pairs:
         name, equals, source = pair.partition("=")
@@ -155,8 +171,6 @@ def _named(pairs: list[str], option: str = "--against") -> dict[str, str]:
 
 
 def _numbers(pairs: list[str]) -> dict[str, float]:
-    from ftkit.errors import ConfigError
-
     found = {}
     for pair in pairs:
         name, _, number = pair.partition("=")

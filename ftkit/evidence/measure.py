@@ -175,6 +175,8 @@ class Measure(ABC, Generic[Result]):
     needs: ClassVar[Sequence[Literal["losses", "passages", "weights", "judges", "texts"]]] = ()
     """What of the comparison it reads, for the table in the docs."""
     result: type[Result]
+    words: ClassVar[Sequence[str]] = ()
+    """Words that ``beside`` may give, for ``ftkit verdict --fail-on``."""
     thresholds: ClassVar[Mapping[str, tuple[float, str]]] = {}
     """Numbers of its own rules, by name: default, and what it decides."""
     kinds: ClassVar[Mapping[str, Panels]] = {}

@@ -61,6 +61,7 @@ from ftkit.jobs.verdict_requests import (
 from ftkit.models import is_adapter, task_of
 from ftkit.models.meta_models import known_positions
 from ftkit.report import verdict_lines, write_report, write_verdicts
+from ftkit.report.gate import Gate
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
 
@@ -122,6 +123,15 @@ class Judged:
     def _repr_html_(self) -> str:
         """In a notebook: verdict and measurements."""
         return self.verdict._repr_html_() + self.evidence._repr_html_()
+
+    def holds(self, require: str | None = None, fail_on: str | None = None) -> bool:
+        """Whether ``ftkit verdict`` with these options would leave with 0.
+
+        Args:
+            require: Main words, separated by commas, one of which must come: ``worked``.
+            fail_on: Words that must not come, as main word or beside it: ``broken,copied,forgot``.
+        """
+        return all(Gate.of(require, fail_on).conditions(self.verdict.as_dict()).values())
 
     def save_report(self, path: str | Path) -> Path:
         """Write the report, one file that needs nothing else.

@@ -8,9 +8,9 @@ from ftkit.evidence.document import Evidence
 from ftkit.evidence.measure import Outcome
 from ftkit.evidence.measures import all_measures
 
-__all__ = ["headline", "outcome"]
+__all__ = ["OUTCOMES", "headline", "outcome"]
 
-_OUTCOMES = {
+OUTCOMES = {
     "worked": "{} worked",
     "copied": "{} copied its text",
     "broken": "{} is broken",
@@ -18,6 +18,7 @@ _OUTCOMES = {
     "worse": "{} became worse on its own text",
     "unsure": "{} is undecided",
 }
+"""What each main word of a verdict says of a model."""
 
 
 def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -28,7 +29,7 @@ def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
         worked = sum(verdict["verdict"] == "worked" for verdict in verdicts.values())
         return f"{worked} of {len(verdicts)} models worked"
     parts = [
-        _OUTCOMES.get(verdict["verdict"], "{}: " + verdict["verdict"]).format(name)
+        OUTCOMES.get(verdict["verdict"], "{}: " + verdict["verdict"]).format(name)
         + (" and forgot" if "forgot" in verdict.get("also", ()) else "")
         for name, verdict in verdicts.items()
     ]

@@ -3,10 +3,13 @@
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
+import yaml
 from transformers import Trainer, TrainingArguments
+from typer.main import get_group
 from typer.testing import CliRunner, Result
 
 from ftkit.cli import app
@@ -129,3 +132,37 @@ def test_what_cannot_be_judged_leaves_with_4_and_says_why(trained, tmp_path):
 def test_a_name_that_cannot_be_used_is_refused_before_anything_is_loaded(trained, against, said):
     done = verdict(*inputs(trained), "--tuned", "no/such/model", "--against", against)
     assert (done.exit_code, said in done.stderr) == (2, True)
+
+
+def test_a_gate_that_does_not_hold_leaves_with_8_after_everything_is_written(trained, tmp_path):
+    page, junit = tmp_path / "verdict.html", tmp_path / "verdict.xml"
+    asked = [*inputs(trained), "--tuned", trained / "base", "--report", page, "--junit", junit, "--json"]
+    done = verdict(*asked, "--require", "worked", "--fail-on", "broken,forgot")
+    assert (done.exit_code, done.stderr) == (8, f"ftkit: {trained / 'base'}: asked --require worked, found nothing\n")
+    assert json.loads(done.stdout)["verdict"] == "nothing"
+    cases = [(case.get("name"), len(case)) for case in ElementTree.parse(junit).iter("testcase")]
+    assert cases == [("--require worked", 1), ("--fail-on broken", 0), ("--fail-on forgot", 0)]
+    assert page.exists()
+    assert verdict(*asked, "--require", "worked,nothing").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--fail-on", "broken,forget"), "did you mean 'forgot'?"),
+        (("--junit", "verdict.xml"), "give --require or --fail-on"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_refused_before_anything_is_loaded(trained, options, said):
+    done = verdict(*inputs(trained), "--tuned", "no/such/model", *options)
+    assert (done.exit_code, said in done.stderr) == (2, True)
+
+
+def test_the_workflow_of_the_page_gives_options_that_exist():
+    page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    (command,) = (step["run"] for step in workflow["jobs"]["verdict"]["steps"] if "verdict" in step.get("run", ""))
+    known = {name for each in get_group(app).commands["verdict"].params for name in each.opts}
+    given = [word for word in command.split() if word.startswith("--")]
+    assert len(given) >= 8
+    assert set(given) <= known

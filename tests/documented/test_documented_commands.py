@@ -36,6 +36,10 @@ NOT_RUN = {
     "ftkit chat MODEL": "a model of the reader's own; tests/cli/test_chat.py talks to several",
     'ftkit predict MODEL "It was fine."': "a classifier of the reader's own; tests/cli/test_predict.py asks many",
     "ftkit predict MODEL --file texts.txt --json": "a classifier of the reader's own; tests/cli/test_predict.py",
+    "ftkit verdict --base BASE --tuned TUNED --text trained_on.txt --general other.txt --require worked "
+    "--fail-on forgot --junit verdict.xml": "leaves with 8 on the stand-in; tests/cli/test_verdict.py",
+    "ftkit verdict --base BASE --tuned BASE --text gutenberg:11 --require worked --fail-on broken,copied,forgot "
+    "--junit verdict.xml": "leaves with 8; tests/cli/test_verdict.py",
     "scripts/demo": "installs; the configuration demo is run by scripts/test-configs",
     "scripts/bench": "takes hours; scripts/bench --quick is run by tests/documented/test_documented_bench.py",
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",

@@ -68,6 +68,7 @@ class GeneralMeasure(Measure[General]):
 
     name, place, result, unit = "general", 20, General, "relative rise of the loss; bits per byte"
     needs = ("losses", "weights")
+    words = ("forgot",)
     kinds = {
         "scaling": Kind(
             "rise of the loss on general text, %",
