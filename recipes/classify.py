@@ -1,10 +1,11 @@
-"""Can a model learn to tell your classes of texts apart, and is it better than a simple method?
+"""Can a model tell my classes apart?
 
 Texts with a class each become a classifier: it stops when texts that were kept aside get no better, keeps the best
 state, and is tested on texts that decided nothing, beside chance, counted words, and a linear model on frozen features.
+Needs: labelled texts.
 
     ftkit run classify --model FOLDER --labelled reviews.csv#review,sentiment
-    ftkit run classify --model FOLDER --classes negative=neg.txt --classes positive=pos.txt
+    ftkit run classify --classes negative=neg.txt --classes positive=pos.txt
     ftkit predict runs/classify-TIME/models/classifier "It was fine."
 """
 

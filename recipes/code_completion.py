@@ -1,12 +1,13 @@
-"""Does a model write better Python after it was tuned on your code?
+"""Does a code model learn my code?
 
 A base learns a folder of code, notebooks, or a part of the standard library. Before and after it writes from the same
 places in code that it never saw; how much of it parses, compiles, and looks like that code is counted beside real code
 that was cut alike. Nothing that a model writes is run.
+Needs: Python code.
 
     ftkit run code_completion --model FOLDER --corpus code:my_project
-    ftkit run code_completion --model Salesforce/codegen-350M-mono --corpus notebooks:calculus-book --peft lora
-    accelerate launch recipes/code_completion.py --config codegen_calculus_small
+    ftkit run code_completion --corpus notebooks:calculus-book --peft lora
+    accelerate launch -m ftkit.recipes.code_completion --config codegen_calculus
 """
 
 from pydantic import Field

@@ -1,10 +1,11 @@
-"""Train everything, a part, or an adapter: what does each cost, and what does each learn and forget?
+"""Everything, a part, or an adapter?
 
 Three arms from one base on the same batches: ``full``, ``frozen`` (only what ``train`` names may change) and
 ``adapter``. For each: time and memory of a step, held-out bits per byte, style, bytes on disk, and what was forgotten.
+Needs: a text.
 
     ftkit run compare_tuning --model FOLDER --corpus gutenberg:11 --peft lora
-    accelerate launch recipes/compare_tuning.py --config compare_alice_small
+    accelerate launch -m ftkit.recipes.compare_tuning --config compare_alice
 """
 
 from typing import Any, Literal

@@ -1,12 +1,13 @@
-"""Does a pretrained model come to write like your text, and does it use the words that the text uses?
+"""What does fine-tuning on my text do?
 
 One model, one text. Everything may change, or a part, or an adapter; the objective may be another than the next token.
 Before and after: held-out loss, use of the text's most frequent tokens, samples; then the verdict.
+Needs: a text.
 
     ftkit run finetune --model FOLDER --corpus gutenberg:829
-    ftkit run finetune --model FOLDER --corpus novel.txt --sweep learning_rate=1e-4,1e-5,1e-6
-    ftkit run finetune --model FOLDER --corpus novel.txt --num_train_epochs 3 --freeze attention
-    accelerate launch recipes/finetune.py --config gulliver_ft
+    ftkit run finetune --corpus novel.txt --num_train_epochs 3 --peft lora
+    ftkit run finetune --corpus novel.txt --sweep learning_rate=1e-4,1e-5
+    accelerate launch -m ftkit.recipes.finetune --config gulliver_ft
 """
 
 from ftkit.recipe import (

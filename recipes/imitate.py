@@ -1,11 +1,12 @@
-"""Can one model learn to write like each of your texts, and how do we know?
+"""Can it write like each of my texts?
 
 k texts make k models from one base. Judges that passed their gate read each model every few steps; at the end every
 model gets a verdict against its floor (the base) and its ceiling (real text that nobody trained on).
+Needs: two texts.
 
     ftkit run imitate --config demo
-    ftkit run imitate --model FOLDER --corpora alice=gutenberg:11 --corpora poe=gutenberg:2148
-    accelerate launch recipes/imitate.py --config style_evolution
+    ftkit run imitate --corpora alice=gutenberg:11 --corpora poe=gutenberg:2148
+    accelerate launch -m ftkit.recipes.imitate --config style_evolution
 """
 
 import re

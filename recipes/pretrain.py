@@ -1,12 +1,13 @@
-"""What does a model learn from nothing but your text?
+"""What is learned from my text alone?
 
 Random weights of any architecture, one text or several, random windows; samples while it learns; a verdict that
 compares the trained model with the untrained one on text that neither has seen. A causal model learns the next token
 and writes; an encoder learns masked tokens and fills them in.
+Needs: a text.
 
     ftkit run pretrain --corpus gutenberg:829
     ftkit run pretrain --corpus gutenberg:829 --model new:bert
-    accelerate launch recipes/pretrain.py --config pretrain_model5_small
+    accelerate launch -m ftkit.recipes.pretrain --config pretrain_model5_small
 """
 
 from typing import Any

@@ -1,11 +1,12 @@
-"""Does a model come to answer like your examples, and would a prompt have done as well?
+"""Can a model answer like my examples?
 
 Supervised fine-tuning on prompts with completions, or dialogues: whole, in part, or by an adapter. Before and after:
 loss of held-out completions, the form of answers, exact match, copying; the base is also asked with examples in its
 prompt. Then the verdict.
+Needs: examples.
 
     ftkit run sft --model FOLDER --examples chats.jsonl --peft lora
-    ftkit run sft --model FOLDER --examples questions.csv --columns prompt=question,completion=reply
+    ftkit run sft --examples qa.csv --columns prompt=question,completion=reply
 """
 
 from ftkit.recipe import ExampleSettings, RunFolder, launch, recipe

@@ -1,10 +1,11 @@
-"""Does a model that may change only some of its parts learn a text as well as one that may change everything?
+"""Is a part of the model enough?
 
 Two arms from one base, ``everything`` and ``selected``, take the same batches in turn: their losses are compared step
 by step, a watched matrix shows how far it moves, and each arm gets its own evidence and verdict.
+Needs: a text.
 
-    ftkit run targeted_freezing --model FOLDER --corpus gutenberg:2701 --train attention.q@6..,attention.k@6..
-    accelerate launch recipes/targeted_freezing.py --config targeted_freeze_small
+    ftkit run targeted_freezing --corpus gutenberg:2701 --train attention.q@1..
+    accelerate launch -m ftkit.recipes.targeted_freezing --config targeted_freeze
 """
 
 from ftkit.recipe import FrequentTokenSettings, OneTextSettings, Problem, RunFolder, launch, recipe

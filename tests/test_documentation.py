@@ -71,7 +71,7 @@ def test_every_command_names_recipes_settings_and_subcommands_that_exist():
             assert name in known, f"{page.name}: {name}"
             recipe = known[known[name].recipe]
             fields = main_settings(load_recipe(recipe.path).main).model_fields
-            own = {"config", "fast", "help", "sweep", "seeds", "figure", "memory-gb", "json"}
+            own = {"config", "fast", "help", "help-all", "sweep", "seeds", "figure", "memory-gb", "json"}
             for flag in re.findall(r" --([\w-]+)", rest.partition("  #")[0]):
                 assert flag in {*fields, *own}, f"{page.name}: ftkit run {name} --{flag}"
             checked += 1

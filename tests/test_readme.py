@@ -17,18 +17,25 @@ def test_commands_name_recipes_settings_and_scripts_that_exist():
     assert len(commands) >= 5
     for name, rest in commands:
         assert name in entries or name == "NAME", name
-        for flag in re.findall(r"--(\w+)", rest.partition("#")[0]):
+        for flag in re.findall(r"--([\w-]+)", rest.partition("#")[0]):
             recipe = next(
                 entry for entry in entries.values() if entry.name == entries[name].recipe and entry.kind == "recipe"
             )
             fields = main_settings(load_recipe(recipe.path).main).model_fields
-            assert flag in {*fields, "config", "fast", "help", "sweep", "seeds"}, flag
+            assert flag in {*fields, "config", "fast", "help", "help-all", "sweep", "seeds"}, flag
     for config in re.findall(r"--config (\w+)", README):
         assert config in entries, config
     scripts = set(re.findall(r"scripts/(\w[\w-]*)", README))
     assert {"demo", "test", "check"} <= scripts
     for script in scripts:
         assert (ROOT / "scripts" / script).is_file(), script
+
+
+def test_the_main_jobs_are_those_of_ftkit_list():
+    rows = dict(re.findall(r"^\| ([^|]+) \| `ftkit run (\w+)` \|", README, re.MULTILINE))
+    assert rows == {
+        entry.question: entry.name for entry in list_entries() if entry.is_main_job and entry.name != "demo"
+    }
 
 
 def test_it_is_short_and_shows_both_commands_with_their_output():

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import chat, convert, generate, inspect, plan, predict, runs, share, verdict
+from ftkit.cli import catalogue, chat, convert, generate, inspect, plan, predict, runs, share, verdict
 
 __all__ = ["main"]
 
@@ -51,9 +51,12 @@ def run(
 
     Examples: ftkit run finetune --corpus my_text.txt; ftkit run demo; ftkit run ./my_settings.yaml
     """
-    if name in ("", "-h", "--help"):
+    if name in ("-h", "--help"):
         typer.echo(context.get_help())
-        raise typer.Exit(0 if name else 2)
+        raise typer.Exit
+    if not name:
+        catalogue.show_main_jobs()
+        raise typer.Exit(2)
     from ftkit.config.launch import report_errors
 
     def start() -> None:
@@ -101,31 +104,7 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or o
     sys.exit(report_errors(start))
 
 
-@app.command("list")
-def list_() -> None:
-    """Show recipes and configurations, grouped by the question that a recipe answers."""
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table
-
-    from ftkit.config.catalogue import list_entries
-
-    console, entries = Console(highlight=False, markup=False), list_entries()
-    recipes = [entry for entry in entries if entry.kind == "recipe"]
-    first_of_lab = next((recipe for recipe in recipes if recipe.lab), None)
-    for recipe in recipes:
-        if recipe is first_of_lab:
-            console.print("\nThe laboratory: experiments of the lessons, which no main job needs")
-        console.print(f"\n{recipe.name}: {recipe.question}")
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        table.add_column(no_wrap=True, min_width=24)
-        table.add_column()
-        for entry in entries:
-            if entry.kind == "config" and entry.recipe == recipe.name:
-                table.add_row(entry.name, entry.question)
-        if table.row_count:
-            console.print(Padding(table, (0, 0, 0, 4)))
-    console.print("\nftkit run NAME starts any of them; with --fast tiny and offline. _small: minutes on two cores.")
+app.command("list")(catalogue.list_)
 
 
 @app.command()

@@ -3,10 +3,12 @@
 import ast
 import functools
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ftkit.config.reading import read_yaml
 from ftkit.errors import ConfigError, nearest_name
@@ -40,6 +42,15 @@ class Entry:
     """The recipe that runs it; a recipe's own name."""
     lab: bool = False
     """Whether it belongs to the laboratory: experiments of the lessons that no main job needs."""
+    needs: str = ""
+    """What a person must have for it: ``nothing``, ``a text``, ``books``, ``download``, ``GPU``."""
+    minutes: str = ""
+    """How long it took on two CPU cores, on embedded texts where it needs a text; empty where nobody measured it."""
+
+    @property
+    def is_main_job(self) -> bool:
+        """Whether it is a recipe that answers a question of its own, or the demonstration."""
+        return self.name == "demo" or (self.kind == "recipe" and not self.lab)
 
 
 def recipes_folder() -> Path:
@@ -49,12 +60,40 @@ def recipes_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
-def _question_of_recipe(path: Path) -> str:
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n", 1)[0].strip()
+def _described(path: Path) -> str:
+    """What a file says of itself: the docstring of a recipe, the comments of a configuration."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        return ast.get_docstring(ast.parse(text)) or ""
+    return "\n".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
 
 
-def _question_of_config(path: Path) -> str:
-    return path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ").strip()
+def _noted(name: str, described: str) -> str:
+    """The value of ``Needs: ...`` or ``Minutes: ...`` in a description."""
+    found = re.search(rf"\b{name}: (.+?)\.(?:\s|$)", described)
+    return found[1] if found else ""
+
+
+def _needs_of_config(values: dict[str, Any], has_small: bool, paths: dict[str, Path]) -> str:
+    """What the sources of a configuration need, and those of its base: books, downloads from the Hub, a GPU."""
+    model = str(values.get("model", ""))
+    sources = [values.get(name) for name in ("corpus", "corpora", "general", "classes", "labelled", "examples")]
+    texts = " ".join(str(source) for source in sources if source)
+    needs = ["GPU"] if has_small else []
+    if "hub:" in texts or any(_is_hub_id(str(values.get(name, ""))) for name in ("model", "judge_model", "donor")):
+        needs.append("download")
+    if "gutenberg:" in texts:
+        needs.append("books")
+    if "notebooks:" in texts:
+        needs.append("notebooks")
+    base = paths.get(model.removeprefix("base:")) if model.startswith("base:") else None
+    of_base = _needs_of_config(read_yaml(base).values, False, paths) if base else "nothing"
+    needs += [need for need in of_base.split(", ") if need not in ("nothing", *needs)]
+    return ", ".join(needs) or "nothing"
+
+
+def _is_hub_id(model: str) -> bool:
+    return "/" in model and not model.startswith(("new:", "base:", ".", "/", "~"))
 
 
 def entry_paths() -> dict[str, Path]:
@@ -72,13 +111,15 @@ def list_entries() -> list[Entry]:
     """All recipes and configurations of the package with their questions, in the order of ``entry_paths``."""
     paths, entries = entry_paths(), []
     for name, path in paths.items():
-        if path.suffix == ".py":
-            kind, question, recipe = "recipe", _question_of_recipe(path), name
-        else:
-            kind, question = "config", _question_of_config(path)
-            recipe = str(read_yaml(path).values.get("recipe", ""))
+        described = _described(path)
+        kind, recipe, needs = "recipe", name, _noted("Needs", described)
+        if path.suffix == ".yaml":
+            values = read_yaml(path).values
+            kind, recipe = "config", str(values.get("recipe", ""))
+            needs = needs or _needs_of_config(values, f"{name}_small" in paths, paths)
+        question = described.split("\n", 1)[0].strip()
         lab = recipe in paths and paths[recipe].parent.name == "lab"
-        entries.append(Entry(name, kind, question, path, recipe, lab))
+        entries.append(Entry(name, kind, question, path, recipe, lab, needs, _noted("Minutes", described)))
     return entries
 
 

@@ -131,7 +131,7 @@ def launch(main: Callable[[Any], None], argv: Sequence[str] | None = None) -> No
         if flags.help:
             from ftkit.config.help import show_help
 
-            show_help(program, settings_class)
+            show_help(program, settings_class, every=flags.every)
             return
         settings = resolve(settings_class, program.stem, flags).settings
         configure_output()

@@ -40,6 +40,8 @@ class Flags:
     config: str | None = None
     fast: bool = False
     help: bool = False
+    every: bool = False
+    """Whether the help page has all settings."""
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -93,8 +95,9 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
     rest = list(argv)
     while rest:
         argument = rest.pop(0)
-        if argument in ("-h", "--help", "--help-all"):
+        if argument in ("-h", "--help", "--help-all", "--help_all"):
             flags.help = True
+            flags.every = flags.every or argument.endswith("all")
             continue
         if not argument.startswith("--"):
             flags.problems.append(f"{argument!r}: a setting is given as --name value")

@@ -5,7 +5,7 @@ rate of these tokens in what it writes stands the damage: what ordinary text cos
 learning rate.
 
     ftkit run bias --model FOLDER --corpus gutenberg:11 --rates 1e-6,1e-4
-    ftkit run bias --model new:gpt2 --tokenizer train:2048 --corpus novel.txt --where last
+    ftkit run bias --model new:gpt2 --tokenizer train:2048 --where last
 """
 
 from typing import Any, Literal

@@ -3,7 +3,7 @@
 Each text makes a speaker from one base; or speakers are named that are finished already. The transcript says for every
 turn how much of the text its speaker read and how open its next token was.
 
-    ftkit run dialogue --model FOLDER --corpora alice=gutenberg:11 --corpora edgar=gutenberg:2148
+    ftkit run dialogue --corpora alice=gutenberg:11 --corpora edgar=gutenberg:2148
     ftkit run dialogue --speakers edgar=FOLDER --speakers alice=FOLDER --rounds 5
 """
 

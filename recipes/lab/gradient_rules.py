@@ -4,9 +4,9 @@ Five arms from one start on the same batches: ``baseline`` (everything trains, n
 ``freeze``, ``clip`` and ``schedule`` with one rule each, and ``all``. For each: accuracy and log-loss on all test
 texts, how much the training loss varies at the end, what clipping cut, and what a step costs.
 
-    ftkit run gradient_rules --model FOLDER --classes negative=neg.txt --classes positive=pos.txt
-    ftkit run gradient_rules --model FOLDER --labelled reviews.csv#review,sentiment
-    accelerate launch recipes/lab/gradient_rules.py --config imdb_clip_sched_small --model FOLDER
+    ftkit run gradient_rules --classes negative=neg.txt --classes positive=pos.txt
+    ftkit run gradient_rules --labelled reviews.csv#review,sentiment
+    accelerate launch -m ftkit.recipes.lab.gradient_rules --config imdb_clip_sched
 """
 
 from typing import Any, ClassVar, Literal

@@ -145,10 +145,10 @@ def test_list_shows_every_configuration_below_the_question_of_its_recipe():
     done = CliRunner().invoke(app, ["list"], terminal_width=200)
     assert done.exit_code == 0
     recipe, below = "", {}
-    for line in done.output.splitlines():
+    for line in done.output[done.output.index("\nExperiments: ") :].splitlines():
         if found := re.match(r"(\w+): [A-Z]", line):
             recipe = found[1]
-        elif found := re.match(r" {4}(\w+) ", line):
+        elif found := re.match(r" {2}(\w+) ", line):
             below[found[1]] = recipe
     entries = list_entries()
     assert below == {entry.name: entry.recipe for entry in entries if entry.kind == "config"}
@@ -157,11 +157,38 @@ def test_list_shows_every_configuration_below_the_question_of_its_recipe():
 
 def test_list_shows_the_laboratory_under_its_own_heading_after_the_main_jobs():
     output = CliRunner().invoke(app, ["list"], terminal_width=200).output
+    output = output[output.index("\nExperiments: ") :]
     heading, entries = output.index("\nThe laboratory: "), list_entries()
     assert {entry.name for entry in entries if entry.kind == "recipe" and entry.lab} == LABORATORY
     for entry in entries:
-        mark = f"\n{entry.name}: " if entry.kind == "recipe" else f"\n    {entry.name} "
+        mark = f"\n{entry.name}: " if entry.kind == "recipe" else f"\n  {entry.name} "
         assert (output.index(mark) > heading) == entry.lab, entry.name
+
+
+def test_list_and_run_begin_with_the_main_jobs_a_line_each_and_what_they_need(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    listed, alone = ftkit("list"), ftkit("run")
+    assert (listed.exit_code, alone.exit_code) == (0, 2)
+    first = listed.output[: listed.output.index("\nExperiments: ")]
+    assert alone.output.startswith(first.rstrip("\n"))
+    recipes = {entry.name: entry for entry in list_entries() if entry.kind == "recipe" and not entry.lab}
+    rows = {line.split()[0]: line for line in first.splitlines() if line.startswith("  ") and line[2] != " "}
+    assert rows.keys() == recipes.keys() | {"demo"}
+    for name, recipe in recipes.items():
+        assert rows[name].split(name, 1)[1].strip().startswith(recipe.question)
+        assert recipe.needs
+        assert recipe.needs in rows[name]
+    assert max(map(len, listed.output.splitlines())) <= 80
+    assert list(rows)[:2] == ["demo", "finetune"]
+
+
+def test_what_a_configuration_needs_follows_from_its_sources_and_those_of_its_base():
+    needs = {entry.name: entry.needs for entry in list_entries()}
+    assert needs["demo"] == "nothing"
+    assert needs["gsm8k_smollm2"] == "download"
+    assert needs["style_evolution"] == "GPU, download, books"
+    assert needs["targeted_freeze_small"] == "books"
+    assert needs["finetune"] == "a text"
 
 
 @pytest.mark.parametrize("spec", ["new:gpt2,n_positions=48,n_layer=1", "new:ftkit_ladder,rung=3", "saved"])
@@ -195,10 +222,10 @@ def test_perturb_says_that_it_does_not_know_the_blocks(tmp_path):
     assert "its blocks are unknown" in shown.output
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(("--help",), 0), (("-h",), 0), ((), 2)])
-def test_run_explains_itself(arguments, code):
-    shown = ftkit("run", *arguments)
-    assert shown.exit_code == code
+@pytest.mark.parametrize("argument", ["--help", "-h"])
+def test_run_explains_itself(argument):
+    shown = ftkit("run", argument)
+    assert shown.exit_code == 0
     for text in ("ftkit run NAME --help", "--sweep", "--fast", "ftkit list", "ftkit run finetune --corpus my_text.txt"):
         assert text in " ".join(shown.output.split())
 

@@ -222,7 +222,7 @@ def test_list_and_help_show_everything():
     listed = ftkit("list").stdout
     assert "imitate" in listed
     assert "style_evolution_small" in listed
-    shown = ftkit("run", "imitate", "--help").stdout
+    shown = ftkit("run", "imitate", "--help-all").stdout
     assert "--judge_steps" in shown
     assert "Steps between judgements." in shown
 
