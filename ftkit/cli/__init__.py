@@ -8,6 +8,7 @@ import typer
 
 from ftkit import __version__
 from ftkit.cli import catalogue, chat, convert, generate, inspect, plan, predict, runs, share, verdict
+from ftkit.cli.completion import RecipeCommand, complete_entry
 
 __all__ = ["main"]
 
@@ -37,10 +38,18 @@ def _root(
     pass
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+_WITH_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@app.command(cls=RecipeCommand, context_settings={**_WITH_SETTINGS, "help_option_names": []})
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, a configuration, or a file of either.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A recipe, a configuration, or a file of either.", autocompletion=complete_entry
+        ),
+    ] = "",
 ) -> None:
     """Run a recipe or a configuration, with its settings as flags: ftkit run NAME --SETTING VALUE ...
 
@@ -108,7 +117,9 @@ app.command("list")(catalogue.list_)
 
 
 @app.command()
-def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration.")]) -> None:
+def copy(
+    name: Annotated[str, typer.Argument(help="A recipe or a configuration.", autocompletion=complete_entry)],
+) -> None:
     """Copy a recipe or configuration here, to edit."""
     from ftkit.config.launch import report_errors
 
@@ -131,7 +142,7 @@ def copy(name: Annotated[str, typer.Argument(help="A recipe or a configuration."
     sys.exit(report_errors(start))
 
 
-app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(plan.plan)
+app.command(cls=RecipeCommand, context_settings=_WITH_SETTINGS)(plan.plan)
 for _command in (runs.check, runs.report, share.pack, share.unpack, share.push, share.pull):
     app.command()(_command)
 inspect.add_commands(app)

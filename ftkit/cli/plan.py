@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftkit.cli.completion import complete_entry
+
 if TYPE_CHECKING:
     from ftkit.config import Settings
     from ftkit.jobs.plan import Plan
@@ -45,7 +47,12 @@ def find_program(name: str, arguments: Sequence[str]) -> tuple[Path, list[str]]:
 
 def plan(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A recipe, a configuration, or a file of either; then its settings.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, a configuration, or a file of either; then its settings.", autocompletion=complete_entry
+        ),
+    ],
     figure: Annotated[Path | None, typer.Option(help="SVG of the learning rate; its CSV is written beside it.")] = None,
     memory_gb: Annotated[
         float | None, typer.Option("--memory-gb", min=0.0, help="Plan for a device with this much free memory.")
