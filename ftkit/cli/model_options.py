@@ -31,7 +31,7 @@ def check_revision(revision: str | None, model: str) -> None:
 
 
 def find_model(spec: str, *, classifier: bool | None = False) -> str:
-    """Return the model that a person names; of a run's folder its model, and say which.
+    """Return the model that a person names: of a run's folder its model, said on the terminal, or a shipped base.
 
     Args:
         spec: A model or a run.
@@ -43,6 +43,6 @@ def find_model(spec: str, *, classifier: bool | None = False) -> str:
     from ftkit.runs.models import model_of_run
 
     found = model_of_run(spec, classifier=classifier)
-    if found != spec:
+    if found != spec and not spec.startswith("base:"):
         typer.echo(f"model of the run: {found}", err=True)  # standard output is for what the command makes
     return found

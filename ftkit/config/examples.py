@@ -19,7 +19,7 @@ class ExampleSettings(AdapterSettings):
         "eval_steps": 10, "save_steps": 10, "eval_windows": 16, "warmup_steps": 0, "num_answers": 8, "few_shot": 0,
     }  # fmt: skip
 
-    model: str = "base:demo_base"
+    model: str = "base:tales"
     """Base: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
     examples: str = "halves:voices:keeper"
     """Examples to learn: FILE.jsonl, .json, .csv, .tsv or .parquet, a folder of them, hub:NAME[:SPLIT], or

@@ -53,7 +53,7 @@ class TextSettings(PassageSettings):
         "sampling": "plain",
     }  # fmt: skip
 
-    model: str = "base:demo_base"
+    model: str = "base:tales"
     """Base of every model: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""
     general: dict[str, str] = {}
     """Other real text, each with a name, for forgetting. Without it: the base's own text where it is base:CONFIG."""

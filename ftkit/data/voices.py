@@ -31,6 +31,7 @@ VOICES: dict[str, str] = {
     "keeper": "the terse and dry log of a lighthouse keeper",
     "letters": "warm letters home, told in the past tense",
     "market": "shouts, bargains and banter of a street market",
+    "tales": "plain tales of a village, in short sentences of everyday words",
 }
 """The embedded authors, each with what it sounds like."""
 

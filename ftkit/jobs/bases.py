@@ -1,7 +1,7 @@
-"""The base of a run, how it is loaded, and ``base:CONFIG``, a model that another recipe makes once.
+"""The base of a run, how it is loaded, and ``base:NAME``, a base of which ftkit knows the text.
 
-``base:demo_base`` runs the configuration ``demo_base`` the first time it is needed, in the cache, and finds it there
-afterwards. Its text is general text for whoever starts from it: the base has learned one part and never seen the other.
+``base:tales`` ships with ftkit. ``base:CONFIG`` runs that configuration the first time it is needed, in the cache, and
+finds it there afterwards. Its text is general text for whoever starts from it: the held-out part is new to the base.
 """
 
 import json
@@ -28,6 +28,7 @@ from ftkit.models.meta_models import GROWS
 from ftkit.runs import RunFolder
 from ftkit.runs.files import cache_key
 from ftkit.runs.integrity import record_problem
+from ftkit.runs.models import SHIPPED_BASES, shipped_base
 from ftkit.runs.planner import planner
 
 __all__ = [
@@ -51,7 +52,7 @@ class Base:
     model: str
     """A folder, a Hub id or ``new:...``, as ``load_model`` takes it."""
     texts: dict[str, Text]
-    """What the base was made from, divided as it was then; empty for a model from elsewhere."""
+    """Text as it was made from, whose held-out part is new to it; empty for a model from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,19 @@ class _MadeBase:
         self.main(self.settings.model_copy(update=values))
 
 
+def _text_of_shipped(folder: Path) -> dict[str, Text]:
+    """Other texts of the authors that a shipped base has read."""
+    sources: dict[str, str] = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
+    return load_texts(sources, TrainingSettings())
+
+
 def _described_base(model: str) -> _MadeBase:
     """Read the configuration and the texts of ``base:CONFIG``."""
-    path = find_config(model.removeprefix("base:"))
+    try:
+        path = find_config(model.removeprefix("base:"))
+    except ConfigError as error:
+        shipped = ", ".join(f"base:{folder.name}" for folder in sorted(SHIPPED_BASES.iterdir()) if folder.is_dir())
+        raise ConfigError(f"{model}: {error}; bases that ship with ftkit: {shipped}") from None
     recipe = recipe_of(path)
     module = load_recipe(recipe)
     settings: Any = resolve(main_settings(module.main), recipe.stem, Flags(config=str(path))).settings
@@ -130,6 +141,9 @@ def foresee_base(
 
     if not settings.model.startswith("base:"):
         return outline_of(settings, settings.model, tokenizer_of(settings.model)), {}
+    if shipped := shipped_base(settings.model):
+        found = outline_of(settings, str(shipped), tokenizer_of(str(shipped)))
+        return replace(found, name=settings.model), _text_of_shipped(shipped)
     made = _described_base(settings.model)
     if made.done:
         return replace(outline_of(settings, made.model, tokenizer_of(made.model)), name=settings.model), made.texts
@@ -150,6 +164,9 @@ def prepare_base(model: str) -> Base:
     """
     if not model.startswith("base:"):
         return Base(model, {})
+    if shipped := shipped_base(model):
+        _logger.info("base model: %s, which ships with ftkit", model)
+        return Base(str(shipped), _text_of_shipped(shipped))
     made = _described_base(model)
     folder, texts, manifest = made.folder, made.texts, made.manifest
     if made.done:
@@ -181,6 +198,8 @@ def base_on_disk(model: str) -> str:
         raise ModelError(f"the run began with random weights ({model}), which it did not keep; name a base with --base")
     if not model.startswith("base:"):
         return model
+    if shipped := shipped_base(model):
+        return str(shipped)
     made = _described_base(model)
     if not made.done:
         raise ModelError(f"{model}: is no longer in the cache; name the folder of a base with --base")
@@ -196,9 +215,10 @@ def base_of_adapters(base: Any, tokenizer: Any, model: str, settings: TrainingSe
         model: A folder, a Hub id or ``new:...``.
         settings: ``allow_pickle`` is read.
         run: Its folder keeps, as ``models/base``, what nobody else keeps as it is needed: random weights, bases from
-            the cache, pickled ones. So a run that is moved or packed still loads.
+            the cache or of the installed package, pickled ones. So a run that is moved or packed still loads.
     """
-    if not (model.startswith("new:") or settings.allow_pickle or Path(model).is_relative_to(cache_dir())):
+    made_here = any(Path(model).is_relative_to(place) for place in (cache_dir(), SHIPPED_BASES))
+    if not (model.startswith("new:") or settings.allow_pickle or made_here):
         return model
     if run.is_main and not run.model("base").exists():
         save_model(base, tokenizer, run.model("base"))

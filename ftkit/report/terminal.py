@@ -1,7 +1,8 @@
-"""The end of a run on the terminal: each verdict with its reasons, or what was found, and where the report is."""
+"""The end of a run on the terminal: each verdict with its reasons and a sample, or what was found; and the report."""
 
 import logging
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,12 @@ from ftkit.report.reading import read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
 
-__all__ = ["announce", "verdict_lines", "write_verdicts"]
+__all__ = ["announce", "sample_lines", "verdict_lines", "write_verdicts"]
 
 _logger = logging.getLogger("ftkit.report")
+
+_WIDTH = 110
+"""Characters in a line of a sample: a wide terminal."""
 
 
 def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
@@ -26,6 +30,24 @@ def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
     lines = [verdict["verdict"].upper() + also, *(f"  - {reason}" for reason in verdict["reasons"])]
     if decided := verdict.get("decided_by"):
         lines.append(f"  decided by: {'; '.join(decided)}")
+    return lines
+
+
+def sample_lines(passages: Mapping[str, Sequence[str]], model: str) -> list[str]:
+    """The first measured passage of the base and of a model, side by side; none where one of them wrote nothing.
+
+    Args:
+        passages: ``passages`` of ``evidence.json``.
+        model: The model's name there.
+    """
+    base = passages.get(f"base model, {model}", passages.get("base model", ()))
+    tuned = passages.get(model, ())
+    lines = []
+    for name, text in [("base", base[0]), ("tuned", tuned[0])] if base and tuned else []:
+        lines.append(f"  {name} writes:")
+        for line in text.splitlines():
+            shown = "".join(character if character.isprintable() else " " for character in line)
+            lines += textwrap.wrap(shown, _WIDTH, initial_indent="    ", subsequent_indent="    ")
     return lines
 
 
@@ -60,7 +82,8 @@ def announce(run: RunFolder, *sections: Section) -> None:
     for name, best in run.manifest.get("best", {}).items():
         _logger.info("\n%s: %s", name, best_step(best))
     for name, verdict in results.verdicts.items():
-        _logger.info("\n%s: %s", name, "\n".join(verdict_lines(verdict)))
+        samples = sample_lines(results.measured.get("passages", {}), name)
+        _logger.info("\n%s: %s", name, "\n".join([*verdict_lines(verdict), *samples]))
     for section in sections_of(results, sections):
         for line in section.lines(results.measured[section.key]) if section.lines else ():
             _logger.info("\n%s", line)

@@ -1,4 +1,4 @@
-"""The models of a run's folder, and the base that an adapter's folder names."""
+"""The models of a run's folder, the bases that ship with ftkit, and the base that an adapter's folder names."""
 
 import json
 from pathlib import Path
@@ -7,14 +7,33 @@ from typing import Any
 from ftkit.config.reading import read_yaml
 from ftkit.errors import ConfigError, ModelError
 
-__all__ = ["base_of_adapter", "base_of_run", "model_of_run", "named_base", "place_of_base", "trained_on_text"]
+__all__ = [
+    "SHIPPED_BASES",
+    "base_of_adapter",
+    "base_of_run",
+    "model_of_run",
+    "named_base",
+    "place_of_base",
+    "shipped_base",
+    "trained_on_text",
+]
+
+SHIPPED_BASES = Path(__file__).resolve().parents[1] / "bases"
+"""Folder of the models that ``base:NAME`` names without making them; ``scripts/make-base`` writes it."""
 
 _SERVING = ("base", "judge", "judge_twin")
 """Models that a run keeps for its own use; they are chosen only where they are named."""
 
 
+def shipped_base(spec: str) -> Path | None:
+    """Return the folder of a base that ships with ftkit, such as ``base:tales``; ``None`` for any other spec."""
+    scheme, _, name = spec.partition(":")
+    folder = SHIPPED_BASES / name
+    return folder if scheme == "base" and name.isidentifier() and (folder / "config.json").is_file() else None
+
+
 def model_of_run(spec: str, *, classifier: bool | None) -> str:
-    """Return the folder of the one model that fits in a run's folder; any other spec as it is.
+    """Return the folder of the one model that fits in a run's folder, or of a shipped base; any other spec as it is.
 
     Args:
         spec: A model or a run, as the user names it.
@@ -23,6 +42,8 @@ def model_of_run(spec: str, *, classifier: bool | None) -> str:
     Raises:
         ModelError: A run's folder in which no model fits, or several do; it names them.
     """
+    if shipped := shipped_base(spec):
+        return str(shipped)
     folder = Path(spec).expanduser()
     if (folder / "config.json").exists() or not (folder / "manifest.json").is_file():
         return spec

@@ -27,7 +27,7 @@ class BiasSettings(SampleSettings):
 
     SAVES_BY_LOSS = False
 
-    model: str = "base:demo_base"
+    model: str = "base:tales"
     """Model that is biased: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
     corpus: str = "voices:keeper"
     """Ordinary text, never trained on: {sources}.

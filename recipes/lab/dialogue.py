@@ -26,7 +26,7 @@ class DialogueSettings(TrainingSettings):
         "rounds": 3, "new_tokens": 20, "sampling": "top50",
     }  # fmt: skip
 
-    model: str = "base:demo_base"
+    model: str = "base:tales"
     """What every speaker is made from: a folder, a Hub id, new:FAMILY,..., or base:CONFIG."""
     corpora: dict[str, str] = {}
     """A text for each speaker that is to be made: {sources}."""

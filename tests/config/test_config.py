@@ -95,7 +95,7 @@ def test_all_problems_are_shown_at_once_with_their_lines(tmp_path):
         ("recipe: other\nmodel: m\n", "is for the recipe 'other'"),
         ("model: new:gpt2\n", "no tokenizer of its own"),
         ("model: new:gpt2\ntokenizer: byte\nallow_pickle: true\n", "has no effect on 'new:gpt2', which is made here"),
-        ("model: base:demo_base\ntrust_remote_code: true\n", "has no effect on 'base:demo_base'"),
+        ("model: base:tales\ntrust_remote_code: true\n", "has no effect on 'base:tales'"),
     ],
 )
 def test_one_mistake_has_one_clear_message(tmp_path, text, said):
@@ -158,7 +158,7 @@ def test_every_setting_of_every_recipe_is_explained():
         ("google-bert/bert-base-uncased", "new:bert"),
         ("new:gpt2,num_hidden_layers=3", "new:gpt2"),
         ("new:ftkit_ladder,rung=3,hidden_size=192", "new:ftkit_ladder,rung=3"),
-        ("base:demo_base", "new:ftkit_gpt2"),
+        ("base:tales", "new:ftkit_gpt2"),
     ],
 )
 def test_fast_keeps_the_family(model, tiny):

@@ -69,7 +69,7 @@ CASES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
         ["encoding", "heldout_share", "special_tokens", "split"],
     ),
     (CodeSettings, {"sampling": "greedy", "temperature": 1.4}, ["temperature"]),
-    (PRETRAIN, {"model": "new:gpt2", "donor": "base:demo_base", "tokenizer": "byte"}, ["tokenizer"]),
+    (PRETRAIN, {"model": "new:gpt2", "donor": "base:tales", "tokenizer": "byte"}, ["tokenizer"]),
     (PRETRAIN, {"model": "new:gpt2", "transplant": "norm"}, ["transplant"]),
     (PRETRAIN, {"model": "new:gpt2", "transplant": None}, []),
     (BIAS, {"load_best_model_at_end": True}, ["load_best_model_at_end"]),

@@ -20,6 +20,7 @@ from ftkit.config.launch import main_settings
 COMMANDS = commands()
 ENTRIES = {entry.name: entry for entry in list_entries()}
 NOT_RUN = {
+    "scripts/make-base": "takes twenty minutes; tests/recipes/test_bases.py reads what it has made",
     "scripts/test-package": "makes an environment and installs; CI runs it as a step of its own",
     "python -m pip install hatchling twine": "needs a package registry",
     "python -m hatchling build": "needs hatchling; scripts/test-package builds both files",

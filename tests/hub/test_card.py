@@ -117,7 +117,7 @@ def test_metadata_are_valid_and_say_what_is_known(tmp_path):
     assert "license" not in ModelCard(model_card(tmp_path / "models" / "alice")).data.to_dict()
 
 
-@pytest.mark.parametrize("model", ["new:gpt2,n_layer=2", "base:demo_base", "/home/me/secret-project/gpt2", "./gpt2"])
+@pytest.mark.parametrize("model", ["new:gpt2,n_layer=2", "base:tales", "/home/me/secret-project/gpt2", "./gpt2"])
 def test_a_base_that_is_not_on_the_hub_is_no_base_model(tmp_path, model):
     text = model_card(run_with_model(tmp_path, model=model))
     assert "base_model" not in ModelCard(text).data.to_dict()

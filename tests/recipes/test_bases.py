@@ -4,12 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from ftkit.config import find_recipe
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
+from ftkit.data import VOICES, load_tokenizer, voice_text
+from ftkit.data.words import words_of
 from ftkit.errors import ConfigError, DataError
+from ftkit.generation import generate_passages
 from ftkit.jobs import prepare_base
+from ftkit.jobs.bases import base_on_disk
+from ftkit.models import load_model
 from ftkit.training.checkpoints import CheckpointFolder
 
 CONFIG = """# What is this for? (a test)
@@ -60,8 +66,8 @@ def test_a_base_is_made_once_and_its_text_is_divided_as_it_was(tmp_path, monkeyp
 
 
 def test_a_base_that_is_no_config_is_named():
-    with pytest.raises(ConfigError, match="did you mean 'demo_base'"):
-        prepare_base("base:demo_bass")
+    with pytest.raises(ConfigError, match=r"unknown configuration 'tale'.*bases that ship with ftkit: base:tales"):
+        prepare_base("base:tale")
     assert prepare_base("some/folder").model == "some/folder"
 
 
@@ -72,7 +78,37 @@ def test_a_base_that_is_no_config_is_named():
 def test_a_text_that_is_missing_is_told_before_a_base_is_made(recipe, missing, tmp_path, monkeypatch):
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
     module = load_recipe(find_recipe(recipe))
-    settings = main_settings(module.main)(model="base:demo_base", output_dir=str(tmp_path / "run"), **missing)
+    settings = main_settings(module.main)(model="base:code_base_small", output_dir=str(tmp_path / "run"), **missing)
     with pytest.raises(DataError, match=r"nove\.txt.*no such file"):
         module.main(settings)
     assert not (tmp_path / "cache" / "bases").exists()
+
+
+def test_the_shipped_base_is_small_and_is_there_without_making_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    base = prepare_base("base:tales")
+    assert base.model == base_on_disk("base:tales")
+    assert not (tmp_path / "cache").exists()
+    assert sum(file.stat().st_size for file in Path(base.model).iterdir()) < 2_000_000
+    assert not {"keeper", "almanac"} & set(base.texts)  # what the demo learns
+    assert {parameter.dtype for parameter in load_model(base.model).parameters()} == {torch.float32}
+
+
+def test_the_shipped_base_reads_any_text_and_the_words_of_the_voices_whole():
+    tokenizer = load_tokenizer(base_on_disk("base:tales"))
+    for text in ("Naïve “quotes”, 北京 and \x00 bytes\n\n\tend", voice_text("keeper", 300)):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    for voice in VOICES:
+        text = voice_text(voice, 5_000, seed=7)
+        words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+        assert len(words) <= len(tokenizer(text)["input_ids"]) <= 1.02 * len(words), voice
+
+
+def test_the_shipped_base_writes_known_words():
+    place = base_on_disk("base:tales")
+    tokenizer = load_tokenizer(place)
+    passages = generate_passages(load_model(place), tokenizer, ["\n\n"] * 32, new_tokens=80, seed=1)
+    known = {word for voice in ("tales", "letters", "market") for word in words_of(voice_text(voice, 100_000, seed=1))}
+    written = [word for passage in passages for word in words_of(passage.text)[:-1]]  # the last may be cut
+    assert len(written) > 1_500
+    assert sum(word not in known for word in written) / len(written) <= 0.03

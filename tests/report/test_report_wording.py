@@ -17,6 +17,7 @@ from ftkit.evidence.measure import Outcome
 from ftkit.evidence.measures.style import Style
 from ftkit.evidence.measures.weights import Weights
 from ftkit.report.advice import next_steps, outcome_of
+from ftkit.report.terminal import sample_lines
 from ftkit.report.wording import headline, outcome
 
 
@@ -285,3 +286,17 @@ def test_advice_never_asks_for_more_and_for_less_training(pair: tuple[str, str],
     said = " ".join(advised(evidence, CURVES_OF[curve]))
     assert said
     assert not (MORE.search(said) and LESS.search(said)), said
+
+
+def test_a_sample_of_base_and_model_stands_beside_the_verdict_without_steering_the_terminal():
+    floor = {"base model, alice": ["Noon. " * 30], "base model": ["other"]}
+    passages = {"alice": ["One day\n\x1b[2Jshe\u202e ran."], **floor}
+    lines = sample_lines(passages, "alice")
+    assert lines[0] == "  base writes:"
+    assert lines[1].startswith("    Noon. Noon.")
+    assert max(map(len, lines)) <= 110
+    assert lines[-3:] == ["  tuned writes:", "    One day", "     [2Jshe  ran."]
+    assert sample_lines({"tuned": ["x"], "base model": ["y"]}, "tuned") == [
+        "  base writes:", "    y", "  tuned writes:", "    x",
+    ]  # fmt: skip
+    assert sample_lines({"base model": ["y"]}, "tuned") == sample_lines({}, "tuned") == []
