@@ -1,6 +1,7 @@
 """The end of a run on the terminal: each verdict with its reasons and a sample, or what was found; and the report."""
 
 import logging
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,11 +9,12 @@ from typing import Any
 
 from ftkit.display.wording import best_step
 from ftkit.report.advice import advised
-from ftkit.report.reading import read_results
+from ftkit.report.reading import Results, read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
+from ftkit.runs.models import SERVING_MODELS, model_kind
 
-__all__ = ["announce", "sample_lines", "verdict_lines", "write_verdicts"]
+__all__ = ["announce", "next_commands", "sample_lines", "verdict_lines", "write_verdicts"]
 
 _logger = logging.getLogger("ftkit.report")
 
@@ -90,3 +92,38 @@ def announce(run: RunFolder, *sections: Section) -> None:
     if finding := results.measured.get("finding"):
         _logger.info("\n%s", finding)
     _logger.info("\nreport: %s", (run.path / "report.html").resolve())
+    if not run.is_part:
+        _logger.info("\nnext:\n%s", "\n".join(f"  {word:<6}  {line}" for word, line in next_commands(run, results)))
+
+
+def next_commands(run: RunFolder, results: Results) -> list[tuple[str, str]]:
+    """What to do after a run: look at the report, let the model write, and share it, or what its verdict advises.
+
+    Args:
+        run: A run whose report is written.
+        results: Its files.
+
+    Returns:
+        A word and a command for each, or a sentence instead of the last command.
+    """
+    found = [("look", f"python -m webbrowser {shlex.quote(str(run.path / 'report.html'))}")]
+    made = [name for name in run.manifest["models"] if name not in SERVING_MODELS]
+    if not made:
+        return found
+    worked = [name for name in made if results.verdicts.get(name, {}).get("verdict") == "worked"]
+    name = (worked or made)[0]
+    folder = shlex.quote(str(run.model(name)))
+    kind = model_kind(run.model(name))
+    if kind == "classifier":
+        found.append(("try", f"ftkit predict {folder} 'A text of yours'"))
+    elif results.settings.get("examples"):
+        found.append(("write", f"ftkit chat {folder}"))
+    elif kind == "language model":
+        prompt = results.settings.get("prompt") or results.settings.get("sample_prompt") or "Once upon a time"
+        compared = "" if str(results.settings.get("model", "")).startswith("new:") else " --compare_with_base"
+        found.append(("write", f"ftkit generate {folder} --prompt {shlex.quote(prompt)}{compared}"))
+    if worked or name not in results.verdicts:
+        found.append(("share", f"ftkit push {folder} OWNER/NAME"))
+    else:
+        found.append(("change", results.verdicts[name].get("next", ["Read the reasons above."])[0]))
+    return found

@@ -31,10 +31,14 @@ class RunFolder:
         recipe: Name of the recipe that runs.
         manifest: What ``manifest.json`` holds.
         is_main: Whether this process writes.
+        is_part: Whether it is made for another run: a base, or a point of a study.
     """
 
-    def __init__(self, path: Path, recipe: str, manifest: dict[str, Any], is_main: bool) -> None:
+    def __init__(
+        self, path: Path, recipe: str, manifest: dict[str, Any], is_main: bool, *, is_part: bool = False
+    ) -> None:
         self.path, self.recipe, self.manifest, self.is_main = path, recipe, manifest, is_main
+        self.is_part = is_part
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     @property

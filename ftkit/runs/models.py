@@ -8,9 +8,11 @@ from ftkit.config.reading import read_yaml
 from ftkit.errors import ConfigError, ModelError
 
 __all__ = [
+    "SERVING_MODELS",
     "SHIPPED_BASES",
     "base_of_adapter",
     "base_of_run",
+    "model_kind",
     "model_of_run",
     "named_base",
     "place_of_base",
@@ -21,7 +23,7 @@ __all__ = [
 SHIPPED_BASES = Path(__file__).resolve().parents[1] / "bases"
 """Folder of the models that ``base:NAME`` names without making them; ``scripts/make-base`` writes it."""
 
-_SERVING = ("base", "judge", "judge_twin")
+SERVING_MODELS = ("base", "judge", "judge_twin")
 """Models that a run keeps for its own use; they are chosen only where they are named."""
 
 
@@ -47,9 +49,11 @@ def model_of_run(spec: str, *, classifier: bool | None) -> str:
     folder = Path(spec).expanduser()
     if (folder / "config.json").exists() or not (folder / "manifest.json").is_file():
         return spec
-    models = {path.name: _is_classifier(path) for path in sorted((folder / "models").glob("*")) if path.is_dir()}
+    models = {
+        path.name: model_kind(path) == "classifier" for path in sorted((folder / "models").glob("*")) if path.is_dir()
+    }
     fitting = [name for name, classifies in models.items() if classifier in (None, classifies)]
-    fitting = [name for name in fitting if name not in _SERVING] or fitting
+    fitting = [name for name in fitting if name not in SERVING_MODELS] or fitting
     if len(fitting) == 1:
         return str(folder / "models" / fitting[0])
     wanted = {None: "model", True: "classifier", False: "language model"}[classifier]
@@ -96,11 +100,17 @@ def base_of_run(model: str) -> str | None:
     return str(kept) if started and kept.is_dir() else started
 
 
-def _is_classifier(folder: Path) -> bool:
-    """Whether the files of a model name a head for classes of texts."""
+def model_kind(folder: Path) -> str:
+    """What a model's files say that it is: ``classifier``, ``encoder`` or ``language model``.
+
+    Args:
+        folder: The folder of a model or of an adapter.
+    """
     config, adapter = (_mapping(folder / name) for name in ("config.json", "adapter_config.json"))
-    named = any("SequenceClassification" in str(name) for name in config.get("architectures") or [])
-    return named or (not config and adapter.get("task_type") == "SEQ_CLS")
+    named = " ".join(map(str, config.get("architectures") or []))
+    if "SequenceClassification" in named or (not config and adapter.get("task_type") == "SEQ_CLS"):
+        return "classifier"
+    return "encoder" if "MaskedLM" in named else "language model"
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -192,6 +192,11 @@ def _prepare(path: Path, settings: Settings, recipe: str, program: Path) -> dict
     ):
         if not settings.resume:
             status = _read_manifest(path)["status"]
+            if status == "done":
+                raise ConfigError(
+                    f"{path}: holds a finished run; 'ftkit report {path}' shows its result. Choose another output_dir "
+                    "for a new run"
+                )
             raise ConfigError(
                 f"{path}: holds a run already (status: {status}); continue it with 'ftkit resume {path}' "
                 "or choose another output_dir"
@@ -247,7 +252,7 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
     if planner():
         yield RunFolder(path, recipe, _new_manifest(recipe, settings), is_main=False)  # it writes nothing
         return
-    lock = FileLock(path / ".lock")
+    lock, new = FileLock(path / ".lock"), not path.exists()
     try:
         with sync_errors():
             if is_main_process():
@@ -267,6 +272,17 @@ def open_run(settings: Settings, program: str) -> Iterator[RunFolder]:
         wait_for_everyone()  # what the others do next may need what this run has made
     finally:
         lock.release()
+        if new and is_main_process():
+            _remove_unused(path)
+
+
+def _remove_unused(path: Path) -> None:
+    """Remove a new folder in which nothing was written, and ``runs`` where no other run is in it."""
+    if path.is_dir() and {child.name for child in path.iterdir()} <= {".lock"}:
+        shutil.rmtree(path, ignore_errors=True)
+    if not path.exists() and path.parent == Path("runs"):
+        with suppress(OSError):  # it is not empty
+            path.parent.rmdir()
 
 
 def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: FileLock) -> RunFolder:
@@ -283,7 +299,7 @@ def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: Fil
         raise CheckpointError(
             f"{path}: {owner} works in this folder; wait for it or choose another output_dir"
         ) from None
-    run = RunFolder(path, recipe, _prepare(path, settings, recipe, program), is_main=True)
+    run = RunFolder(path, recipe, _prepare(path, settings, recipe, program), is_main=True, is_part=bool(_OPEN))
     if settings.resume and not run.finished:
         remove_leftovers(path)
         run.check_models()

@@ -79,8 +79,8 @@ def check_processes(required: int = 0) -> None:
     if required and required != (found := num_processes()):
         raise DeviceError(
             f"require_processes: asked {required}, have {found}; start with 'torchrun --standalone --nproc_per_node "
-            f"{required} RECIPE.py' or 'accelerate launch --config_file recipes/accelerate/ddp.yaml --num_processes "
-            f"{required} RECIPE.py', or leave it out"
+            f"{required} -m ftkit.recipes.NAME' or 'accelerate launch --config_file recipes/accelerate/ddp.yaml "
+            f"--num_processes {required} -m ftkit.recipes.NAME', or leave it out"
         )
     if "WORLD_SIZE" not in os.environ and "MASTER_PORT" in os.environ:
         _warn_that_one_is_alone()

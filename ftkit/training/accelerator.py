@@ -65,7 +65,7 @@ def _sharding(settings: TrainingSettings) -> FullyShardedDataParallelPlugin:
     if "LOCAL_RANK" not in os.environ:
         raise DeviceError(
             "ACCELERATE_USE_FSDP is set and no launcher has started this process; start with 'accelerate launch "
-            "--config_file recipes/accelerate/fsdp.yaml RECIPE.py'"
+            "--config_file recipes/accelerate/fsdp.yaml -m ftkit.recipes.NAME'"
         )
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise DeviceError("FSDP: version 1 is asked for, which is deprecated; set fsdp_version: 2")

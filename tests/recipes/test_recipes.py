@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -206,6 +207,32 @@ def test_a_mistake_has_its_exit_code_and_one_message(tmp_path, monkeypatch, argu
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert done.stderr.count("ftkit: ") == 1
+
+
+def test_a_run_ends_with_commands_that_work_and_its_folder_says_that_it_is_finished(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = ["run", "finetune", *SMALL[:-1], "32", "--model", "base:tales", "--output_dir", "my run"]
+    done = ftkit(*told)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.partition("\nnext:\n")[2].splitlines()
+    look, write, last = (line.split(maxsplit=1) for line in lines)
+    assert (look[0], write[0], last[0]) == ("look", "write", "change")
+    assert Path(shlex.split(look[1])[-1]).is_file()
+    written = ftkit(*shlex.split(write[1])[1:], "--max_new_tokens", "4")
+    assert (written.returncode, "models/base" in written.stderr) == (0, False), written.stderr
+    assert {"text", "base"} <= json.loads(written.stdout.splitlines()[0]).keys()
+    again = ftkit(*told)
+    assert again.returncode == 2
+    assert again.stderr.startswith("ftkit: my run: holds a finished run; 'ftkit report my run' shows its result.")
+
+
+def test_a_folder_in_which_nothing_was_written_is_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for folder in ("new", "mine"):
+        assert ftkit("run", "pretrain", "--fast", "--resume", "--output_dir", folder).returncode == 6
+    assert ftkit("run", "pretrain", "--corpus", "nowhere.txt").returncode == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]  # that one was there before
 
 
 def test_copy_gives_a_program_and_a_config_that_run(tmp_path, monkeypatch):

@@ -69,7 +69,15 @@ def test_a_folder_in_use_is_refused_and_free_after_a_kill(tmp_path):
 def test_a_used_folder_is_not_overwritten(tmp_path):
     with open_run(start(tmp_path / "r"), "job.py"):
         pass
-    with pytest.raises(ConfigError, match="ftkit resume"), open_run(start(tmp_path / "r"), "job.py"):
+    with (
+        pytest.raises(ConfigError, match="holds a finished run; 'ftkit report"),
+        open_run(start(tmp_path / "r"), "job.py"),
+    ):
+        pass
+    with pytest.raises(KeyboardInterrupt), open_run(start(tmp_path / "stopped"), "job.py") as run:
+        run.log("metrics.jsonl", {"model": "a", "step": 1})
+        raise KeyboardInterrupt
+    with pytest.raises(ConfigError, match="ftkit resume"), open_run(start(tmp_path / "stopped"), "job.py"):
         pass
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
@@ -207,7 +215,7 @@ def test_a_run_that_made_nothing_can_be_started_again_in_its_folder(tmp_path):
     with open_run(start(tmp_path / "r", seed=2), "job.py") as run:
         run.log("metrics.jsonl", {"model": "a", "step": 1})
     assert "seed: 2" in (tmp_path / "r" / "config.yaml").read_text()
-    with pytest.raises(ConfigError, match="holds a run already"), open_run(start(tmp_path / "r", seed=3), "job.py"):
+    with pytest.raises(ConfigError, match="holds a finished run"), open_run(start(tmp_path / "r", seed=3), "job.py"):
         pass
 
 
