@@ -15,7 +15,7 @@ from ftkit.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ftkit.jobs.verdicts import Judged
+    from ftkit.jobs.verdicts import Judged, SeveralJudged
     from ftkit.report.gate import Gate
 
 __all__ = ["verdict"]
@@ -25,7 +25,10 @@ _SOURCE = described_sources()
 
 def verdict(
     base: Annotated[str, typer.Option(help="Model that the tuned one started from: a folder or a Hub id.")],
-    tuned: Annotated[str, typer.Option(help="Model to judge: a folder, an adapter's or a run's too, or a Hub id.")],
+    tuned: Annotated[
+        list[str],
+        typer.Option(help="Model to judge: a folder, an adapter's or a run's too, or a Hub id. Repeat it for several."),
+    ],
     text: Annotated[str | None, typer.Option(help=f"What it was trained on: {_SOURCE}.")] = None,
     examples: Annotated[
         str | None,
@@ -112,44 +115,58 @@ def verdict(
         configure_output()
 
     def start() -> None:
-        from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_examples
+        from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_several_examples
         from ftkit.jobs.verdict_requests import check_one_source
-        from ftkit.jobs.verdicts import VerdictRequest, judge_models
+        from ftkit.jobs.verdicts import VerdictRequest, judge_several
         from ftkit.report.gate import Gate
 
         gate = Gate.of(require, fail_on)
         if junit and gate == Gate():
             raise ConfigError("--junit: has no conditions to write; give --require or --fail-on")
-        of_text = check_one_source(text, examples)
+        of_text, models = check_one_source(text, examples), _models(tuned)
+        first = next(iter(models.values()))
         if examples is not None:
             asked = ExampleVerdictRequest(
-                find_model(base), find_model(tuned), examples, heldout_examples, _pairs("--columns", columns),
+                find_model(base), first, examples, heldout_examples, _pairs("--columns", columns),
                 template, chat_template, also=_named(also or [], "--also"), general=general,
                 answer_pattern=answer_pattern, num_answers=num_answers, few_shot=few_shot, revision=revision,
                 trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed,
                 thresholds=_numbers(threshold or []), dtype=dtype,
             )  # fmt: skip
-            finish(lambda folder: judge_examples(asked, folder), gate)
+            finish(lambda folder: judge_several_examples(asked, models, folder), gate)
             return
         request = VerdictRequest(
-            find_model(base), find_model(tuned), of_text, heldout, general, _named(against or []), judge, revision,
+            find_model(base), first, of_text, heldout, general, _named(against or []), judge, revision,
             trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
             num_passages, sampling, seed, thresholds=_numbers(threshold or []), reference=reference, dtype=dtype,
         )  # fmt: skip
-        finish(lambda folder: judge_models(request, folder), gate)
+        finish(lambda folder: judge_several(request, models, folder), gate)
 
-    def finish(judge_in: "Callable[[Path], Judged]", gate: "Gate") -> None:
+    def finish(judge_in: "Callable[[Path], SeveralJudged]", gate: "Gate") -> None:
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
             judged = judge_in(Path(folder))
             if report:
                 judged.save_report(report)
-        _show(judged, report, as_json)
-        verdicts = {tuned: judged.verdict.as_dict()}
+        one = next(iter(judged.models.values())) if len(judged.models) == 1 else None
+        _show(one or judged, report, as_json)
+        verdicts = {tuned[0] if one else name: each.verdict.as_dict() for name, each in judged.models.items()}
         if junit:
             gate.write_junit(junit, verdicts)
         gate.check(verdicts)
 
     sys.exit(report_errors(start))
+
+
+def _models(tuned: list[str]) -> dict[str, str]:
+    """Where each model is, by a short name."""
+    from ftkit.report.several import short_name
+
+    paths = [Path(each) for each in tuned]
+    if len(set(paths)) < len(paths):
+        raise ConfigError(f"--tuned: takes different models, found {', '.join(tuned)}")
+    if len(paths) == 1:  # the report calls it so
+        return {"tuned": find_model(tuned[0])}
+    return {short_name(path, paths): find_model(each) for path, each in zip(paths, tuned, strict=True)}
 
 
 def _pairs(option: str, text: str | None) -> dict[str, str]:
@@ -181,7 +198,7 @@ def _numbers(pairs: list[str]) -> dict[str, float]:
     return found
 
 
-def _show(judged: "Judged", report: Path | None, as_json: bool) -> None:
+def _show(judged: "Judged | SeveralJudged", report: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(judged.as_dict())
         return

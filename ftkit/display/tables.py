@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ftkit.display.wording import interval, is_number, number, percent, percent_interval
 
-__all__ = ["Cell", "Gauge", "PageTable", "Part", "Row", "shown"]
+__all__ = ["Cell", "Gauge", "PageTable", "Part", "Row", "plain_table", "shown"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ def shown(value: Any, as_percent: bool = False) -> str:
     if value is None or is_number(value) or isinstance(value, float):
         return percent(value) if as_percent else number(value)
     return percent_interval(value) if as_percent else interval(value)
+
+
+def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as plain lines, its columns aligned."""
+    widths = [max(len(row[n]) for row in [heads, *rows]) for n in range(len(heads))]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]
+    ]
 
 
 @dataclass(frozen=True)

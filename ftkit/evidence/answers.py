@@ -74,6 +74,10 @@ class Answers:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def first(self, count: int) -> Answers:
+        """The first so many."""
+        return Answers(self.texts[:count], self.ended[:count], self.tokens[:count])
+
     def __add__(self, more: Answers) -> Answers:
         return Answers((*self.texts, *more.texts), (*self.ended, *more.ended), (*self.tokens, *more.tokens))
 
@@ -109,9 +113,9 @@ class AnswerWriter:
         Args:
             model: A causal language model.
             examples: Their prompts are answered.
-            before: Answers to the first of them, which are not written again.
+            before: Answers to the first of them or to more, which are not written again.
         """
-        found = before or Answers()
+        found = (before or Answers()).first(len(examples))
         if not (examples := examples[len(found) :]):
             return found
         prompts = [prompt_ids(example, self.tokenizer) for example in examples]

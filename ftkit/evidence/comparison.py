@@ -129,6 +129,8 @@ class Comparison:
     """How often intervals hold that rest on passages."""
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was computed once for all looks."""
+    base_losses: dict[Any, tuple[Any, HeldOutLoss]] = field(default_factory=dict, compare=False, repr=False)
+    """Losses of the base by text, each with its text. Comparisons with one base, window and texts may share them."""
 
     @property
     def shared_level(self) -> float:
@@ -166,9 +168,11 @@ class Comparison:
             of_tuned: The same in the tuned model's own tokens; ``None`` where they are the base's.
             most: Windows at most; ``None`` for ``max_windows``.
         """
-        with self.as_base() as base:
-            before = self.loss(base, store, most)
-        return before, self.loss(self.tuned, of_tuned or store, most)
+        key = id(store), most
+        if key not in self.base_losses:
+            with self.as_base() as base:
+                self.base_losses[key] = store, self.loss(base, store, most)
+        return self.base_losses[key][1], self.loss(self.tuned, of_tuned or store, most)
 
     @property
     def losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:

@@ -5,25 +5,43 @@ examples kept out ----- losses, answers -------------------------+-> evidence ->
 other examples, text -- forgetting ------------------------------'
 """
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from ftkit.data import (
+    TokenStore,
     encode_examples,
     load_corpus,
     tokenizer_fingerprint,
     with_template,
 )
 from ftkit.errors import ModelError
-from ftkit.evidence import Thresholds, compare_examples, decide
+from ftkit.evidence import ComparedAnswers, ComparedExamples, Evidence, Thresholds, compare_examples
 from ftkit.jobs.examples import compared_examples, other_examples
 from ftkit.jobs.judged_models import load_sides
 from ftkit.jobs.verdict_requests import ExampleVerdictRequest, read_split
-from ftkit.jobs.verdicts import Judged, write_judged
+from ftkit.jobs.verdicts import Judged, SeveralJudged, write_judged
 from ftkit.models import task_of
+from ftkit.training import HeldOutDataset
 
-__all__ = ["ExampleVerdictRequest", "judge_examples"]
+__all__ = ["ExampleVerdictRequest", "judge_examples", "judge_several_examples"]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What examples and base give once, for every model that is judged against this base."""
+
+    chat_template: Any
+    longest: int
+    examples: ComparedExamples
+    other: tuple[HeldOutDataset | TokenStore | None, str]
+    summaries: tuple[str, ...]
+    """What was cut or left out."""
+    base_losses: dict[Any, Any] = field(default_factory=dict)
 
 
 def judge_examples(request: ExampleVerdictRequest, folder: Path) -> Judged:
@@ -37,53 +55,101 @@ def judge_examples(request: ExampleVerdictRequest, folder: Path) -> Judged:
         DataError: Examples that cannot be read, or from which no evidence can come.
         ModelError: A model that cannot be loaded, that did not start from the base, or that has other tokens.
     """
-    limits, (split, assumed) = Thresholds.set(request.thresholds), read_split(request)
-    models = request.of_models
-    task = task_of(
-        request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
-    )
-    if task != "causal-lm":
-        raise ModelError(f"{request.base}: a {task} model answers no prompts; give a causal language model")
-    base, tuned, of_loading = load_sides(models, task)
-    assumed += of_loading
-    tokenizer: Any = tuned.tokenizer
-    if tokenizer_fingerprint(base.tokenizer) != tokenizer_fingerprint(tokenizer):
-        raise ModelError(
-            f"{request.tuned}: its tokenizer gives other ids than that of {request.base}, so completions cannot be "
-            "compared token by token; save the model with the base's tokenizer"
-        )
-    used = with_template(tokenizer, request.template, request.chat_template)
-    assumed.append(f"chat template: {used}")
-    positions = min((n for n in (base.positions, tuned.positions) if n), default=None)
-    longest = min(n for n in (request.window_tokens, positions) if n)
-    train, heldout = (
-        encode_examples(side, tokenizer, request.loss_on, longest) for side in (split.train, split.heldout)
-    )
-    assumed += [
-        f"{name}: {found.summary}"
-        for name, found in (("training examples", train), ("held-out examples", heldout))
-        if found.summary
-    ]
-    examples = compare_examples(
-        train.rows, heldout.rows, tokenizer, positions=positions, few_shot=request.few_shot,
-        answer_pattern=request.answer_pattern, seed=request.seed,
-    )  # fmt: skip
-    general = load_corpus(request.general, name="general").documents if request.general is not None else ()
-    texts = {"general text": [document.text for document in general]} if general else {}
-    other, other_name = other_examples(request.also, texts, tokenizer, longest)
-    assert tuned.own is not None
-    evidence, answers = compared_examples(
-        base.own, tuned.own, examples, other=other, other_name=other_name, asked=request.num_answers, limits=limits,
-        window_tokens=longest, assumptions=tuple(assumed),
-    )  # fmt: skip
-    verdict = decide(evidence, limits)
+    return judge_several_examples(request, {"tuned": request.tuned}, folder).models["tuned"]
+
+
+def judge_several_examples(request: ExampleVerdictRequest, tuned: Mapping[str, str], folder: Path) -> SeveralJudged:
+    """Measure models that were trained on examples beside their base, and decide; the base is measured once.
+
+    Args:
+        request: The base, the examples and the options.
+        tuned: The models by name: folders or Hub ids.
+        folder: As in ``judge_examples``.
+
+    Raises:
+        DataError: Examples that cannot be read, or from which no evidence can come.
+        ModelError: A model that cannot be loaded, that did not start from the base, that has other tokens, or that
+            would be measured with another chat template or length than the ones before it.
+    """
+    bench = _Bench(request)
+    found = {name: bench.measure(model) for name, model in tuned.items()}
+    most = max((answers for _, answers in found.values()), key=lambda answers: len(answers.base))
+    passages = {name: list(answers.tuned.texts) for name, (_, answers) in found.items()}
     measured = {
-        "models": {"tuned": evidence.as_dict()},
-        "passages": {"base model": list(answers.base.texts), "tuned": list(answers.tuned.texts)},
-        "real": {"tuned": [example.completion for example in answers.examples]},
+        "passages": {"base model": list(most.base.texts), **passages},
+        "real": {name: [each.completion for each in answers.examples] for name, (_, answers) in found.items()},
     }
-    steps = write_judged(folder, _described(request), measured, verdict)
-    return Judged(verdict, evidence, {}, steps, folder)
+    described = _described(request) | ({} if len(tuned) == 1 else {"tuned": dict(tuned)})
+    return write_judged(folder, described, {name: each for name, (each, _) in found.items()}, measured, bench.limits)
+
+
+class _Bench:
+    """Measures models that were tuned from one base; the base is measured once.
+
+    Args:
+        request: The base, the examples and the options.
+    """
+
+    def __init__(self, request: ExampleVerdictRequest) -> None:
+        self.request, self.limits = request, Thresholds.set(request.thresholds)
+        self.split, self.assumed = read_split(request)
+        self.task = task_of(
+            request.base, request.revision, trust_remote_code=request.trust_remote_code,
+            allow_pickle=request.allow_pickle,
+        )  # fmt: skip
+        if self.task != "causal-lm":
+            raise ModelError(f"{request.base}: a {self.task} model answers no prompts; give a causal language model")
+        self._base: PreTrainedModel | None = None
+        self._shared: _Shared | None = None
+        self._answers: ComparedAnswers | None = None
+
+    def measure(self, model: str) -> tuple[Evidence, ComparedAnswers]:
+        """Measure a model beside the base."""
+        request = self.request
+        base, tuned, of_loading = load_sides(replace(request.of_models, tuned=model), self.task, self._base)
+        self._base = base.own or self._base
+        tokenizer: Any = tuned.tokenizer
+        if tokenizer_fingerprint(base.tokenizer) != tokenizer_fingerprint(tokenizer):
+            raise ModelError(
+                f"{model}: its tokenizer gives other ids than that of {request.base}, so completions cannot be "
+                "compared token by token; save the model with the base's tokenizer"
+            )
+        used = with_template(tokenizer, request.template, request.chat_template)
+        positions = min((n for n in (base.positions, tuned.positions) if n), default=None)
+        longest = min(n for n in (request.window_tokens, positions) if n)
+        shared = self._shared = self._shared or self._share(tokenizer, positions, longest)
+        if (tokenizer.chat_template, longest) != (shared.chat_template, shared.longest):
+            raise ModelError(
+                f"{model}: would be measured with another chat template or longest example ({longest} tokens) than the "
+                f"models before it ({shared.longest} tokens); name one --template, or judge it by itself"
+            )
+        assert tuned.own is not None
+        evidence, self._answers = compared_examples(
+            base.own, tuned.own, shared.examples, other=shared.other, asked=request.num_answers,
+            limits=self.limits, known=self._answers, window_tokens=longest,
+            assumptions=(*self.assumed, *of_loading, f"chat template: {used}", *shared.summaries),
+            base_losses=shared.base_losses,
+        )  # fmt: skip
+        return evidence, self._answers
+
+    def _share(self, tokenizer: Any, positions: int | None, longest: int) -> _Shared:
+        request, split = self.request, self.split
+        train, heldout = (
+            encode_examples(side, tokenizer, request.loss_on, longest) for side in (split.train, split.heldout)
+        )
+        summaries = tuple(
+            f"{name}: {found.summary}"
+            for name, found in (("training examples", train), ("held-out examples", heldout))
+            if found.summary
+        )
+        examples = compare_examples(
+            train.rows, heldout.rows, tokenizer, positions=positions, few_shot=request.few_shot,
+            answer_pattern=request.answer_pattern, seed=request.seed,
+        )  # fmt: skip
+        general = load_corpus(request.general, name="general").documents if request.general is not None else ()
+        texts = {"general text": [document.text for document in general]} if general else {}
+        other = other_examples(request.also, texts, tokenizer, longest)
+        return _Shared(tokenizer.chat_template, longest, examples, other, summaries)
 
 
 def _described(request: ExampleVerdictRequest) -> dict[str, Any]:

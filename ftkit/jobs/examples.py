@@ -6,7 +6,7 @@ source -> examples -> split by prompts -> chat template -> rows -> training
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,7 @@ from ftkit.evidence import (
     decide,
     gather_evidence,
 )
+from ftkit.evidence.answers import Answers
 from ftkit.jobs.bases import Base, load_saved, load_start_tokenizer, prepare_base
 from ftkit.jobs.stages import Watch
 from ftkit.jobs.targets import BaseContext, TrainingText
@@ -224,8 +225,8 @@ def other_examples(
 
 def compared_examples(
     base: PreTrainedModel | None, tuned: PreTrainedModel, examples: ComparedExamples, *,
-    other: HeldOutDataset | TokenStore | None, other_name: str, asked: int | None, limits: Thresholds | None = None,
-    **options: Any,
+    other: tuple[HeldOutDataset | TokenStore | None, str], asked: int | None, limits: Thresholds | None = None,
+    known: ComparedAnswers | None = None, **options: Any,
 ) -> tuple[Evidence, ComparedAnswers]:  # fmt: skip
     """All measurements of a model that was trained on examples, and the answers that they rest on.
 
@@ -233,17 +234,19 @@ def compared_examples(
         base: The base; ``None`` where the tuned model is an adapter that contains it.
         tuned: The model.
         examples: What both are compared on.
-        other: Other examples or text, for forgetting.
-        other_name: What to call these.
+        other: Other examples or text, for forgetting, and what to call these.
         asked: Prompts that are answered; ``None`` for the usual looks.
         limits: The numbers that decide.
+        known: Answers for another model of this base, whose answers are not written again.
         options: What else ``Comparison`` takes.
     """
     texts = ComparedTexts(
-        heldout=examples.heldout, train_texts=examples.completions, known_texts=(), general=other,
-        general_name=other_name, train=examples.train,
+        heldout=examples.heldout, train_texts=examples.completions, known_texts=(), general=other[0],
+        general_name=other[1], train=examples.train,
     )  # fmt: skip
     answers: dict[str, ComparedAnswers] = {}
+    if known is not None:
+        answers["last"] = replace(known, tuned=Answers(), tuned_recited=Answers())
 
     def write(count: int, level: float) -> Mapping[str, Any]:
         answers["last"] = _answered(comparison, examples, count, answers.get("last"))
@@ -288,7 +291,7 @@ def measure_examples(
     for name, selection in trainable.items():
         tuned = load_saved(settings, run.model(name))
         evidence, answers = compared_examples(
-            target.start.base, tuned, target.compared, other=target.other, other_name=target.other_name,
+            target.start.base, tuned, target.compared, other=(target.other, target.other_name),
             asked=settings.num_answers, window_tokens=settings.window_tokens, trainable=selection,
             reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
         )  # fmt: skip

@@ -54,12 +54,15 @@ class ModelSide:
             return usable_positions(model)
 
 
-def load_sides(request: VerdictRequest, task: str) -> tuple[ModelSide, ModelSide, list[str]]:
+def load_sides(
+    request: VerdictRequest, task: str, known_base: PreTrainedModel | None = None
+) -> tuple[ModelSide, ModelSide, list[str]]:
     """Load base and tuned model with their tokenizers, in one model where an adapter allows it.
 
     Args:
         request: Which models.
         task: What they are for (see ``task_of``).
+        known_base: The base where it was loaded before; ``None`` loads it, if an adapter does not contain it.
 
     Returns:
         Base, tuned model, and what had to be assumed.
@@ -81,7 +84,7 @@ def load_sides(request: VerdictRequest, task: str) -> tuple[ModelSide, ModelSide
     if contains_base(tuned):
         base = ModelSide(tokenizer, tuned)
     else:
-        loaded = load_model(request.base, revision=request.revision, **options)
+        loaded = known_base or load_model(request.base, revision=request.revision, **options)
         _check_same_start(request, loaded, tuned)
         base = ModelSide(tokenizer, own=loaded)
     try:

@@ -19,7 +19,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config import TrainingSettings
-from ftkit.data import Masking, fix_special_tokens, load_tokenizer, tokenizer_fingerprint
+from ftkit.data import Masking, TokenStore, fix_special_tokens, load_tokenizer, tokenizer_fingerprint
+from ftkit.display.tables import plain_table
 from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.evidence import (
     ComparedPassages,
@@ -29,6 +30,7 @@ from ftkit.evidence import (
     JudgeTexts,
     Panel,
     PassageWriter,
+    Thresholds,
     Verdict,
     Written,
     as_evidence,
@@ -60,18 +62,20 @@ from ftkit.jobs.verdict_requests import (
 )
 from ftkit.models import is_adapter, task_of
 from ftkit.models.meta_models import known_positions
-from ftkit.report import verdict_lines, write_report, write_verdicts
+from ftkit.report import verdict_lines, verdict_row, write_report, write_verdicts
 from ftkit.report.gate import Gate
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
 
 __all__ = [
     "Judged",
+    "SeveralJudged",
     "TemporaryFolder",
     "TextSource",
     "VerdictRequest",
     "check_inputs",
     "judge_models",
+    "judge_several",
     "verdict",
     "write_judged",
 ]
@@ -145,6 +149,182 @@ class Judged:
         return Path(path)
 
 
+@dataclass(frozen=True)
+class SeveralJudged:
+    """What came out of several models that were tuned from one base."""
+
+    models: dict[str, Judged]
+    folder: Path
+    """Where ``evidence.json``, ``verdict.json`` and what the report needs are."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"models": {name: judged.as_dict() for name, judged in self.models.items()}}
+
+    def __str__(self) -> str:
+        """What ``ftkit verdict`` prints: each verdict, then one table."""
+        rows = {name: verdict_row(each.verdict.as_dict(), each.evidence) for name, each in self.models.items()}
+        heads = ["model", *next(iter(rows.values()))]
+        cells = [[name, *(cell["text"] for cell in row.values())] for name, row in rows.items()]
+        verdicts = [f"{name}: {each}" for name, each in self.models.items()]
+        return "\n\n".join([*verdicts, "\n".join(plain_table(heads, cells))])
+
+    def save_report(self, path: str | Path) -> Path:
+        """Write one report of all models, one file that needs nothing else.
+
+        Args:
+            path: Where, such as ``verdict.html``.
+        """
+        return next(iter(self.models.values())).save_report(path)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What texts and base give once, for every model that is judged against this base."""
+
+    heldout: TokenStore
+    general: TokenStore | None
+    train: TokenStore
+    special_tokens: str
+    """How they were read."""
+    window: int
+    writer: PassageWriter | None
+    """The base's; ``None`` for an encoder."""
+    real: list[str]
+    panel: Panel
+    base_losses: dict[Any, Any] = field(default_factory=dict)
+
+    def check_same(self, tuned: str, special_tokens: str, window: int, writer: PassageWriter | None) -> None:
+        """Refuse a model that would be measured on other tokens, windows or prompts than the ones before it.
+
+        Raises:
+            ModelError: Such a model.
+        """
+        words = [each and each.prompt_words for each in (self.writer, writer)]
+        for what, setting, before, now in (
+            ("special tokens as", "special_tokens", self.special_tokens, special_tokens),
+            ("windows of tokens:", "window_tokens", self.window, window),
+            ("prompts of words:", "passage_chars", *words),
+        ):
+            if before != now:
+                raise ModelError(
+                    f"{tuned}: would be measured on {what} {now}, the models before it on {before}, so their numbers "
+                    f"would not compare; set {setting} to a value that all take, or judge it by itself"
+                )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of one model."""
+
+    evidence: Evidence
+    base: Written
+    tuned: Written
+
+
+class _Bench:
+    """Measures models that were tuned from one base; the base is measured once.
+
+    Args:
+        request: The base, the texts and the options.
+    """
+
+    def __init__(self, request: VerdictRequest) -> None:
+        self.request, self.limits = request, check_options(request)
+        options: Any = {"trust_remote_code": request.trust_remote_code, "allow_pickle": request.allow_pickle}
+        if request.reference is not None:  # what is missing is said before anything is written
+            task_of(request.reference, **options)
+        self.texts = read_texts(request)
+        self.task = task_of(request.base, request.revision, **options)
+        self._base: PreTrainedModel | None = None
+        self._shared: _Shared | None = None
+
+    @property
+    def shared(self) -> _Shared:
+        """What was measured of the base; there after the first model."""
+        assert self._shared is not None
+        return self._shared
+
+    def measure(self, tuned: str) -> _Measured:
+        """Measure a model beside the base."""
+        request, texts = replace(self.request, tuned=tuned), self.texts
+        base, side, assumed = load_sides(request, self.task, self._base)
+        self._base = base.own or self._base
+        choice = fix_special_tokens(
+            request.special_tokens, [*texts.train, *texts.heldout], base.tokenizer, side.tokenizer
+        )
+        masking = Masking(base.tokenizer) if self.task == "masked-lm" else None
+        window = min([request.window_tokens, *(n for n in (base.positions, side.positions) if n)])
+        writers = {} if masking else _writers(request, texts, base, side)
+        if self._shared is None:
+            self._shared = _share(request, texts, base, choice.reading, window, writers.get("base"))
+        self.shared.check_same(tuned, choice.reading, window, writers.get("base"))
+        return self._compared(request, base, side, masking, writers, (*texts.assumptions, *assumed))
+
+    def _compared(
+        self, request: VerdictRequest, base: ModelSide, tuned: ModelSide, masking: Masking | None,
+        writers: Mapping[str, PassageWriter], assumptions: Sequence[str],
+    ) -> _Measured:  # fmt: skip
+        shared, texts, kept = self.shared, self.texts, keep_blocks()
+
+        def written_by_both(count: int) -> tuple[Written, Written]:
+            if not writers:
+                return Written(), Written()
+            seed = request.seed if request.passages_seed is None else request.passages_seed
+            with base.model() as model:
+                before = cached_passages(writers["base"], model, count, seed)
+            with tuned.model() as model:
+                return before, writers["tuned"].write(model, count, seed, kept)
+
+        def write(count: int, level: float) -> dict[str, Any]:
+            before, after = written_by_both(count)
+            written = ComparedPassages(before.heldout, after.heldout, shared.real, before.training, after.training)
+            styles = shared.panel.score(TARGET, written.base, written.tuned, shared.real, level) if writers else ()
+            return {"passages": written, "styles": styles}
+
+        same_tokens = tokenizer_fingerprint(base.tokenizer) == tokenizer_fingerprint(tuned.tokenizer)
+        compared = ComparedTexts(
+            heldout=shared.heldout,
+            train_texts=texts.train,
+            known_texts=texts.known,
+            general=shared.general,
+            general_name="general text",
+            train=shared.train if same_tokens else None,
+            tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
+            tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
+            heldout_texts=frozenset(texts.heldout),
+        )
+        assert tuned.own is not None
+        evidence = gather_evidence(
+            Comparison(
+                base.own, tuned.own, compared, ComparedPassages(), shared.window, masking=masking,
+                max_windows=request.eval_windows, assumptions=assumptions, reference=load_reference(request),
+                write=write, base_losses=shared.base_losses,
+            ),
+            self.limits,
+            looks_up_to(request.num_passages),
+        )  # fmt: skip
+        return _Measured(evidence, *written_by_both(evidence.passages))
+
+
+def _share(
+    request: VerdictRequest, texts: VerdictTexts, base: ModelSide, special_tokens: str, window: int,
+    writer: PassageWriter | None,
+) -> _Shared:  # fmt: skip
+    """Tokens of the texts, real passages, and the judges."""
+    heldout = base.tokens(texts.heldout)
+    real = writer.real_passages(texts.heldout) if writer else []
+    check_heldout("the held-out text", heldout, window, real if writer else None)
+    panel = Panel([], {})
+    if writer:
+        count = 3 * min(request.num_passages or MOST_JUDGED, MOST_JUDGED)
+        with base.model() as model:
+            further = cached_passages(writer, model, count, request.seed + 1)
+        panel = _seat(request, _judge_texts(request, texts, real, [*further.heldout, *further.training]))
+    general = base.tokens(texts.general) if texts.general else None
+    return _Shared(heldout, general, base.tokens(texts.train), special_tokens, window, writer, real, panel)
+
+
 def _writers(
     request: VerdictRequest, texts: VerdictTexts, base: ModelSide, tuned: ModelSide
 ) -> dict[str, PassageWriter]:
@@ -171,71 +351,32 @@ def judge_models(request: VerdictRequest, folder: Path) -> Judged:
         DataError: Text that cannot be read, or from which no evidence can come.
         ModelError: A model that cannot be loaded, or that did not start from the base.
     """
-    limits = check_options(request)
-    if request.reference is not None:  # what is missing is said before anything is written
-        task_of(request.reference, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle)
-    texts = read_texts(request)
-    task = task_of(
-        request.base, request.revision, trust_remote_code=request.trust_remote_code, allow_pickle=request.allow_pickle
-    )
-    base, tuned, assumed = load_sides(request, task)
-    fix_special_tokens(request.special_tokens, [*texts.train, *texts.heldout], base.tokenizer, tuned.tokenizer)
-    masking = Masking(base.tokenizer) if task == "masked-lm" else None
-    window = min([request.window_tokens, *(n for n in (base.positions, tuned.positions) if n)])
-    heldout = base.tokens(texts.heldout)
-    same_tokens = tokenizer_fingerprint(base.tokenizer) == tokenizer_fingerprint(tuned.tokenizer)
-    writers = {} if masking else _writers(request, texts, base, tuned)
-    real = writers["base"].real_passages(texts.heldout) if writers else []
-    check_heldout("the held-out text", heldout, window, real if writers else None)
-    panel, kept = Panel([], {}), keep_blocks()
-    if writers:
-        count = 3 * min(request.num_passages or MOST_JUDGED, MOST_JUDGED)
-        with base.model() as model:
-            further = cached_passages(writers["base"], model, count, request.seed + 1)
-        panel = _seat(request, _judge_texts(request, texts, real, [*further.heldout, *further.training]))
+    return judge_several(request, {"tuned": request.tuned}, folder).models["tuned"]
 
-    def written_by_both(count: int) -> tuple[Written, Written]:
-        if not writers:
-            return Written(), Written()
-        seed = request.seed if request.passages_seed is None else request.passages_seed
-        with base.model() as model:
-            before = cached_passages(writers["base"], model, count, seed)
-        with tuned.model() as model:
-            return before, writers["tuned"].write(model, count, seed, kept)
 
-    def write(count: int, level: float) -> dict[str, Any]:
-        before, after = written_by_both(count)
-        written = ComparedPassages(before.heldout, after.heldout, real, before.training, after.training)
-        styles = panel.score(TARGET, written.base, written.tuned, real, level) if writers else ()
-        return {"passages": written, "styles": styles}
+def judge_several(request: VerdictRequest, tuned: Mapping[str, str], folder: Path) -> SeveralJudged:
+    """Measure models that were tuned from one base beside it, and decide; the base is measured once.
 
-    compared = ComparedTexts(
-        heldout=heldout,
-        train_texts=texts.train,
-        known_texts=texts.known,
-        general=base.tokens(texts.general) if texts.general else None,
-        general_name="general text",
-        train=base.tokens(texts.train) if same_tokens else None,
-        tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
-        tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
-        heldout_texts=frozenset(texts.heldout),
-    )
-    assert tuned.own is not None
-    evidence = gather_evidence(
-        Comparison(
-            base.own, tuned.own, compared, ComparedPassages(), window, masking=masking,
-            max_windows=request.eval_windows, assumptions=(*texts.assumptions, *assumed),
-            reference=load_reference(request), write=write,
-        ),
-        limits,
-        looks_up_to(request.num_passages),
-    )  # fmt: skip
-    before, after = written_by_both(evidence.passages)
-    verdict, judges = decide(evidence, limits), panel.as_dict()
-    passages = as_evidence({"base model": before, "tuned": after})
-    measured = {"models": {"tuned": evidence.as_dict()}, "judges": judges, "real": {"tuned": real}, **passages}
-    steps = write_judged(folder, _described(request), measured, verdict)
-    return Judged(verdict, evidence, judges, steps, folder)
+    Args:
+        request: The base, the texts and the options.
+        tuned: The models by name: folders or Hub ids.
+        folder: As in ``judge_models``.
+
+    Raises:
+        DataError: Text that cannot be read, or from which no evidence can come.
+        ModelError: A model that cannot be loaded, that did not start from the base, or that would be measured on other
+            tokens, windows or prompts than the ones before it.
+    """
+    bench = _Bench(request)
+    found = {name: bench.measure(model) for name, model in tuned.items()}
+    evidence = {name: each.evidence for name, each in found.items()}
+    most = max(found.values(), key=lambda each: each.evidence.passages)
+    measured = {
+        "judges": bench.shared.panel.as_dict(), "real": dict.fromkeys(found, bench.shared.real),
+        **as_evidence({"base model": most.base, **{name: each.tuned for name, each in found.items()}}),
+    }  # fmt: skip
+    described = _described(request) | ({} if len(tuned) == 1 else {"tuned": dict(tuned)})
+    return write_judged(folder, described, evidence, measured, bench.limits)
 
 
 def verdict(
@@ -407,21 +548,32 @@ def _described(request: VerdictRequest) -> dict[str, Any]:
     return described
 
 
-def write_judged(folder: Path, described: dict[str, Any], measured: dict[str, Any], verdict: Verdict) -> list[str]:
-    """Write the files that a report is made from.
+def write_judged(
+    folder: Path,
+    described: dict[str, Any],
+    evidence: Mapping[str, Evidence],
+    measured: Mapping[str, Any],
+    limits: Thresholds,
+) -> SeveralJudged:
+    """Decide, and write the files that a report is made from.
 
     Args:
         folder: Where.
         described: The request, for the manifest.
-        measured: For ``evidence.json``.
-        verdict: The verdict.
-
-    Returns:
-        What to do next.
+        evidence: By model.
+        measured: What else ``evidence.json`` has.
+        limits: The numbers that decide.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = RunFolder(folder, "verdict", {"phases": {}, "data": {}, "status": "done"}, is_main=True)
-    write_evidence(run, measured)
+    verdicts = {name: decide(each, limits) for name, each in evidence.items()}
+    arms = {name: verdict_row(verdicts[name].as_dict(), each) for name, each in evidence.items()}
+    models = {name: each.as_dict() for name, each in evidence.items()}
+    write_evidence(run, {"models": models, **measured, **({"arms": arms} if len(arms) > 1 else {})})
     run.update_manifest(request=described)
-    steps: list[str] = write_verdicts(run, {"tuned": verdict.as_dict()})["tuned"]["next"]
-    return steps
+    written = write_verdicts(run, {name: each.as_dict() for name, each in verdicts.items()})
+    judges = measured.get("judges", {})
+    judged = {
+        name: Judged(each, evidence[name], judges, written[name]["next"], folder) for name, each in verdicts.items()
+    }
+    return SeveralJudged(judged, folder)

@@ -13,7 +13,7 @@ from ftkit.evidence.measures import all_measures
 from ftkit.report.reading import Results
 from ftkit.runs import RunFolder
 
-__all__ = ["COMPARISONS", "arm_row", "comparison_figures"]
+__all__ = ["COMPARISONS", "arm_row", "comparison_figures", "verdict_row"]
 
 
 def comparison_figures(results: Results) -> Iterator[Figure]:
@@ -141,17 +141,39 @@ def arm_row(
     times = [r["seconds"] for r in run.records("metrics.jsonl") if r["model"] == name and r.get("seconds")]
     seconds = float(np.median(times)) if times else None
     trainable = f"{plan['trainable']:,} ({plan['trainable'] / plan['parameters']:.1%})"
-    heldout = evidence.heldout
     row = {
         "trainable": table_cell(trainable, plan["trainable"]),
         "seconds for a step": table_cell("" if seconds is None else f"{seconds:.3g}", seconds),
+        **_evidence_cells(evidence),
+    }
+    for heading, value in (more or {}).items():
+        text = f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        row[heading] = table_cell(text, None if isinstance(value, str) else value)
+    return row
+
+
+def verdict_row(verdict: Mapping[str, Any], evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Return a model's row of the table that compares models of one base.
+
+    Args:
+        verdict: Its entry of ``verdict.json``.
+        evidence: What was measured on it.
+
+    Returns:
+        Cells by heading; see ``table_cell``.
+    """
+    said = " + ".join([verdict["verdict"], *verdict["also"]])
+    return {"verdict": table_cell(said), **_evidence_cells(evidence)}
+
+
+def _evidence_cells(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Held-out loss, gain, and the columns that measures add."""
+    heldout = evidence.heldout
+    row = {
         "held-out bits per byte": table_cell(str(heldout.tuned), heldout.tuned),
         "gain": table_cell(str(heldout.gain), heldout.gain),
     }
     for measure in all_measures():
         if (result := evidence.measures.get(measure.name)) is not None:
             row |= {name: table_cell(text, value) for name, (text, value) in measure.columns(result).items()}
-    for heading, value in (more or {}).items():
-        text = f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-        row[heading] = table_cell(text, None if isinstance(value, str) else value)
     return row

@@ -12,7 +12,7 @@ from ftkit.report.reading import read_results
 from ftkit.report.study import announce_study, write_study
 from ftkit.runs import RunFolder
 
-__all__ = ["compare_runs"]
+__all__ = ["compare_runs", "short_name"]
 
 _logger = logging.getLogger("ftkit.report")
 
@@ -46,7 +46,7 @@ def compare_runs(runs: Sequence[RunFolder], folder: Path) -> Path:
     if texts := sorted(_TEXTS & asked - common.keys()):
         _logger.warning("the runs differ in %s: loss on different texts does not compare", " and ".join(texts))
     points = tuple(
-        _point(run, _name(path, paths), {key: own[key] for key in own if key in asked and key not in common})
+        _point(run, short_name(path, paths), {key: own[key] for key in own if key in asked and key not in common})
         for run, path, own in zip(runs, paths, settings, strict=True)
     )
     recipes = " and ".join(dict.fromkeys(run.recipe for run in runs))
@@ -58,8 +58,8 @@ def compare_runs(runs: Sequence[RunFolder], folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _name(path: Path, paths: Sequence[Path]) -> str:
-    """A run's folder by as many of its last parts as tell it from the others."""
+def short_name(path: Path, paths: Sequence[Path]) -> str:
+    """A folder by as many of its last parts as tell it from the others."""
     for count in range(1, len(path.parts) + 1):
         name = "/".join(path.parts[-count:])
         if sum("/".join(other.parts[-count:]) == name for other in paths) == 1:

@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftkit.config.sweeps import Study
+from ftkit.display.tables import plain_table
 from ftkit.display.wording import number, visible
 from ftkit.report.arms import SECONDS, ArmResult, Measured, Pair, StudyResult, read_study
 from ftkit.report.drawing import as_csv
@@ -41,7 +42,7 @@ def write_study(run: RunFolder, study: Study, failures: dict[str, str] | None = 
     kind = "comparison" if any(point.folder for point in study.points) else "study"
     several = len({arm.model for arm in result.arms}) > 1
     heads, rows = _heads(result, several), [_cells(result, arm, several) for arm in result.arms]
-    said = [_outcome(result), *(_lines(heads, rows) if rows else ()), *_notes(result)]
+    said = [_outcome(result), *(plain_table(heads, rows) if rows else ()), *_notes(result)]
     said += [f"{point.name}: {point.status}: {point.error}" for point in result.points if point.error]
     run.write_json("study.json", {**result.as_dict(), "said": said})
     if result.arms:
@@ -81,14 +82,6 @@ def announce_study(run: RunFolder) -> None:
 
 
 # --- The table ---
-
-
-def _lines(heads: list[str], rows: list[list[str]]) -> list[str]:
-    """The table as plain lines."""
-    widths = [max(len(row[n]) for row in [heads, *rows]) for n in range(len(heads))]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]
-    ]
 
 
 def _signed(value: float) -> str:

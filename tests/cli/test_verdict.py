@@ -166,3 +166,18 @@ def test_the_workflow_of_the_page_gives_options_that_exist():
     given = [word for word in command.split() if word.startswith("--")]
     assert len(given) >= 8
     assert set(given) <= known
+
+
+def test_several_models_are_one_object_and_the_gate_applies_to_each(trained, tmp_path):
+    asked = [*inputs(trained), "--tuned", trained / "base", "--tuned", trained / "tuned", "--json"]
+    done = verdict(*asked, "--fail-on", "nothing", "--junit", tmp_path / "verdict.xml")
+    assert (done.exit_code, done.stderr) == (8, "ftkit: base: asked --fail-on nothing, found nothing\n")
+    found = json.loads(done.stdout)["models"]
+    assert list(found) == ["base", "tuned"]
+    assert found["tuned"]["evidence"]["heldout"]["gain"]["low"] > 0.3
+    cases = [
+        (case.get("classname"), len(case)) for case in ElementTree.parse(tmp_path / "verdict.xml").iter("testcase")
+    ]
+    assert cases == [("base", 1), ("tuned", 0)]
+    done = verdict(*inputs(trained), "--tuned", trained / "base", "--tuned", f"{trained}/base")
+    assert (done.exit_code, "takes different models" in done.stderr) == (2, True)

@@ -78,7 +78,11 @@ class GeneralMeasure(Measure[General]):
         ),
         "tradeoff": Kind(
             "rise of the loss on general text, %",
-            (Rules(0.0, line="solid"), Points("rise")),
+            (
+                Rules(0.0, line="solid"),
+                Lines("rise", where={"front": "yes"}, color=None, line="dotted", sort=True, name="front"),
+                Points("rise"),
+            ),
             x="value",
             x_label="gain on held-out text, bits per byte",
         ),
@@ -146,7 +150,7 @@ class GeneralMeasure(Measure[General]):
 
     def columns(self, result: General) -> Mapping[str, tuple[str, Any]]:
         rise = result.rise
-        return {} if rise is None else {"rise on general text": (f"{rise.value:+.1%}", rise)}
+        return {} if rise is None else {"rise on general text": (percent_interval(rise), rise)}
 
     def headline(self, result: General, outcome: Outcome) -> Iterable[str]:
         if "forgot" in outcome.words:
@@ -215,7 +219,14 @@ class GeneralMeasure(Measure[General]):
             if found.rise is not None:
                 rise = {key: 100 * getattr(found.rise, end) for key, end in _RISE.items()}
                 rows.append({"model": model, **vars(results.gain(model)), **rise})
-        caption = "Right: larger gain; lower: less forgetting; crosses are 95 % intervals."
+        for row in rows:
+            as_good = [other for other in rows if other["value"] >= row["value"] and other["rise"] <= row["rise"]]
+            beaten = any((other["value"], other["rise"]) != (row["value"], row["rise"]) for other in as_good)
+            row["front"] = "" if beaten else "yes"
+        caption = (
+            "Right: larger gain; lower: less forgetting; crosses are 95 % intervals. The dotted line joins the models "
+            "beside which no other gains more and forgets less."
+        )
         return Figure("tradeoff", "Gain against forgetting", caption, rows)
 
     def advice(self, result: General, outcome: Outcome) -> Iterable[str | Advice]:

@@ -1,0 +1,126 @@
+"""Several tuned models are judged against one base, which is measured once; each gets what it gets alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ftkit.data import load_tokenizer, voice_text
+from ftkit.errors import ModelError
+from ftkit.evidence import Comparison, answers
+from ftkit.jobs import judged_models
+from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_examples, judge_several_examples
+from ftkit.jobs.verdicts import VerdictRequest, judge_models, judge_several
+from ftkit.models import load_model, save_model
+from ftkit.models.adapter_files import wrap
+
+NAMES = ("lora", "whole", "other")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, an adapter of it, two whole models, one with virtual tokens, text, and pairs."""
+    from peft import LoraConfig, PromptTuningConfig
+
+    path = tmp_path_factory.mktemp("several")
+    tokenizer = load_tokenizer("byte")
+    base = load_model("new:gpt2,n_embd=32,n_layer=2,n_head=2", vocab_size=257, max_positions=128, seed=1)
+    save_model(base, tokenizer, path / "base")
+    for seed, name in enumerate(NAMES):
+        model: Any = load_model(str(path / "base"))
+        if name == "lora":
+            config = LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
+            model = wrap(model, config, None, None)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.05 * torch.randn_like(parameter))
+        model.save_pretrained(path / name)
+        tokenizer.save_pretrained(path / name)
+    virtual = PromptTuningConfig(num_virtual_tokens=60, task_type="CAUSAL_LM")
+    wrap(load_model(str(path / "base")), virtual, None, None).save_pretrained(path / "virtual")
+    (path / "text.txt").write_text(voice_text("keeper", 2000, seed=1))
+    (path / "general.txt").write_text(voice_text("letters", 1000, seed=1))
+    pairs = [json.dumps({"prompt": f"Say {n}.", "completion": f" It is {n}."}) for n in range(60)]
+    (path / "pairs.jsonl").write_text("\n".join(pairs))
+    return path
+
+
+def asked(folder: Path, tuned: str) -> VerdictRequest:
+    """A small verdict."""
+    return VerdictRequest(
+        str(folder / "base"), str(folder / tuned), str(folder / "text.txt"), general=str(folder / "general.txt"),
+        num_passages=30, passage_chars=40, window_tokens=64, eval_windows=16,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """Models that are loaded, and texts on which the loss of a base is taken."""
+    seen: dict[str, list[Any]] = {"loaded": [], "losses of the base": []}
+
+    def load(spec: str, **options: Any) -> Any:
+        seen["loaded"].append(Path(spec).name)
+        return load_model(spec, **options)
+
+    def loss(self: Comparison, model: Any, store: Any, most: int | None = None) -> Any:
+        if model is not self.tuned:
+            seen["losses of the base"].append(store)
+        return plain(self, model, store, most)
+
+    plain = Comparison.loss
+    monkeypatch.setattr(judged_models, "load_model", load)
+    monkeypatch.setattr(Comparison, "loss", loss)
+    return seen
+
+
+def test_each_model_gets_what_it_gets_alone_and_the_base_is_measured_once(folder, tmp_path, counted):
+    models = {name: str(folder / name) for name in NAMES}
+    several = judge_several(asked(folder, NAMES[0]), models, tmp_path / "all")
+    assert counted["loaded"] == ["lora", "whole", "base", "other"]
+    assert len(counted["losses of the base"]) == 3, "held-out, general and training text"
+    for name, found in several.models.items():
+        alone = judge_models(asked(folder, name), tmp_path / name)
+        assert json.dumps(found.as_dict()["evidence"]) == json.dumps(alone.as_dict()["evidence"])
+        assert found.verdict == alone.verdict
+    assert list(several.as_dict()["models"]) == list(NAMES)
+    *_, heads, first, second, third = str(several).splitlines()
+    assert heads.split("  ")[0] == "model"
+    assert [row.split()[0] for row in (first, second, third)] == list(NAMES)
+    page = several.save_report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Side by side" in page
+    assert "Gain against forgetting" in page
+
+
+def test_models_that_would_be_measured_on_other_windows_are_refused(folder, tmp_path):
+    models = {name: str(folder / name) for name in ("whole", "virtual")}
+    request = VerdictRequest(
+        str(folder / "base"), "", str(folder / "text.txt"), num_passages=30, passage_chars=20, window_tokens=128
+    )
+    with pytest.raises(
+        ModelError, match=r"virtual: would be measured on windows of tokens: 68, .* on 128, .* set wind"
+    ):
+        judge_several(request, models, tmp_path)
+
+
+def test_models_of_examples_get_what_they_get_alone_and_the_base_answers_once(folder, tmp_path, monkeypatch):
+    request = ExampleVerdictRequest(
+        str(folder / "base"), str(folder / "whole"), str(folder / "pairs.jsonl"), num_answers=6, few_shot=1
+    )
+    names, answered = ("whole", "other"), list[str]()
+
+    def write(self: Any, model: Any, examples: Any, before: Any = None) -> Any:
+        if len(before or ()) < len(examples):
+            answered.append(Path(model.name_or_path).name)
+        return plain(self, model, examples, before)
+
+    plain = answers.AnswerWriter.write
+    monkeypatch.setattr(answers.AnswerWriter, "write", write)
+    several = judge_several_examples(request, {name: str(folder / name) for name in names}, tmp_path / "all")
+    assert answered.count("base") == 2, "to held-out prompts, and to these with an example before them"
+    for name, found in several.models.items():
+        one = ExampleVerdictRequest(**(vars(request) | {"tuned": str(folder / name)}))
+        assert found.as_dict() == judge_examples(one, tmp_path / name).as_dict()
