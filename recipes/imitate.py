@@ -4,7 +4,7 @@ k texts make k models from one base. Judges that passed their gate read each mod
 model gets a verdict against its floor (the base) and its ceiling (real text that nobody trained on).
 Needs: two texts.
 
-    ftkit run imitate --config demo
+    ftkit run imitate
     ftkit run imitate --corpora alice=gutenberg:11 --corpora poe=gutenberg:2148
     accelerate launch -m ftkit.recipes.imitate --config style_evolution
 """

@@ -42,7 +42,7 @@ def test_it_is_short_and_shows_both_commands_with_their_output():
     assert len(README.splitlines()) <= 150
     blocks = re.findall(r"    (scripts/demo|ftkit verdict)[^\n]*\n\n```text\n(.*?)```", README, re.DOTALL)
     assert [command for command, _ in blocks] == ["scripts/demo", "ftkit verdict"]
-    assert all("UNSURE" in output and "decided by: " in output for _, output in blocks)
+    assert all("WORKED (also: forgot)" in output and "decided by: " in output for _, output in blocks)
 
 
 def test_the_measured_tables_are_the_recorded_ones():

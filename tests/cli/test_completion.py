@@ -29,7 +29,7 @@ def complete(words: str, *, shell: str = "complete_bash") -> list[str]:
         ("ftkit ru", ["run"]),
         ("ftkit run finet", ["finetune"]),
         ("ftkit run code-c", ["code-completion"]),
-        ("ftkit copy demo", ["demo", "demo_base"]),
+        ("ftkit copy demo", ["demo"]),
         ("ftkit run finetune --learning", ["--learning_rate", "--learning_rates"]),
         ("ftkit run finetune --max-s", ["--max-steps"]),
         ("ftkit run finetune --lr 3 --bf", ["--bf16"]),
