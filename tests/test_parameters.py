@@ -55,6 +55,8 @@ LONG = {
     # Commands of the command line: each parameter is an option, and the body builds a settings object.
     "ftkit/cli/chat.py:chat", "ftkit/cli/generate.py:generate", "ftkit/cli/predict.py:predict",
     "ftkit/cli/verdict.py:verdict", "ftkit/cli/inspect.py:inspect", "ftkit/cli/inspect.py:perturb",
+    # Tools of an agent: each parameter is a field that it may fill.
+    "ftkit/cli/mcp.py:generate", "ftkit/cli/mcp.py:verdict",
     # Public: one call with a name for each text and option.
     "ftkit/jobs/verdicts.py:verdict",
     # transformers' own signatures.

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import catalogue, chat, convert, generate, inspect, plan, predict, runs, share, verdict
+from ftkit.cli import catalogue, chat, convert, generate, inspect, mcp, plan, predict, runs, share, verdict
 from ftkit.cli.completion import RecipeCommand, complete_entry
 
 __all__ = ["main"]
@@ -151,6 +151,7 @@ app.command()(convert.convert)
 app.command()(verdict.verdict)
 app.command()(chat.chat)
 app.command()(generate.generate)
+app.command()(mcp.mcp)
 
 
 def main() -> NoReturn:

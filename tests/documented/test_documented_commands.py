@@ -46,6 +46,8 @@ NOT_RUN = {
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",
     "scripts/battery synthetic --seeds 6 --out planted.json": "takes a quarter of an hour; scripts/nightly",
     "scripts/battery stories260k --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
+    "ftkit mcp models texts": "listens; tests/cli/test_mcp.py talks to it by the protocol's own client",
+    "scripts/battery memorization": "needs a base of the reader; tests/evidence/test_memorization.py plants one",
     "scripts/battery examples --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
     "scripts/battery examples --out rows.json --first-seed 10": "as the command before it",
     "ftkit run pretrain --fast --report_to tensorboard": "needs tensorboard, which ftkit does not bring along",
