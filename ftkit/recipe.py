@@ -30,6 +30,7 @@ from ftkit.config import (
     launch,
 )
 from ftkit.runs import RunFolder, open_run
+from ftkit.runs.models import SERVING_MODELS
 
 __all__ = [
     "AdapterSettings",
@@ -69,6 +70,8 @@ def recipe(main: Callable[[S, RunFolder], None]) -> Callable[[S], None]:
         with open_run(settings, main.__globals__["__file__"]) as run:
             if not run.finished:
                 main(settings, run)
+                if run.is_main:
+                    _write_cards(run)
                 return
             from ftkit.report import announce
 
@@ -76,3 +79,12 @@ def recipe(main: Callable[[S, RunFolder], None]) -> Callable[[S], None]:
             announce(run, *([section()] if section else []))
 
     return start
+
+
+def _write_cards(run: RunFolder) -> None:
+    """Give each model that the run has made a card, with what was measured on it and how it is loaded."""
+    from ftkit.hub.card import write_card
+
+    for name in run.manifest["models"]:
+        if name not in SERVING_MODELS:
+            write_card(run.model(name))

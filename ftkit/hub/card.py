@@ -4,6 +4,7 @@ Everything that a run or a model wrote is foreign text here: it is escaped or fe
 nor metadata.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -23,10 +24,12 @@ from ftkit.evidence.document import parse_evidence, summary_rows
 from ftkit.hub.card_tasks import CardTask, card_task, classifier_measurements, described, limits, usage_section
 from ftkit.hub.markdown import fenced, inline, public, table
 from ftkit.hub.shareable import OWN_CODE
+from ftkit.runs.files import write_atomically
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "signed", "unedited_card", "write_card"]
 
 _SAMPLES, _SAMPLE_CHARS = 3, 600  # what a reader of a card looks at; the report has more
+_SIGNATURE = "\n<!-- ftkit card, sha256 "
 _HUB_ID = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?", re.ASCII)
 
 
@@ -39,6 +42,8 @@ class _Facts:
     adapter: dict[str, Any]
     own_code: bool
     task: CardTask
+    base_type: Any = None
+    """``model_type`` of an adapter's base, where ftkit wrote it down."""
     settings: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
@@ -75,11 +80,34 @@ def model_card(folder: str | os.PathLike[str], *, repo: str | None = None, licen
         _measurements(facts),
         _samples(facts),
         _data(facts),
-        usage_section(facts.task, repo or "FOLDER", adapter=bool(facts.adapter), own_code=facts.own_code),
+        _usage(facts, repo or "FOLDER"),
         _limits(facts),
         _reproduction(facts),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def signed(card: str) -> str:
+    """A card with a last line that tells whether it was edited."""
+    return f"{card}{_SIGNATURE}{hashlib.sha256(card.encode()).hexdigest()} -->\n"
+
+
+def unedited_card(readme: Path) -> str | None:
+    """A card that ftkit wrote, without its signature; ``None`` where somebody else wrote or edited the file."""
+    there = readme.read_text(encoding="utf-8", errors="replace")
+    card = there.rpartition(_SIGNATURE)[0]
+    return card if card and signed(card) == there else None
+
+
+def write_card(folder: Path) -> None:
+    """Write the model card of a run's model as its ``README.md``; a file that somebody else wrote or edited stays.
+
+    Args:
+        folder: The model's folder, ``RUN/models/NAME``.
+    """
+    readme = folder / "README.md"
+    if folder.is_dir() and (not readme.exists() or unedited_card(readme) is not None):
+        write_atomically(readme, signed(model_card(folder)))
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -88,15 +116,16 @@ def model_card(folder: str | os.PathLike[str], *, repo: str | None = None, licen
 def _facts(folder: Path) -> _Facts:
     config, adapter = _json(folder / "config.json"), _json(folder / "adapter_config.json")
     own_code = config.get("model_type") in OWN_CODE
-    task = card_task(config, adapter, _json(folder / "base.json"))
+    record = _json(folder / "base.json")
+    task, base_type = card_task(config, adapter, record), _mapping(record.get("architecture")).get("model_type")
     name, run = folder.name, folder.parent.parent
     if folder.parent.name != "models" or not (run / "manifest.json").is_file():
-        return _Facts(name, config, adapter, own_code, task)
+        return _Facts(name, config, adapter, own_code, task, base_type)
     evidence = _json(run / "evidence.json")
     classifiers = _mapping(evidence.get("classifiers"))
     passages = _mapping(evidence.get("passages")).get(name, [])
     return _Facts(
-        name, config, adapter, own_code, task,
+        name, config, adapter, own_code, task, base_type,
         settings=_settings(run / "config.yaml"),
         manifest=_json(run / "manifest.json"),
         measured=_mapping(_mapping(evidence.get("models")).get(name)),
@@ -255,6 +284,13 @@ def _data(facts: _Facts) -> str:
         for name, entry in _mapping(facts.manifest.get("data")).items()
     ]  # fmt: skip
     return "## Data\n\n" + table(("text", "source", "words", "SHA-256"), rows) if rows else ""
+
+
+def _usage(facts: _Facts, repo: str) -> str:
+    named = str(facts.adapter.get("base_model_name_or_path", ""))
+    base = named if re.fullmatch(r"\.[\w./-]*", named, re.ASCII) else None
+    own_code = facts.own_code or (base is not None and facts.base_type in OWN_CODE)
+    return usage_section(facts.task, repo, adapter=bool(facts.adapter), own_code=own_code, base=base)
 
 
 def _limits(facts: _Facts) -> str:

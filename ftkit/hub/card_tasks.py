@@ -25,6 +25,11 @@ _ADAPTED_CLASSES = {
     "text-classification": "AutoPeftModelForSequenceClassification",
     "token-classification": "AutoPeftModelForTokenClassification",
 }
+_COMMANDS = {
+    "text-generation": 'ftkit generate {} --prompt "Once upon a time"',
+    "text-classification": 'ftkit predict {} "A text."',
+}
+"""What uses a model of a task on the command line."""
 _MOST_CLASSES = 20
 """Names of classes that a card has room for."""
 _MEASURES = (
@@ -76,13 +81,26 @@ def _place(key: Any) -> tuple[int, str]:
     return (int(key), "") if str(key).isdigit() else (10**9, str(key))
 
 
-def _usage_code(task: CardTask, repo: str, *, adapter: bool, own_code: bool) -> str:
+def _usage_code(task: CardTask, repo: str, *, adapter: bool, own_code: bool, base: str | None) -> str:
     """Return the lines of Python that use a model."""
     trust = ", trust_remote_code=True" if own_code else ""
+    if adapter and base is not None:  # peft would look for a relative path in the working directory
+        classes = task.pipeline == "text-classification" and task.classes
+        name = "AutoModelForSequenceClassification" if classes else "AutoModelForCausalLM"
+        count = f", num_labels={len(task.classes)}" if classes else ""
+        return (
+            f"from peft import PeftModel\nfrom transformers import {name}, AutoTokenizer\n\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
+            f'base = {name}.from_pretrained("{repo}/{base}"{count}{trust})\n'
+            f'model = PeftModel.from_pretrained(base, "{repo}")'
+        )
     if adapter:
         name = _ADAPTED_CLASSES.get(str(task.pipeline), "AutoPeftModel")
         count = f", num_labels={len(task.classes)}" if task.pipeline == "text-classification" and task.classes else ""
-        return f'from peft import {name}\n\nmodel = {name}.from_pretrained("{repo}"{count})'
+        return (
+            f"from peft import {name}\nfrom transformers import AutoTokenizer\n\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\nmodel = {name}.from_pretrained("{repo}"{count})'
+        )
     if task.pipeline == "text-classification":
         options = {"multi_label_classification": ", top_k=None", "regression": ', function_to_apply="none"'}
         return (
@@ -95,7 +113,11 @@ def _usage_code(task: CardTask, repo: str, *, adapter: bool, own_code: bool) -> 
             'fill(f"A text with a {fill.tokenizer.mask_token} in it.")'
         )
     if task.pipeline == "text-generation":
-        return f'from transformers import pipeline\n\ngenerate = pipeline(model="{repo}"{trust})'
+        return (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'tokenizer = AutoTokenizer.from_pretrained("{repo}"{trust})\n'
+            f'model = AutoModelForCausalLM.from_pretrained("{repo}"{trust})'
+        )
     if task.pipeline:
         return f'from transformers import pipeline\n\nmodel = pipeline("{task.pipeline}", model="{repo}"{trust})'
     return f'from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{repo}"{trust})'
@@ -164,19 +186,25 @@ def _interval(value: Any) -> Any:
     return value if isinstance(value, dict) and {"value", "low", "high"} <= value.keys() else None
 
 
-def usage_section(task: CardTask, repo: str, *, adapter: bool, own_code: bool) -> str:
+def usage_section(task: CardTask, repo: str, *, adapter: bool, own_code: bool, base: str | None = None) -> str:
     """Return the section that shows how a model is used.
 
     Args:
         task: What it is for.
         repo: The Hub id it will have.
         adapter: Whether the folder holds an adapter.
-        own_code: Whether it brings code along.
+        own_code: Whether it, or the base beside it, brings code along.
+        base: The folder of an adapter's base, counted from the adapter's; ``None`` where it is named otherwise.
     """
-    note = (
-        "\n\nThe Python files beside the weights hold the architecture; they need torch and transformers only. With"
-        " `import ftkit.models` they are not run, and `trust_remote_code` is not needed."
-        if own_code
-        else ""
-    )
-    return f"## Use\n\n{fenced(_usage_code(task, repo, adapter=adapter, own_code=own_code), 'python')}{note}"
+    code = _usage_code(task, repo, adapter=adapter, own_code=own_code, base=base)
+    parts = ["## Use", fenced(code, "python")]
+    if own_code:
+        with_ftkit = "import ftkit\n" + code.replace(", trust_remote_code=True", "")
+        parts += [
+            "The Python files beside the weights hold the architecture; they need torch and transformers only. With"
+            " ftkit they are not run:",
+            fenced(with_ftkit, "python"),
+        ]
+    command = _COMMANDS.get(str(task.pipeline))
+    parts += [f"On the command line: `{command.format(repo)}`."] if command else []
+    return "\n\n".join(parts)

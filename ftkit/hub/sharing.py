@@ -50,7 +50,6 @@ from ftkit.runs.files import atomic_folder, file_sha256, write_atomically, write
 __all__ = ["Pulled", "Pushed", "pull", "push"]
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
-_SIGNATURE = "\n<!-- ftkit card, sha256 "
 _CODE_FOLDER = Path(__file__).parents[1] / "models"
 _WEIGHTS = re.compile(r"(?:pytorch_model|adapter_model)[\w.-]*\.bin(?:\.index\.json)?", re.ASCII)
 
@@ -143,23 +142,17 @@ def push(
 
 def _own_card(folder: Path, repo: str, license: str | None) -> str | None:
     """The model card to send, signed; ``None`` where README.md is somebody's own, or was edited after a push."""
-    from ftkit.hub.card import model_card  # loads what reports need; pulling needs none of it
+    from ftkit.hub.card import model_card, signed, unedited_card  # what reports need; pulling needs none of it
 
     readme = folder / "README.md"
     if readme.is_file() and not readme.is_symlink():
-        there = readme.read_text(encoding="utf-8", errors="replace")
-        text = there.rpartition(_SIGNATURE)[0]
-        if not text or _signed(text) != there:
+        text = unedited_card(readme)
+        if text is None:
             return None
         license = license or getattr(ModelCard(text).data, "license", None)
-    card = _signed(model_card(folder, repo=repo, license=license))
+    card = signed(model_card(folder, repo=repo, license=license))
     check_secrets("README.md", card.encode())
     return card
-
-
-def _signed(card: str) -> str:
-    """A card with a last line that tells whether it was edited."""
-    return f"{card}{_SIGNATURE}{hashlib.sha256(card.encode()).hexdigest()} -->\n"
 
 
 def _chosen(folder: Path) -> tuple[list[str], list[str]]:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from transformers import BertConfig, BertForSequenceClassification
 
+from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
 from ftkit.errors import DataError
 from ftkit.evidence import (
@@ -35,8 +38,10 @@ from ftkit.evidence.measures.integrity import Integrity
 from ftkit.evidence.measures.style import Style
 from ftkit.evidence.measures.training_text import TrainingText
 from ftkit.evidence.measures.weights import Weights
-from ftkit.hub.card import model_card
+from ftkit.hub.card import model_card, unedited_card, write_card
+from ftkit.models import load_model, save_model
 from ftkit.training import Predictions
+from ftkit.tuning import attach_adapter
 
 SHA = "85664982973bfdd1" * 4
 EVIL = (
@@ -197,7 +202,9 @@ def test_a_folder_without_a_run_says_that_nothing_was_measured(tmp_path):
     write(tmp_path / "m" / "config.json", {"model_type": "ftkit_gpt2", "architectures": ["FtkitGPT2ForCausalLM"]})
     text = model_card(tmp_path / "m")
     assert "nothing here says whether it learned anything" in text
-    assert 'pipeline(model="FOLDER", trust_remote_code=True)' in text
+    assert 'AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)' in text
+    assert "import ftkit\nfrom transformers" in text
+    assert 'AutoModelForCausalLM.from_pretrained("FOLDER")' in text
     assert ModelCard(text).data.to_dict()["tags"] == ["ftkit", "custom_code"]
     assert "## Measured" not in text
 
@@ -260,6 +267,53 @@ def test_the_code_on_the_card_of_a_classifier_runs(tmp_path):
     assert {found["label"] for found in run_code(code)} == {"bad", "good"}
 
 
+def lines_of_card(folder: Path) -> list[str]:
+    """The pieces of Python on the card of a folder, which is named in them."""
+    return re.findall(r"```python\n(.*?)```", model_card(folder).replace("FOLDER", str(folder)), re.DOTALL)
+
+
+def ran(code: str) -> str:
+    """What the lines of a card print in a process of their own, and at last the module of the class of ``model``."""
+    program = f"{code}\nprint('is', type(model).__module__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("ladder", [False, True])
+def test_the_lines_on_the_card_of_an_own_model_load_it_with_and_without_ftkit(tmp_path, ladder):
+    spec = "new:ftkit_ladder,rung=4,num_hidden_layers=1" if ladder else "new:ftkit_gpt2,n_layer=1"
+    save_model(load_model(spec, vocab_size=257, max_positions=16), load_tokenizer("byte"), tmp_path / "m")
+    without, with_ftkit = lines_of_card(tmp_path / "m")
+    assert ran(without).startswith("is transformers_modules")  # and nothing was asked
+    assert ran(with_ftkit).startswith("is ftkit.models.modeling_ftkit_")
+
+
+def test_the_lines_on_the_card_of_an_adapter_load_it_with_the_base_beside_it(tmp_path):
+    model = load_model("new:ftkit_gpt2,n_layer=1", vocab_size=257, max_positions=16)
+    save_model(model, load_tokenizer("byte"), tmp_path / "base")
+    settings = AdapterSettings(model="new:ftkit_gpt2", tokenizer="byte", peft="lora")
+    adapted = attach_adapter(model, settings, base=str(tmp_path / "base"))
+    save_model(adapted, load_tokenizer("byte"), tmp_path / "adapter")
+    without, with_ftkit = lines_of_card(tmp_path / "adapter")
+    assert "trust_remote_code=True" in without
+    assert ran(without).endswith("is peft.peft_model\n")
+    assert ran(with_ftkit) == "is peft.peft_model\n"
+
+
+def test_the_card_in_a_models_folder_is_written_again_until_somebody_edits_it(tmp_path):
+    folder = run_with_model(tmp_path)
+    write_card(folder)
+    readme = folder / "README.md"
+    assert unedited_card(readme) == model_card(folder)
+    (folder.parents[1] / "verdict.json").unlink()
+    write_card(folder)
+    assert "No evidence is attached" in readme.read_text(encoding="utf-8")
+    readme.write_text(readme.read_text(encoding="utf-8").replace("## Limits", "## My limits"), encoding="utf-8")
+    write_card(folder)
+    assert "## My limits" in readme.read_text(encoding="utf-8")
+
+
 def run_code(code: str) -> list[dict]:
     """The value of the last line of a program."""
     *lines, last = code.strip().splitlines()
@@ -272,7 +326,7 @@ def run_code(code: str) -> list[dict]:
     ("architecture", "pipeline", "shown"),
     [
         ("BertForMaskedLM", "fill-mask", 'fill = pipeline("fill-mask"'),
-        ("GPT2LMHeadModel", "text-generation", "generate = pipeline(model="),
+        ("GPT2LMHeadModel", "text-generation", "AutoModelForCausalLM.from_pretrained"),
         ("BertForTokenClassification", "token-classification", 'pipeline("token-classification"'),
         ("BertModel", None, "AutoModel.from_pretrained"),
     ],

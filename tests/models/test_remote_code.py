@@ -116,3 +116,41 @@ def test_where_ftkit_is_imported_its_own_class_wins_over_the_folders_code(saved)
     model = load_model(str(saved / "lm"), trust_remote_code=True)
     assert type(model).__module__ == "ftkit.models.modeling_ftkit_gpt2"
     assert type(load_model(str(saved / "lm"))) is type(model)
+
+
+ORDERS = {
+    "ftkit first": "import ftkit\nfrom transformers import AutoModelForCausalLM",
+    "ftkit last": "from transformers import AutoModelForCausalLM\nimport ftkit",
+    "ftkit.models first": "import ftkit.models\nfrom transformers import AutoModelForCausalLM",
+    "lazily": "import ftkit, transformers\nAutoModelForCausalLM = transformers.AutoModelForCausalLM",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_auto_classes_know_the_own_models_where_ftkit_is_imported(saved, order):
+    program = f"""
+{ORDERS[order]}
+model = AutoModelForCausalLM.from_pretrained({str(saved / "lm")!r})
+print(type(model).__module__)
+import inspect, transformers.models.auto.modeling_auto as auto
+assert "class AutoModelForCausalLM" in inspect.getsource(auto)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.stdout == "ftkit.models.modeling_ftkit_gpt2\n", done.stdout + done.stderr
+
+
+def test_importing_ftkit_imports_neither_torch_nor_transformers_nor_its_models():
+    program = "import sys, ftkit; print({'torch', 'transformers', 'ftkit.models'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_an_import_that_fails_afterwards_leaves_the_first_one_whole(tmp_path):
+    (tmp_path / "first_one.py").write_text("VALUE = 3")
+    (tmp_path / "second_one.py").write_text("import no_such_module")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom ftkit.lazy import import_after\nbefore = [*sys.meta_path]\n"
+        "sys.meta_path[:] = [f for f in before if type(f).__name__ != '_ImportAfter']\n"
+        "import_after('first_one', 'second_one')\nimport first_one\nprint(first_one.VALUE, first_one.__loader__.path)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout == f"3 {tmp_path}/first_one.py\n", done.stderr

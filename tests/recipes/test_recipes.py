@@ -79,9 +79,8 @@ def test_a_run_folder_holds_what_is_promised(pretrained):
 def test_a_saved_model_loads_with_plain_transformers(pretrained):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    import ftkit.models  # noqa: F401 - registers the own GPT-2
-
     folder = pretrained / "models" / "model"
+    assert "## Measured" in (folder / "README.md").read_text(encoding="utf-8")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     text = "The lamp is lit."
