@@ -25,6 +25,7 @@ class FinetuneSettings(OneTextSettings, SampleSettings, FrequentTokenSettings, A
     """Fine-tuning: the shared settings, and what is minimised."""
 
     FAST = {**OneTextSettings.FAST, "warmup_steps": 0, "sample_steps": 10}
+    LENGTHS = (*OneTextSettings.LENGTHS, "per_device_train_batch_size", "learning_rate", "max_steps")
 
     objective: str | None = None
     """What is minimised (see docs/objectives.md), e.g. last_token or next_token + 0.1*kl_to_base.
@@ -40,6 +41,7 @@ def main(settings: FinetuneSettings, run: RunFolder) -> None:
         WritingTask,
         check_objective,
         finish,
+        fit_training,
         log_samples,
         measure_models,
         prepare_target,
@@ -51,7 +53,7 @@ def main(settings: FinetuneSettings, run: RunFolder) -> None:
 
     # The text, the base, other text for forgetting, and what may change.
     target, name = prepare_target(settings, settings.corpus, run), "tuned"
-    settings = target.settings
+    settings = fit_training(target, run)
     trainable, new_model = prepare_tuning(target.start, run, settings)
     objective = target.objective(settings.objective)
 

@@ -82,7 +82,8 @@ class Settings(BaseModel):
     BY_STEP: ClassVar[tuple[str, ...]] = ()
     """Settings that name steps of the run, by part."""
     LENGTHS: ClassVar[tuple[str, ...]] = ("window_tokens", "passage_chars", "judge_tokens")
-    """Settings that follow from model and text where they are not set (see ``ftkit.jobs.lengths``)."""
+    """Settings that follow from model and text where they are not set (see ``ftkit.jobs.lengths``; of recipes that
+    tune one model also ``ftkit.jobs.stages.fit_training``)."""
     FAST: ClassVar[dict[str, Any]] = {}
     """What ``--fast`` sets: small enough to finish offline within a minute on two cores."""
 

@@ -15,7 +15,7 @@ from ftkit.config.resolve import Flags, resolve
 from ftkit.config.sweeps import find_study
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, DataError, ModelError
-from ftkit.jobs import fit_judge, prepare_classes, prepare_code, prepare_target, prepare_targets
+from ftkit.jobs import fit_judge, fit_training, prepare_classes, prepare_code, prepare_target, prepare_targets
 from ftkit.models import load_model, save_model
 from ftkit.runs import open_run
 
@@ -154,8 +154,8 @@ def test_the_configuration_of_a_study_leaves_lengths_to_its_points(folder):
     study = find_study(main_settings(load_recipe(find_recipe("finetune")).main), "finetune", flags)
     assert study is not None
     values = study.settings.model_dump()
-    assert "max_steps" in values
-    assert not {"window_tokens", "passage_chars"} & values.keys()
+    assert "eval_steps" in values
+    assert not {"window_tokens", "passage_chars", "max_steps"} & values.keys()
 
 
 def test_samples_of_code_are_as_long_as_enough_places_in_it(folder, tmp_path):
@@ -182,3 +182,52 @@ def test_code_with_too_few_places_is_refused_with_their_number(folder, tmp_path)
         )
         with refused, open_run(settings, str(find_recipe("code_completion"))) as run:
             prepare_code(settings, run)
+
+
+def trained(settings: Any) -> Any:
+    with open_run(settings, str(find_recipe("finetune"))) as run:
+        return fit_training(prepare_target(settings, settings.corpus, run), run)
+
+
+def test_batch_rate_and_steps_follow_from_text_and_model_and_are_written_down(folder, tmp_path, caplog):
+    text = tmp_path / "short.txt"
+    text.write_text((folder / "text.txt").read_text()[:20_000])
+    with caplog.at_level("INFO"):
+        settings = trained(asked("finetune", folder, tmp_path / "run", corpus=str(text)))
+    # 80 % of 20,000 bytes are 250 windows of 64: 12 a batch give 20 updates an epoch, and 5 epochs are 104.
+    assert settings.per_device_train_batch_size == 12
+    assert settings.max_steps == 104
+    assert settings.learning_rate == 3e-3  # of a model with 12,000 parameters
+    assert "max_steps: 104, because they are 5 epochs of the text (default 500)" in caplog.text
+    stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (stored["per_device_train_batch_size"], stored["max_steps"], stored["learning_rate"]) == (12, 104, 3e-3)
+
+
+def test_what_somebody_has_set_stays(folder, tmp_path):
+    given = {"learning_rate": 1e-4, "max_steps": 7, "per_device_train_batch_size": 3}
+    settings = trained(asked("finetune", folder, tmp_path / "set", **given))
+    assert {name: getattr(settings, name) for name in given} == given
+    by_epochs = trained(asked("finetune", folder, tmp_path / "epochs", num_train_epochs=2))
+    assert (by_epochs.max_steps, by_epochs.num_train_epochs) == (500, 2)
+    warm = trained(asked("finetune", folder, tmp_path / "warm", warmup_steps=400))
+    assert warm.max_steps == 500  # fewer would end in the warm-up
+    assert trained(asked("finetune", folder, tmp_path / "sgd", optimizer="sgd")).learning_rate == 5e-5
+
+
+def test_a_larger_model_has_a_lower_rate_and_an_adapter_a_higher_one(folder, tmp_path):
+    larger = {"model": "new:ftkit_gpt2,n_embd=256,n_layer=4,n_head=4", "tokenizer": "byte"}  # 3.3 million parameters
+    whole = trained(asked("finetune", folder, tmp_path / "whole", **larger))
+    adapter = trained(asked("finetune", folder, tmp_path / "adapter", peft="lora", **larger))
+    assert (whole.learning_rate, adapter.learning_rate) == (1e-3, 3e-3)
+
+
+def test_a_resumed_run_takes_the_steps_that_were_written(folder, tmp_path):
+    settings = asked("finetune", folder, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), open_run(settings, str(find_recipe("finetune"))) as run:
+        fit_training(prepare_target(settings, settings.corpus, run), run)
+        raise KeyboardInterrupt
+    file = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["settings"]["max_steps"] = 33  # as another version might have chosen
+    file.write_text(json.dumps(manifest))
+    assert trained(settings.model_copy(update={"resume": True})).max_steps == 33
