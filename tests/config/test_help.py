@@ -44,7 +44,7 @@ def test_the_first_settings_say_on_what_it_trains_from_what_and_where_it_goes(na
 
 
 def test_defaults_choices_and_ranges_are_shown():
-    first, every = (" ".join(" ".join(page("finetune", every=every)).split()) for every in (False, True))
+    first, every = (" ".join(" ".join(page("imitate", every=every)).split()) for every in (False, True))
     assert "--learning_rate NUMBER Peak learning rate of AdamW. [default: 5e-5]" in first
     assert "[at least 0; default: 5e-5]" in every
     assert "--window_tokens N" in first
