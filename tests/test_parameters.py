@@ -53,8 +53,9 @@ HOOKS = ("ftkit/evidence/measure.py", "ftkit/evidence/measures/", "ftkit/evidenc
 """Measures and judges plug in: each fills the same methods, and few need all that they are given."""
 LONG = {
     # Commands of the command line: each parameter is an option, and the body builds a settings object.
-    "ftkit/cli/chat.py:chat", "ftkit/cli/generate.py:generate", "ftkit/cli/predict.py:predict",
-    "ftkit/cli/verdict.py:verdict", "ftkit/cli/inspect.py:inspect", "ftkit/cli/inspect.py:perturb",
+    "ftkit/cli/blend.py:blend", "ftkit/cli/chat.py:chat", "ftkit/cli/generate.py:generate",
+    "ftkit/cli/predict.py:predict", "ftkit/cli/verdict.py:verdict", "ftkit/cli/inspect.py:inspect",
+    "ftkit/cli/inspect.py:perturb",
     # Tools of an agent: each parameter is a field that it may fill.
     "ftkit/cli/mcp.py:generate", "ftkit/cli/mcp.py:verdict",
     # Public: one call with a name for each text and option.

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ftkit import __version__
-from ftkit.cli import catalogue, chat, convert, generate, inspect, mcp, plan, predict, runs, share, verdict
+from ftkit.cli import blend, catalogue, chat, convert, generate, inspect, mcp, plan, predict, runs, share, verdict
 from ftkit.cli.completion import RecipeCommand, complete_entry
 
 __all__ = ["main"]
@@ -149,6 +149,7 @@ inspect.add_commands(app)
 predict.add_commands(app)
 app.command()(convert.convert)
 app.command()(verdict.verdict)
+app.command()(blend.blend)
 app.command()(chat.chat)
 app.command()(generate.generate)
 app.command()(mcp.mcp)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ftkit.jobs.verdicts import Judged, SeveralJudged
     from ftkit.report.gate import Gate
 
-__all__ = ["verdict"]
+__all__ = ["read_numbers", "verdict"]
 
 _SOURCE = described_sources()
 
@@ -131,14 +131,14 @@ def verdict(
                 template, chat_template, also=_named(also or [], "--also"), general=general,
                 answer_pattern=answer_pattern, num_answers=num_answers, few_shot=few_shot, revision=revision,
                 trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed,
-                thresholds=_numbers(threshold or []), dtype=dtype,
+                thresholds=read_numbers(threshold or []), dtype=dtype,
             )  # fmt: skip
             finish(lambda folder: judge_several_examples(asked, models, folder), gate)
             return
         request = VerdictRequest(
             find_model(base), first, of_text, heldout, general, _named(against or []), judge, revision,
             trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
-            num_passages, sampling, seed, thresholds=_numbers(threshold or []), reference=reference, dtype=dtype,
+            num_passages, sampling, seed, thresholds=read_numbers(threshold or []), reference=reference, dtype=dtype,
         )  # fmt: skip
         finish(lambda folder: judge_several(request, models, folder), gate)
 
@@ -187,7 +187,8 @@ def _named(pairs: list[str], option: str = "--against") -> dict[str, str]:
     return found
 
 
-def _numbers(pairs: list[str]) -> dict[str, float]:
+def read_numbers(pairs: list[str]) -> dict[str, float]:
+    """``NAME=NUMBER`` of --threshold as a mapping."""
     found = {}
     for pair in pairs:
         name, _, number = pair.partition("=")

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ftkit.evidence.fluency import Damage, Fluency, fluency, language_damage, out_of_range
     from ftkit.evidence.forgetting import (
         SCALES,
-        ScaledPoint,
         divergence_from_base,
         scaled_models,
         scaling_curve,
@@ -78,6 +77,7 @@ if TYPE_CHECKING:
         prompt_room,
     )
     from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
+    from ftkit.evidence.scaling import ScaledPoint
     from ftkit.evidence.style import JudgeView, StyleDistances, StyleScore, score_style
     from ftkit.evidence.style_vectors import StyleVectors, fit_vectors
     from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of

@@ -6,10 +6,8 @@ weights that is the adapter, scaled. The curve shows what each scale has learned
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -17,13 +15,16 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.data import TokenStore
+from ftkit.errors import ModelError
 from ftkit.evidence.intervals import Interval, bootstrap, gain_in_bits, relative_rise
+from ftkit.evidence.scaling import ScaledPoint
 from ftkit.memory import memory_phase
 from ftkit.models import base_or_beneath, is_adapter, virtual_tokens
 from ftkit.training import NEXT_TOKEN, HeldOutLoss, HeldOutWindows, evaluated_batches, held_out_loss
 from ftkit.training.evaluation import rows_at_once
 from ftkit.training.objectives import output_logits
 from ftkit.tuning import merge_adapter
+from ftkit.tuning.blend import Blend
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCALES",
-    "ScaledPoint",
     "distances_from_base",
     "divergence_from_base",
     "scaled_models",
@@ -43,18 +43,6 @@ SCALES = (0.25, 0.5, 0.75, 1.25)
 """Scales that are measured between and beyond the base (0) and the tuned model (1)."""
 _CURVE_WINDOWS = 12
 """Windows of each of two texts at a point of the curve: 24 in all. With 32 the curve took most of an evaluation."""
-
-
-@dataclass(frozen=True)
-class ScaledPoint:
-    """A model whose change was scaled."""
-
-    scale: float
-    """0 is the base, 1 the tuned model."""
-    gain: Interval
-    """Bits per byte that it saves on held-out text of the target, paired."""
-    rise: Interval
-    """Relative rise of the loss on general text, paired."""
 
 
 @memory_phase("evaluate")
@@ -110,22 +98,16 @@ def scaled_models(
     Yields:
         Scale and model; the model is used again for the next scale. Nothing where the change is no change of weights:
         virtual tokens, or other tensors than the base's.
-
-    Source: Wortsman et al. 2022, https://arxiv.org/abs/2109.01903, for whole models.
     """
     if virtual_tokens(tuned):
         return
     plain: PreTrainedModel = merge_adapter(cast("PeftModel", tuned)) if is_adapter(tuned) else tuned
-    last, mixed = dict(plain.named_parameters()), copy.deepcopy(base)
-    starts = dict(base.named_parameters())
-    if {name: tensor.shape for name, tensor in last.items()} != {name: t.shape for name, t in starts.items()}:
+    try:
+        blend = Blend(base, plain)
+    except ModelError:
         return
     for scale in scales:
-        with torch.no_grad():
-            for name, parameter in mixed.named_parameters():
-                first = starts[name]
-                parameter.copy_(first + scale * (last[name].to(first) - first))
-        yield scale, mixed
+        yield scale, blend.at(scale)
 
 
 def scaling_curve(

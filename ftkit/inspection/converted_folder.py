@@ -16,7 +16,7 @@ from ftkit.models.meta_models import outline
 from ftkit.models.outputs import ROUNDING, relative_difference
 from ftkit.runs.files import atomic_folder
 
-__all__ = ["Conversion", "convert_folder"]
+__all__ = ["Conversion", "convert_folder", "stored_dtype"]
 
 _PROBE_ROWS, _PROBE_TOKENS = 2, 32  # two rows, so that one cannot be right by chance; 32 tokens use the positions
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
@@ -80,7 +80,7 @@ def convert_folder(
         )
     donor = load_model(model, task=described.task, revision=revision, allow_pickle=allow_pickle)
     converted: Any = to_hf_gpt2(donor) if to == "gpt2" else from_hf_gpt2(donor)
-    dtype = _stored_dtype(donor, described.config.dtype)
+    dtype = stored_dtype(donor, described.config.dtype)
     tokenizer = load_tokenizer(model, revision=revision) if _has_tokenizer(model) else None
     with atomic_folder(target) as fresh:
         save_model(converted.to(dtype), tokenizer, fresh)
@@ -96,8 +96,13 @@ def convert_folder(
     )  # fmt: skip
 
 
-def _stored_dtype(model: PreTrainedModel, named: Any) -> torch.dtype:
-    """Return the dtype that the configuration names, where it holds every weight exactly; else float32."""
+def stored_dtype(model: PreTrainedModel, named: Any) -> torch.dtype:
+    """Return the dtype that the configuration names, where it holds every weight exactly; else float32.
+
+    Args:
+        model: A model that was loaded in float32.
+        named: What its configuration says.
+    """
     dtype = named if isinstance(named, torch.dtype) else torch.float32
     exact = all(torch.equal(weight.to(dtype).to(weight.dtype), weight) for weight in model.state_dict().values())
     return dtype if exact else torch.float32

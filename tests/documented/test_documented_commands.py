@@ -41,6 +41,8 @@ NOT_RUN = {
     "--fail-on forgot --junit verdict.xml": "leaves with 8 on the stand-in; tests/cli/test_verdict.py",
     "ftkit verdict --base BASE --tuned BASE --text gutenberg:11 --require worked --fail-on broken,copied,forgot "
     "--junit verdict.xml": "leaves with 8; tests/cli/test_verdict.py",
+    "ftkit blend BASE TUNED MENDED --alphas 0,0.2,0.3,0.4,0.5,0.75,1 --text gutenberg:11 --general stories.txt "
+    "--figure curve.svg": "leaves with 4 on the stand-in, which gained nothing; tests/cli/test_blend_command.py",
     "scripts/demo": "installs; the configuration demo is run by scripts/test-configs",
     "scripts/bench": "takes hours; scripts/bench --quick is run by tests/documented/test_documented_bench.py",
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",

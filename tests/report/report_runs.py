@@ -26,11 +26,12 @@ from ftkit.evidence import (
     decide,
 )
 from ftkit.evidence.measures.fluency import ComparedFluency
-from ftkit.evidence.measures.general import General, Scaled
+from ftkit.evidence.measures.general import General
 from ftkit.evidence.measures.integrity import Integrity
 from ftkit.evidence.measures.style import Style
 from ftkit.evidence.measures.training_text import TrainingText
 from ftkit.evidence.measures.weights import MovedGroup, Weights
+from ftkit.evidence.scaling import ScaledPoint
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_json
 
@@ -78,7 +79,8 @@ def evidence_of(quality: float = 0.82, judges: Sequence[str] = ("encoder", "ngra
         )
     ]
     scaled = tuple(
-        Scaled(scale, around(0.4 * quality * scale, 0.02), around(0.03 * scale**2, 0.004)) for scale in (0.0, 0.5, 1.0)
+        ScaledPoint(scale, around(0.4 * quality * scale, 0.02), around(0.03 * scale**2, 0.004))
+        for scale in (0.0, 0.5, 1.0)
     )
     damage = Damage(around(0.002, 0.01), around(0.03, 0.02), around(0.01, 0.02))
     measures = {

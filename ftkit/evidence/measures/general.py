@@ -5,6 +5,7 @@ Beside it, whether the gain is one of the target's text: as much on any other te
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,26 +16,12 @@ from ftkit.display.tables import PageTable, Part, Row
 from ftkit.display.wording import interval, number, percent_interval
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_over, relative_rise
 from ftkit.evidence.measure import Advice, Case, Measure, Outcome, Remark, RunResults, Support
+from ftkit.evidence.scaling import RISE, SCALING, ScaledPoint, scaling_figure
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
 
-__all__ = ["MEASURE", "General", "Scaled"]
-
-_RISE = {"rise": "value", "rise_low": "low", "rise_high": "high"}
-"""Columns of figures, and parts of an interval."""
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """A model whose change was scaled."""
-
-    scale: float
-    """0 is the base, 1 the tuned model."""
-    gain: Interval
-    """Bits per byte that it saves on held-out text of the target, paired."""
-    rise: Interval
-    """Relative rise of the loss on general text, paired."""
+__all__ = ["MEASURE", "General"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class General:
     KL(base || tuned); ``None`` where tokens or output do not compare."""
     kl_target: Interval | None = None
     """The same on held-out text of the target, where the difference is what was wanted."""
-    curve: tuple[Scaled, ...] = ()
+    curve: tuple[ScaledPoint, ...] = ()
     """The change scaled from nothing to beyond; empty where it was not asked for."""
 
 
@@ -70,12 +57,7 @@ class GeneralMeasure(Measure[General]):
     needs = ("losses", "weights")
     words = ("forgot",)
     kinds = {
-        "scaling": Kind(
-            "rise of the loss on general text, %",
-            (Rules(0.0, line="solid"), Lines("rise"), Points("rise", text="{scale:g}")),
-            x="value",
-            x_label="gain on held-out text, bits per byte",
-        ),
+        "scaling": SCALING,
         "tradeoff": Kind(
             "rise of the loss on general text, %",
             (
@@ -108,7 +90,7 @@ class GeneralMeasure(Measure[General]):
         return General(
             name, unknown, base=before, tuned=after, rise=relative_rise(*losses),
             gain_over=gain_over(comparison.losses, losses), kl_general=on_general, kl_target=on_target,
-            curve=tuple(Scaled(point.scale, point.gain, point.rise) for point in curve),
+            curve=tuple(curve),
         )  # fmt: skip
 
     def support(self, result: General, case: Case) -> Support | None:
@@ -199,17 +181,7 @@ class GeneralMeasure(Measure[General]):
 
     def figures(self, results: RunResults) -> Iterable[Figure]:
         found = results.measured_by(self.name)
-        rows = [
-            {"model": model, "scale": point.scale, **vars(point.gain)}
-            | {key: 100 * getattr(point.rise, end) for key, end in _RISE.items()}
-            for model, general in found.items()
-            for point in general.curve
-        ]
-        caption = (
-            "The change of the weights, scaled: 0 is the base, 1 the trained model. Right: larger gain; "
-            "lower: less forgetting; crosses are 95 % intervals."
-        )
-        yield Figure("scaling", "Gain and forgetting of a scaled change", caption, rows)
+        yield scaling_figure({model: general.curve for model, general in found.items()})
         if "arms" in results.measured:
             yield self._tradeoff(results)
 
@@ -217,7 +189,7 @@ class GeneralMeasure(Measure[General]):
         rows = []
         for model, found in results.measured_by(self.name).items():
             if found.rise is not None:
-                rise = {key: 100 * getattr(found.rise, end) for key, end in _RISE.items()}
+                rise = {key: 100 * getattr(found.rise, end) for key, end in RISE.items()}
                 rows.append({"model": model, **vars(results.gain(model)), **rise})
         for row in rows:
             as_good = [other for other in rows if other["value"] >= row["value"] and other["rise"] <= row["rise"]]
@@ -236,12 +208,24 @@ class GeneralMeasure(Measure[General]):
                 "less",
             )
             yield "Mix some general text into the corpus, so that the old knowledge is exercised too."
+            if "examples" not in outcome.settings:
+                yield _blend_advice(outcome.settings)
         if not outcome.undecided:
             return
         if result.gain_over is None and "general" in outcome.settings:
             yield "Name a text in general, so that forgetting and a gain specific to this text can be measured."
         elif result.gain_over is not None and not result.gain_over.low > 0:
             yield "The gain is not clearly larger than the gain on general text. Start from a stronger base."
+
+
+def _blend_advice(settings: Mapping[str, Any]) -> str:
+    """The command that takes back a part of the change, with the names that are known."""
+    given = ((name, settings.get(name)) for name in ("base", "tuned", "text", "general"))
+    names = (shlex.quote(value) if isinstance(value, str) else name.upper() for name, value in given)
+    return (
+        "Take a part of the change back: 'ftkit blend {} {} OUT --text {} --general {}' measures points between base "
+        "and tuned model, and writes the one that gains most without forgetting."
+    ).format(*names)
 
 
 MEASURE = GeneralMeasure()
