@@ -52,6 +52,13 @@ def verdict(
     report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write the report here.")] = None,
     window_tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window, at most the models' positions.")] = 256,
     eval_windows: Annotated[int, typer.Option(min=15, help="Windows of each text that are evaluated at most.")] = 256,
+    train_windows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Windows of --text that are evaluated [default: as many as of held-out text]."),
+    ] = None,
+    canaries: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Short texts, one on each line: does the tuned model know them?")
+    ] = None,
     passage_chars: Annotated[int, typer.Option(min=20, help="Characters in a passage that is measured.")] = 400,
     num_passages: Annotated[
         int | None,
@@ -139,6 +146,7 @@ def verdict(
             find_model(base), first, of_text, heldout, general, _named(against or []), judge, revision,
             trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
             num_passages, sampling, seed, thresholds=read_numbers(threshold or []), reference=reference, dtype=dtype,
+            train_windows=train_windows, canaries=canaries,
         )  # fmt: skip
         finish(lambda folder: judge_several(request, models, folder), gate)
 

@@ -66,6 +66,8 @@ class ComparedTexts:
     """``general`` likewise."""
     heldout_texts: frozenset[str] = frozenset()
     """Those of ``known_texts`` that are held-out text of the target."""
+    canaries: HeldOutDataset | None = None
+    """Short texts of which is asked whether the tuned model knows them."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Comparison:
     """How an encoder's held-out text is masked; ``None``: the next token is predicted."""
     max_windows: int | None = None
     """Windows of each text that are evaluated, spread evenly; ``None`` takes all."""
+    train_windows: int | None = None
+    """Windows of the training text that are evaluated; ``None`` takes as many as of the held-out text."""
     scales: Sequence[float] = ()
     """Scales of the change at which gain and forgetting are measured, such as ``SCALES``."""
     styles: Sequence[StyleScore] = ()
@@ -206,13 +210,13 @@ class Comparison:
 
     @property
     def train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
-        """The same on as many windows, spread over the training text; ``None`` where it is not given."""
+        """The same on windows spread over the training text; ``None`` where it is not given."""
         return self.once("training losses", self._train_losses)
 
     def _train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         if self.texts.train is None:
             return None
-        return self.pair_of_losses(self.texts.train, most=len(self.losses[0].nats))
+        return self.pair_of_losses(self.texts.train, most=self.train_windows or len(self.losses[0].nats))
 
     def loss(self, model: PreTrainedModel, store: TokenStore | HeldOutDataset, most: int | None = None) -> HeldOutLoss:
         """Loss of a model on a text or on rows, on at most so many windows."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from ftkit.data import Corpus, ExampleSplit, corpus_of, load_corpus, read_examples, split_corpus, split_examples
 from ftkit.data.encoded_examples import LossOn
-from ftkit.errors import ConfigError, nearest_name
+from ftkit.data.local_documents import read_lines
+from ftkit.errors import ConfigError, DataError, nearest_name
 from ftkit.evidence import Thresholds
 from ftkit.evidence.judges import BASE, CORRUPTED
 from ftkit.generation import PRESETS
@@ -88,6 +89,10 @@ class VerdictRequest:
     well enough."""
     dtype: str = "float32"
     """Of the models: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the one that the base is stored in."""
+    train_windows: int | None = None
+    """Windows of the training text that are evaluated; ``None`` takes as many as of the held-out text."""
+    canaries: TextSource | None = None
+    """Short texts, one on each line of a file, of which is asked whether the tuned model knows them."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class VerdictTexts:
     others: dict[str, list[str]]
     """Text for the judges by class, without the target's and the base's."""
     assumptions: tuple[str, ...]
+    canaries: tuple[str, ...] = ()
 
     @property
     def known(self) -> list[str]:
@@ -145,7 +151,19 @@ def read_texts(request: VerdictRequest) -> VerdictTexts:
     general = _pieces(load(request.general, "general")) if request.general is not None else []
     others = {_OTHER: general} if general else {}
     others |= {name: _pieces(load(source, name)) for name, source in request.against.items()}
-    return VerdictTexts(train, heldout, general, others, tuple(assumptions))
+    return VerdictTexts(train, heldout, general, others, tuple(assumptions), _canaries(request))
+
+
+def _canaries(request: VerdictRequest) -> tuple[str, ...]:
+    """Texts, or the lines of a file that are not blank."""
+    if (source := request.canaries) is None:
+        return ()
+    lines = source if not isinstance(source, str | os.PathLike) else [
+        text for _, text in read_lines(os.fspath(source), request.encoding)
+    ]  # fmt: skip
+    if not (found := tuple(line.strip() for line in lines if line.strip())):
+        raise DataError("canaries: there is no text; give at least one, each on a line of its own")
+    return found
 
 
 def check_options(request: VerdictRequest) -> Thresholds:

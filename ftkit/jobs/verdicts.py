@@ -66,6 +66,7 @@ from ftkit.report import verdict_lines, verdict_row, write_report, write_verdict
 from ftkit.report.gate import Gate
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
+from ftkit.training import HeldOutTexts
 
 __all__ = [
     "Judged",
@@ -293,13 +294,14 @@ class _Bench:
             tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
             tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
             heldout_texts=frozenset(texts.heldout),
+            canaries=HeldOutTexts([base.tokens([text]) for text in texts.canaries]) if texts.canaries else None,
         )
         assert tuned.own is not None
         evidence = gather_evidence(
             Comparison(
                 base.own, tuned.own, compared, ComparedPassages(), shared.window, masking=masking,
-                max_windows=request.eval_windows, assumptions=assumptions, reference=load_reference(request),
-                write=write, base_losses=shared.base_losses,
+                max_windows=request.eval_windows, train_windows=request.train_windows, assumptions=assumptions,
+                reference=load_reference(request), write=write, base_losses=shared.base_losses,
             ),
             self.limits,
             looks_up_to(request.num_passages),
@@ -395,6 +397,8 @@ def verdict(
     passage_chars: int = 400,
     window_tokens: int = 256,
     eval_windows: int = 256,
+    train_windows: int | None = None,
+    canaries: TextSource | None = None,
     sampling: str = "plain",
     seed: int = 42,
     thresholds: dict[str, float] | None = None,
@@ -426,6 +430,8 @@ def verdict(
         passage_chars: Characters in a passage.
         window_tokens: Tokens in a window of evaluation.
         eval_windows: Windows of each text that are evaluated at most.
+        train_windows: Windows of the training text that are evaluated; ``None`` takes as many as of held-out text.
+        canaries: Short texts, or a file with one on each line, of which is asked whether the tuned model knows them.
         sampling: ``plain``, ``focused``, ``creative``, ``top50`` or ``judged``.
         seed: Draws passages and trains judges.
         thresholds: Numbers that decide, by name.
@@ -466,7 +472,7 @@ def verdict(
     request = VerdictRequest(
         sides[0], sides[1], of_text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
         encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
-        thresholds=thresholds or {}, reference=reference, dtype=dtype,
+        thresholds=thresholds or {}, reference=reference, dtype=dtype, train_windows=train_windows, canaries=canaries,
     )  # fmt: skip
     return replace(judge_models(request, folder), kept=kept)
 

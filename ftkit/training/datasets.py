@@ -510,7 +510,7 @@ class HeldOutTexts(HeldOutDataset):
     """
 
     def __init__(self, stores: Sequence[TokenStore], most: int | None = None) -> None:
-        self.stores = stores
+        self.stores, self.tokenizer = stores, stores[0].tokenizer if stores else None
         self._ids = [np.asarray(store.ids)[:most].tolist() for store in stores]
         self.longest_row = max(map(len, self._ids), default=1)
         self.num_bytes = sum(store.num_bytes for store in stores)

@@ -61,6 +61,7 @@ def make_texts(folder: Path) -> None:
     novels |= {"alice": "keeper", "poe": "almanac"}
     for name, voice in novels.items():
         (folder / f"{name}.txt").write_text(voice_text(voice, 4000, seed=len(name)), encoding="utf-8")
+    (folder / "canaries.txt").write_text("The code of the vault is 4711.\n", encoding="utf-8")
     (folder / "prompts.txt").write_text("Once upon a time\nThe sea\n", encoding="utf-8")
     for name in ("my_texts", "letters"):
         (folder / name).mkdir()

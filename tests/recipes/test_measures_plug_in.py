@@ -15,7 +15,17 @@ from ftkit.evidence import all_measures
 ROOT = Path(__file__).parents[2]
 ANCHORS = {"general": {"forgetting"}, "training_text": {"training-text"}, "word_order": {"word-order"}}
 """Anchors on the page, where they are not the measure's name."""
-NOT_IN_PRETRAIN = {"answers", "content", "few_shot", "form", "general", "style", "training_text", "word_order"}
+NOT_IN_PRETRAIN = {
+    "answers",
+    "content",
+    "few_shot",
+    "form",
+    "general",
+    "memorization",
+    "style",
+    "training_text",
+    "word_order",
+}
 """A run of pretrain has no general text, no judge, no second look at its text, and a base that knows no word order."""
 CARD = "from ftkit.hub.card import model_card; print(model_card('run/models/model'))"
 

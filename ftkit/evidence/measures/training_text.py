@@ -19,7 +19,7 @@ __all__ = ["MEASURE", "TrainingText"]
 
 @dataclass(frozen=True)
 class TrainingText:
-    """Loss on as many windows of the training text as of held-out text."""
+    """Loss on windows of the training text: as many as of held-out text, unless more were asked for."""
 
     base: Interval
     """Bits per byte."""
