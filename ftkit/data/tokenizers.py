@@ -249,7 +249,8 @@ def _from_hub(spec: str, trust_remote_code: bool, revision: str | None) -> Any:
         _check_packages(spec, files, ModelError(reason))
     raise NetworkError(
         f"Tokenizer {spec!r}: no folder of this name, not in the Hub's cache, and not fetched from the Hub ({reason}). "
-        f"Check the name and the connection, give a folder, or choose byte or train:4096, which need no download."
+        "Check the name and the connection, or give a folder. Only a new model can take byte or train:4096, which need "
+        "no download; base:tales ships with its own."
     )
 
 

@@ -8,10 +8,12 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from transformers import PreTrainedModel
 
 from ftkit.config import TrainingSettings, find_config, resolve
@@ -30,6 +32,7 @@ from ftkit.runs.files import cache_key
 from ftkit.runs.integrity import record_problem
 from ftkit.runs.models import SHIPPED_BASES, shipped_base
 from ftkit.runs.planner import planner
+from ftkit.runs.processes import num_processes
 
 __all__ = [
     "Base",
@@ -179,10 +182,21 @@ def prepare_base(model: str) -> Base:
             texts,
         )
     else:
-        started = bool(manifest)
-        _logger.info("base model: %s, %s", made.name, "going on with it" if started else "made once, then reused")
-        made.make(output_dir=str(folder), resume=started)
+        _make_once(made)
     return Base(str(folder / "models" / "model"), texts)
+
+
+def _make_once(made: _MadeBase) -> None:
+    """Make a base in the cache, or wait until another run has made it."""
+    made.folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{made.folder}.lock")
+    # The processes of one run make it together; one of them that waited for itself would never end.
+    with nullcontext() if num_processes() > 1 else lock:
+        if made.done:
+            return
+        started = bool(made.manifest)
+        _logger.info("base model: %s, %s", made.name, "going on with it" if started else "made once, then reused")
+        made.make(output_dir=str(made.folder), resume=started)
 
 
 def base_on_disk(model: str) -> str:

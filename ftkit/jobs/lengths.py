@@ -16,7 +16,7 @@ from transformers import TokenizersBackend
 from ftkit.config import JudgeSettings, Settings, TrainingSettings
 from ftkit.data import TokenStore, tokenize_texts
 from ftkit.errors import ConfigError, DataError, FtkitError, ModelError
-from ftkit.evidence import MIN_PASSAGES, longest_passage, prompt_room
+from ftkit.evidence import MIN_PASSAGES, Thresholds, longest_passage, prompt_room
 from ftkit.jobs.texts import Text
 from ftkit.models.meta_models import GROWS, known_positions
 from ftkit.runs import RunFolder
@@ -42,7 +42,9 @@ J = TypeVar("J", bound=JudgeSettings)
 SHORTEST = {"window_tokens": 8, "passage_chars": 40, "judge_tokens": 8}
 """Below this a length that follows would measure nothing."""
 _FEWEST_WINDOWS = 8
-"""Windows of held-out text that an interval of its loss needs."""
+"""Windows of other text that an interval of its loss needs."""
+_JUDGED_WINDOWS = int(Thresholds().min_windows)
+"""Windows of its own held-out text without which a verdict is unsure."""
 _SHORTEST_CUT = 32
 """Tokens below which a window is not made shorter only to have more of them."""
 _SHORTEST_JUDGED = 120
@@ -146,10 +148,22 @@ def fit_window(
         )
     for name, tokens in heldout.items():
         limits.append(Limit(tokens, f"{name} has {tokens:,} held-out tokens", DataError))
-    for tokens in [*heldout.values(), *general]:
-        most = max(tokens // _FEWEST_WINDOWS, _SHORTEST_CUT)
-        limits.append(Limit(most, f"held-out text of {tokens:,} tokens has {_FEWEST_WINDOWS} windows of it"))
+    needed = [(tokens, _JUDGED_WINDOWS) for tokens in heldout.values()] + [(t, _FEWEST_WINDOWS) for t in general]
+    for tokens, fewest in needed:
+        most = max(tokens // fewest, _SHORTEST_CUT)
+        limits.append(Limit(most, f"held-out text of {tokens:,} tokens has {fewest} windows of it"))
     return fit_length(settings, run, "window_tokens", limits)
+
+
+def _warn_of_few_windows(heldout: Mapping[str, int], window_tokens: int) -> None:
+    """Say before training what the verdict would say after it."""
+    for name, tokens in heldout.items():
+        if (windows := tokens // window_tokens) < _JUDGED_WINDOWS:
+            _logger.warning(
+                "%s: %d held-out windows of %d tokens, and a verdict needs %d: it will be unsure, and the run reports "
+                "the loss on held-out text only. Give more text, a larger heldout_share or smaller window_tokens.",
+                name, windows, window_tokens, _JUDGED_WINDOWS,
+            )  # fmt: skip
 
 
 def fit_language(
@@ -208,7 +222,10 @@ def fit_writing(
     }
     counts = {name: store.num_tokens for name, store in stores.items()}
     others = [counts[name] for name in general if name not in texts]
-    settings = fit_window(settings, run, base, {name: counts[name] for name in texts}, others)
+    heldout = {name: counts[name] for name in texts}
+    settings = fit_window(settings, run, base, heldout, others)
+    if run is not None:
+        _warn_of_few_windows(heldout, settings.window_tokens)
     extra = settings.extra_positions
     positions = settings.window_tokens + extra if base.positions == GROWS else base.positions
     limits = list(more)

@@ -166,8 +166,8 @@ def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options
             raise NetworkError(
                 f"The model {spec!r} is neither a folder here nor in the local cache"
                 f" ({huggingface_hub.constants.HF_HUB_CACHE}), and {reason}. Download it where there is a network"
-                f" (hf download {spec} --local-dir FOLDER), copy the folder here and give its path; or start from"
-                " random weights with new:FAMILY."
+                f" (hf download {spec} --local-dir FOLDER), copy the folder here and give its path. Without a"
+                " network, base:tales works, which ships with ftkit, and random weights (new:FAMILY)."
             ) from None
     _refuse_adapter(spec, where, options["revision"], local_files_only=False)
     return load(where, options)

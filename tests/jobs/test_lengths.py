@@ -75,9 +75,19 @@ def test_a_short_text_has_shorter_windows_and_enough_passages_for_a_judge(folder
     (tmp_path / "short.txt").write_text((folder / "text.txt").read_text()[:20_000])
     values = {"model": "new:ftkit_gpt2,n_embd=16,n_layer=1,n_head=2", "tokenizer": "byte"}
     subject = fitted(asked("finetune", folder, tmp_path / "run", corpus=str(tmp_path / "short.txt"), **values))
-    assert subject.settings.window_tokens == 256
+    assert subject.settings.window_tokens == 202
+    assert subject.heldout.num_tokens // 202 == 20  # what a verdict needs
     assert len(subject.real) >= 30
     assert subject.settings.passage_chars < 400
+
+
+def test_a_text_that_is_too_short_for_a_verdict_is_told_before_training(folder, tmp_path, caplog):
+    (tmp_path / "short.txt").write_text((folder / "text.txt").read_text()[:20_000])
+    fitted(asked("finetune", folder, tmp_path / "long", corpus=str(tmp_path / "short.txt")))
+    assert "a verdict needs 20" not in caplog.text
+    (tmp_path / "short.txt").write_text((folder / "text.txt").read_text()[:3_000])
+    fitted(asked("finetune", folder, tmp_path / "run", corpus=str(tmp_path / "short.txt"), heldout_share=0.15))
+    assert "held-out windows of 32 tokens, and a verdict needs 20: it will be unsure" in caplog.text
 
 
 def test_a_resumed_run_takes_the_lengths_that_were_written(folder, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import Running
 
 from ftkit.config import find_recipe
 from ftkit.config.catalogue import load_recipe
@@ -63,6 +64,20 @@ def test_a_base_is_made_once_and_its_text_is_divided_as_it_was(tmp_path, monkeyp
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
     path.write_text(CONFIG.replace("max_steps: 6", "max_steps: 7"))
     assert prepare_base(f"base:{path}").model != base.model
+
+
+def test_two_runs_at_once_make_a_base_once(tmp_path):
+    (tmp_path / "my_base.yaml").write_text(CONFIG)
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"from ftkit.jobs import prepare_base\nprint(prepare_base('base:{tmp_path / 'my_base.yaml'}').model)\n"
+    )
+    started = [Running(program, FTKIT_CACHE=str(tmp_path / "cache")) for _ in range(2)]
+    ended = [process.wait() for process in started]
+    assert [done.returncode for done in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    assert ended[0].stdout.splitlines()[-1] == ended[1].stdout.splitlines()[-1]
+    manifest = json.loads(next((tmp_path / "cache" / "bases").glob("*/manifest.json")).read_text())
+    assert (manifest["status"], manifest.get("resumed", [])) == ("done", [])
 
 
 def test_a_base_that_is_no_config_is_named():
