@@ -107,7 +107,7 @@ def next_commands(run: RunFolder, results: Results) -> list[tuple[str, str]]:
         A word and a command for each, or a sentence instead of the last command.
     """
     found = [("look", f"python -m webbrowser {shlex.quote(str(run.path / 'report.html'))}")]
-    made = [name for name in run.manifest["models"] if name not in SERVING_MODELS]
+    made = [name for name in run.manifest.get("models", ()) if name not in SERVING_MODELS]
     if not made:
         return found
     worked = [name for name in made if results.verdicts.get(name, {}).get("verdict") == "worked"]
