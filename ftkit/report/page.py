@@ -35,7 +35,7 @@ from ftkit.report.probing import PROBED
 from ftkit.report.reading import Results, read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.report.wording import headline, outcome
-from ftkit.runs import RunFolder
+from ftkit.runs import RunFolder, written_passages
 
 __all__ = ["write_report"]
 
@@ -177,9 +177,9 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
         "excerpts": _excerpts(results, name, real),
         "gauges": [_gauge(gauge) for measure, result in measured for gauge in measure.gauges(result)],
         "steps": _steps(results, name),
-        "base": _clipped(_base_passages(results, name)),
+        "base": _clipped(written_passages(results.measured, name)[0]),
         "real": _clipped(real, _marks(evidence)[1]),
-        "blind": blind_test(_tuned_passages(results, name), real, _PASSAGES),
+        "blind": blind_test(written_passages(results.measured, name)[1], real, _PASSAGES),
         "plan": results.manifest.get("plan", {}).get(name),
         "best": results.manifest.get("best", {}).get(name),
         "seconds": sum(record.get("seconds") or 0.0 for record in results.metrics(name, "train")),
@@ -188,9 +188,8 @@ def _model(results: Results, name: str, place: int) -> dict[str, Any]:
 
 def _excerpts(results: Results, name: str, real: Sequence[str]) -> list[tuple[str, str]]:
     """The beginning of one passage of base, tuned model and real text; nothing where one of them has none."""
-    sources = {
-        "Base model": _base_passages(results, name), "Tuned model": _tuned_passages(results, name), "Real text": real
-    }  # fmt: skip
+    base, tuned = written_passages(results.measured, name)
+    sources = {"Base model": base, "Tuned model": tuned, "Real text": real}
     if not all(sources.values()):
         return []
     return [(source, shorten(passages[0], _EXCERPT_CHARS, placeholder=" …")) for source, passages in sources.items()]
@@ -237,20 +236,6 @@ def _gauge(gauge: Gauge) -> dict[str, Any]:
         "width": round(high - low, 1),
         "value": along(position.value),
     }
-
-
-def _base_passages(results: Results, name: str) -> list[str]:
-    """Passages of the base from either shape of ``evidence.json``, after the prompts of this model."""
-    passages = results.measured.get("passages", {})
-    own, shared = passages.get(name), passages.get("base model", [])
-    found: list[str] = own.get("base", []) if isinstance(own, dict) else passages.get(f"base model, {name}", shared)
-    return found
-
-
-def _tuned_passages(results: Results, name: str) -> list[str]:
-    own = results.measured.get("passages", {}).get(name, [])
-    found: list[str] = own.get("tuned", []) if isinstance(own, dict) else own
-    return found
 
 
 def _measured(evidence: Evidence | None) -> list[tuple[Measure[Any], Any]]:
@@ -301,7 +286,7 @@ def _steps(results: Results, name: str) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = [
         {"step": step, "note": notes.get(step, ""), "passages": by_step[step]} for step in sorted(by_step)
     ]
-    if not steps and (passages := _tuned_passages(results, name)):
+    if not steps and (passages := written_passages(results.measured, name)[1]):
         return [{"step": None, "note": "", "passages": _clipped(passages, _marks(results.evidence(name))[0])}]
     largest = max(
         (sum(len(passage["text"].encode("utf-8", "replace")) for passage in step["passages"]) for step in steps),

@@ -3,7 +3,7 @@
 import logging
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from ftkit.display.wording import best_step
 from ftkit.report.advice import advised
 from ftkit.report.reading import Results, read_results
 from ftkit.report.sections import Section, sections_of
-from ftkit.runs import RunFolder
+from ftkit.runs import RunFolder, written_passages
 from ftkit.runs.models import SERVING_MODELS, model_kind
 
 __all__ = ["announce", "next_commands", "sample_lines", "verdict_lines", "write_verdicts"]
@@ -35,15 +35,14 @@ def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def sample_lines(passages: Mapping[str, Sequence[str]], model: str) -> list[str]:
+def sample_lines(evidence: Mapping[str, Any], model: str) -> list[str]:
     """The first measured passage of the base and of a model, side by side; none where one of them wrote nothing.
 
     Args:
-        passages: ``passages`` of ``evidence.json``.
+        evidence: What ``evidence.json`` holds.
         model: The model's name there.
     """
-    base = passages.get(f"base model, {model}", passages.get("base model", ()))
-    tuned = passages.get(model, ())
+    base, tuned = written_passages(evidence, model)
     lines = []
     for name, text in [("base", base[0]), ("tuned", tuned[0])] if base and tuned else []:
         lines.append(f"  {name} writes:")
@@ -84,7 +83,7 @@ def announce(run: RunFolder, *sections: Section) -> None:
     for name, best in run.manifest.get("best", {}).items():
         _logger.info("\n%s: %s", name, best_step(best))
     for name, verdict in results.verdicts.items():
-        samples = sample_lines(results.measured.get("passages", {}), name)
+        samples = sample_lines(results.measured, name)
         _logger.info("\n%s: %s", name, "\n".join([*verdict_lines(verdict), *samples]))
     for section in sections_of(results, sections):
         for line in section.lines(results.measured[section.key]) if section.lines else ():

@@ -1,6 +1,6 @@
 """The run folder: one job's settings, manifest, metrics, checkpoints, models, evidence and report."""
 
-from ftkit.runs.evidence_file import EVIDENCE_VERSION, read_evidence, write_evidence
+from ftkit.runs.evidence_file import EVIDENCE_VERSION, read_evidence, write_evidence, written_passages
 from ftkit.runs.files import file_sha256, write_atomically, write_json
 from ftkit.runs.folder import RunFolder
 from ftkit.runs.opening import open_run, read_run
@@ -18,4 +18,5 @@ __all__ = [
     "write_atomically",
     "write_evidence",
     "write_json",
+    "written_passages",
 ]

@@ -9,7 +9,7 @@ from ftkit import __version__
 from ftkit.errors import CheckpointError
 from ftkit.runs.folder import RunFolder
 
-__all__ = ["EVIDENCE_VERSION", "read_evidence", "write_evidence"]
+__all__ = ["EVIDENCE_VERSION", "read_evidence", "write_evidence", "written_passages"]
 
 EVIDENCE_VERSION = 3
 """Raised when a place or a meaning in the file changes. ftkit 0.1 wrote no version and kept cells of tables as text."""
@@ -45,3 +45,17 @@ def read_evidence(folder: Path) -> dict[str, Any]:
             f"{EVIDENCE_VERSION}. Read it with ftkit {writer}, or measure the saved models again with ftkit verdict"
         )
     return evidence
+
+
+def written_passages(evidence: Mapping[str, Any], model: str) -> tuple[list[str], list[str]]:
+    """Return what the base wrote after the prompts of a model, and what the model wrote; empty where nobody did.
+
+    Args:
+        evidence: What ``evidence.json`` holds.
+        model: The model's name there.
+    """
+    passages = evidence.get("passages", {})
+    own = passages.get(model, [])
+    if isinstance(own, dict):
+        return own.get("base", []), own.get("tuned", [])
+    return passages.get(f"base model, {model}", passages.get("base model", [])), own

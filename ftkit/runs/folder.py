@@ -7,9 +7,12 @@ open phase continues from its newest valid checkpoint, and ``truncate_logs`` cut
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from ftkit.config import Settings
 from ftkit.config.reading import read_yaml
@@ -21,6 +24,7 @@ from ftkit.runs.notebook import html_table
 __all__ = ["RunFolder"]
 
 _logger = logging.getLogger("ftkit.runs")
+_SAMPLE_CHARS = 300  # of a passage in a notebook: three lines
 
 
 class RunFolder:
@@ -47,13 +51,23 @@ class RunFolder:
         return bool(self.manifest["status"] == "done")
 
     def _repr_html_(self) -> str:
-        """In a notebook: what came out and where it lies."""
+        """In a notebook: what came out, the beginning of what base and model write, and where it lies."""
+        from ftkit.runs.evidence_file import read_evidence, written_passages  # which imports this file
+
         file = self.path / "verdict.json"
         verdicts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         said = [(name, " + ".join([found["verdict"], *found["also"]])) for name, found in verdicts.items()]
-        rows = [("status", str(self.manifest.get("status", "running"))), *said, ("folder", str(self.path.resolve()))]
-        if (self.path / "report.html").exists():
-            rows.append(("report", str((self.path / "report.html").resolve())))
+        rows = [("status", str(self.manifest.get("status", "running"))), *said]
+        evidence = read_evidence(self.path)
+        for name in verdicts:
+            base, tuned = written_passages(evidence, name)
+            if base and tuned:
+                rows += [("base writes", base[0][:_SAMPLE_CHARS]), (f"{name} writes", tuned[0][:_SAMPLE_CHARS])]
+        rows.append(("folder", str(self.path.resolve())))
+        report = self.path / "report.html"
+        if report.exists():
+            place = Path(os.path.relpath(report)).as_posix()  # a notebook's links count from its folder
+            rows.append(("report", Markup('<a href="{}" target="_blank">{}</a>').format(place, report.resolve())))
         return html_table(f"ftkit run: {self.recipe}", rows)
 
     def update_manifest(self, **values: Any) -> None:

@@ -12,7 +12,7 @@ def html_table(title: str, rows: Iterable[tuple[str, str]]) -> str:
 
     Args:
         title: Stands above it.
-        rows: Name and value of each line; text of any origin.
+        rows: Name and value of each line; text of any origin, or markup that is escaped already.
     """
     line = Markup('<tr><th style="text-align: left">{}</th><td style="text-align: left">{}</td></tr>')
     body = Markup("").join(line.format(name, value) for name, value in rows)

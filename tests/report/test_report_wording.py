@@ -291,12 +291,14 @@ def test_advice_never_asks_for_more_and_for_less_training(pair: tuple[str, str],
 def test_a_sample_of_base_and_model_stands_beside_the_verdict_without_steering_the_terminal():
     floor = {"base model, alice": ["Noon. " * 30], "base model": ["other"]}
     passages = {"alice": ["One day\n\x1b[2Jshe\u202e ran."], **floor}
-    lines = sample_lines(passages, "alice")
+    lines = sample_lines({"passages": passages}, "alice")
     assert lines[0] == "  base writes:"
     assert lines[1].startswith("    Noon. Noon.")
     assert max(map(len, lines)) <= 110
     assert lines[-3:] == ["  tuned writes:", "    One day", "     [2Jshe  ran."]
-    assert sample_lines({"tuned": ["x"], "base model": ["y"]}, "tuned") == [
-        "  base writes:", "    y", "  tuned writes:", "    x",
-    ]  # fmt: skip
-    assert sample_lines({"base model": ["y"]}, "tuned") == sample_lines({}, "tuned") == []
+    shared, own = {"tuned": ["x"], "base model": ["y"]}, {"tuned": {"base": ["y"], "tuned": ["x"]}}
+    for found in (shared, own):  # of several models after common prompts, and of a verdict
+        assert sample_lines({"passages": found}, "tuned") == [
+            "  base writes:", "    y", "  tuned writes:", "    x",
+        ]  # fmt: skip
+    assert sample_lines({"passages": {"base model": ["y"]}}, "tuned") == sample_lines({}, "tuned") == []

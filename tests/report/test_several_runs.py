@@ -1,6 +1,7 @@
 """Runs that were made one by one, compared afterwards from their folders."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from ftkit.cli import app
 from ftkit.errors import CheckpointError
-from ftkit.runs import read_run
+from ftkit.runs import read_evidence, read_run, write_evidence
 
 
 @pytest.fixture
@@ -75,6 +76,23 @@ def test_a_run_shows_itself_in_a_notebook(runs: list[Path]) -> None:
     assert '<th style="text-align: left">&lt;b&gt;alice&lt;/b&gt;</th>' in shown
     assert "worked + forgot" in shown
     assert '<td style="text-align: left">done</td>' in shown
+
+
+def test_a_run_in_a_notebook_links_its_report_and_shows_what_base_and_model_write(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs[0].parent)
+    run = read_run(str(runs[0]))
+    run.write_json("verdict.json", {"alice": {"verdict": "worked", "also": []}})
+    run.write_text("report.html", "<!doctype html>")
+    passages = {"base model, alice": ["<i>Noon</i> " * 50], "alice": ["One day"]}
+    write_evidence(run, {**read_evidence(run.path), "passages": passages})
+    shown = run._repr_html_()
+    assert f'<a href="{runs[0].name}/report.html" target="_blank">{runs[0] / "report.html"}</a>' in shown
+    assert "base writes" in shown
+    assert 0 < shown.count("&lt;i&gt;Noon&lt;/i&gt;") < 30
+    assert "<i>" not in shown
+    assert re.search(r"alice writes</th><td[^>]*>One day</td>", shown)
 
 
 def test_a_comparison_is_not_written_into_a_run_and_needs_two(runs: list[Path]) -> None:
