@@ -134,6 +134,15 @@ def _warn_of_few(split: ExampleSplit) -> None:
         )  # fmt: skip
 
 
+def _warn_of_no_end(train: EncodedExamples) -> None:
+    """Say before training that the model cannot learn to end its answers."""
+    if all(row.end_id is None for row in train.rows):
+        _logger.warning(
+            "every training example is cut before the end of its answer, so the model will not learn to end one. Raise "
+            "window_tokens, or set truncate to start or drop"
+        )
+
+
 def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget:
     """Load examples, base and other text, and refuse what cannot be learned before anything is trained.
 
@@ -168,6 +177,7 @@ def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget
     _logger.info("chat template: %s", with_template(tokenizer, settings.template, settings.chat_template))
     settings = _fit_length(settings, run, split, tokenizer, origin)
     train = _encoded(split.train, settings, tokenizer, "training examples")
+    _warn_of_no_end(train)
     start = AnsweringContext(settings, origin, tokenizer, tuple(answer_ends(tokenizer, train.rows)))
     start.check()
     held = _encoded(split.heldout, settings, tokenizer, "held-out examples")

@@ -164,3 +164,25 @@ def test_the_schedule_is_drawn_beside_its_numbers_and_an_idle_end_is_said(tmp_pa
         rates = [float(row["value"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx([0.0015, 0.003, 0.003, 0.0015, 0, 0])
     assert (tmp_path / "rate.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("planted", "code", "said"),
+    [
+        (["--window_tokens", "24", "--truncate", "end"], 4, "the model will not learn to end one"),
+        (["--window_tokens", "64"], 0, ""),
+        (["--window_tokens", "8", "--truncate", "end"], 4, "nothing could be learned"),
+        (["--learning_rate", "0"], 0, "no update will change anything"),
+    ],
+)
+def test_what_makes_a_run_on_examples_worthless_is_said_by_its_plan(tmp_path, planted, code, said):
+    pairs = [
+        {"prompt": f"Say the number {n}.", "completion": " and".join(f" {n}" for _ in range(5))} for n in range(60)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), encoding="utf-8")
+    done = python(
+        "-m", "ftkit", "plan", "sft", "--fast", "--use_cpu", "--model", "new:gpt2", "--tokenizer", "byte",
+        "--examples", tmp_path / "pairs.jsonl", *planted,
+    )  # fmt: skip
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
+    assert said or "learn to end one" not in done.stdout
