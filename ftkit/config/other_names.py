@@ -11,12 +11,13 @@ from ftkit.config.catalogue import entry_paths, load_recipe
 from ftkit.config.reading import Located, read_yaml
 from ftkit.errors import ConfigError, nearest_name
 
-__all__ = ["RENAMED", "SAME", "own_name", "read_config", "unknown_setting"]
+__all__ = ["RENAMED", "SAME", "TEXTS", "own_name", "read_config", "unknown_setting"]
 
 RENAMED = {"passes": "num_train_epochs", "lr_floor": "min_lr_rate", "thaw_every": "unfreeze_every"}
 """Settings of ftkit 0.1 that have another name now."""
 
-_TEXTS = ("corpus", "examples", "labelled")
+TEXTS = ("corpus", "examples", "labelled")
+"""The settings that take what a recipe learns, where it is one source."""
 _DATASETS = ("dataset", "dataset_name", "dataset_path", "datasets")
 _HELD_OUT = ("heldout_examples", "labelled_test")
 
@@ -46,7 +47,7 @@ _SAME: dict[tuple[str, ...], str] = {
     ("weight_decay",): "wd",
     ("window_tokens",): "block_size context_length max_length max_seq_len max_seq_length seq_len seq_length "
     "sequence_len sequence_length",
-    _TEXTS: "data data_file data_path file input input_file text text_file train_data train_file training_file",
+    TEXTS: "data data_file data_path file input input_file text text_file train_data train_file training_file",
     _HELD_OUT: "eval_file test_file val_file validation_file",
 }
 """Settings of ftkit, each with names that mean the same; of several the first that the recipe has is meant."""
@@ -148,11 +149,11 @@ def unknown_setting(name: str, known: Collection[str]) -> str:
     """Message for a setting that a recipe does not have: ftkit's way, the recipe that has it, or the nearest names."""
     if sentence := _SENTENCES.get(name):
         return f"unknown setting; {sentence}"
-    meant = _TEXTS if name in _DATASETS else SAME.get(name, (name,))
+    meant = TEXTS if name in _DATASETS else SAME.get(name, (name,))
     here = _way_here(name, meant, known)
     parts = [part for part in (here, "" if here and name not in meant else _way_elsewhere(meant)) if part]
     otherwise = "" if parts else "; --help-all shows all settings"
-    near = "" if {*meant} & {*_TEXTS} else nearest_name(name, known, most=3, otherwise=otherwise)
+    near = "" if {*meant} & {*TEXTS} else nearest_name(name, known, most=3, otherwise=otherwise)
     return "; ".join([f"unknown setting{near}", *parts])
 
 
@@ -160,8 +161,8 @@ def _way_here(name: str, meant: Collection[str], known: Collection[str]) -> str:
     """How a recipe is given its texts or its length, where another setting does that."""
     if "num_train_epochs" in meant and "max_steps" in known:
         return "this recipe counts updates: --max_steps; 'ftkit plan' shows the epochs"
-    given = next((setting for setting in (*_TEXTS, "corpora", "classes") if setting in known), None)
-    if given is None or not {*meant} & {*_TEXTS}:
+    given = next((setting for setting in (*TEXTS, "corpora", "classes") if setting in known), None)
+    if given is None or not {*meant} & {*TEXTS}:
         return ""
     kind = "hub:NAME or FILE" if name in _DATASETS else "FILE"
     return f"this recipe takes --{given} {'NAME=' if given in ('corpora', 'classes') else ''}{kind}"

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from ftkit.config.catalogue import find_config
-from ftkit.config.other_names import own_name, read_config, unknown_setting
+from ftkit.config.other_names import TEXTS, own_name, read_config, unknown_setting
 from ftkit.config.reading import parse_scalar
 from ftkit.config.settings import Settings
 from ftkit.errors import ConfigError, nearest_name
@@ -100,7 +100,9 @@ def read_flags(settings_class: type[Settings], argv: Sequence[str]) -> Flags:
             flags.every = flags.every or argument.endswith("all")
             continue
         if not argument.startswith("--"):
-            flags.problems.append(f"{argument!r}: a setting is given as --name value")
+            text = next((name for name in TEXTS if name in fields), None)
+            hint = f", e.g. --{text} {argument}" if text else ""
+            flags.problems.append(f"{argument!r}: a setting is given as --name value{hint}")
             continue
         name, has_value, value = argument[2:].partition("=")
         name = own_name(name.replace("-", "_"), fields)

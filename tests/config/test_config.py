@@ -247,6 +247,12 @@ def test_a_name_that_is_not_taken_has_one_line_with_what_to_do(recipe, name, sai
     assert unknown_setting(name, RECIPES[recipe]) == f"unknown setting; {said}"
 
 
+def test_a_file_without_a_setting_is_answered_with_the_setting_for_texts():
+    settings_class = main_settings(load_recipe(find_recipe("sft")).main)
+    [said] = read_flags(settings_class, ["chats.jsonl"]).problems
+    assert said == "'chats.jsonl': a setting is given as --name value, e.g. --examples chats.jsonl"
+
+
 def test_an_unknown_name_is_answered_with_three_names_at_most():
     found = unknown_setting("stepps", RECIPES["finetune"])
     assert found == "unknown setting; did you mean 'max_steps' or 'save_steps' or 'eval_steps'?"
