@@ -96,7 +96,7 @@ class MemorizationMeasure(Measure[Memorization]):
         before, after = _bits(trained)
         heldout_before, heldout_after = _bits(comparison.losses)
         gain, heldout = before - after, heldout_before - heldout_after
-        if not len(gain) or not len(heldout):
+        if not len(gain) or not len(heldout) or not np.isfinite([*gain, *heldout]).all():
             return None
         limit, expected, place = _limit(heldout)
         assert comparison.texts.train is not None
