@@ -10,7 +10,7 @@ import numpy as np
 
 from ftkit.display.tables import Cell, PageTable, Part, Row
 from ftkit.display.wording import number, percent, percent_interval
-from ftkit.evidence.intervals import Interval, exact_share
+from ftkit.evidence.intervals import Interval, Number, exact_share
 from ftkit.evidence.measure import Case, Measure, Remark
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class KnownPassage:
 
     place: float
     """Where it stands in the training text, as a share of it: 0 is the beginning."""
-    gain: float
+    gain: Number
     """Bits per byte that the tuned model saves on it."""
-    base: float
+    base: Number
     """Bits per byte of the base."""
-    tuned: float
+    tuned: Number
     text: str
     """Its beginning; empty where the rows have no tokenizer."""
 
@@ -55,7 +55,7 @@ class Canaries:
     """Share whose gain is above ``limit``; exact interval."""
     expected: float
     """Share of pieces of held-out text that would be found."""
-    limit: float
+    limit: Number
     """Bits per byte."""
     tokens: int
     """Of a piece of held-out text."""
