@@ -23,10 +23,17 @@ __all__ = ["Folders", "Refused", "mcp", "server"]
 
 _PREFIX = re.compile(r"(voices|halves):")
 """Sources that read no file by themselves, and one whose rest is a file."""
-_NEVER = ("trust_remote_code", "allow_pickle", "config", "output_dir", "resume", "report_to")
-"""Settings that an agent cannot set: they run code, read a file of settings, or write."""
+_NEVER = ("trust_remote_code", "allow_pickle", "config", "output_dir", "resume", "report_to", "figure")
+"""What an agent cannot set: it runs code, reads a file of settings, or writes. Other tools' names for these too."""
 
 
+_PROGRAM = """
+from ftkit.config.launch import configure_output
+configure_output(to_stderr=True)
+from ftkit.cli import main
+main()
+"""
+"""The ``ftkit`` command, which with ``--json`` would say nothing on the way."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -91,7 +98,12 @@ class Folders:
 
     def setting(self, name: str, value: Any) -> str:
         """A setting's value as a flag has it; texts that name a file are paths under the folders."""
-        if name.replace("-", "_") in _NEVER:
+        from ftkit.config.other_names import own_name
+
+        setting = name.replace("-", "_")
+        if not setting.isidentifier():
+            raise Refused(f"{name}: is no name of a setting, such as max_steps")
+        if own_name(setting, _NEVER) in _NEVER:
             raise Refused(f"{name}: an agent cannot set this")
         if isinstance(value, bool):
             return "true" if value else "false"
@@ -126,7 +138,7 @@ async def _run(words: Iterable[str], context: Any, folders: Folders) -> Any:
     from mcp.server.mcpserver.exceptions import ToolError
 
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ftkit", *words, cwd=folders.paths[0], env=os.environ | _OFFLINE,
+        sys.executable, "-c", _PROGRAM, *words, cwd=folders.paths[0], env=os.environ | _OFFLINE,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

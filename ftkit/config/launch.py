@@ -35,18 +35,21 @@ def main_settings(main: Callable[..., None]) -> type[Settings]:
     return settings_class
 
 
-def configure_output() -> None:
+def configure_output(*, to_stderr: bool = False) -> None:
     """Send ftkit's log to the terminal as plain lines and keep the libraries underneath quiet.
 
     Process 0 shows what happens; the others show warnings only. The environment variables are read by the Hugging Face
     libraries when they are imported, which is later.
+
+    Args:
+        to_stderr: Whether the log goes to standard error, because standard output holds the result alone.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     logger = logging.getLogger("ftkit")
     if not logger.handlers:
-        handler = _Terminal()
+        handler = _Terminal(to_stderr)
         handler.setFormatter(_PlainLines())
         logger.addHandler(handler)
         logger.propagate = False
@@ -54,10 +57,14 @@ def configure_output() -> None:
 
 
 class _Terminal(logging.Handler):
-    """Writes to what is standard output when a line is said, which may be another than when the first one was."""
+    """Writes to what is the stream when a line is said, which may be another than when the first one was."""
+
+    def __init__(self, to_stderr: bool) -> None:
+        super().__init__()
+        self._to_stderr = to_stderr
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stdout, flush=True)
+        print(self.format(record), file=sys.stderr if self._to_stderr else sys.stdout, flush=True)
 
 
 class _PlainLines(logging.Formatter):
