@@ -48,6 +48,10 @@ NOT_RUN = {
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",
     "scripts/battery synthetic --seeds 6 --out planted.json": "takes a quarter of an hour; scripts/nightly",
     "scripts/battery stories260k --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
+    "ftkit run gsm8k_smollm2 --model FOLDER --examples train.jsonl --heldout_examples test.jsonl --max_steps 100":
+        "needs SmolLM2-135M and half an hour; tests/recipes/test_sft.py runs the recipe",
+    "ftkit verdict --base FOLDER --tuned RUN --examples train.jsonl --heldout-examples first_80.jsonl "
+    '--num-answers 50 --few-shot 2 --answer-pattern "#### (.*)"': "needs the model of the command before it",
     "ftkit mcp models texts": "listens; tests/cli/test_mcp.py talks to it by the protocol's own client",
     "scripts/battery memorization": "needs a base of the reader; tests/evidence/test_memorization.py plants one",
     "scripts/battery examples --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
