@@ -9,11 +9,13 @@ import typer
 from ftkit import __version__
 from ftkit.cli import blend, catalogue, chat, convert, generate, inspect, mcp, plan, predict, runs, share, verdict
 from ftkit.cli.completion import RecipeCommand, complete_entry
+from ftkit.cli.near_misses import Commands
 
 __all__ = ["main"]
 
 app = typer.Typer(
     name="ftkit",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode=None,

@@ -13,6 +13,7 @@ from ftkit.config.catalogue import described_sources
 from ftkit.data.formats import TABLE_ENDINGS, FileFormat, detect_format, plain_ending
 from ftkit.data.sources import better_source
 from ftkit.errors import DataError, nearest_name
+from ftkit.runs.opening import new_folders
 
 __all__ = [
     "FolderContents",
@@ -95,7 +96,7 @@ def neighbours(path: Path) -> str:
     while not exists(folder) and folder != folder.parent:
         folder = folder.parent
     try:
-        names = sorted(entry.name for entry in folder.iterdir())
+        names = sorted(entry.name for entry in folder.iterdir() if entry.absolute() not in new_folders())
     except OSError as error:
         return f"; {folder} cannot be read ({error.strerror})"
     if folder != path.parent:

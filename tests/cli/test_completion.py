@@ -1,4 +1,7 @@
-"""Shell completion, by the protocol that bash uses: words and a position in the environment, a value a line back."""
+"""Shell completion, by the protocol that bash uses: words and a position in the environment, a value a line back.
+
+Names that no command has, and what is said of them.
+"""
 
 import os
 import shutil
@@ -7,6 +10,7 @@ import sys
 
 import pytest
 
+from ftkit.cli.near_misses import meant_line
 from ftkit.config import list_entries
 
 START = (
@@ -63,3 +67,32 @@ def test_the_script_for_bash_completes(tmp_path):
     found = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=found)
     assert done.stdout.split() == ["imitate"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("finetune --lr 1", "'finetune' is no command; a job is started with: ftkit run finetune --lr 1"),
+        ("train --lr 1", "'train' is no command; a job is started with: ftkit run finetune --lr 1"),
+        ("gsm8k-smollm2", "'gsm8k-smollm2' is no command; a job is started with: ftkit run gsm8k_smollm2"),
+        ("eval x", "'eval' is no command; 'ftkit verdict' does that: ftkit verdict --help"),
+        ("my.yaml", "'my.yaml' is no command; a configuration or a recipe is started with: ftkit run my.yaml"),
+        ("a.txt", "'a.txt' is no command; to train on it: ftkit run finetune --corpus a.txt"),
+        ("imitat", "unknown command 'imitat'; did you mean 'run imitate'?"),
+        ("chatt", "unknown command 'chatt'; did you mean 'chat'?"),
+        ("zzz", "unknown command 'zzz'; 'ftkit --help' shows the commands, 'ftkit run' the jobs"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_no_command_is_answered_with_the_line_to_type(tmp_path, monkeypatch, line, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("A text.")
+    assert meant_line(line.split(), ["run", "verdict", "chat"]) == expected
+
+
+def test_a_recipe_in_the_place_of_a_command_ends_with_one_line():
+    command = [sys.executable, "-m", "ftkit", "pretrain", "--corpus", "a b.txt"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "ftkit: 'pretrain' is no command; a job is started with: ftkit run pretrain --corpus 'a b.txt'\n"
+    )

@@ -187,6 +187,7 @@ def test_a_mistake_before_anything_is_made_leaves_no_folder_behind(tmp_path):
     log = tmp_path / "log"
     code, said = trials.run("run", str(trials.JOB), "--corpus", "nowhere.txt", log=log, folder=tmp_path)
     assert code == 4, said
+    assert "in . there is: log" in said  # not the folder "runs" that this run has made
     assert [path.name for path in tmp_path.rglob("*")] in (["log"], ["log", "runs"], ["runs", "log"])
     code, said = trials.run(*trials.job(tmp_path / "named", "--corpus", "nowhere.txt"), log=log)
     assert code == 4

@@ -86,6 +86,17 @@ def test_a_used_folder_is_not_overwritten(tmp_path):
     assert [p.name for p in (tmp_path / "other").iterdir() if p.name != ".lock"] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/self", "file", "file/run"])
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(
+        CheckpointError, match=f"^{place}: a run's folder cannot be written there .*another output_dir$"
+    ):
+        with open_run(start(Path(place)), "job.py"):
+            pass
+
+
 def test_resuming_with_other_settings_names_the_difference(tmp_path):
     with pytest.raises(KeyboardInterrupt), open_run(start(tmp_path / "r", seed=1), "job.py"):
         raise KeyboardInterrupt
