@@ -1,16 +1,23 @@
 """Planted faults: a diverged training says which tensor, which module or which gradient went wrong first."""
 
+import dataclasses
+import logging
 import math
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, settings, tiny
 from processes import ranks
 
+import ftkit
+from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import DivergedError
-from ftkit.training import NEXT_TOKEN, Engine, Objective, TokenWindows
+from ftkit.models import load_model
+from ftkit.runs import RunFolder
+from ftkit.training import NEXT_TOKEN, Engine, HeldOutWindows, Objective, TokenWindows, train_and_log
 from ftkit.training.divergence import diagnosis, first_bad_module
 
 HERE = Path(__file__).parent
@@ -84,6 +91,30 @@ def test_nothing_is_said_of_a_sound_model(store):
     model = tiny()
     batch = {"input_ids": TokenWindows(store, 32, 0).rows(range(2))["input_ids"]}
     assert diagnosis(model, [batch]) == ""
+
+
+@pytest.mark.parametrize("tokenizer", ["its own", "another model's"])
+def test_a_first_loss_above_uniform_is_a_warning_only_where_the_model_cannot_read_the_text(
+    tmp_path, monkeypatch, caplog, tokenizer
+):
+    """base:tales starts above a uniform prediction on the keeper's log; permuted ids are another model's."""
+    monkeypatch.setattr(logging.getLogger("ftkit"), "propagate", True)
+    path = Path(ftkit.__file__).parent / "bases" / "tales"
+    store = tokenize_texts([voice_text("keeper", 2000)], load_tokenizer(str(path)), cache=tmp_path)
+    if tokenizer != "its own":
+        np.random.default_rng(0).shuffle(ids := np.arange(store.tokenizer.vocab_size))
+        store = dataclasses.replace(store, ids=ids[store.ids])
+    run, model = RunFolder(tmp_path, "test", {"models": {}, "phases": {}}, is_main=True), load_model(str(path))
+    step = settings(model=str(path), max_steps=1, per_device_train_batch_size=4, window_tokens=64, learning_rate=1e-6)
+    source, heldout = TokenWindows(store, 64, 3), HeldOutWindows(store, 64)
+    caplog.set_level(logging.INFO)
+    with Engine(model, NEXT_TOKEN, source, step) as engine:
+        (record,) = train_and_log(engine, run, "tuned", source, heldout)
+    assert record.loss > math.log(model.config.vocab_size) + 2
+    warned = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
+    assert ("its own" if not warned else "another model's") == tokenizer
+    assert ("expects other words" in caplog.text) == (not warned)
+    assert all("tokenizer is not this model's" in line for line in warned)
 
 
 def test_several_processes_say_it_each_for_itself_and_none_waits(tmp_path):
