@@ -13,10 +13,12 @@ from functools import wraps
 from typing import TypeVar
 
 from ftkit.config import (
+    TRAINING_LENGTHS,
     AdapterSettings,
     ClassifierSettings,
     CodeSettings,
     EarlyStopSettings,
+    EpochSettings,
     ExampleSettings,
     FrequentTokenSettings,
     JudgeSettings,
@@ -33,10 +35,12 @@ from ftkit.runs import RunFolder, open_run
 from ftkit.runs.models import SERVING_MODELS
 
 __all__ = [
+    "TRAINING_LENGTHS",
     "AdapterSettings",
     "ClassifierSettings",
     "CodeSettings",
     "EarlyStopSettings",
+    "EpochSettings",
     "ExampleSettings",
     "FrequentTokenSettings",
     "JudgeSettings",

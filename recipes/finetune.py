@@ -11,6 +11,7 @@ Needs: a text.
 """
 
 from ftkit.recipe import (
+    TRAINING_LENGTHS,
     AdapterSettings,
     FrequentTokenSettings,
     OneTextSettings,
@@ -25,7 +26,7 @@ class FinetuneSettings(OneTextSettings, SampleSettings, FrequentTokenSettings, A
     """Fine-tuning: the shared settings, and what is minimised."""
 
     FAST = {**OneTextSettings.FAST, "warmup_steps": 0, "sample_steps": 10}
-    LENGTHS = (*OneTextSettings.LENGTHS, "per_device_train_batch_size", "learning_rate", "max_steps")
+    LENGTHS = (*OneTextSettings.LENGTHS, *TRAINING_LENGTHS)
 
     objective: str | None = None
     """What is minimised (see docs/objectives.md), e.g. last_token or next_token + 0.1*kl_to_base.

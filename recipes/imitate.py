@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from ftkit.recipe import (
+    TRAINING_LENGTHS,
     AdapterSettings,
     FrequentTokenSettings,
     JudgeSettings,
@@ -34,6 +35,7 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
         "general": {}, "warmup_steps": 0, "judge_steps": 10, "judged_passages": 8, "judge_model": "new:bert",
         "judge_max_steps": 30, "judge_learning_rate": 1e-3, "judge_batch_size": 16, "judge_tokens": 64,
     }  # fmt: skip
+    LENGTHS = (*TextSettings.LENGTHS, *TRAINING_LENGTHS)
 
     corpora: dict[str, str] = {"keeper": "voices:keeper", "almanac": "voices:almanac"}
     """Texts to imitate, each with a name: {sources}."""

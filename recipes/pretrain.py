@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import Field
 
-from ftkit.recipe import Problem, RunFolder, SampleSettings, launch, recipe
+from ftkit.recipe import EpochSettings, Problem, RunFolder, SampleSettings, launch, recipe
 
 
-class PretrainSettings(SampleSettings):
+class PretrainSettings(SampleSettings, EpochSettings):
     """Pretraining: the shared settings, with defaults for learning from scratch."""
 
     FAST = {

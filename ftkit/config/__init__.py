@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from ftkit.config.examples import ExampleSettings
     from ftkit.config.launch import launch
     from ftkit.config.resolve import Resolved, resolve
-    from ftkit.config.settings import AdapterSettings, Problem, Settings, TrainingSettings, tiny_of
+    from ftkit.config.settings import (
+        TRAINING_LENGTHS,
+        AdapterSettings,
+        EpochSettings,
+        Problem,
+        Settings,
+        TrainingSettings,
+        tiny_of,
+    )
     from ftkit.config.writing import (
         CodeSettings,
         FrequentTokenSettings,
@@ -26,11 +34,13 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "TRAINING_LENGTHS",
     "AdapterSettings",
     "ClassifierSettings",
     "CodeSettings",
     "EarlyStopSettings",
     "Entry",
+    "EpochSettings",
     "ExampleSettings",
     "FrequentTokenSettings",
     "JudgeSettings",

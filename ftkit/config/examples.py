@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from ftkit.config.settings import AdapterSettings, Problem
+from ftkit.config.settings import TRAINING_LENGTHS, AdapterSettings, Problem
 
 __all__ = ["ExampleSettings"]
 
@@ -18,6 +18,7 @@ class ExampleSettings(AdapterSettings):
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3, "optimizer": "adamw",
         "eval_steps": 10, "save_steps": 10, "eval_windows": 16, "warmup_steps": 0, "num_answers": 8, "few_shot": 0,
     }  # fmt: skip
+    LENGTHS = (*AdapterSettings.LENGTHS, *TRAINING_LENGTHS)
 
     model: str = "base:tales"
     """Base: a folder, a Hub id, new:FAMILY,..., or base:CONFIG, a base that is made once and reused."""

@@ -15,7 +15,16 @@ from ftkit.config.no_effect import NO_EFFECT
 from ftkit.config.probes import probe_problems
 from ftkit.errors import nearest_name
 
-__all__ = ["SETTINGS_VERSION", "AdapterSettings", "Problem", "Settings", "TrainingSettings", "tiny_of"]
+__all__ = [
+    "SETTINGS_VERSION",
+    "TRAINING_LENGTHS",
+    "AdapterSettings",
+    "EpochSettings",
+    "Problem",
+    "Settings",
+    "TrainingSettings",
+    "tiny_of",
+]
 
 _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf|ghp|github_pat|sk)_[A-Za-z0-9_]{8,}")
 
@@ -25,6 +34,10 @@ _FAST_EPOCHS = 0.5  # a run with --fast must end within a minute
 
 SETTINGS_VERSION = 2
 """Part of the keys of caches that depend on settings. It goes up when the name or the meaning of a setting changes."""
+
+TRAINING_LENGTHS = ("per_device_train_batch_size", "learning_rate", "max_steps")
+"""Settings of a recipe that tunes a model which follow from model and text where they are not set (see
+``ftkit.jobs.lengths.fit_steps``)."""
 
 Problem = tuple[str, str]
 """A setting's name and what is wrong with it."""
@@ -82,8 +95,7 @@ class Settings(BaseModel):
     BY_STEP: ClassVar[tuple[str, ...]] = ()
     """Settings that name steps of the run, by part."""
     LENGTHS: ClassVar[tuple[str, ...]] = ("window_tokens", "passage_chars", "judge_tokens")
-    """Settings that follow from model and text where they are not set (see ``ftkit.jobs.lengths``; of recipes that
-    tune one model also ``ftkit.jobs.stages.fit_training``)."""
+    """Settings that follow from model and text where they are not set (see ``ftkit.jobs.lengths``)."""
     FAST: ClassVar[dict[str, Any]] = {}
     """What ``--fast`` sets: small enough to finish offline within a minute on two cores."""
 
@@ -354,7 +366,28 @@ class TrainingSettings(Settings):
         return fast
 
 
-class AdapterSettings(TrainingSettings):
+class EpochSettings(TrainingSettings):
+    """What recipes can be told that train for a number of epochs or of steps."""
+
+    num_train_epochs: float = Field(default=0.0, ge=0)
+    """Epochs (passes over the text) instead of max_steps, so that long and short texts are read equally often; 0:
+    max_steps."""
+
+    @property
+    def known_steps(self) -> float:
+        """Updates of the run; infinite beside ``num_train_epochs``, until the text is read."""
+        return math.inf if self.num_train_epochs else self.max_steps
+
+    @classmethod
+    def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+        """A few steps; or the epochs that a flag or an arm asks for."""
+        fast = super().fast_values(values, flags)
+        if flags.get("num_train_epochs"):
+            return {name: value for name, value in fast.items() if name != "max_steps"}
+        return fast | {"num_train_epochs": 0.0}
+
+
+class AdapterSettings(EpochSettings):
     """What recipes can be told that train a model from elsewhere, whole or through an adapter."""
 
     peft: Literal["none", "lora", "dora", "rslora", "ia3", "prefix", "prompt", "bias", "tokens"] = "none"
@@ -372,16 +405,8 @@ class AdapterSettings(TrainingSettings):
     trainable_tokens: list[int] = []
     """Ids of the tokens whose embeddings the method tokens trains."""
 
-    num_train_epochs: float = Field(default=0.0, ge=0)
-    """Epochs (passes over the text) instead of max_steps, so that long and short texts are read equally often; 0:
-    max_steps."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout at every place that the model has for it while it is tuned. Without it: what its configuration says."""
-
-    @property
-    def known_steps(self) -> float:
-        """Updates of the run; infinite beside ``num_train_epochs``, until the text is read."""
-        return math.inf if self.num_train_epochs else self.max_steps
 
     @property
     def extra_positions(self) -> int:
@@ -405,11 +430,3 @@ class AdapterSettings(TrainingSettings):
         if self.peft == "tokens" and not 0 < len(set(ids)) == len(ids):
             found.append(("trainable_tokens", f"are {ids}; peft: tokens needs one id or more, each once"))
         return found
-
-    @classmethod
-    def fast_values(cls, values: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-        """A few steps; or the epochs that a flag or an arm asks for."""
-        fast = super().fast_values(values, flags)
-        if flags.get("num_train_epochs"):
-            return {name: value for name, value in fast.items() if name != "max_steps"}
-        return fast | {"num_train_epochs": 0.0}

@@ -18,14 +18,21 @@ from ftkit.jobs.stages import (
     MeasuredModels,
     check_objective,
     finish,
-    fit_training,
     measure_models,
     prepare_tuning,
     save_trained,
     train_in_lockstep,
     train_model,
 )
-from ftkit.jobs.targets import BaseContext, TargetText, TrainingText, judge_texts, prepare_target, prepare_targets
+from ftkit.jobs.targets import (
+    BaseContext,
+    TargetText,
+    TrainingText,
+    fit_training,
+    judge_texts,
+    prepare_target,
+    prepare_targets,
+)
 from ftkit.jobs.texts import Text, load_texts, read_special_tokens
 
 __all__ = [

@@ -180,6 +180,7 @@ def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget
     _warn_of_no_end(train)
     start = AnsweringContext(settings, origin, tokenizer, tuple(answer_ends(tokenizer, train.rows)))
     start.check()
+    start = start.fitted(run, len(train.rows), f"{len(train.rows):,} examples")
     held = _encoded(split.heldout, settings, tokenizer, "held-out examples")
     general = load_texts(settings.general, settings, run, trained=False) if settings.general else origin.texts
     texts_beside = {name: text.heldout for name, text in general.items()}

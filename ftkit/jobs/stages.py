@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ftkit.config import AdapterSettings, FrequentTokenSettings, TrainingSettings
+from ftkit.config import AdapterSettings, EpochSettings, FrequentTokenSettings, TrainingSettings
 from ftkit.evidence import Evidence, Usage, Written, as_evidence, decide, frequent_tokens, token_usage
 from ftkit.jobs.bases import base_of_adapters, load_saved
 from ftkit.jobs.targets import BaseContext, TargetText, TrainingText
@@ -17,7 +17,6 @@ from ftkit.models import reload_difference, save_model
 from ftkit.report import announce, arm_row, write_report, write_verdicts
 from ftkit.report.sections import Section
 from ftkit.runs import RunFolder, write_evidence
-from ftkit.runs.processes import num_processes
 from ftkit.training import (
     NEXT_TOKEN,
     CallbackProbe,
@@ -40,7 +39,6 @@ __all__ = [
     "MeasuredModels",
     "check_objective",
     "finish",
-    "fit_training",
     "measure_models",
     "prepare_tuning",
     "save_trained",
@@ -50,17 +48,6 @@ __all__ = [
 
 _logger = logging.getLogger("ftkit.jobs")
 
-_USUAL_RATE, _USUAL_SIZE = 5e-5, 1e8
-"""Learning rate of AdamW for models of that many parameters and more: transformers' default."""
-_RATE_BY_SIZE = -0.9
-"""Power of the size by which smaller models take a higher rate. Five epochs of *Alice*, bits per byte of held-out text:
-base:tales (0.9 million) 5.48 at 5e-5, 3.14 at 5e-4, 2.68 at 2e-3, 2.51 at 5e-3; stories260k 2.53 at 5e-5, 1.99 at
-3e-3."""
-_HIGHEST_RATE, _ADAPTER_RATE = 3e-3, 4
-"""Rate of the smallest models, and how many times as high an adapter's is: 2e-4, as usual for LoRA, beside 5e-5."""
-_EPOCHS, _FEWEST_UPDATES = 5, 20
-"""Epochs of a text that fits into the default number of steps, and updates in each of them by which the batch is
-chosen: fewer say little about a text of 20 kB."""
 _SHOWN_TOKENS = 12
 """Frequent tokens that the report names: a line of them."""
 
@@ -96,63 +83,6 @@ def prepare_tuning(
     return trainable, lambda: attach_adapter(start.new_model(), settings, base=place)
 
 
-def fit_training(target: TargetText[Any], run: RunFolder) -> Any:
-    """Choose batch, learning rate and steps where nobody has set them; log the reasons, write down the values.
-
-    Args:
-        target: The text and its base.
-        run: Where they are written; a resumed run takes them from there.
-
-    Returns:
-        The settings of the training.
-    """
-    settings = target.settings
-    follow = run.unset_lengths(settings)
-    for name, choose in _CHOICES.items():
-        if name not in follow:
-            continue
-        value, reason = choose(settings, target)
-        value = value if run.written(name) is None else run.written(name)
-        changed = settings.model_copy(update={name: value})
-        if changed.problems():
-            continue  # another setting, such as a long warm-up, was made for the default
-        if value != getattr(settings, name):
-            _logger.info("%s: %g, because %s (default %g)", name, value, reason, getattr(settings, name))
-        run.settle(**{name: value})
-        settings = changed
-    return settings
-
-
-def _batch(settings: AdapterSettings, target: TargetText[Any]) -> tuple[int, str]:
-    rows = target.train.num_tokens // (_FEWEST_UPDATES * settings.window_tokens * num_processes())
-    most = settings.per_device_train_batch_size
-    return min(max(rows, 1), most), f"an epoch of {target.train.num_tokens:,} tokens is then {_FEWEST_UPDATES} updates"
-
-
-def _rate(settings: AdapterSettings, target: TargetText[Any]) -> tuple[float, str]:
-    if settings.optimizer not in ("adam", "adamw"):
-        return settings.learning_rate, ""
-    parameters = target.base.num_parameters()
-    rate = _USUAL_RATE * min(parameters / _USUAL_SIZE, 1.0) ** _RATE_BY_SIZE
-    rate *= 1 if settings.peft == "none" else _ADAPTER_RATE
-    kind = "whole" if settings.peft == "none" else f"through {settings.peft}"
-    return float(f"{min(rate, _HIGHEST_RATE):.1g}"), f"a model of {parameters:,} parameters is tuned {kind}"
-
-
-def _steps(settings: AdapterSettings, target: TargetText[Any]) -> tuple[int, str]:
-    if settings.num_train_epochs:
-        return settings.max_steps, ""
-    tokens = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * num_processes()
-    epochs = _EPOCHS * target.train.num_tokens / (tokens * settings.window_tokens)
-    return min(max(round(epochs), 1), settings.max_steps), f"they are {_EPOCHS} epochs of the text"
-
-
-_CHOICES: dict[str, Callable[[Any, TargetText[Any]], tuple[float, str]]] = {
-    "per_device_train_batch_size": _batch, "learning_rate": _rate, "max_steps": _steps,
-}  # fmt: skip
-"""What follows, in this order: the number of steps depends on the batch."""
-
-
 def train_model(
     run: RunFolder,
     name: str,
@@ -178,7 +108,7 @@ def train_model(
     if run.done_results(name):
         return
     source, heldout = text.source, text.heldout
-    if isinstance(settings, AdapterSettings):
+    if isinstance(settings, EpochSettings):
         settings = with_steps_of_epochs(settings, source)
     model = new_model()
     probes = build_probes(settings, model, source.text_ids, heldout)

@@ -1,14 +1,14 @@
 """Target texts: what models of one base learn, with everything that measuring any of them needs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from transformers import PreTrainedModel, TokenizersBackend
 
-from ftkit.config import AdapterSettings, PassageSettings, TrainingSettings
+from ftkit.config import TRAINING_LENGTHS, AdapterSettings, PassageSettings, TrainingSettings
 from ftkit.data import TokenStore, tokenize_texts
 from ftkit.errors import DataError
 from ftkit.evidence import (
@@ -32,7 +32,7 @@ from ftkit.evidence import (
 from ftkit.generation import PRESETS
 from ftkit.jobs.bases import Base, foresee_base, load_start, load_start_tokenizer, prepare_base
 from ftkit.jobs.cache import cached_passages
-from ftkit.jobs.lengths import Limit, fit_writing
+from ftkit.jobs.lengths import Limit, fit_steps, fit_writing
 from ftkit.jobs.texts import Text, load_texts, read_special_tokens
 from ftkit.models import check_positions, check_vocabulary, set_dropout
 from ftkit.runs import RunFolder
@@ -89,6 +89,17 @@ class BaseContext(Generic[T]):
         """The base that models are measured against; never trained."""
         return self.new_model()
 
+    def fitted(self, run: RunFolder, rows: float, amount: str) -> Self:
+        """Return the same base with the batch, rate and steps that nobody had set (see ``fit_steps``).
+
+        Args:
+            run: Where they are written.
+            rows: Windows or examples in an epoch.
+            amount: What an epoch consists of, for people.
+        """
+        settings = fit_steps(self.settings, self.base.num_parameters(), run, rows, amount)
+        return replace(self, settings=settings)
+
     def check(self) -> None:
         """Refuse a base that cannot read the windows."""
         check_vocabulary(self.base, self.tokenizer)
@@ -127,6 +138,11 @@ class TargetText(Generic[P]):
     def tokenizer(self) -> TokenizersBackend:
         """The base's tokenizer."""
         return self.start.tokenizer
+
+    @property
+    def epoch(self) -> tuple[float, str]:
+        """Windows in one pass over the text, and its length for people."""
+        return self.train.num_tokens / self.settings.window_tokens, f"{self.train.num_tokens:,} tokens"
 
     def floor(self, passages: int | None = None) -> Written:
         """So many passages of the base, by default those of the first look, kept in the cache for other runs."""
@@ -339,7 +355,31 @@ def prepare_targets(
     for name, text in texts.items():
         others = general or {other: its for other, its in texts.items() if other != name}
         targets[name] = _target(start, name, text, others, prose_writer, tuple(texts.values()))
+    if {*TRAINING_LENGTHS} & {*settings.LENGTHS}:
+        start = start.fitted(run, *_mean_epoch(targets.values()))
+        targets = {name: replace(target, start=start) for name, target in targets.items()}
     return start, targets, general
+
+
+def fit_training(target: TargetText[P], run: RunFolder) -> P:
+    """Choose batch, learning rate and steps where nobody has set them.
+
+    Args:
+        target: The text and its base.
+        run: Where they are written; a resumed run takes them from there.
+
+    Returns:
+        The settings of the training.
+    """
+    return target.start.fitted(run, *target.epoch).settings
+
+
+def _mean_epoch(targets: Collection[TargetText[Any]]) -> tuple[float, str]:
+    """Windows in one pass over a text of mean length, and that length for people: models of several texts are compared
+    with each other, so all of them are trained alike."""
+    epochs = [target.epoch[0] for target in targets]
+    tokens = sum(target.train.num_tokens for target in targets) / len(epochs)
+    return sum(epochs) / len(epochs), f"{tokens:,.0f} tokens (the mean of {len(epochs)} texts)"
 
 
 def _target(

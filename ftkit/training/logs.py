@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from transformers import PreTrainedModel
 
-from ftkit.config import AdapterSettings, TrainingSettings
+from ftkit.config import EpochSettings, TrainingSettings
 from ftkit.display.wording import best_step
 from ftkit.errors import ConfigError
 from ftkit.runs import RunFolder, progress
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _logger = logging.getLogger("ftkit.training")
-S = TypeVar("S", bound=AdapterSettings)
+S = TypeVar("S", bound=EpochSettings)
 _SLACK = 0.1
 """Share of the baseline, and nats where it is below 1, by which random weights may miss it: initial logits and a batch
 have their own spread."""

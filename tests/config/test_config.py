@@ -235,7 +235,7 @@ def test_no_other_name_hides_a_setting_and_each_is_known_somewhere():
         ("imitate", "text", "this recipe takes --corpora NAME=FILE"),
         ("sft", "data", ""),
         ("classify", "train_file", ""),
-        ("pretrain", "epochs", "this recipe counts updates: --max_steps; 'ftkit plan' shows the epochs"),
+        ("classify", "epochs", "this recipe counts updates: --max_steps; 'ftkit plan' shows the epochs"),
         ("finetune", "qwertz", "--help-all shows all settings"),
     ],
 )

@@ -44,9 +44,9 @@ def test_the_first_settings_say_on_what_it_trains_from_what_and_where_it_goes(na
 
 
 def test_defaults_choices_and_ranges_are_shown():
+    assert "[at least 0; default: 5e-5]" in " ".join(" ".join(page("compare_tuning", every=True)).split())
     first, every = (" ".join(" ".join(page("imitate", every=every)).split()) for every in (False, True))
-    assert "--learning_rate NUMBER Peak learning rate of AdamW. [default: 5e-5]" in first
-    assert "[at least 0; default: 5e-5]" in every
+    assert "--learning_rate NUMBER Peak learning rate of AdamW. [default: by model and text]" in first
     assert "--window_tokens N" in first
     assert "[default: by model and text]" in first
     assert "[none | lora | dora | rslora | ia3 | prefix | prompt | bias | tokens; default: none]" in first

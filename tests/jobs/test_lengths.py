@@ -15,7 +15,15 @@ from ftkit.config.resolve import Flags, resolve
 from ftkit.config.sweeps import find_study
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, DataError, ModelError
-from ftkit.jobs import fit_judge, fit_training, prepare_classes, prepare_code, prepare_target, prepare_targets
+from ftkit.jobs import (
+    fit_judge,
+    fit_training,
+    prepare_classes,
+    prepare_code,
+    prepare_examples,
+    prepare_target,
+    prepare_targets,
+)
 from ftkit.models import load_model, save_model
 from ftkit.runs import open_run
 
@@ -208,9 +216,41 @@ def test_batch_rate_and_steps_follow_from_text_and_model_and_are_written_down(fo
     assert settings.per_device_train_batch_size == 12
     assert settings.max_steps == 104
     assert settings.learning_rate == 3e-3  # of a model with 12,000 parameters
-    assert "max_steps: 104, because they are 5 epochs of the text (default 500)" in caplog.text
+    assert "max_steps: 104, because they are 5 epochs (default 500)" in caplog.text
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert (stored["per_device_train_batch_size"], stored["max_steps"], stored["learning_rate"]) == (12, 104, 3e-3)
+
+
+def test_several_texts_are_trained_alike_by_their_mean_length(folder, tmp_path, caplog):
+    settings = asked("imitate", folder, tmp_path / "run", passage_chars=40)
+    with caplog.at_level("INFO"), open_run(settings, str(find_recipe("imitate"))) as run:
+        start, targets, _ = prepare_targets(settings, settings.corpora, run)
+    found = start.settings
+    tokens = [target.train.num_tokens for target in targets.values()]
+    assert tokens[1] > 2 * tokens[0]
+    rows = sum(tokens) / 2 / POSITIONS
+    batch = min(int(rows / 20), 16)
+    assert (found.per_device_train_batch_size, found.learning_rate) == (batch, 3e-3)
+    assert found.max_steps == min(round(5 * rows / batch), 500)
+    assert f"{sum(tokens) / 2:,.0f} tokens (the mean of 2 texts)" in caplog.text or batch == 16
+
+
+def test_examples_are_counted_in_the_place_of_windows(folder, tmp_path, caplog):
+    file = tmp_path / "chats.jsonl"
+    rows = [{"prompt": f"What is {n} and {n + 1}?", "completion": f"It is {2 * n + 1}."} for n in range(150)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = main_settings(load_recipe(find_recipe("sft")).main)(
+        model=str(folder / "model"), examples=str(file), output_dir=str(tmp_path / "run")
+    )
+    with caplog.at_level("INFO"), open_run(settings, str(find_recipe("sft"))) as run:
+        target = prepare_examples(settings, run)
+    rows_trained = len(target.train.rows)
+    found, batch = target.settings, rows_trained // 20
+    assert (found.per_device_train_batch_size, found.learning_rate) == (batch, 3e-3)
+    assert found.max_steps == round(5 * rows_trained / batch)
+    assert f"because an epoch of {rows_trained} examples is then 20 updates (default 16)" in caplog.text
+    stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (stored["per_device_train_batch_size"], stored["max_steps"]) == (batch, found.max_steps)
 
 
 def test_what_somebody_has_set_stays(folder, tmp_path):

@@ -13,6 +13,15 @@ from ftkit.models.outputs import ROUNDING
 SHORT = ["--fast", "--max_steps", "8", "--num_passages", "8", "--eval_steps", "4", "--sample_steps", "4"]
 
 
+def test_pretraining_goes_through_its_text_as_often_as_asked(tmp_path):
+    flags = ["--fast", "--num_passages", "8", "--num_train_epochs", "0.5", "--output_dir", str(tmp_path / "run")]
+    done = python("-m", "ftkit", "run", "pretrain", *flags, ACCELERATE_USE_CPU="true")
+    assert done.returncode == 0, done.stderr
+    plan = read(tmp_path / "run", "manifest.json")["plan"]["model"]
+    assert plan["steps"] == round(0.5 * plan["text_tokens"] / plan["step_tokens"])
+    assert plan["passes"] == pytest.approx(0.5, abs=0.5 / plan["steps"])
+
+
 def pretrained(model: str, folder: Path, *more: str) -> Path:
     """A short run of one model."""
     arguments = ["run", "pretrain", *SHORT, "--model", model, "--output_dir", str(folder), *more]
