@@ -10,6 +10,7 @@ from ftkit.data import Corpus, Split, fix_special_tokens, load_corpus, split_cor
 from ftkit.errors import CheckpointError
 from ftkit.evidence import CopyIndex, Thresholds, known_share
 from ftkit.runs import RunFolder
+from ftkit.runs.processes import is_main_process
 
 __all__ = ["Text", "check_unchanged", "load_texts", "read_special_tokens"]
 
@@ -83,7 +84,7 @@ def load_texts(
         }
         if run:
             _logger.info("%s: %s, %s words", name, source, f"{corpus.num_words:,}")
-            if trained and run.is_main:
+            if trained and is_main_process():  # a plan says it too
                 _warn_of_known_heldout(name, texts[name])
     if run:
         check_unchanged(run, noted)

@@ -18,10 +18,11 @@ from ftkit.runs.planner import planner
 from ftkit.runs.processes import broadcast_from_main, num_processes
 from ftkit.training.best_model import BestModel, chooses_step
 from ftkit.training.datasets import Dataset, HeldOutDataset
+from ftkit.training.doubts import training_doubts
 from ftkit.training.engine import Engine, StepRecord
 from ftkit.training.evaluation import held_out_loss, order_gain
 from ftkit.training.probes import Probe, Probing
-from ftkit.tuning import parameter_table, schedule_warning
+from ftkit.tuning import parameter_table
 
 __all__ = [
     "HeldOutScores",
@@ -259,8 +260,8 @@ def train_and_log(
     if plan["trainable"] < plan["parameters"] or settings.learning_rates or settings.layer_lr_decay < 1:
         for line in described_groups(plan):
             _logger.info("%s: %s", name, line)
-    if warning := schedule_warning(settings):
-        _logger.warning("%s: %s", name, warning)
+    for doubt in training_doubts(engine) if is_main and engine.step == 0 else ():
+        _logger.warning("%s: %s", name, doubt)
 
     best = BestModel(engine, run.checkpoints(name)) if chooses_step(settings) else None
     readable: dict[str, bool] = {}

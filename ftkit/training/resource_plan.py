@@ -22,10 +22,12 @@ from ftkit.errors import size
 from ftkit.memory import MemoryMeter, available_memory, current_phase, return_freed_memory
 from ftkit.models import is_adapter, save_model
 from ftkit.training.datasets import HeldOutDataset
+from ftkit.training.doubts import doubt_of_predictions, training_doubts
 from ftkit.training.engine import Engine
 from ftkit.training.evaluation import held_out_loss, rows_at_once
 from ftkit.training.memory import peak_memory
-from ftkit.tuning.optimizers import learning_rate_factor, schedule_warning
+from ftkit.tuning import check_adapter_gradients
+from ftkit.tuning.optimizers import learning_rate_factor
 
 __all__ = ["PhaseMemory", "PlannedTraining", "Planner", "WillNotFit", "memory_advice"]
 
@@ -35,6 +37,8 @@ _ADVISED = 0.7
 """Share that advised batches fill: with gradient accumulation a process needed up to 20 % more than predicted."""
 _STEPS, _SECONDS = 3, 20.0
 """Steps that are timed after a first one, and when to stop timing; a step that would take longer is not tried."""
+_ADAPTER_STEPS = 2
+"""Updates after which every tensor of an adapter has had a gradient, unless it trains single tokens."""
 _EVALUATION_ROWS = 16
 """Windows of a forward pass of ``held_out_loss``."""
 _DIVERGENCE_ROWS = 8
@@ -200,6 +204,9 @@ class Planner:
         settings = engine.settings
         self._last = engine.model, engine.source.tokenizer
         self.meter.note()
+        doubts = training_doubts(engine)
+        if engine.source.num_classes is None and (doubt := doubt_of_predictions(engine)):
+            doubts.append(doubt)
         trial = _Trial(engine, self.meter, self._usable)
         phases = {self._kind: trial.step}
         seconds, evaluation = trial.seconds_per_step, 0.0
@@ -211,7 +218,6 @@ class Planner:
         rates = tuple(
             settings.learning_rate * learning_rate_factor(s, settings) for s in range(1, settings.max_steps + 1)
         )
-        warning = schedule_warning(settings)
         self.trainings.append(
             PlannedTraining(
                 name=self._prefix + name, steps=settings.max_steps, rows=trial.rows, fixed_bytes=trial.fixed,
@@ -219,7 +225,7 @@ class Planner:
                 tried_rows=tuple(tried.rows for tried in trial.tried), phases=phases, available_bytes=self.available,
                 fits=fits, seconds_per_step=seconds if fits else None, evaluation_seconds=evaluation, schedule=rates,
                 first_rows=tuple(_first_rows(engine)), advice=() if fits else tuple(self._advice(trial, phases)),
-                warnings=(warning,) if warning else (), disk_bytes=_disk_bytes(engine), plan=plan,
+                warnings=tuple(doubts), disk_bytes=_disk_bytes(engine), plan=plan,
             )
         )  # fmt: skip
         if not fits:
@@ -465,6 +471,9 @@ class _Trial:
         while len(seconds) < _STEPS and sum(seconds) < _SECONDS:
             seconds.append(self.engine._update().seconds)
         self.seconds_per_step = median(seconds)
+        if self.engine._adapter_checked_at == _ADAPTER_STEPS and self.engine.settings.learning_rate and seconds[1:]:
+            optimizers = [getattr(optimizer, "optimizer", optimizer) for optimizer in self.engine.optimizers]
+            check_adapter_gradients(self.engine.model, optimizers)
 
 
 # --- Memory ---
