@@ -60,6 +60,8 @@ base:tales (0.9 million) 5.48 at 5e-5, 3.14 at 5e-4, 2.68 at 2e-3, 2.51 at 5e-3;
 3e-3."""
 _HIGHEST_RATE, _ADAPTER_RATE = 3e-3, 4
 """Rate of the smallest models, and how many times as high an adapter's is: 2e-4, as usual for LoRA, beside 5e-5."""
+_WHOLE_SIZE = 5e7
+"""Parameters up to which a model is tuned whole: its gradients and AdamW's moments take 0.6 GB at most."""
 _EPOCHS, _FEWEST_UPDATES = 5, 20
 """Epochs of a text that fits into the default number of steps, and updates in each of them by which the batch is
 chosen: fewer say little about a text of 20 kB."""
@@ -287,7 +289,7 @@ class _Epoch:
 
 
 def fit_steps(settings: T, parameters: int, run: RunFolder, rows: float, amount: str) -> T:
-    """Choose batch, learning rate and steps where nobody has set them; log the reasons, write down the values.
+    """Choose method, batch, rate and steps where nobody has set them; log the reasons, write down the values.
 
     Args:
         settings: The recipe's settings.
@@ -310,10 +312,22 @@ def fit_steps(settings: T, parameters: int, run: RunFolder, rows: float, amount:
         if changed.problems():
             continue  # another setting, such as a long warm-up, was made for the default
         if value != getattr(settings, name):
-            _logger.info("%s: %g, because %s (default %g)", name, value, reason, getattr(settings, name))
+            chosen, default = _short(value), _short(getattr(settings, name))
+            _logger.info("%s: %s, because %s (default %s)", name, chosen, reason, default)
         run.settle(**{name: value})
         settings = changed
     return settings
+
+
+def _short(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _method(settings: Any, epoch: _Epoch) -> tuple[str, str]:
+    if epoch.parameters <= _WHOLE_SIZE or "learning_rate" not in settings.unset_lengths:
+        return settings.peft, ""  # a rate that somebody has set is one for the method that they had in mind
+    reason = f"a model of {epoch.parameters:,} parameters needs much memory to be tuned whole, which --peft none does"
+    return "lora", reason
 
 
 def _batch(settings: Any, epoch: _Epoch) -> tuple[int, str]:
@@ -338,7 +352,7 @@ def _steps(settings: Any, epoch: _Epoch) -> tuple[int, str]:
     return min(max(round(_EPOCHS * epoch.rows / rows), 1), settings.max_steps), f"they are {_EPOCHS} epochs"
 
 
-_CHOICES: dict[str, Callable[[Any, _Epoch], tuple[float, str]]] = {
-    "per_device_train_batch_size": _batch, "learning_rate": _rate, "max_steps": _steps,
+_CHOICES: dict[str, Callable[[Any, _Epoch], tuple[str | float, str]]] = {
+    "peft": _method, "per_device_train_batch_size": _batch, "learning_rate": _rate, "max_steps": _steps,
 }  # fmt: skip
-"""What follows, in this order: the number of steps depends on the batch."""
+"""What follows, in this order: the rate depends on the method, and the number of steps on the batch."""

@@ -271,6 +271,20 @@ def test_a_larger_model_has_a_lower_rate_and_an_adapter_a_higher_one(folder, tmp
     assert (whole.learning_rate, adapter.learning_rate) == (1e-3, 3e-3)
 
 
+def test_a_large_model_is_tuned_through_an_adapter_unless_somebody_chose_otherwise(folder, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("ftkit.jobs.lengths._WHOLE_SIZE", 8_000)  # below the 8,448 of this model
+    with caplog.at_level("INFO"):
+        chosen = trained(asked("finetune", folder, tmp_path / "chosen"))
+    assert (chosen.peft, chosen.learning_rate) == ("lora", 3e-3)
+    assert "peft: lora, because a model of 8,448" in caplog.text
+    assert yaml.safe_load((tmp_path / "chosen" / "config.yaml").read_text())["peft"] == "lora"
+    for name, given in {
+        "whole": {"peft": "none"}, "rate": {"learning_rate": 1e-4}, "frozen": {"freeze": "norm"},
+        "muon": {"optimizer": "muon"},
+    }.items():  # fmt: skip
+        assert trained(asked("finetune", folder, tmp_path / name, **given)).peft == "none", name
+
+
 def test_a_resumed_run_takes_the_steps_that_were_written(folder, tmp_path):
     settings = asked("finetune", folder, tmp_path / "run")
     with pytest.raises(KeyboardInterrupt), open_run(settings, str(find_recipe("finetune"))) as run:
