@@ -26,16 +26,9 @@ class ClassifySettings(EarlyStopSettings):
 @recipe
 def main(settings: ClassifySettings, run: RunFolder) -> None:
     """Texts, training with early stop, the test beside its baselines, report."""
-    from ftkit.evidence import (
-        ClassifierCase,
-        classifier_finding,
-        decide_classifier,
-        feature_baseline,
-        load_metrics,
-        word_baseline,
-    )  # fmt: skip
-    from ftkit.jobs import finish, load_saved, prepare_classes, train_best_classifier
-    from ftkit.tuning import check_tuning, movement, snapshot
+    from ftkit.evidence import load_metrics
+    from ftkit.jobs import ClassifierBench, finish, load_saved, prepare_classes, train_best_classifier
+    from ftkit.tuning import check_tuning
 
     # Texts to learn from, to choose the step by, and to test on; and the start.
     classes, name = prepare_classes(settings, run, settings.validation_share), "classifier"
@@ -49,38 +42,22 @@ def main(settings: ClassifySettings, run: RunFolder) -> None:
         return
 
     # The test, once, from the saved folder, beside what is simpler.
+    bench, result = ClassifierBench(classes, start), run.result(name)
     tuned = load_saved(settings, run.model(name), "sequence-classification")
-    predictions = {
-        "untrained": classes.predict(start),
-        "counted words": word_baseline(split.train, split.test, settings.seed),
-        "frozen features": feature_baseline(
-            start, classes.tokenizer, split.train, split.test, settings.window_tokens, settings.seed
-        ),
-        name: classes.predict(tuned),
-    }
-    scores = {who: classes.score(predicted) for who, predicted in predictions.items()}
-    moved, result = movement(snapshot(start), tuned, trainable), run.result(name)
-    difference = abs(float(classes.predict(tuned, classes.validation).nats.mean()) - result["best_loss"])
-    measured = {who: score.as_dict() for who, score in scores.items()}
-    measured[name] |= {"leaks": moved.leaks, "frozen": moved.frozen, "reload_difference": difference, **result}
-    verdict = decide_classifier(
-        ClassifierCase(
-            predictions[name], predictions["untrained"] if classes.knows_classes else None, classes.seen,
-            moved.changed, moved.leaks, difference,
-        )
-    )  # fmt: skip
+    tested = bench.measure(tuned, trainable, result["best_loss"])
+    measured = bench.results({name: tested})
+    measured["classifiers"][name] |= result
+    predictions = {**bench.simpler, name: tested.predictions}
     results = {
-        "finding": classifier_finding(name, scores, predictions),
-        "classifiers": measured,
+        **measured,
         "named_metrics": {
-            metric.name: {who: metric.compute(predicted) for who, predicted in predictions.items()} for metric in named
+            metric.name: {who: metric.compute(said) for who, said in predictions.items()} for metric in named
         },
-        "mistakes": classes.mistakes(predictions[name]),
         "label_order": split.order,
         "headline": {"metric": "accuracy", "higher_is_better": True},
-        "metrics": {name: scores[name].metrics(predictions[name])},
+        "metrics": {name: tested.scores.metrics(tested.predictions)},
     }
-    finish(run, results, {name: verdict.as_dict()})
+    finish(run, results, {name: tested.verdict.as_dict()})
 
 
 if __name__ == "__main__":

@@ -34,6 +34,13 @@ def verdict(
         str | None,
         typer.Option(help="Instead of --text, prompts with completions: a .jsonl, .csv or .parquet file, or hub:NAME."),
     ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(metavar="FILE#TEXT,LABEL", help="Of a classifier, instead of --text: its texts with classes."),
+    ] = None,
+    labelled_test: Annotated[
+        str | None, typer.Option(metavar="FILE#TEXT,LABEL", help="Texts with classes that a classifier never saw.")
+    ] = None,
     heldout: Annotated[
         str | None, typer.Option(help="Real text of the same kind that it never saw; else the last tenth of --text.")
     ] = None,
@@ -122,6 +129,7 @@ def verdict(
         configure_output()
 
     def start() -> None:
+        from ftkit.jobs.class_verdicts import ClassVerdictRequest, judge_classifiers
         from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_several_examples
         from ftkit.jobs.verdict_requests import check_one_source
         from ftkit.jobs.verdicts import VerdictRequest, judge_several
@@ -130,8 +138,15 @@ def verdict(
         gate = Gate.of(require, fail_on)
         if junit and gate == Gate():
             raise ConfigError("--junit: has no conditions to write; give --require or --fail-on")
-        of_text, models = check_one_source(text, examples), _models(tuned)
+        of_text, models = check_one_source(text, examples, labelled), _models(tuned, classifier=labelled is not None)
         first = next(iter(models.values()))
+        if labelled is not None:
+            classes = ClassVerdictRequest(
+                find_model(base, classifier=None), labelled, labelled_test, window_tokens, revision, trust_remote_code,
+                allow_pickle, encoding, seed,
+            )  # fmt: skip
+            finish(lambda folder: judge_classifiers(classes, models, folder), gate)
+            return
         if examples is not None:
             asked = ExampleVerdictRequest(
                 find_model(base), first, examples, heldout_examples, _pairs("--columns", columns),
@@ -165,7 +180,7 @@ def verdict(
     sys.exit(report_errors(start))
 
 
-def _models(tuned: list[str]) -> dict[str, str]:
+def _models(tuned: list[str], classifier: bool) -> dict[str, str]:
     """Where each model is, by a short name."""
     from ftkit.report.several import short_name
 
@@ -173,8 +188,11 @@ def _models(tuned: list[str]) -> dict[str, str]:
     if len(set(paths)) < len(paths):
         raise ConfigError(f"--tuned: takes different models, found {', '.join(tuned)}")
     if len(paths) == 1:  # the report calls it so
-        return {"tuned": find_model(tuned[0])}
-    return {short_name(path, paths): find_model(each) for path, each in zip(paths, tuned, strict=True)}
+        return {"tuned": find_model(tuned[0], classifier=classifier)}
+    return {
+        short_name(path, paths): find_model(each, classifier=classifier)
+        for path, each in zip(paths, tuned, strict=True)
+    }
 
 
 def _pairs(option: str, text: str | None) -> dict[str, str]:

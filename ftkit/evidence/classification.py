@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, log_loss
 
+from ftkit.display.wording import interval, percent
 from ftkit.errors import DataError
 from ftkit.evidence.intervals import Interval, wilson
+from ftkit.runs.notebook import html_table
 from ftkit.training import Predictions
 
 __all__ = [
@@ -65,6 +67,13 @@ class ClassifierScores:
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence.json``."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what the test texts said."""
+        shown = {"accuracy": self.accuracy, "macro F1": self.macro_f1, "log-loss, nats": self.log_loss, "AUC": self.auc}
+        rows = [(name, interval(measured)) for name, measured in shown.items()]
+        chance = ("accuracy of a majority class", percent(self.chance_accuracy))
+        return html_table(f"ftkit evidence: {self.texts:,} test texts", [*rows, chance])
 
     def metrics(self, found: Predictions) -> dict[str, Any]:
         """For studies, which compare runs text by text.

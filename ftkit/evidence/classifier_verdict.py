@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ftkit.evidence.classification import macro_f1
-from ftkit.evidence.intervals import Interval, bootstrap
+from ftkit.evidence.intervals import Interval, bootstrap, wilson
 from ftkit.evidence.verdict import Verdict
 from ftkit.training import Predictions
 
@@ -51,7 +51,7 @@ def decide_classifier(case: ClassifierCase) -> Verdict:
     3. ``unsure``: test texts stand in the training texts.
     4. ``worse``: the start model told the classes better.
     5. ``worked``: macro F1 surely above a majority class, above its own answers in random order, and above the start.
-    6. ``nothing``: its F1 is a majority class's, to a point.
+    6. ``nothing``: it names one class for all texts, or its F1 is a majority class's, to a point.
     7. ``unsure``: what is left.
 
     Args:
@@ -69,7 +69,8 @@ def decide_classifier(case: ClassifierCase) -> Verdict:
         if bad:
             return Verdict("broken", reasons=[reason], decided_by=[fault], rule="fault")
     gains = _gains(case)
-    reasons = [f"macro F1 of test texts above {floor}: {100 * gain.value:+.1f} points {_points(gain)}"
+    reasons = [_accuracy(case.tuned)]
+    reasons += [f"macro F1 of test texts above {floor}: {100 * gain.value:+.1f} points {_points(gain)}"
                for floor, gain in gains.items()]  # fmt: skip
     if not case.changed:
         return Verdict("nothing", reasons=["no tensor changed", *reasons], decided_by=["changed 0"], rule="unchanged")
@@ -88,12 +89,24 @@ def decide_classifier(case: ClassifierCase) -> Verdict:
     ]
     if all(gain.low > _WORSE for gain in gains.values()):
         return Verdict("worked", reasons=reasons, decided_by=by, rule="gain")
-    majority = gains["a majority class"]
-    if majority.low > -_WORSE and majority.high < _WORSE:
-        return Verdict(
-            "nothing", reasons=["it names one class for all texts", *reasons], decided_by=by, rule="no_change"
-        )
+    majority, constant = gains["a majority class"], len(np.unique(case.tuned.log_probabilities.argmax(1))) == 1
+    if constant or (majority.low > -_WORSE and majority.high < _WORSE):
+        said = "it names one class for all texts" if constant else "it is no better than a majority class"
+        by = ["classes named 1"] if constant else by
+        return Verdict("nothing", reasons=[said, *reasons], decided_by=by, rule="no_change")
     return Verdict("unsure", reasons=reasons, decided_by=by, rule="undecided")
+
+
+def _accuracy(tuned: Predictions) -> str:
+    """How many test texts are right, beside chance."""
+    found, chance = (
+        wilson(int(tuned.right.sum()), len(tuned.labels)),
+        np.bincount(tuned.labels).max() / len(tuned.labels),
+    )
+    return (
+        f"{found.value:.1%} [{100 * found.low:.1f}, {100 * found.high:.1f}] of {len(tuned.labels):,} test texts are "
+        f"right (a majority class: {chance:.1%})"
+    )
 
 
 def _gains(case: ClassifierCase) -> dict[str, Interval]:

@@ -9,6 +9,7 @@ from ftkit.jobs.bases import (
     load_start_tokenizer,
     prepare_base,
 )
+from ftkit.jobs.class_verdicts import ClassifierBench
 from ftkit.jobs.classes import Classes, load_classes, prepare_classes, train_best_classifier, train_classifier
 from ftkit.jobs.coding import CodeStudy, prepare_code
 from ftkit.jobs.examples import ExampleTarget, measure_examples, prepare_examples
@@ -39,6 +40,7 @@ __all__ = [
     "Base",
     "BaseContext",
     "Classes",
+    "ClassifierBench",
     "CodeStudy",
     "ExampleTarget",
     "FillingTask",

@@ -249,17 +249,18 @@ def read_split(request: ExampleVerdictRequest) -> tuple[ExampleSplit, list[str]]
     return split_examples(examples, seed=request.seed), [assumed]
 
 
-def check_one_source(text: TextSource | None, examples: Any) -> TextSource:
-    """The text of a verdict; empty where examples are given.
+def check_one_source(text: TextSource | None, examples: Any, labelled: Any = None) -> TextSource:
+    """The text of a verdict; empty where examples or texts with classes are given.
 
     Raises:
-        ConfigError: Both were given, or neither.
+        ConfigError: Several were given, or none.
     """
-    if (text is None) == (examples is None):
-        given = "neither was" if text is None else "both were"
+    kinds = {"text": text, "examples": examples, "labelled": labelled}
+    given = [name for name, source in kinds.items() if source is not None]
+    if len(given) != 1:
         raise ConfigError(
-            f"a verdict takes text or examples (prompts with completions), and {given} given; give what the model was "
-            "trained on"
+            "a verdict takes one of text, examples (prompts with completions) and labelled (texts with classes), and "
+            f"{' and '.join(given) or 'none'} {'were' if given else 'was'} given; give what the model was trained on"
         )
     return text or ()
 

@@ -23,6 +23,7 @@ from ftkit.data import Masking, TokenStore, fix_special_tokens, load_tokenizer, 
 from ftkit.display.tables import plain_table
 from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.evidence import (
+    ClassifierScores,
     ComparedPassages,
     ComparedTexts,
     Comparison,
@@ -102,7 +103,8 @@ class Judged:
     """What came out."""
 
     verdict: Verdict
-    evidence: Evidence
+    evidence: Evidence | ClassifierScores
+    """Of a classifier its scores on the test texts."""
     judges: dict[str, Any]
     """The judges' gates."""
     next: list[str]
@@ -155,6 +157,8 @@ class SeveralJudged:
     """What came out of several models that were tuned from one base."""
 
     models: dict[str, Judged]
+    rows: Mapping[str, Mapping[str, Any]]
+    """Row of each model in the table that compares them."""
     folder: Path
     """Where ``evidence.json``, ``verdict.json`` and what the report needs are."""
 
@@ -164,9 +168,8 @@ class SeveralJudged:
 
     def __str__(self) -> str:
         """What ``ftkit verdict`` prints: each verdict, then one table."""
-        rows = {name: verdict_row(each.verdict.as_dict(), each.evidence) for name, each in self.models.items()}
-        heads = ["model", *next(iter(rows.values()))]
-        cells = [[name, *(cell["text"] for cell in row.values())] for name, row in rows.items()]
+        heads = ["model", *next(iter(self.rows.values()))]
+        cells = [[name, *(cell["text"] for cell in row.values())] for name, row in self.rows.items()]
         verdicts = [f"{name}: {each}" for name, each in self.models.items()]
         return "\n\n".join([*verdicts, "\n".join(plain_table(heads, cells))])
 
@@ -387,6 +390,8 @@ def verdict(
     text: TextSource | None = None,
     *,
     examples: str | Sequence[Mapping[str, Any]] | None = None,
+    labelled: str | None = None,
+    labelled_test: str | None = None,
     heldout: TextSource | None = None,
     general: TextSource | None = None,
     against: dict[str, str] | None = None,
@@ -418,6 +423,9 @@ def verdict(
         text: What it was trained on: a source as ``load_corpus`` takes it, or a list of texts.
         examples: Instead of ``text``, prompts with completions that it was trained on: a source as ``load_examples``
             takes it, or a list of rows.
+        labelled: Instead of ``text``, of a classifier: texts with classes that it was trained on, as ``load_labelled``
+            takes them.
+        labelled_test: Texts with classes that it never saw.
         heldout: Text of the same kind that it never saw; ``None`` takes the last tenth of ``text``.
         general: Other real text, for forgetting and for the judges.
         against: Further sources of text by other authors, by name, for the judges.
@@ -457,7 +465,15 @@ def verdict(
         os.fspath(side) if isinstance(side, str | os.PathLike) else _saved(side, folder / name, tokenizer)
         for name, side in (("base", base), ("tuned", tuned))
     ]
-    of_text = check_one_source(text, examples)
+    of_text = check_one_source(text, examples, labelled)
+    if labelled is not None:
+        from ftkit.jobs.class_verdicts import ClassVerdictRequest, judge_classifiers
+
+        check_names(ClassVerdictRequest, of_examples)
+        classes = ClassVerdictRequest(
+            sides[0], labelled, labelled_test, window_tokens, revision, trust_remote_code, allow_pickle, encoding, seed
+        )
+        return replace(judge_classifiers(classes, {"tuned": sides[1]}, folder).models["tuned"], kept=kept)
     if examples is not None:
         from ftkit.jobs.example_verdicts import judge_examples
 
@@ -582,4 +598,4 @@ def write_judged(
     judged = {
         name: Judged(each, evidence[name], judges, written[name]["next"], folder) for name, each in verdicts.items()
     }
-    return SeveralJudged(judged, folder)
+    return SeveralJudged(judged, arms, folder)

@@ -8,6 +8,7 @@ from ftkit.display.wording import is_number, number
 from ftkit.evidence.document import Evidence
 from ftkit.evidence.measure import Advice, Outcome
 from ftkit.evidence.measures import all_measures
+from ftkit.report.classification import classifier_steps
 from ftkit.report.reading import Results
 from ftkit.report.sections import Section
 
@@ -82,6 +83,9 @@ def advised(results: Results, sections: Iterable[Section]) -> dict[str, list[str
     own = next((section.advice for section in sections if section.advice), None)
     found = {}
     for name, verdict in results.verdicts.items():
+        if name in results.measured.get("classifiers", {}):
+            found[name] = classifier_steps(verdict)
+            continue
         curve = [(record["step"], record.get("bits_per_byte", math.nan)) for record in results.metrics(name, "heldout")]
         evidence = results.evidence(name)
         outcome = outcome_of(verdict, evidence, results.asked)

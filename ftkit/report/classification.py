@@ -8,7 +8,23 @@ from ftkit.display.wording import interval, number, percent, percent_interval, s
 from ftkit.report.drawing import PALETTE, moving_mean
 from ftkit.report.reading import Results
 
-__all__ = ["CLASSIFIERS", "classifier_figures", "classifier_headline"]
+__all__ = ["CLASSIFIERS", "classifier_figures", "classifier_headline", "classifier_steps"]
+
+_NEXT = {
+    "gain": (
+        "Read the mistakes below: numbers cannot replace that.",
+        "Repeat the run with two or three other values of seed before you build on the result.",
+    ),
+    "not_held_out": ("Take the texts that stand in the training texts out of the test, and test again.",),
+    "unchanged": ("Look at learning_rate and at what is frozen: nothing was trained.",),
+    "worse": ("Train with a lower learning_rate or fewer max_steps: the start was better.",),
+    "no_change": ("Count the texts of each class, and train longer (max_steps) or with a higher learning_rate.",),
+    "undecided": (
+        "Give more test texts: the gains above are not sure.",
+        "Compare with counted words: where they are as good, more training texts help more than more steps.",
+    ),
+}
+"""What to do after each rule of ``decide_classifier``."""
 
 _MOST_LINES = 2 * len(PALETTE)
 """Classes that one figure can tell apart."""
@@ -119,12 +135,18 @@ CLASSIFIERS = {
 """Kinds of figures by the beginning of their file's name."""
 
 
-def classifier_headline(name: str, scores: Mapping[str, Any]) -> str:
-    """The test of one classifier in one sentence."""
+def classifier_headline(name: str, scores: Mapping[str, Any], verdict: Mapping[str, Any] | None = None) -> str:
+    """The test of one classifier in one sentence, after its word where it has one."""
     chance = percent(scores["chance_accuracy"])
     doubt = "" if scores["above_chance"] else ", which is not above chance"
+    said = f"{name} {verdict['verdict'].upper()}" if verdict else name
     return (
-        f"{name}: {percent_interval(scores['accuracy'])} of {number(scores['texts'])} test texts are classified "
+        f"{said}: {percent_interval(scores['accuracy'])} of {number(scores['texts'])} test texts are classified "
         f"rightly (chance {chance}){doubt}; log-loss {interval(scores['log_loss'])} nats (chance "
         f"{number(scores['chance_log_loss'])})."
     )
+
+
+def classifier_steps(verdict: Mapping[str, Any]) -> list[str]:
+    """What to do after the verdict on a classifier."""
+    return list(_NEXT.get(verdict["rule"], ("Read the reasons above.",)))

@@ -211,13 +211,13 @@ def _outcome(results: Results, sections: Iterable[Section]) -> str:
 
 def _headline(results: Results, name: str) -> str:
     """The verdict on a model, the test of a classifier, or that there is nothing yet."""
+    if scores := results.measured.get("classifiers", {}).get(name):
+        return classifier_headline(name, scores, results.verdicts.get(name))
     if verdict := results.verdicts.get(name):
         named_after_text = name in (results.settings.get("corpora") or {})
         evidence = results.evidence(name)
         said = outcome_of(verdict, evidence, results.asked)
         return headline(name, said, verdict["reasons"], evidence, named_after_text)
-    if scores := results.measured.get("classifiers", {}).get(name):
-        return classifier_headline(name, scores)
     return f"{name}: no verdict yet."
 
 

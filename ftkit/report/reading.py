@@ -33,7 +33,8 @@ class Results:
     @property
     def target(self) -> str:
         """What a loss is per: a token of a language model, a text of a classifier."""
-        return "text" if any("texts" in plan for plan in self.manifest.get("plan", {}).values()) else "token"
+        planned = any("texts" in plan for plan in self.manifest.get("plan", {}).values())
+        return "text" if planned or "classifiers" in self.measured else "token"
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -85,11 +85,11 @@ def make_texts(folder: Path) -> None:
     (folder / "sentences").mkdir()
     for side in sides:
         shutil.copy(folder / f"{side}.txt", folder / "sentences" / f"{side}.txt")
-    with open(folder / "reviews.csv", "w", encoding="utf-8", newline="") as file:
-        rows = [(sentence, side) for side, sentences in sides.items() for sentence in sentences]
-        csv.writer(file).writerows(
-            [("text", "label", "review", "sentiment"), *((text, side, text, side) for text, side in rows)]
-        )
+    rows = [(sentence, side) for side, sentences in sides.items() for sentence in sentences]
+    for name in ("reviews", "train", "test"):
+        with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+            heads = ("text", "label", "review", "sentiment")
+            csv.writer(file).writerows([heads, *((text, side, text, side) for text, side in rows)])
 
 
 def make_code(folder: Path) -> None:

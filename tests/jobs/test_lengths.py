@@ -271,7 +271,7 @@ def test_a_larger_model_has_a_lower_rate_and_an_adapter_a_higher_one(folder, tmp
     assert (whole.learning_rate, adapter.learning_rate) == (1e-3, 3e-3)
 
 
-def test_a_large_model_is_tuned_through_an_adapter_unless_somebody_chose_otherwise(folder, tmp_path, caplog, monkeypatch):
+def test_a_large_model_gets_an_adapter_unless_somebody_chose_otherwise(folder, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("ftkit.jobs.lengths._WHOLE_SIZE", 8_000)  # below the 8,448 of this model
     with caplog.at_level("INFO"):
         chosen = trained(asked("finetune", folder, tmp_path / "chosen"))
