@@ -104,10 +104,11 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or o
     def start() -> None:
         from ftkit.config.catalogue import recipe_of
         from ftkit.errors import CheckpointError
-        from ftkit.runs.opening import restore_config
+        from ftkit.runs.opening import read_run, restore_config
 
         restore_config(folder)
         if not (folder / "config.yaml").is_file():
+            read_run(folder)  # says what is in its place
             raise CheckpointError(f"{folder}: is not the folder of a run: there is no config.yaml in it")
         config = folder / "config.yaml"
         _start(recipe_of(config), ["--config", str(config), "--output_dir", str(folder), "--resume"])

@@ -22,6 +22,7 @@ _COMMANDS = {
     "verdict": "eval evaluate judge score test",
 }
 """Names in other tools, by the job or command that does the same."""
+_TEXT_SETTING = {"sft": "--examples", "classify": "--labelled"}
 
 
 def _target(name: str, names: dict[str, str]) -> str:
@@ -59,6 +60,8 @@ def meant_line(arguments: Sequence[str], commands: Sequence[str]) -> str:
     name = first.lower().replace("_", "-")
     jobs = {job.replace("_", "-"): job for job in entry_paths() if job not in commands}
     if job := jobs.get(name) or _target(name, _JOBS):
+        if rest and Path(rest[0]).exists():
+            rest = [_TEXT_SETTING.get(job, "--corpus"), *rest]
         return f"{first!r} is no command; a job is started with: {_line('run', job, *rest)}"
     if command := _target(name, _COMMANDS):
         return f"{first!r} is no command; 'ftkit {command}' does that: ftkit {command} --help"

@@ -69,9 +69,11 @@ def text_value(where: str, number: int, column: str, value: Any) -> str:
         DataError: It holds something else.
     """
     if value is not None and not isinstance(value, str):
+        dialogue = isinstance(value, list) and value and isinstance(value[0], dict)
+        other = " Dialogues are learned by: ftkit run sft --examples FILE" if dialogue else ""
         raise DataError(
             f"{where}: row {number} of column {column!r} holds {type(value).__name__}, not text. Name a column of text "
-            f"after #."
+            f"after #.{other}"
         )
     return value or ""
 

@@ -111,6 +111,11 @@ def _columns(source: str, choice: str) -> tuple[str, str]:
     return names[0], names[1]
 
 
+def _example(present: Mapping[str, Any]) -> str:
+    """The line to type where a table has two columns."""
+    return f", e.g. FILE#{','.join(present)}" if len(present) == 2 else ""
+
+
 def _chosen(columns: tuple[str, str]) -> Choose:
     """Choose the columns of texts and labels."""
     named = named_columns(*columns)
@@ -119,7 +124,7 @@ def _chosen(columns: tuple[str, str]) -> Choose:
         try:
             return named(where, present)
         except DataError as error:
-            raise DataError(f"{error} Name those of texts and labels as #TEXT,LABEL.") from None
+            raise DataError(f"{error} Name those of texts and labels, as FILE#TEXT,LABEL{_example(present)}.") from None
 
     return choose
 

@@ -63,7 +63,7 @@ def text_column(where: str, present: Mapping[str, Any]) -> list[str]:
         return words or list(present)
     raise DataError(
         f"{where}: a table with the columns {', '.join(present) or '(none)'}; none is called 'text'. Name the one to "
-        "read after the place, as FILE#COLUMN."
+        f"read after the place, as FILE#COLUMN{f', e.g. FILE#{words[0]}' if words else ''}."
     )
 
 

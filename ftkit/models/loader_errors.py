@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -17,7 +18,7 @@ import transformers
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from ftkit.errors import DeviceError, ModelError, NetworkError
+from ftkit.errors import DeviceError, ModelError, NetworkError, nearest_name
 
 __all__ = ["ONLY_PICKLES", "build_with_attention", "call_loader", "hub_answers", "load_from_hub", "quiet", "seeded"]
 
@@ -163,11 +164,13 @@ def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options
             raise
         if huggingface_hub.constants.HF_HUB_OFFLINE or not hub_answers():
             reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the Hub does not answer"
+            near = nearest_name(spec, [path.name for path in Path().iterdir() if path.is_dir()], otherwise="")
             raise NetworkError(
                 f"The model {spec!r} is neither a folder here nor in the local cache"
                 f" ({huggingface_hub.constants.HF_HUB_CACHE}), and {reason}. Download it where there is a network"
                 f" (hf download {spec} --local-dir FOLDER), copy the folder here and give its path. Without a"
                 " network, base:tales works, which ships with ftkit, and random weights (new:FAMILY)."
+                + (f" D{near[3:]}" if near.startswith("; did you mean") else "")
             ) from None
     _refuse_adapter(spec, where, options["revision"], local_files_only=False)
     return load(where, options)

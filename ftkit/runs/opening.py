@@ -158,9 +158,17 @@ def _processor() -> str:
     )
 
 
+def _newest_in(path: Path) -> str:
+    """The run that was begun last in a folder of runs, as the tail of a message."""
+    runs = sorted(path.glob("*/manifest.json"), key=lambda file: file.stat().st_mtime)
+    return f"; the newest run in it is {runs[-1].parent}" if runs else ": there is no manifest.json in it"
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: is not the folder of a run{_newest_in(path)}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: its manifest.json cannot be read ({error}); this is not the folder of a run"

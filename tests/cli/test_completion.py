@@ -75,6 +75,8 @@ def test_the_script_for_bash_completes(tmp_path):
         ("finetune --lr 1", "'finetune' is no command; a job is started with: ftkit run finetune --lr 1"),
         ("train --lr 1", "'train' is no command; a job is started with: ftkit run finetune --lr 1"),
         ("gsm8k-smollm2", "'gsm8k-smollm2' is no command; a job is started with: ftkit run gsm8k_smollm2"),
+        ("finetune a.txt", "'finetune' is no command; a job is started with: ftkit run finetune --corpus a.txt"),
+        ("sft a.txt", "'sft' is no command; a job is started with: ftkit run sft --examples a.txt"),
         ("eval x", "'eval' is no command; 'ftkit verdict' does that: ftkit verdict --help"),
         ("my.yaml", "'my.yaml' is no command; a configuration or a recipe is started with: ftkit run my.yaml"),
         ("a.txt", "'a.txt' is no command; to train on it: ftkit run finetune --corpus a.txt"),

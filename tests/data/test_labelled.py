@@ -189,6 +189,7 @@ def test_samples_are_balanced_or_in_proportion():
     [
         (ROWS, ("text", "lable"), "", "no column 'label'; did you mean 'lable'"),
         (ROWS, ("text", "label"), "#text,sentiment", "no column 'sentiment'. Columns: text, label"),
+        (ROWS, ("review", "stars"), "", "as FILE#TEXT,LABEL, e.g. FILE#review,stars"),
         (ROWS, ("text", "label"), "#text", "'text' does not name two columns"),
         ([("a", "x"), ("b", "x")], ("text", "label"), "", "all 2 texts have the class 'x'"),
         ([("a", "x"), ("b", "")], ("text", "label"), "", "line 3: the label is nothing"),

@@ -220,7 +220,11 @@ def test_a_field_of_a_megabyte_and_a_column_alone_are_read(tmp_path: Path) -> No
     [
         ("a.csv", b"text,label\na,x\nb,y,z\n", "line 3: 3 fields, the first line names 2"),
         ("a.csv", b'text,label\na,x\n"b,y\n', "line 3: no table"),
-        ("a.csv", b"title,body\na,b\n", "columns title, body; none is called 'text'. Name the one .* FILE#COLUMN"),
+        ("a.csv", b"title,body\na,b\n", "columns title, body; none is called 'text'. Name the one .* e.g. FILE#title"),
+        (
+            "chats.jsonl", b'{"text": [{"role": "user", "content": "a"}]}\n',
+            "holds list, not text. .*: ftkit run sft --examples FILE",
+        ),
         ("a.csv", b"text,label\na\0b,x\n", "line 2: a NUL character"),
         ("a.csv", b"text,label\ncaf\xe9,x\n", "0xE9 at byte 14 .line 2."),
         ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "line 2: no column 'text'; did you mean 'txt'"),

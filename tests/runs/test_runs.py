@@ -11,7 +11,7 @@ import pytest
 from ftkit.config import Settings, TrainingSettings, resolve
 from ftkit.config.resolve import Flags
 from ftkit.errors import CheckpointError, ConfigError, DivergedError
-from ftkit.runs import open_run, write_atomically
+from ftkit.runs import open_run, read_run, write_atomically
 from ftkit.runs.files import atomic_folder
 
 
@@ -84,6 +84,17 @@ def test_a_used_folder_is_not_overwritten(tmp_path):
     with pytest.raises(ConfigError, match="not empty"), open_run(start(tmp_path / "other"), "job.py"):
         pass
     assert [p.name for p in (tmp_path / "other").iterdir() if p.name != ".lock"] == ["thesis.txt"]
+
+
+def test_a_folder_of_runs_in_the_place_of_a_run_is_answered_with_the_newest(tmp_path):
+    for number, name in enumerate(("newer", "older")):
+        with open_run(start(tmp_path / name), "job.py"):
+            pass
+        os.utime(tmp_path / name / "manifest.json", (9e8 - number, 9e8 - number))
+    with pytest.raises(
+        CheckpointError, match=rf"is not the folder of a run; the newest run in it is {tmp_path}/newer$"
+    ):
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["/proc/x", "/proc/self", "file", "file/run"])
