@@ -85,6 +85,25 @@ def test_a_tracker_sees_the_losses_rates_and_norms_of_the_diary(lines, tmp_path,
     assert CANARY not in json.dumps(seen(tmp_path / "run"))
 
 
+@pytest.mark.filterwarnings("ignore")  # those of tensorboard's own packages
+def test_the_event_files_of_tensorboard_hold_the_diary(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed; it is in the extra 'dev'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    records = [{"model": "tiny", "step": n, "split": "train", "loss": 5.0 / n, "grad_norm": 1.5} for n in range(1, 6)]
+    records.append({"model": "tiny", "step": 5, "split": "heldout", "loss": 1.25, "bits_per_byte": 0.75})
+    settings = Settings(output_dir=str(tmp_path / "run"), report_to="tensorboard", seed=7)
+    with open_run(settings, __file__) as run:
+        run.log("metrics.jsonl", *records)
+    (file,) = (tmp_path / "run" / "trackers" / "ftkit").glob("events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    for record in records:
+        for key in record.keys() - {"model", "step", "split"}:
+            scalars = {event.step: event.value for event in events.Scalars(f"tiny/{record['split']}/{key}")}
+            assert scalars[record["step"]] == pytest.approx(record[key])
+    assert len(events.Scalars("tiny/train/loss")) == 5
+
+
 def test_a_tracker_ends_with_a_run_that_fails_and_is_not_told_what_no_tracker_can_hold(lines, tmp_path):
     with pytest.raises(KeyError), open_run(Settings(output_dir=str(tmp_path), report_to=["lines"]), __file__) as run:
         run.log("metrics.jsonl", {"model": "a", "step": 1, "split": "train", "loss": float("nan"), "text": "words"})
