@@ -24,10 +24,14 @@ _SOURCE = described_sources()
 
 
 def verdict(
-    base: Annotated[str, typer.Option(help="Model that the tuned one started from: a folder or a Hub id.")],
+    base: Annotated[
+        str, typer.Option(help="Model that the tuned one started from: a folder, a GGUF file or a Hub id.")
+    ],
     tuned: Annotated[
         list[str],
-        typer.Option(help="Model to judge: a folder, an adapter's or a run's too, or a Hub id. Repeat it for several."),
+        typer.Option(
+            help="Model to judge: a folder (an adapter's or a run's too), GGUF file or Hub id. Repeat it for several."
+        ),
     ],
     text: Annotated[str | None, typer.Option(help=f"What it was trained on: {_SOURCE}.")] = None,
     examples: Annotated[

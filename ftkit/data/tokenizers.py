@@ -69,6 +69,7 @@ def load_tokenizer(
             - a local folder with ``tokenizer.json``, ``vocab.json`` and ``merges.txt``, or ``vocab.txt``; for an
               adapter's folder without a tokenizer its base's is taken;
             - a Hub id such as ``gpt2``, looked for in the Hub's cache first;
+            - a GGUF file, whose tokenizer transformers rebuilds;
             - ``tiktoken:NAME``: one of tiktoken's encodings, with the same ids;
             - ``byte``: token id = byte value, and 256 is ``<|endoftext|>``; needs no files;
             - ``train:SIZE``: byte-level BPE of that many entries, ``<|endoftext|>`` included, trained on ``texts``.
@@ -95,6 +96,8 @@ def load_tokenizer(
             base, of_base = (adapter_base, revision) if adapter_base else base_of_adapter(folder)
             return load_tokenizer(base, with_mask=with_mask, trust_remote_code=trust_remote_code, revision=of_base)
         tokenizer = _from_folder(spec, folder, trust_remote_code)
+    elif spec.lower().endswith(".gguf") and folder.is_file():
+        tokenizer = _from_gguf(spec, folder)
     elif spec == "byte":
         tokenizer = with_special_tokens(byte_tokenizer()) if with_mask else byte_tokenizer()
     elif scheme == "train" and rest:
@@ -148,6 +151,20 @@ def _from_folder(spec: str, folder: Path, trust_remote_code: bool) -> Any:
         f"Tokenizer {spec!r}: no tokenizer in this folder. Needed is tokenizer.json, or vocab.json with merges.txt, or "
         f"vocab.txt; found: {shown}. Give a folder that a tokenizer was saved to, or choose byte or train:4096."
     )
+
+
+def _from_gguf(spec: str, file: Path) -> Any:
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    except ImportError as error:
+        raise DeviceError(f"Tokenizer {spec!r}: {_first_line(error)}") from None
+    except Exception as error:  # no tokenizer in the file, or one that transformers cannot rebuild
+        raise ModelError(
+            f"Tokenizer {spec!r}: the file's tokenizer cannot be read ({_first_line(error)}). Name a folder with the "
+            "tokenizer that the model was made with."
+        ) from None
 
 
 def _case(spec: str, folder: Path) -> dict[str, Any]:

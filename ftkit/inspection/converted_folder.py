@@ -1,4 +1,4 @@
-"""A model folder converted between ftkit's own GPT-2 and Hugging Face's, compared before it appears."""
+"""A model folder converted between ftkit's own GPT-2 and Hugging Face's, or to GGUF, compared before it appears."""
 
 import os
 from dataclasses import dataclass
@@ -10,13 +10,15 @@ from transformers import PreTrainedModel
 
 from ftkit.data import load_tokenizer
 from ftkit.errors import ModelError
-from ftkit.models import from_hf_gpt2, load_model, save_model, to_hf_gpt2
+from ftkit.models import from_hf_gpt2, is_adapter, load_model, save_model, to_hf_gpt2
 from ftkit.models.conversion import CONVERTIBLE
+from ftkit.models.gguf_files import gguf_contents, write_gguf
 from ftkit.models.meta_models import outline
 from ftkit.models.outputs import ROUNDING, relative_difference
 from ftkit.runs.files import atomic_folder
+from ftkit.tuning import merge_adapter
 
-__all__ = ["Conversion", "convert_folder", "stored_dtype"]
+__all__ = ["Conversion", "GgufFile", "convert_folder", "convert_to_gguf", "stored_dtype"]
 
 _PROBE_ROWS, _PROBE_TOKENS = 2, 32  # two rows, so that one cannot be right by chance; 32 tokens use the positions
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
@@ -94,6 +96,58 @@ def convert_folder(
         path=target, source=described.name, target=type(converted).__name__, parameters=converted.num_parameters(),
         dtype=str(dtype).removeprefix("torch."), difference=difference, has_tokenizer=tokenizer is not None,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file that was written, and how near it is to the model."""
+
+    path: Path
+    num_bytes: int
+    contents: str
+    """Types of its numbers and their shares."""
+    difference: float
+    """Largest difference of the logits on the probe, relative to the largest logit where that is above 1."""
+
+
+def convert_to_gguf(
+    model: str,
+    file: str | os.PathLike[str],
+    kind: str = "q8_0",
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    seed: int = 0,
+) -> GgufFile:
+    """Write a language model as a GGUF file with its tokenizer, and read it again.
+
+    Args:
+        model: A folder or Hub id of a Llama or a GPT-2, or a folder with an adapter of one, which is merged.
+        file: The file to make; it must not exist.
+        kind: How matrices are stored: ``f32``, ``f16``, ``q8_0`` or ``q4_0``.
+        revision: Branch, tag or commit of a Hub id.
+        allow_pickle: Whether ``pytorch_model.bin`` is read where there are no safetensors.
+        seed: Draws the token ids of the probe.
+
+    Raises:
+        ModelError: Another architecture, or a file that exists.
+        DeviceError: The package ``gguf`` is not installed.
+    """
+    target = Path(file).expanduser().resolve()
+    if target.suffix != ".gguf" or target.exists():
+        raise ModelError(f"{file} exists already or does not end with .gguf. Name a new file, such as model.gguf.")
+    donor: Any = load_model(model, revision=revision, allow_pickle=allow_pickle)
+    donor = merge_adapter(donor) if is_adapter(donor) else donor
+    written = to_hf_gpt2(donor) if donor.config.model_type == "ftkit_gpt2" else donor
+    fresh = target.with_name(f".{target.stem}.part.gguf")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_gguf(written, load_tokenizer(model, revision=revision), fresh, kind)
+        difference = _logits_difference(donor, load_model(str(fresh)), seed)
+        os.replace(fresh, target)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return GgufFile(target, target.stat().st_size, gguf_contents(str(target)), difference)
 
 
 def stored_dtype(model: PreTrainedModel, named: Any) -> torch.dtype:

@@ -14,6 +14,7 @@ from ftkit.evidence import Reference
 from ftkit.jobs.verdict_requests import VerdictRequest
 from ftkit.models import base_or_beneath, check_vocabulary, contains_base, is_adapter, load_model, usable_positions
 from ftkit.models.families import architecture_of, differing
+from ftkit.models.gguf_files import gguf_contents, gguf_pieces, is_gguf
 from ftkit.models.trust import is_adapter_folder
 from ftkit.tuning import MIN_CORRELATION, median_correlation
 
@@ -87,8 +88,14 @@ def load_sides(
         loaded = known_base or load_model(request.base, revision=request.revision, **options)
         _check_same_start(request, loaded, tuned)
         base = ModelSide(tokenizer, own=loaded)
+    assumed += [
+        f"the {name} model is a GGUF file whose numbers were dequantized: {gguf_contents(spec)}"
+        for name, spec in (("base", request.base), ("tuned", request.tuned))
+        if is_gguf(spec)
+    ]
     try:
-        tokenizer = load_tokenizer(request.tuned, adapter_base=request.base, revision=of_base, **code)
+        if not (is_gguf(request.tuned) and _has_tokens_of(request.tuned, tokenizer)):
+            tokenizer = load_tokenizer(request.tuned, adapter_base=request.base, revision=of_base, **code)
     except FtkitError as error:
         assumed.append(f"the tuned model has no tokenizer that can be read, so the base's was used ({error})")
     sides = base, ModelSide(tokenizer, own=tuned)
@@ -99,6 +106,19 @@ def load_sides(
         except FtkitError as error:
             raise ModelError(f"{name}: {error}") from None
     return *sides, assumed
+
+
+def _has_tokens_of(file: str, tokenizer: Any) -> bool:
+    """Whether a GGUF file has the tokens of a tokenizer at its ids; what transformers would rebuild reads text less
+    exactly.
+
+    Raises:
+        ModelError: It has others.
+    """
+    if (pieces := gguf_pieces(file)) is None:
+        raise ModelError(f"{file} holds none")
+    vocabulary = tokenizer.get_vocab().items()
+    return all(token_id < len(pieces) and pieces[token_id] == piece for piece, token_id in vocabulary)
 
 
 def _check_same_start(request: VerdictRequest, base: PreTrainedModel, tuned: Any) -> None:

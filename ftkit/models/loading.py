@@ -7,9 +7,11 @@ and what to do.
 """
 
 import functools
+import io
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from ftkit.models.adapter_files import (
 )
 from ftkit.models.class_heads import HeadPlan, class_names, head_keys, name_classes, order_classes, plan_head, renew
 from ftkit.models.families import FAMILIES, new_config
+from ftkit.models.gguf_files import GGUF_FILE, complete_config, gguf_as_folder, is_gguf
 from ftkit.models.loader_errors import build_with_attention, call_loader, load_from_hub, quiet, seeded
 from ftkit.models.outputs import relative_difference
 from ftkit.models.tasks import TASKS, check_direction, check_next_token, reads_both_ways, usable_positions
@@ -77,8 +80,8 @@ def load_model(
 
     Args:
         spec: ``new:FAMILY[,key=value,...]`` for random weights, where FAMILY is a key of ``FAMILIES`` and each key a
-            field of its configuration; or a folder, also one that holds an adapter; or a Hub id, looked up in the local
-            cache first.
+            field of its configuration; or a folder, also one that holds an adapter; or a GGUF file, whose numbers are
+            dequantized; or a Hub id, looked up in the local cache first.
         task: ``causal-lm``, ``masked-lm`` or ``sequence-classification``.
         seed: Draws all new weights; the caller's random state is left as it was.
         vocab_size: Rows of the embedding of a ``new:`` model, at least the tokenizer's ids; ``None`` means 256. A
@@ -132,6 +135,8 @@ def load_model(
                 raise ModelError(f"revision={revision!r} was given with {spec!r}, which has no revisions; leave it out")
             config = new_config(spec, vocab_size, max_positions, labels)
             return _new_model(spec, config, task, attn_implementation)
+        if is_gguf(spec):
+            return _of_gguf(spec, task, labels, options)
         if is_local(spec):
             folder = checked_folder(spec, allow_pickle)
             return _loaded(str(folder), f"folder {spec}", task, labels, options)
@@ -143,6 +148,13 @@ def _of_hub(spec: str, task: str, labels: Sequence[str] | None, options: dict[st
         return _loaded(spec, where, task, labels, options)
 
     model: PreTrainedModel = load_from_hub(spec, load, options)
+    return model
+
+
+def _of_gguf(spec: str, task: str, labels: Sequence[str] | None, options: dict[str, Any]) -> PreTrainedModel:
+    with gguf_as_folder(spec) as folder, redirect_stderr(io.StringIO()):  # transformers shows a bar in any case
+        model = _loaded(folder, f"GGUF file {spec}", task, labels, {**options, "gguf_file": GGUF_FILE})
+    model.name_or_path = model.config._name_or_path = spec
     return model
 
 
@@ -213,6 +225,9 @@ def read_configuration(
     with quiet():
         if spec.startswith("new:"):
             return new_config(spec)
+        if is_gguf(spec):
+            with gguf_as_folder(spec) as folder:
+                return read(f"GGUF file {spec}", {**options, "gguf_file": GGUF_FILE}, folder)
         if is_local(spec):
             return read(f"folder {spec}", options, str(checked_folder(spec, allow_pickle)))
         config: PreTrainedConfig = load_from_hub(spec, read, {**options, "revision": revision})
@@ -414,6 +429,8 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
         options.pop(key) for key in ("attn_implementation", "use_safetensors", "dtype")
     )
     config: Any = call_loader(lambda: AutoConfig.from_pretrained(name, **options), where)
+    if of_file := "gguf_file" in options:
+        complete_config(config)
     check_full_precision(config, where)
     drop_foreign_settings(config)
     check_direction(config, task, where)
@@ -456,7 +473,7 @@ def _loaded(name: str, where: str, task: str, labels: Sequence[str] | None, opti
         model.config.tie_word_embeddings = False
     model.eval()
     if task == "causal-lm" and config.model_type not in FAMILIES:  # tests hold the declared ones to it
-        if Path(name).is_dir():
+        if Path(name).is_dir() and not of_file:
             check_values(model, Path(name), where)
         check_next_token(model, where)
     return model
