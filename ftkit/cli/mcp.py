@@ -208,7 +208,7 @@ class Tools:
         return await _run(_checked(words), context, self.folders)
 
     async def verdict(
-        self, base: str, tuned: str, context: Any, text: str | None = None, examples: str | None = None,
+        self, base: str, tuned: str | list[str], context: Any, text: str | None = None, examples: str | None = None,
         heldout: str | None = None, general: str | None = None, against: dict[str, str] | None = None,
         report: str | None = None, num_passages: int | None = None, passage_chars: int = 400,
     ) -> Any:  # fmt: skip
@@ -218,7 +218,7 @@ class Tools:
 
         Args:
             base: Folder of the model that the tuned one started from.
-            tuned: Folder of the tuned model; an adapter's too.
+            tuned: Folder of the tuned model, an adapter's too, or its GGUF file; a list judges several of one base.
             text: File or folder of what it was trained on.
             examples: Instead of `text`, a file of prompts with completions (.jsonl, .csv, .parquet).
             heldout: Text, or examples, of the same kind that it never saw.
@@ -240,7 +240,8 @@ class Tools:
             if text is not None:
                 options |= {"passage_chars": passage_chars, "num_passages": num_passages}
                 options["against"] = [f"{name}={self.folders.source(each)}" for name, each in (against or {}).items()]
-            models = {"base": self.folders.path(base), "tuned": self.folders.path(tuned)}
+            asked = [tuned] if isinstance(tuned, str) else tuned
+            models = {"base": self.folders.path(base), "tuned": [self.folders.path(each) for each in asked]}
             return ["verdict", "--json", *_options(**models, **options)]
 
         return await _run(_checked(words), context, self.folders)

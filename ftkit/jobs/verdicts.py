@@ -13,8 +13,9 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -65,6 +66,7 @@ from ftkit.models import is_adapter, task_of
 from ftkit.models.meta_models import known_positions
 from ftkit.report import verdict_lines, verdict_row, write_report, write_verdicts
 from ftkit.report.gate import Gate
+from ftkit.report.several import short_name
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
 from ftkit.training import HeldOutTexts
@@ -161,6 +163,24 @@ class SeveralJudged:
     """Row of each model in the table that compares them."""
     folder: Path
     """Where ``evidence.json``, ``verdict.json`` and what the report needs are."""
+
+    def given(self, several: bool, kept: TemporaryFolder) -> "Judged | SeveralJudged":
+        """What a caller gets who gave one model or several: each result keeps a temporary ``folder`` while it lives.
+
+        Args:
+            several: Whether several models were asked for.
+            kept: The folder.
+        """
+        models = {name: replace(each, kept=kept) for name, each in self.models.items()}
+        return replace(self, models=models) if several else next(iter(models.values()))
+
+    def print(self) -> None:
+        """Print each verdict, then one table."""
+        print(self)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: verdict and measurements of each model."""
+        return "".join(f"<h3>{escape(name)}</h3>{each._repr_html_()}" for name, each in self.models.items())
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -384,9 +404,26 @@ def judge_several(request: VerdictRequest, tuned: Mapping[str, str], folder: Pat
     return write_judged(folder, described, evidence, measured, bench.limits)
 
 
+Model = str | os.PathLike[str] | PreTrainedModel
+"""A folder, a Hub id or a loaded model."""
+
+
+@overload
+def verdict(base: Model, tuned: Model, text: TextSource | None = None, **options: Any) -> Judged: ...
+
+
+@overload
 def verdict(
-    base: str | os.PathLike[str] | PreTrainedModel,
-    tuned: str | os.PathLike[str] | PreTrainedModel,
+    base: Model,
+    tuned: list[Any] | tuple[Model, ...] | Mapping[str, Model],
+    text: TextSource | None = None,
+    **options: Any,
+) -> SeveralJudged: ...
+
+
+def verdict(
+    base: Model,
+    tuned: Model | list[Any] | tuple[Model, ...] | Mapping[str, Model],
     text: TextSource | None = None,
     *,
     examples: str | Sequence[Mapping[str, Any]] | None = None,
@@ -414,12 +451,13 @@ def verdict(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     **of_examples: Any,
-) -> Judged:
+) -> Judged | SeveralJudged:
     """Judge a model that was fine-tuned with any tool, as ``ftkit verdict`` does.
 
     Args:
         base: Model that the tuned one started from: folder, Hub id or loaded model.
-        tuned: Model to judge, an adapter too: folder, Hub id or loaded model.
+        tuned: Model to judge, an adapter too: folder, GGUF file, Hub id or loaded model. A list or a mapping by name
+            judges several, and measures the base once.
         text: What it was trained on: a source as ``load_corpus`` takes it, or a list of texts.
         examples: Instead of ``text``, prompts with completions that it was trained on: a source as ``load_examples``
             takes it, or a list of rows.
@@ -453,7 +491,8 @@ def verdict(
             ``loss_on``, ``also``, ``answer_pattern``, ``num_answers``, ``few_shot`` (see ``ExampleVerdictRequest``).
 
     Returns:
-        Verdict and evidence; ``print()``, ``save_report(path)``, and a table in a notebook.
+        Verdict and evidence; ``print()``, ``save_report(path)``, and a table in a notebook. Of several models an object
+        with ``models``, each of which is what it is alone.
 
     Raises:
         DataError: Text that cannot be read, or that is too short.
@@ -461,36 +500,57 @@ def verdict(
     """
     kept = TemporaryFolder("ftkit-verdict-")
     folder = kept.path
-    sides = [
-        os.fspath(side) if isinstance(side, str | os.PathLike) else _saved(side, folder / name, tokenizer)
-        for name, side in (("base", base), ("tuned", tuned))
+    several, asked_for = _named(tuned)
+    start, *rest = [
+        os.fspath(side) if isinstance(side, str | os.PathLike) else _saved(side, folder / f"side-{number}", tokenizer)
+        for number, side in enumerate([base, *asked_for.values()])
     ]
+    models = dict(zip(asked_for, rest, strict=True))
     of_text = check_one_source(text, examples, labelled)
     if labelled is not None:
         from ftkit.jobs.class_verdicts import ClassVerdictRequest, judge_classifiers
 
         check_names(ClassVerdictRequest, of_examples)
         classes = ClassVerdictRequest(
-            sides[0], labelled, labelled_test, window_tokens, revision, trust_remote_code, allow_pickle, encoding, seed
+            start, labelled, labelled_test, window_tokens, revision, trust_remote_code, allow_pickle, encoding, seed
         )
-        return replace(judge_classifiers(classes, {"tuned": sides[1]}, folder).models["tuned"], kept=kept)
+        return judge_classifiers(classes, models, folder).given(several, kept)
     if examples is not None:
-        from ftkit.jobs.example_verdicts import judge_examples
+        from ftkit.jobs.example_verdicts import judge_several_examples
 
         check_names(ExampleVerdictRequest, of_examples)
         asked = ExampleVerdictRequest(
-            sides[0], sides[1], examples, general=_one_place(general), revision=revision,
+            start, rest[0], examples, general=_one_place(general), revision=revision,
             trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed, thresholds=thresholds or {},
             dtype=dtype, **of_examples,
         )  # fmt: skip
-        return replace(judge_examples(asked, folder), kept=kept)
+        return judge_several_examples(asked, models, folder).given(several, kept)
     check_names(VerdictRequest, of_examples)
     request = VerdictRequest(
-        sides[0], sides[1], of_text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
+        start, rest[0], of_text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
         encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
         thresholds=thresholds or {}, reference=reference, dtype=dtype, train_windows=train_windows, canaries=canaries,
     )  # fmt: skip
-    return replace(judge_models(request, folder), kept=kept)
+    return judge_several(request, models, folder).given(several, kept)
+
+
+def _named(tuned: Any) -> tuple[bool, dict[str, Model]]:
+    """Whether several models were given, and all by name: that of a mapping, else the end of a path."""
+    if not isinstance(tuned, list | tuple | Mapping):
+        return False, {"tuned": tuned}
+    if isinstance(tuned, Mapping):
+        named = {str(name): model for name, model in tuned.items()}
+    else:
+        paths = [Path(model) for model in tuned if isinstance(model, str | os.PathLike)]
+        if len(set(paths)) < len(paths):
+            raise ConfigError(f"tuned: takes different models, found {', '.join(map(str, paths))}")
+        named = {
+            short_name(Path(model), paths) if isinstance(model, str | os.PathLike) else f"model {number}": model
+            for number, model in enumerate(tuned, start=1)
+        }
+    if not named:
+        raise ConfigError("tuned: is empty; give one model or several")
+    return True, named
 
 
 def _one_place(general: TextSource | None) -> str | None:

@@ -21,11 +21,11 @@ OUTSIDE = "is not under a folder that this server was started with"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, a copy of it, a text; and a secret beside the folder."""
+    """A base, two copies of it, a text; and a secret beside the folder."""
     parent = tmp_path_factory.mktemp("mcp")
     allowed = parent / "allowed"
     model = load_model("new:ftkit_gpt2,initializer_range=0.4", seed=0, vocab_size=257, max_positions=128)
-    for name in ("base", "copy"):
+    for name in ("base", "copy", "again"):
         save_model(model, load_tokenizer("byte"), allowed / name)
     (allowed / "novel.txt").write_text(voice_text("keeper", 4000))
     (parent / "secret.txt").write_text("a secret " * 2000)
@@ -57,7 +57,7 @@ def text_of(answer: Any) -> str:
 
 
 def test_an_agent_gets_what_the_command_line_prints(folder: Path) -> None:
-    (seen, written, judged, planned), reported = asked(
+    (seen, written, judged, planned, several), reported = asked(
         folder,
         ("inspect", {"model": "base"}),
         ("generate", {"model": str(folder / "base"), "prompt": "The sea", "max_new_tokens": 8, "chat": False}),
@@ -73,7 +73,18 @@ def test_an_agent_gets_what_the_command_line_prints(folder: Path) -> None:
             },
         ),
         ("plan", {"recipe": "finetune", "settings": {"model": "base", "corpus": "novel.txt", "max_steps": 2}}),
+        (
+            "verdict",
+            {
+                "base": "base",
+                "tuned": ["copy", "again"],
+                "text": "novel.txt",
+                "num_passages": 30,
+                "passage_chars": 80,
+            },
+        ),
     )
+    assert list(json.loads(text_of(several))["models"]) == ["copy", "again"]
     for answer in (seen, written, judged, planned):
         assert not answer.is_error, text_of(answer)
     assert json.loads(text_of(seen))["total"] > 0

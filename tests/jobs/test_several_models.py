@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+import ftkit
 from ftkit.data import load_tokenizer, voice_text
-from ftkit.errors import ModelError
+from ftkit.errors import ConfigError, ModelError
 from ftkit.evidence import Comparison, answers
 from ftkit.jobs import judged_models
 from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_examples, judge_several_examples
-from ftkit.jobs.verdicts import VerdictRequest, judge_models, judge_several
+from ftkit.jobs.verdicts import SeveralJudged, VerdictRequest, _named, judge_models, judge_several
 from ftkit.models import load_model, save_model
 from ftkit.models.adapter_files import wrap
 
@@ -93,6 +94,33 @@ def test_each_model_gets_what_it_gets_alone_and_the_base_is_measured_once(folder
     page = several.save_report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Side by side" in page
     assert "Gain against forgetting" in page
+
+
+def test_python_judges_several_and_one_as_before(folder, tmp_path, counted):
+    options: Any = {"general": folder / "general.txt", "num_passages": 30, "passage_chars": 40, "window_tokens": 64}
+    several = ftkit.verdict(
+        folder / "base", [folder / "whole", str(folder / "other")], folder / "text.txt", eval_windows=16, **options
+    )
+    assert counted["loaded"] == ["whole", "base", "other"]
+    assert list(several.models) == ["whole", "other"]
+    one = ftkit.verdict(folder / "base", folder / "whole", folder / "text.txt", eval_windows=16, **options)
+    assert one.as_dict() == several.models["whole"].as_dict()
+    held = several.models["other"]
+    page = several.save_report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Side by side" in page
+    del several
+    assert held.folder.is_dir()  # one of its models is still in use
+    assert "<h3>a &amp; b</h3>" in SeveralJudged({"a & b": one}, {}, one.folder)._repr_html_()
+
+
+def test_python_names_models_and_refuses_none_or_one_twice(folder):
+    loaded = load_model(str(folder / "base"))
+    assert list(_named([folder / "lora", loaded])[1]) == ["lora", "model 2"]
+    assert list(_named({"long": folder / "lora", "short": loaded})[1]) == ["long", "short"]
+    assert _named(folder / "lora") == (False, {"tuned": folder / "lora"})
+    for wrong, said in (([], "is empty"), (["a", "a"], "takes different models")):
+        with pytest.raises(ConfigError, match=said):
+            ftkit.verdict("base", wrong, "text.txt")
 
 
 def test_models_that_would_be_measured_on_other_windows_are_refused(folder, tmp_path):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import settings, tiny
 from typer.testing import CliRunner
 
 from ftkit.cli import app
@@ -129,8 +128,8 @@ def test_held_out_text_that_is_trained_on_too(made, tmp_path):
 
 
 def test_an_adapter_without_gradient_is_refused_by_its_plan(store: TokenStore, tmp_path: Path):
-    run = AdapterSettings(**settings().model_dump() | {"peft": "lora", "model": "base"})
-    model = attach_adapter(tiny("gpt2"), run, base=str(tmp_path))
+    run = AdapterSettings(model="base", peft="lora", window_tokens=32, max_steps=6, save_steps=0, use_cpu=True)
+    model = attach_adapter(load_model("new:gpt2", vocab_size=257, max_positions=64), run, base=str(tmp_path))
     inside: Any = model.base_model.model
     inside.transformer.h[1].mlp.c_fc.forward = lambda x: inside.transformer.h[1].mlp.c_fc.base_layer(x)
     with Engine(model, NEXT_TOKEN, TokenWindows(store, 32, 3), run) as engine:
