@@ -39,7 +39,7 @@ def test_the_main_jobs_are_those_of_ftkit_list():
 
 
 def test_it_is_short_and_shows_both_commands_with_their_output():
-    assert len(README.splitlines()) <= 150
+    assert len(README.splitlines()) <= 135
     blocks = re.findall(r"    (scripts/demo|ftkit verdict)[^\n]*\n\n```text\n(.*?)```", README, re.DOTALL)
     assert [command for command, _ in blocks] == ["scripts/demo", "ftkit verdict"]
     assert all("WORKED (also: forgot)" in output and "decided by: " in output for _, output in blocks)
