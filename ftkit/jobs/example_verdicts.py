@@ -109,12 +109,10 @@ class _Bench:
         base, tuned, of_loading = load_sides(replace(request.of_models, tuned=model), self.task, self._base)
         self._base = base.own or self._base
         tokenizer: Any = tuned.tokenizer
-        if tokenizer_fingerprint(base.tokenizer) != tokenizer_fingerprint(tokenizer):
-            raise ModelError(
-                f"{model}: its tokenizer gives other ids than that of {request.base}, so completions cannot be "
-                "compared token by token; save the model with the base's tokenizer"
-            )
         used = with_template(tokenizer, request.template, request.chat_template)
+        if tokenizer_fingerprint(base.tokenizer) != tokenizer_fingerprint(tokenizer):
+            tokenizer = self._common_tokenizer(model, base.tokenizer, tokenizer)
+            of_loading.append("its tokenizer is not the base's, but gives the examples the same tokens")
         positions = min((n for n in (base.positions, tuned.positions) if n), default=None)
         longest = min(n for n in (request.window_tokens, positions) if n)
         shared = self._shared = self._shared or self._share(tokenizer, positions, longest)
@@ -131,6 +129,30 @@ class _Bench:
             base_losses=shared.base_losses,
         )  # fmt: skip
         return evidence, self._answers
+
+    def _common_tokenizer(self, model: str, of_base: Any, of_tuned: Any) -> Any:
+        """The base's tokenizer with the tuned model's template, where both give the examples the same tokens.
+
+        Other tools add a padding token, or name the end's; what completions cost is not changed by that.
+
+        Raises:
+            ModelError: The examples have other tokens, so the base has no rows for them.
+        """
+        of_base.chat_template = of_tuned.chat_template
+        examples, loss_on = [*self.split.train, *self.split.heldout], self.request.loss_on
+        rows = [encode_examples(examples, each, loss_on).rows for each in (of_base, of_tuned)]
+        differing = abs(len(rows[0]) - len(rows[1])) + sum(
+            (mine.input_ids, mine.labels) != (its.input_ids, its.labels) for mine, its in zip(*rows, strict=False)
+        )
+        if differing:
+            added = sorted(set(of_tuned.get_vocab()) - set(of_base.get_vocab()))
+            with_tokens = f" It has {len(added)} tokens more: {', '.join(map(repr, added[:4]))}." if added else ""
+            raise ModelError(
+                f"{model}: its tokenizer gives {differing:,} of {len(examples):,} examples other ids than that of "
+                f"{self.request.base}, so completions cannot be compared token by token.{with_tokens} Train with a "
+                "template of the base's own tokens, or name one with --template"
+            )
+        return of_base
 
     def _share(self, tokenizer: Any, positions: int | None, longest: int) -> _Shared:
         request, split = self.request, self.split

@@ -152,3 +152,28 @@ def test_models_of_examples_get_what_they_get_alone_and_the_base_answers_once(fo
     for name, found in several.models.items():
         one = ExampleVerdictRequest(**(vars(request) | {"tuned": str(folder / name)}))
         assert found.as_dict() == judge_examples(one, tmp_path / name).as_dict()
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_further_token_is_refused_only_where_the_examples_have_it(used, folder, tmp_path):
+    """Other tools add a padding token, for which the base has no row; a template of new tokens is another matter."""
+    tokenizer: Any = load_tokenizer("byte")
+    tokenizer.add_special_tokens({"pad_token": "[MORE]"})
+    if used:
+        tokenizer.chat_template = "{% for turn in messages %}[MORE]{{ turn.content }}{{ eos_token }}{% endfor %}"
+    model: Any = load_model(str(folder / "whole"))
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path / "more")
+    tokenizer.save_pretrained(tmp_path / "more")
+    base, examples = str(folder / "base"), str(folder / "pairs.jsonl")
+    request = ExampleVerdictRequest(base, str(tmp_path / "more"), examples, num_answers=20, few_shot=0)
+    if used:
+        with pytest.raises(ModelError, match=r"gives 60 of 60 examples other ids .* has 1 tokens more: '\[MORE\]'"):
+            judge_examples(request, tmp_path / "verdict")
+        return
+    judged = judge_examples(request, tmp_path / "verdict")
+    same = ExampleVerdictRequest(base, str(folder / "whole"), examples, num_answers=20, few_shot=0)
+    plain = judge_examples(same, tmp_path / "plain")
+    tuned, expected = judged.evidence.heldout.tuned.value, plain.evidence.heldout.tuned.value
+    assert tuned == pytest.approx(expected, rel=1e-3), "the further row takes a little of the probability"
+    assert any("gives the examples the same tokens" in text for text in judged.evidence.assumptions)

@@ -14,7 +14,7 @@ import ftkit
 from batteries.examples import _sides
 from batteries.expected import cases_of
 from ftkit.config import ExampleSettings
-from ftkit.errors import ConfigError, DataError, ModelError
+from ftkit.errors import ConfigError, DataError
 
 CASE = cases_of("examples")["honest"]
 
@@ -123,9 +123,9 @@ def test_verdict_takes_rows_and_loaded_models(tuned: Path, files: Path, stories2
 
 def test_what_cannot_be_judged_is_refused(files: Path, stories260k: Path) -> None:
     rows = [{"prompt": "a", "completion": "b"}]
-    with pytest.raises(ConfigError, match="both were given"):
+    with pytest.raises(ConfigError, match="text and examples were given"):
         ftkit.verdict(str(stories260k), str(stories260k), "text.txt", examples=rows)
-    with pytest.raises(ConfigError, match="neither was given"):
+    with pytest.raises(ConfigError, match="none was given"):
         ftkit.verdict(str(stories260k), str(stories260k))
     with pytest.raises(ConfigError, match="unknown option 'anser_pattern'"):
         ftkit.verdict(str(stories260k), str(stories260k), examples=rows, anser_pattern="x")
@@ -134,16 +134,3 @@ def test_what_cannot_be_judged_is_refused(files: Path, stories260k: Path) -> Non
     with pytest.raises(ConfigError, match="no regular expression"):
         examples = [{"prompt": f"a{n}", "completion": "b"} for n in range(9)]
         ftkit.verdict(str(stories260k), str(stories260k), examples=examples, answer_pattern="(")
-
-
-def test_base_and_tuned_model_must_have_one_tokenizer(files: Path, stories260k: Path, tmp_path: Path) -> None:
-    from ftkit.data import load_tokenizer
-    from ftkit.models import load_model, save_model
-
-    tokenizer: Any = load_tokenizer(str(stories260k))
-    tokenizer.add_tokens(["<answer>"])
-    model = load_model(str(stories260k))
-    model.resize_token_embeddings(len(tokenizer))
-    save_model(model, tokenizer, tmp_path / "other")
-    with pytest.raises(ModelError, match="gives other ids"):
-        ftkit.verdict(str(stories260k), str(tmp_path / "other"), examples=str(files / "train.jsonl"))
