@@ -70,7 +70,7 @@ def load_texts(
     """
     texts, noted = {}, {}
     for name, source in sources.items():
-        corpus = load_corpus(source, name=name, encoding=settings.encoding)
+        corpus = load_corpus(source, name=name, encoding=settings.encoding, warn_short=trained)
         texts[name] = Text(
             corpus,
             split_corpus(corpus, policy=settings.split, heldout_share=settings.heldout_share, seed=settings.seed),

@@ -134,7 +134,8 @@ def read_texts(request: VerdictRequest) -> VerdictTexts:
 
     def load(source: TextSource, name: str) -> Corpus:
         if isinstance(source, str | os.PathLike):
-            return load_corpus(os.fspath(source), name=name, encoding=request.encoding)
+            learned = name == TARGET  # of the others nothing is learned, so they may be short
+            return load_corpus(os.fspath(source), name=name, encoding=request.encoding, warn_short=learned)
         return corpus_of(source, name)
 
     text = load(request.text, TARGET)

@@ -1,4 +1,4 @@
-"""Text that is both trained on and held out is said before training."""
+"""Text that is both trained on and held out is said before training, and a text that is too short to learn from."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 from ftkit.config import TrainingSettings
 from ftkit.data import voice_text
 from ftkit.jobs import load_texts
+from ftkit.jobs.verdict_requests import VerdictRequest, read_texts
 from ftkit.runs import RunFolder
 
 
@@ -22,3 +23,18 @@ def test_a_heldout_part_that_is_trained_on_too_is_a_warning(
         load_texts({"mine": str(tmp_path / "shelf")}, TrainingSettings(), run, trained=trained)
     line = "mine: 100% of the held-out text's word 12-grams occur in the training text too"
     assert (line in caplog.text) == ("12-grams" in caplog.text) == said
+
+
+def test_only_a_text_that_is_learned_is_too_short_to_learn_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("learned", "heldout", "general"):
+        (tmp_path / f"{name}.txt").write_text(voice_text("keeper", 900))
+    texts = [str(tmp_path / f"{name}.txt") for name in ("learned", "heldout", "general")]
+    with caplog.at_level("WARNING", "ftkit.data"):
+        read_texts(VerdictRequest("base", "tuned", *texts))
+    assert [record.getMessage().split(" has ")[0] for record in caplog.records] == texts[:1]
+    caplog.clear()
+    with caplog.at_level("WARNING", "ftkit.data"):
+        load_texts({"general": texts[2]}, TrainingSettings(), trained=False)
+    assert not caplog.records
