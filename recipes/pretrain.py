@@ -3,7 +3,7 @@
 Random weights of any architecture, one text or several, random windows; samples while it learns; a verdict that
 compares the trained model with the untrained one on text that neither has seen. A causal model learns the next token
 and writes; an encoder learns masked tokens and fills them in.
-Needs: a text.
+Needs: a text. Minutes: 2.
 
     ftkit run pretrain --corpus gutenberg:829
     ftkit run pretrain --corpus gutenberg:829 --model new:bert

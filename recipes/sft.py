@@ -3,7 +3,7 @@
 Supervised fine-tuning on prompts with completions, or dialogues: whole, in part, or by an adapter. Before and after:
 loss of held-out completions, the form of answers, exact match, copying; the base is also asked with examples in its
 prompt. Then the verdict.
-Needs: examples.
+Needs: examples. Minutes: 1.
 
     ftkit run sft --model FOLDER --examples chats.jsonl --peft lora
     ftkit run sft --examples qa.csv --columns prompt=question,completion=reply

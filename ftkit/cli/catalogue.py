@@ -34,7 +34,8 @@ def list_() -> None:
         _show_experiments(console, configs)
     console.print(
         "\nIn brackets: what an experiment needs. books: from Project Gutenberg or the folder FTKIT_BOOKS; min: "
-        "minutes on two CPU cores, where they were measured ('ftkit plan NAME' predicts them). With --fast each needs "
+        "minutes on two CPU cores, where they were measured ('ftkit plan NAME' predicts them); of the main jobs with "
+        "texts that ship with ftkit. With --fast each needs "
         "nothing and takes less than a minute."
     )
 
