@@ -56,6 +56,18 @@ NOT_RUN = {
     "scripts/battery memorization": "needs a base of the reader; tests/evidence/test_memorization.py plants one",
     "scripts/battery examples --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
     "scripts/battery examples --out rows.json --first-seed 10": "as the command before it",
+    "ftkit verdict --base BASE --tuned TUNED --tuned tuned.gguf --text trained_on.txt":
+        "needs the file of the command before it; tests/models/test_gguf.py",
+    "ftkit run finetune --model stories260k --corpus alice_train.txt --num_passages 30 --sample_steps 500 "
+    "--output_dir runs/stories": "needs a base of the reader; tests/recipes/test_finetune.py",
+    **{
+        f"ftkit convert runs/stories/models/tuned tuned-{kind}.gguf --to gguf --type {kind}":
+            "needs the model of the command before it; tests/models/test_gguf.py"
+        for kind in ("f16", "q8_0", "q4_0")
+    },
+    "ftkit verdict --base stories260k --tuned runs/stories/models/tuned --tuned tuned-f16.gguf --tuned tuned-q8_0.gguf "
+    "--tuned tuned-q4_0.gguf --text alice_train.txt --heldout alice_heldout.txt --num-passages 30 --passage-chars 100 "
+    "--json": "needs the files of the commands before it",
     "ftkit run pretrain --fast --report_to tensorboard": "needs tensorboard, which ftkit does not bring along",
     "hf download openai-community/gpt2 --local-dir gpt2": "needs the Hub",
     "python own_lm_eval.py run --model hf --model_args pretrained=RUN/models/tuned --tasks keeper_next "
