@@ -49,7 +49,7 @@ def test_defaults_choices_and_ranges_are_shown():
     assert "--learning_rate NUMBER Peak learning rate of AdamW. [default: by model and text]" in first
     assert "--window_tokens N" in first
     assert "[default: by model and text]" in first
-    assert "[none | lora | dora | rslora | ia3 | prefix | prompt | bias | tokens; default: none]" in first
+    assert "[none | lora | dora | rslora | ia3 | prefix | prompt | bias | tokens; default: by model and text]" in first
     assert "[at least 0 and below 4,294,967,296; default: 42]" in every
     assert re.search(r"All \d\d settings: --help-all\.", first)
 
