@@ -23,7 +23,18 @@ __all__ = ["read_numbers", "verdict"]
 _SOURCE = described_sources()
 
 
+_GOES_WITH = {
+    "text": "heldout general against judge reference window_tokens eval_windows train_windows canaries prompts "
+    "passage_chars num_passages sampling threshold dtype encoding special_tokens",
+    "examples": "general threshold dtype heldout_examples columns template chat_template also answer_pattern "
+    "num_answers few_shot",
+    "labelled": "labelled_test window_tokens encoding",
+}
+"""Options that are read with each kind of data. All others are read with every kind."""
+
+
 def verdict(
+    context: typer.Context,
     base: Annotated[
         str, typer.Option(help="Model that the tuned one started from: a folder, a GGUF file or a Hub id.")
     ],
@@ -69,6 +80,9 @@ def verdict(
     ] = None,
     canaries: Annotated[
         str | None, typer.Option(metavar="FILE", help="Short texts, one on each line: does the tuned model know them?")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Prompts, one on each line, that both models continue.")
     ] = None,
     passage_chars: Annotated[int, typer.Option(min=20, help="Characters in a passage that is measured.")] = 400,
     num_passages: Annotated[
@@ -143,6 +157,7 @@ def verdict(
         if junit and gate == Gate():
             raise ConfigError("--junit: has no conditions to write; give --require or --fail-on")
         of_text, models = check_one_source(text, examples, labelled), _models(tuned, classifier=labelled is not None)
+        _check_options(context, "labelled" if labelled else "examples" if examples else "text")
         first = next(iter(models.values()))
         if labelled is not None:
             classes = ClassVerdictRequest(
@@ -165,7 +180,7 @@ def verdict(
             find_model(base), first, of_text, heldout, general, _named(against or []), judge, revision,
             trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
             num_passages, sampling, seed, thresholds=read_numbers(threshold or []), reference=reference, dtype=dtype,
-            train_windows=train_windows, canaries=canaries,
+            train_windows=train_windows, canaries=canaries, prompts=prompts,
         )  # fmt: skip
         finish(lambda folder: judge_several(request, models, folder), gate)
 
@@ -182,6 +197,16 @@ def verdict(
         gate.check(verdicts)
 
     sys.exit(report_errors(start))
+
+
+def _check_options(context: typer.Context, kind: str) -> None:
+    """Refuse options that would be read with another kind of data only."""
+    for name in context.params:
+        owners = [each for each, names in _GOES_WITH.items() if name in names.split()]
+        source = context.get_parameter_source(name)
+        if owners and kind not in owners and source is not None and source.name == "COMMANDLINE":
+            option, right = name.replace("_", "-"), " and ".join(f"--{each}" for each in owners)
+            raise ConfigError(f"--{option}: has no effect with --{kind}, it goes with {right}; leave it out")
 
 
 def _models(tuned: list[str], classifier: bool) -> dict[str, str]:

@@ -68,6 +68,8 @@ class ComparedTexts:
     """Those of ``known_texts`` that are held-out text of the target."""
     canaries: HeldOutDataset | None = None
     """Short texts of which is asked whether the tuned model knows them."""
+    prompts: Sequence[str] = ()
+    """A person's own, which both models continue."""
 
 
 @dataclass(frozen=True)

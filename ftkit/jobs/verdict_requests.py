@@ -93,6 +93,8 @@ class VerdictRequest:
     """Windows of the training text that are evaluated; ``None`` takes as many as of the held-out text."""
     canaries: TextSource | None = None
     """Short texts, one on each line of a file, of which is asked whether the tuned model knows them."""
+    prompts: TextSource | None = None
+    """Prompts, one on each line of a file, that base and tuned model continue, to be read side by side."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class VerdictTexts:
     """Text for the judges by class, without the target's and the base's."""
     assumptions: tuple[str, ...]
     canaries: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
 
     @property
     def known(self) -> list[str]:
@@ -152,18 +155,20 @@ def read_texts(request: VerdictRequest) -> VerdictTexts:
     general = _pieces(load(request.general, "general")) if request.general is not None else []
     others = {_OTHER: general} if general else {}
     others |= {name: _pieces(load(source, name)) for name, source in request.against.items()}
-    return VerdictTexts(train, heldout, general, others, tuple(assumptions), _canaries(request))
+    canaries, prompts = (_lines(request, name) for name in ("canaries", "prompts"))
+    return VerdictTexts(train, heldout, general, others, tuple(assumptions), canaries, prompts)
 
 
-def _canaries(request: VerdictRequest) -> tuple[str, ...]:
+def _lines(request: VerdictRequest, name: str) -> tuple[str, ...]:
     """Texts, or the lines of a file that are not blank."""
-    if (source := request.canaries) is None:
+    source: TextSource | None = getattr(request, name)
+    if source is None:
         return ()
     lines = source if not isinstance(source, str | os.PathLike) else [
         text for _, text in read_lines(os.fspath(source), request.encoding)
     ]  # fmt: skip
     if not (found := tuple(line.strip() for line in lines if line.strip())):
-        raise DataError("canaries: there is no text; give at least one, each on a line of its own")
+        raise DataError(f"{name}: there is no text; give at least one, each on a line of its own")
     return found
 
 

@@ -318,6 +318,7 @@ class _Bench:
             tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
             heldout_texts=frozenset(texts.heldout),
             canaries=HeldOutTexts([base.tokens([text]) for text in texts.canaries]) if texts.canaries else None,
+            prompts=texts.prompts,
         )
         assert tuned.own is not None
         evidence = gather_evidence(
@@ -441,6 +442,7 @@ def verdict(
     eval_windows: int = 256,
     train_windows: int | None = None,
     canaries: TextSource | None = None,
+    prompts: TextSource | None = None,
     sampling: str = "plain",
     seed: int = 42,
     thresholds: dict[str, float] | None = None,
@@ -478,6 +480,7 @@ def verdict(
         eval_windows: Windows of each text that are evaluated at most.
         train_windows: Windows of the training text that are evaluated; ``None`` takes as many as of held-out text.
         canaries: Short texts, or a file with one on each line, of which is asked whether the tuned model knows them.
+        prompts: Prompts, or a file with one on each line, that base and tuned model continue, to be read side by side.
         sampling: ``plain``, ``focused``, ``creative``, ``top50`` or ``judged``.
         seed: Draws passages and trains judges.
         thresholds: Numbers that decide, by name.
@@ -530,6 +533,7 @@ def verdict(
         start, rest[0], of_text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
         encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
         thresholds=thresholds or {}, reference=reference, dtype=dtype, train_windows=train_windows, canaries=canaries,
+        prompts=prompts,
     )  # fmt: skip
     return judge_several(request, models, folder).given(several, kept)
 

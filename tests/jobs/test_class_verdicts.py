@@ -130,6 +130,15 @@ def test_the_command_judges_two_classifiers_and_draws_one_report(base, tmp_path,
     assert "macro F1" in page
 
 
+def test_options_of_another_kind_of_data_are_refused(base, capsys, monkeypatch):
+    asked = ["verdict", "--base", str(base), "--tuned", str(base), "--labelled", "a.csv", "--canaries", "c.txt"]
+    monkeypatch.setattr(sys, "argv", ["ftkit", *asked])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert "--canaries: has no effect with --labelled, it goes with --text; leave it out" in capsys.readouterr().err
+
+
 def test_python_judges_a_classifier_as_the_command_does(base, tmp_path):
     start, model, train, test = planted("honest", base, tmp_path, 4)
     judged = ftkit.verdict(start, model, labelled=train, labelled_test=test)

@@ -1,6 +1,7 @@
 """Several tuned models are judged against one base, which is measured once; each gets what it gets alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import ftkit
 from ftkit.data import load_tokenizer, voice_text
 from ftkit.errors import ConfigError, ModelError
 from ftkit.evidence import Comparison, answers
+from ftkit.generation import PRESETS, generate_passages
 from ftkit.jobs import judged_models
 from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_examples, judge_several_examples
 from ftkit.jobs.verdicts import SeveralJudged, VerdictRequest, _named, judge_models, judge_several
@@ -152,6 +154,27 @@ def test_models_of_examples_get_what_they_get_alone_and_the_base_answers_once(fo
     for name, found in several.models.items():
         one = ExampleVerdictRequest(**(vars(request) | {"tuned": str(folder / name)}))
         assert found.as_dict() == judge_examples(one, tmp_path / name).as_dict()
+
+
+def test_both_models_continue_a_persons_own_prompts(folder, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("The lamp was\n\n<b>At dawn</b>\n")
+    request = replace(asked(folder, "other"), prompts=str(prompts))
+    judged = judge_models(request, tmp_path / "verdict")
+    found = judged.evidence.own_prompts.texts
+    assert [(each.prompt, each.sampling) for each in found] == [
+        ("The lamp was", "plain"), ("The lamp was", "focused"), ("<b>At dawn</b>", "plain"),
+        ("<b>At dawn</b>", "focused"),
+    ]  # fmt: skip
+    model, tokenizer = load_model(str(folder / "other")), load_tokenizer(str(folder / "other"))
+    alone = generate_passages(
+        model, tokenizer, ["The lamp was", "<b>At dawn</b>"], new_tokens=60, sampling=PRESETS["focused"], seed=0
+    )
+    assert [each.tuned for each in found if each.sampling == "focused"] == [passage.text for passage in alone]
+    page = judged.save_report(tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "Your prompts" in page
+    assert "&lt;b&gt;At dawn&lt;/b&gt;" in page
+    assert "<b>At dawn" not in page
 
 
 @pytest.mark.parametrize("used", [False, True])

@@ -22,6 +22,7 @@ NOT_IN_PRETRAIN = {
     "form",
     "general",
     "memorization",
+    "own_prompts",
     "style",
     "training_text",
     "word_order",
