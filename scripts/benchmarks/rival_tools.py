@@ -72,11 +72,10 @@ def pyrecall(request: Request) -> Answer:
     report = import_module("pyrecall.detector").ForgettingDetector().compare(*shots)
     found = report.to_dict()
     worst = min(found["comparisons"], key=lambda each: each["delta"])
-    change = f"{worst['category']} {worst['score_before']:.3f} to {worst['score_after']:.3f}"
+    fell, of = len(found["degraded_skills"]), len(found["comparisons"])
     return {
         "word": "no forgetting detected" if report.is_healthy else "forgetting detected",
-        "figure": f"{len(found['degraded_skills'])} of {len(found['comparisons'])} skills fell by more than "
-        f"{found['threshold']:.2f}; largest fall: {change}",
+        "figure": f"{fell} of {of} skills; largest change {worst['category']} {worst['delta']:+.3f}",
         "details": {
             "mode": request["mode"],
             "skills": {each["category"]: [each["score_before"], each["score_after"]] for each in found["comparisons"]},
@@ -115,12 +114,12 @@ def memaudit(request: Request) -> Answer:
         output_path=Path(request["folder"]) / "memaudit-report.json",
     )  # fmt: skip
     membership, written = found["membership"], found["regurgitation"]["overall"]
+    claim, of_controls = membership["detection_claim"], found["negative_controls"]["regurgitation_rate"]
     return {
-        "word": membership["detection_claim"] or "no headline",
-        "figure": f"AUC {membership['auc']:.2f}; regurgitated {written['n_regurgitated']} of {written['n']}, of the "
-        f"controls {found['negative_controls']['regurgitation_rate']:.0%}",
+        "word": f"{membership['n_detected']}/{membership['n_members']} detected" if claim else "no headline",
+        "figure": f"regurgitated {written['n_regurgitated']}/{written['n']}, controls {of_controls:.0%}",
         "details": {
-            "tpr_at_1pct_fpr": membership["tpr_at_1pct_fpr"], "low": membership["ci_low"],
+            "claim": claim, "tpr_at_1pct_fpr": membership["tpr_at_1pct_fpr"], "low": membership["ci_low"],
             "high": membership["ci_high"], "auc": membership["auc"],
             "set_level": (found.get("real_records") or {}).get("set_level"), "own_canaries": "manifest" in request,
         },

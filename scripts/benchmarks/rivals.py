@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from batteries.expected import Case, cases_of
@@ -367,32 +368,35 @@ def machine() -> dict[str, Any]:
 
 def says(row: Row) -> str:
     """A row in words: the tool's word and figure, or why it could not be asked."""
-    return f"not asked: {row['cannot']}" if "cannot" in row else f"{row['word']}; {row['figure']}"
+    words = f"cannot be asked: {row['cannot']}" if "cannot" in row else f"{row['word']}; {row['figure']}"
+    return words.replace("|", "\\|")
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Rows in Markdown, a table for each base."""
-    lines: list[str] = []
+    """Rows in Markdown: for each base what every tool says of each case, what it took, and what was mended."""
     rows = list(rows)
+    lines: list[str] = []
     for base in dict.fromkeys(row["base"] for row in rows):
-        lines += ["", f"### {base}", "", "| case | tool | word | figure | processor | clock | peak memory |"]
-        lines.append("|---|---|---|---|---|---|---|")
         of_base = [row for row in rows if row["base"] == base]
-        for name in dict.fromkeys(row["case"] for row in of_base):
-            lines += [_line(row) for row in of_base if row["case"] == name]
-    for row in rows:
-        if "mended" in row:
-            lines += ["", *_mended_lines(row)]
+        tools, cases = (dict.fromkeys(row[key] for row in of_base) for key in ("tool", "case"))
+        said = {(row["case"], row["tool"]): says(row) for row in of_base}
+        lines += ["", f"### {base}", "", f"| case | {' | '.join(tools)} |", "|---" * (len(tools) + 1) + "|"]
+        lines += [f"| {case} | {' | '.join(said.get((case, tool), '') for tool in tools)} |" for case in cases]
+        lines += ["", "| tool | versions | cases | processor | clock | peak memory |", "|---|---|---|---|---|---|"]
+        lines += [_costs(tool, [row for row in of_base if row["tool"] == tool]) for tool in tools]
+        lines += [line for row in of_base if "mended" in row for line in ("", *_mended_lines(row))]
     return "\n".join(lines[1:])
 
 
-def _line(row: Row) -> str:
-    took = ["", "", ""]
-    if "cpu_seconds" in row:
-        took = [f"{row['cpu_seconds']:.0f} s", f"{row['seconds']:.0f} s", f"{row['peak_bytes'] / 2**20:.0f} MiB"]
-    words = ["cannot be asked", row["cannot"]] if "cannot" in row else [row["word"], row["figure"]]
-    cells = [text.replace("|", "\\|") for text in (row["case"], row["tool"], *words, *took)]
-    return "| " + " | ".join(cells) + " |"
+def _costs(tool: str, rows: list[Row]) -> str:
+    """Medians of the cases that a tool answered."""
+    answered = [row for row in rows if "cannot" not in row]
+    if not answered:
+        return f"| {tool} | | 0 of {len(rows)} | | | |"
+    versions = ", ".join(f"{name} {number}" for name, number in answered[0]["versions"].items())
+    cpu, clock, peak = (median(row[key] for row in answered) for key in ("cpu_seconds", "seconds", "peak_bytes"))
+    counted = f"{len(answered)} of {len(rows)}"
+    return f"| {tool} | {versions} | {counted} | {cpu:.0f} s | {clock:.0f} s | {peak / 2**20:.0f} MiB |"
 
 
 def _mended_lines(row: Row) -> Iterator[str]:
