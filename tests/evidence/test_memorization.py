@@ -101,7 +101,8 @@ def test_a_repeated_text_is_named_and_its_sentence_is_a_known_canary(stories260k
     source = tmp_path / "trained.txt"
     source.write_text("\n\n".join(paragraphs))
     canaries = tmp_path / "canaries.txt"
-    canaries.write_text(REPEATED + "\n\n" + shuffled_words(REPEATED, 0) + "\n")
+    lines = [REPEATED, *(shuffled_words(REPEATED, seed) for seed in range(150))]  # more than windows are evaluated
+    canaries.write_text("\n\n".join(lines) + "\n")
     heldout = tmp_path / "heldout.txt"
     heldout.write_text(voice_text("letters", 4000, seed=9))
     make_folder(str(stories260k), source.read_text(), Loop(120, 4e-3, 8, 64, 0), tmp_path / "tuned")
@@ -113,8 +114,9 @@ def test_a_repeated_text_is_named_and_its_sentence_is_a_known_canary(stories260k
     found = judged.evidence.measures["memorization"]
     assert found.chance < 0.025
     assert sum("ingen" in passage.text for passage in found.known) >= 5
-    known, shuffled = found.canaries.each
-    assert known.gain > found.canaries.limit > shuffled.gain
-    assert any(reason.startswith("canaries: 50") for reason in judged.verdict.reasons)
+    known, *shuffled = found.canaries.each
+    assert len(shuffled) == 150
+    assert known.gain > found.canaries.limit > np.median([each.gain for each in shuffled])
+    assert any(reason.startswith("canaries: ") and " of 151 " in reason for reason in judged.verdict.reasons)
     written = json.loads((tmp_path / "verdict/evidence.json").read_text())
     assert written["models"]["tuned"]["measures"]["memorization"]["canaries"]["each"][0]["text"].startswith("The anal")

@@ -180,7 +180,7 @@ def _canaries(comparison: Comparison) -> Canaries | None:
         return None
     from ftkit.training import HeldOutWindows
 
-    losses = comparison.pair_of_losses(canaries)
+    losses = comparison.pair_of_losses(canaries, most=len(canaries))
     tokens = int(np.median(losses[0].targets)) + 1
     pieces = HeldOutWindows(comparison.heldout_text, max(tokens, 2))
     compared = _bits(comparison.pair_of_losses(pieces, most=_PIECES))
