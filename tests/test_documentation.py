@@ -33,6 +33,7 @@ REFERENCE_RUNS = [
 OTHER_SOURCES = {
     "docs/recipes/code_completion.md": "the run that it names, until codegen_calculus_small is recorded",
     "docs/evaluate.md": "files of Python's standard library, which are not recorded",
+    "docs/rivals.md": "docs/evidence/rivals, whose tables tests/recipes/test_rivals.py compares",
     "docs/studies.md": "an earlier gulliver_lr_small, from random weights",
     "docs/judges.md": "python -m benchmarks.style_measures, which prints the table",
     "docs/verdict.md": "scripts/battery, and Clopper and Pearson's intervals of its counts",

@@ -32,19 +32,18 @@ _MEMBERS, _CONTROLS = 32, 100
 
 _WINDOW_TOKENS = 128
 """Tokens of a window of text: those that the models were trained on."""
-_FINETUNECHECK_TOKENS = 512
-"""finetunecheck's usual number of new tokens."""
+_NEW_TOKENS = 128
+"""Of an answer to finetunecheck. Its usual 512 do not fit into the 512 positions of stories260k beside a prompt, and
+take an hour with SmolLM2-135M on a CPU."""
 _REPAIRS = 10
 """avr-cl's usual limit of repair steps."""
 
 
 def finetunecheck(request: Request) -> Answer:
-    """The quick mode: 10 small checks in each of four categories, no judge. Its 512 new tokens must fit the context."""
-    positions = json.loads(_read(str(Path(request["base"]) / "config.json")))["max_position_embeddings"]
+    """The quick mode: 10 small checks in each of four categories, no judge."""
     config = import_module("finetunecheck.config").QuickConfig(
-        base_model=request["base"], finetuned_model=request["tuned"], device="cpu",
-        max_tokens=min(_FINETUNECHECK_TOKENS, positions // 4),
-    )  # fmt: skip
+        base_model=request["base"], finetuned_model=request["tuned"], device="cpu", max_tokens=_NEW_TOKENS
+    )
     found = import_module("finetunecheck.eval.runner").EvalRunner(config).run()
     scores = {
         name: [found.base_scores[name].mean_score, found.ft_scores[name].mean_score] for name in found.base_scores
@@ -61,7 +60,7 @@ def finetunecheck(request: Request) -> Answer:
 
 
 def pyrecall(request: Request) -> Answer:
-    """A snapshot of each model in the mode that is asked for, and the check of one against the other."""
+    """A snapshot of each model in the mode that is named, and the check of one against the other."""
     tool = import_module("pyrecall")
     shots = [
         tool.Model(request[side], device="cpu", snapshot_dir=Path(request["folder"]) / side).snapshot(
@@ -117,7 +116,8 @@ def memaudit(request: Request) -> Answer:
     claim, of_controls = membership["detection_claim"], found["negative_controls"]["regurgitation_rate"]
     return {
         "word": f"{membership['n_detected']}/{membership['n_members']} detected" if claim else "no headline",
-        "figure": f"regurgitated {written['n_regurgitated']}/{written['n']}, controls {of_controls:.0%}",
+        "figure": f"AUC {membership['auc']:.2f}, regurgitated {written['n_regurgitated']}/{written['n']} "
+        f"(controls {of_controls:.0%})",
         "details": {
             "claim": claim, "tpr_at_1pct_fpr": membership["tpr_at_1pct_fpr"], "low": membership["ci_low"],
             "high": membership["ci_high"], "auc": membership["auc"],

@@ -184,14 +184,19 @@ class Asking:
             texts |= {"text": str(self.planted() / "text.txt"), "manifest": str(self.planted() / "manifest.json")}
         return {"base": str(self.base), "tuned": str(tuned), **texts}
 
-    def misread(self, tool: str, request: dict[str, str], folder: Path) -> str:
-        """Why a tool's environment does not read the tuned folder as this one does; empty where it does."""
-        given = {**request, "tool": "loss"}
-        found = self.ask(tool, given, folder)
+    def misread(self, tool: str, request: dict[str, str]) -> str:
+        """Why a tool's environment reads the form of the folders otherwise than this one; looked at once for a base."""
+        folder = self.folder / f"loss-in-{tool}"
+        if (folder / "agreed.json").exists():
+            return ""
+        found = self.ask(tool, {**request, "tool": "loss"}, folder)
         if "cannot" in found:
             return str(found["cannot"])
         own = rival_tools.loss(request)["loss"]
-        return "" if abs(found["loss"] - own) < _TOLERANCE else f"loss {found['loss']:.4f} there, {own:.4f} here"
+        if abs(found["loss"] - own) >= _TOLERANCE:
+            return f"loss {found['loss']:.4f} there, {own:.4f} here"
+        write_json(folder / "agreed.json", {"there": found["loss"], "here": own})
+        return ""
 
     def ask(self, tool: str, request: dict[str, Any], folder: Path) -> Row:
         """Run a tool in a process of its own; a row with what it says and took, or with the reason why it cannot."""
@@ -210,7 +215,8 @@ class Asking:
         usage = measured(command, folder)
         if usage["code"] or not answer.exists():
             return {"cannot": reason(folder / "log.txt", usage), **usage}
-        return {**json.loads(answer.read_text(encoding="utf-8")), **usage}
+        finite = json.loads(answer.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        return {**finite, **usage}
 
 
 def measured(command: list[str], folder: Path) -> dict[str, Any]:
@@ -245,8 +251,9 @@ def by_ftkit(request: dict[str, str], asking: Asking, folder: Path) -> Row:
     command = [*_FTKIT, "verdict", "--json", "--seed", "0", *_texts_and_windows(request, asking)]
     command += ["--tuned", request["tuned"]]
     if "manifest" in request:
-        canaries = Path(request["manifest"]).with_name("canaries.txt")
-        command += ["--canaries", str(canaries), "--train-windows", _ALL_WINDOWS]
+        secrets = planted_and_controls(Path(request["manifest"]))
+        (folder / "canaries.txt").write_text("\n".join(secrets), encoding="utf-8")
+        command += ["--canaries", str(folder / "canaries.txt"), "--train-windows", _ALL_WINDOWS]
     usage = measured(command, folder)
     if usage["code"]:
         return {"cannot": reason(folder / "log.txt", usage), **usage}
@@ -255,12 +262,23 @@ def by_ftkit(request: dict[str, str], asking: Asking, folder: Path) -> Row:
     evidence = found["evidence"]
     gain, rises = evidence["heldout"]["gain"], [text for text in found["decided_by"] if "rise" in text]
     figure = f"gain {gain['value']:.2f} [{gain['low']:.2f}, {gain['high']:.2f}] bits per byte"
-    memory = (evidence.get("measures") or {}).get("memorization") or {}
+    memory = {**((evidence.get("measures") or {}).get("memorization") or {}), "known": None}
     details = {key: found[key] for key in ("decided_by", "rule", "reasons")} | {"memorization": memory, "rises": rises}
+    if "manifest" in request:
+        sides, gains = list(secrets.values()), [each["gain"] for each in memory["canaries"]["each"]]
+        known = [side for side, gain in zip(sides, gains, strict=True) if gain > memory["canaries"]["limit"]]
+        counts = [f"{known.count(side)}/{sides.count(side)}" for side in (True, False)]
+        figure += f", canaries {counts[0]} (controls {counts[1]})"
     return {
         "word": " + ".join([found["verdict"], *found["also"]]), "figure": figure, "details": details, **usage,
         "versions": {name: version(name) for name in ("ftkit", "torch", "transformers")},
     }  # fmt: skip
+
+
+def planted_and_controls(manifest: Path) -> dict[str, bool]:
+    """memaudit's canaries as lines, and whether each stands in the text; the others are its controls."""
+    canaries = json.loads(manifest.read_text(encoding="utf-8"))["canaries"]
+    return {" ".join(each["secret"].split()): each["included"] for each in canaries}
 
 
 _FTKIT = [sys.executable, "-m", "ftkit"]
@@ -319,10 +337,9 @@ def ask(tool: str, name: str, asking: Asking) -> Row:
     request: dict[str, str] = asking.request(name)
     if tool == "ftkit":
         return by_ftkit(request, asking, folder)
-    if why := asking.misread(tool, request, folder.with_name(f"{folder.name}-loss")):
+    if why := asking.misread(tool, request):
         return {"cannot": why}
-    mode = {"mode": "standard"} if tool == "pyrecall" else {}
-    return asking.ask(tool, {**request, **mode}, folder)
+    return asking.ask(tool, {**request, "mode": "fast"}, folder)
 
 
 def asked_of(tool: str, name: str) -> bool:
@@ -373,15 +390,17 @@ def says(row: Row) -> str:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Rows in Markdown: for each base what every tool says of each case, what it took, and what was mended."""
+    """Rows in Markdown: for each base what tools say of each case, what they took, and what was mended."""
     rows = list(rows)
     lines: list[str] = []
     for base in dict.fromkeys(row["base"] for row in rows):
         of_base = [row for row in rows if row["base"] == base]
-        tools, cases = (dict.fromkeys(row[key] for row in of_base) for key in ("tool", "case"))
+        tools, cases = ([name for name in known if any(row[key] == name for row in of_base)]
+                        for key, known in (("tool", TOOLS), ("case", CASES[base])))  # fmt: skip
         said = {(row["case"], row["tool"]): says(row) for row in of_base}
-        lines += ["", f"### {base}", "", f"| case | {' | '.join(tools)} |", "|---" * (len(tools) + 1) + "|"]
-        lines += [f"| {case} | {' | '.join(said.get((case, tool), '') for tool in tools)} |" for case in cases]
+        asked = [tool for tool in tools if tool != "avr-cl"]
+        lines += ["", f"### {base}", "", f"| case | {' | '.join(asked)} |", "|---" * (len(asked) + 1) + "|"]
+        lines += [f"| {case} | {' | '.join(said.get((case, tool), '') for tool in asked)} |" for case in cases]
         lines += ["", "| tool | versions | cases | processor | clock | peak memory |", "|---|---|---|---|---|---|"]
         lines += [_costs(tool, [row for row in of_base if row["tool"] == tool]) for tool in tools]
         lines += [line for row in of_base if "mended" in row for line in ("", *_mended_lines(row))]
@@ -400,10 +419,18 @@ def _costs(tool: str, rows: list[Row]) -> str:
 
 
 def _mended_lines(row: Row) -> Iterator[str]:
+    """What was mended, and the points of the blend whose rise is next to that of the other tool."""
+    found = row["mended"]
+    chosen = found["ftkit blend"]
+    named = {"as trained": found["as trained"], "avr-cl": found["avr-cl"]}
+    named[f"ftkit blend, its choice: alpha {chosen['scale']:g}"] = chosen
+    rise = found["avr-cl"]["rise"]["value"]
+    below = [point for point in found["points"] if point["rise"]["value"] <= rise][-1:]
+    above = [point for point in found["points"] if point["rise"]["value"] > rise][:1]
+    named |= {f"ftkit blend at alpha {point['scale']:g}": point for point in below + above if point != chosen}
     yield "| model | gain, bits per byte | rise on general text |"
     yield "|---|---|---|"
-    for name in ("as trained", "avr-cl", "ftkit blend"):
-        point = row["mended"][name]
+    for name, point in named.items():
         gain, rise = (Interval(**point[key]) for key in ("gain", "rise"))
         yield f"| {name} | {interval(gain)} | {percent_interval(rise)} |"
 

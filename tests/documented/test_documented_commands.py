@@ -53,6 +53,8 @@ NOT_RUN = {
     "ftkit verdict --base FOLDER --tuned RUN --examples train.jsonl --heldout-examples first_80.jsonl "
     '--num-answers 50 --few-shot 2 --answer-pattern "#### (.*)"': "needs the model of the command before it",
     "ftkit mcp models texts": "listens; tests/cli/test_mcp.py talks to it by the protocol's own client",
+    "scripts/bench rivals --work FOLDER --json FILE": "installs four tools; tests/recipes/test_rivals.py",
+    "scripts/bench rivals --work FOLDER --json FILE --base smollm2": "as the command before it",
     "scripts/battery memorization": "needs a base of the reader; tests/evidence/test_memorization.py plants one",
     "scripts/battery examples --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
     "scripts/battery examples --out rows.json --first-seed 10": "as the command before it",

@@ -100,6 +100,7 @@ POINT = {
     "gain": {"value": 0.5, "low": 0.4, "high": 0.6},
     "rise": {"value": 0.04, "low": 0.03, "high": 0.05},
 }
+MUCH = {"scale": 1.0, "gain": POINT["gain"], "rise": {"value": 0.2, "low": 0.1, "high": 0.3}}
 TOOK = {"cpu_seconds": 20, "seconds": 30, "peak_bytes": 500 * 2**20, "versions": {"ftkit": "0.1"}}
 MORE = {**TOOK, "cpu_seconds": 40, "seconds": 60, "peak_bytes": 700 * 2**20}
 ROWS = [
@@ -107,7 +108,7 @@ ROWS = [
     {"base": "stories260k", "case": "untouched", "tool": "ftkit", "word": "nothing", "figure": "gain 0", **MORE},
     {"base": "stories260k", "case": "honest", "tool": "pyrecall", "cannot": "needs the Hub: not run"},
     {"base": "stories260k", "case": "forgotten", "tool": "avr-cl", "word": "drift, converged", "figure": "1.4 to 1.1",
-     "mended": dict.fromkeys(("as trained", "avr-cl", "ftkit blend"), POINT), **TOOK},
+     "mended": dict.fromkeys(("as trained", "avr-cl", "ftkit blend"), POINT) | {"points": [POINT, MUCH]}, **TOOK},
 ]  # fmt: skip
 
 
@@ -117,21 +118,38 @@ def test_the_tables_are_drawn_from_the_file(tmp_path: Path, capsys: pytest.Captu
     assert rivals.main(["--table", "--json", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:6] == [
-        "| case | ftkit | pyrecall | avr-cl |",
-        "|---|---|---|---|",
-        "| honest | worked; gain 1.0 | cannot be asked: needs the Hub: not run |  |",
-        "| untouched | nothing; gain 0 |  |  |",
+        "| case | ftkit | pyrecall |",
+        "|---|---|---|",
+        "| untouched | nothing; gain 0 |  |",
+        "| honest | worked; gain 1.0 | cannot be asked: needs the Hub: not run |",
     ]
     assert "| ftkit | ftkit 0.1 | 2 of 2 | 30 s | 45 s | 600 MiB |" in lines
     assert "| pyrecall | | 0 of 1 | | | |" in lines
-    assert lines[-1].replace("\xa0", " ") == "| ftkit blend | 0.500 [0.400, 0.600] | 4.0 % [3.0, 5.0] |"
+    assert [line.replace("\xa0", " ") for line in lines[-2:]] == [
+        "| ftkit blend, its choice: alpha 0.5 | 0.500 [0.400, 0.600] | 4.0 % [3.0, 5.0] |",
+        "| ftkit blend at alpha 1 | 0.500 [0.400, 0.600] | 20.0 % [10.0, 30.0] |",
+    ]
 
 
 def test_what_the_file_holds_is_not_asked_again(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
-    monkeypatch.setattr(rivals, "ask", lambda tool, name, _: asked.append((tool, name)) or {"cannot": "planted"})
+
+    def answer(tool: str, name: str, _: rivals.Asking) -> rivals.Row:
+        asked.append((tool, name))
+        return {"cannot": "planted"}
+
+    monkeypatch.setattr(rivals, "ask", answer)
     file = tmp_path / "rows.json"
     file.write_text(json.dumps({"rows": ROWS}), encoding="utf-8")
     rivals.run(asking(base, tmp_path), ["ftkit", "avr-cl", "pyrecall"], ["honest", "forgotten", "canaries"], file)
     assert asked == [("ftkit", "forgotten"), ("ftkit", "canaries"), ("pyrecall", "forgotten")]
     assert len(json.loads(file.read_text(encoding="utf-8"))["rows"]) == len(ROWS) + 3
+
+
+def test_the_page_shows_what_was_recorded() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "rivals.md").read_text(encoding="utf-8").splitlines()
+    files = sorted((docs / "evidence" / "rivals").glob("*.json"))
+    lines = [line for file in files for line in rivals.table(rivals.read(file)).splitlines() if line.startswith("|")]
+    assert len(lines) > 20
+    assert [line for line in lines if line not in page] == []
