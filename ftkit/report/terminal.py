@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import shutil
 import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +19,8 @@ __all__ = ["announce", "next_commands", "sample_lines", "verdict_lines", "write_
 
 _logger = logging.getLogger("ftkit.report")
 
-_WIDTH = 110
-"""Characters in a line of a sample: a wide terminal."""
+_WIDTH, _NARROWEST = 110, 40
+"""Characters in a line of a sample: as many as the terminal has, between these."""
 
 
 def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
@@ -48,7 +49,8 @@ def sample_lines(evidence: Mapping[str, Any], model: str) -> list[str]:
         lines.append(f"  {name} writes:")
         for line in text.splitlines():
             shown = "".join(character if character.isprintable() else " " for character in line)
-            lines += textwrap.wrap(shown, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+            width = max(min(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH), _NARROWEST)
+            lines += textwrap.wrap(shown, width, initial_indent="    ", subsequent_indent="    ")
     return lines
 
 

@@ -288,13 +288,16 @@ def test_advice_never_asks_for_more_and_for_less_training(pair: tuple[str, str],
     assert not (MORE.search(said) and LESS.search(said)), said
 
 
-def test_a_sample_of_base_and_model_stands_beside_the_verdict_without_steering_the_terminal():
+def test_a_sample_of_base_and_model_stands_beside_the_verdict_without_steering_the_terminal(monkeypatch):
     floor = {"base model, alice": ["Noon. " * 30], "base model": ["other"]}
     passages = {"alice": ["One day\n\x1b[2Jshe\u202e ran."], **floor}
     lines = sample_lines({"passages": passages}, "alice")
     assert lines[0] == "  base writes:"
     assert lines[1].startswith("    Noon. Noon.")
-    assert max(map(len, lines)) <= 110
+    for columns, longest in (("300", 110), ("72", 72), ("3", 40)):
+        monkeypatch.setenv("COLUMNS", columns)
+        widest = max(map(len, sample_lines({"passages": passages}, "alice")))
+        assert longest - len(" Noon.") < widest <= longest
     assert lines[-3:] == ["  tuned writes:", "    One day", "     [2Jshe  ran."]
     shared, own = {"tuned": ["x"], "base model": ["y"]}, {"tuned": {"base": ["y"], "tuned": ["x"]}}
     for found in (shared, own):  # of several models after common prompts, and of a verdict
