@@ -135,3 +135,10 @@ def test_an_adapter_without_gradient_is_refused_by_its_plan(store: TokenStore, t
     with Engine(model, NEXT_TOKEN, TokenWindows(store, 32, 3), run) as engine:
         with pytest.raises(ModelError, match="tensors of the adapter have had no gradient"):
             Planner(tmp_path, use_cpu=True).followed(engine, "model", {}, None)
+
+
+def test_a_model_that_has_hardly_been_trained_is_not_taken_for_a_stranger(made, tmp_path):
+    tokenizer = load_tokenizer(str(TALES))
+    fresh = load_model("new:ftkit_gpt2", vocab_size=len(tokenizer), max_positions=64)
+    save_model(fresh, tokenizer, tmp_path / "fresh")
+    assert planned(tmp_path / "fresh", made / "plain.txt") == []
