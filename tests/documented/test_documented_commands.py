@@ -67,6 +67,9 @@ NOT_RUN = {
             "needs the model of the command before it; tests/models/test_gguf.py"
         for kind in ("f16", "q8_0", "q4_0")
     },
+    "ftkit verdict --base runs/stories/models/tuned --tuned tuned-f16.gguf --tuned tuned-q8_0.gguf --tuned "
+    "tuned-q4_0.gguf --text alice_train.txt --heldout alice_heldout.txt --num-passages 30 --passage-chars 100 --json":
+        "needs the files of the commands before it",
     "ftkit verdict --base stories260k --tuned runs/stories/models/tuned --tuned tuned-f16.gguf --tuned tuned-q8_0.gguf "
     "--tuned tuned-q4_0.gguf --text alice_train.txt --heldout alice_heldout.txt --num-passages 30 --passage-chars 100 "
     "--json": "needs the files of the commands before it",
