@@ -72,7 +72,10 @@ def verdict(
         typer.Option(help="Language model that says whether the passages are language [default: the base, if it can]."),
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="OUT.html", help="Write the report here.")] = None,
-    window_tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window, at most the models' positions.")] = 256,
+    window_tokens: Annotated[
+        int,
+        typer.Option(min=2, help="Tokens in a window at most; fewer where the held-out text has less than 20 of them."),
+    ] = 256,
     eval_windows: Annotated[int, typer.Option(min=15, help="Windows of each text that are evaluated at most.")] = 256,
     train_windows: Annotated[
         int | None,

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit.errors import ConfigError
+from ftkit.evidence import Evidence
 from ftkit.jobs.verdicts import Judged, TemporaryFolder, TextSource, check_inputs, verdict
 from ftkit.models import is_adapter
 
@@ -96,6 +97,7 @@ class VerdictCallback(TrainerCallback):
             self.result = verdict(self._base, given["model"], **self.texts, **options)
         finally:
             self._base = self._start = None
+        assert isinstance(self.result.evidence, Evidence)
         heldout = self.result.evidence.heldout
         numbers: dict[str, Any] = {
             "verdict": self.result.verdict.verdict,

@@ -32,6 +32,7 @@ __all__ = [
     "fit_steps",
     "fit_window",
     "fit_writing",
+    "judged_window",
     "outline_of",
 ]
 
@@ -169,6 +170,16 @@ def fit_window(
         most = max(tokens // fewest, _SHORTEST_CUT)
         limits.append(Limit(most, f"held-out text of {tokens:,} tokens has {fewest} windows of it"))
     return fit_length(settings, run, "window_tokens", limits)
+
+
+def judged_window(wanted: int, tokens: int) -> int:
+    """Tokens in a window, ``wanted`` or fewer, so that a held-out text has as many windows as a verdict needs.
+
+    Args:
+        wanted: At most so many.
+        tokens: Of the held-out text; one that has no window at all is left to be refused.
+    """
+    return wanted if tokens < wanted else min(wanted, max(tokens // _JUDGED_WINDOWS, _SHORTEST_CUT))
 
 
 def _warn_of_few_windows(heldout: Mapping[str, int], window_tokens: int) -> None:

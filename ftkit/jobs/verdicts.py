@@ -49,6 +49,7 @@ from ftkit.evidence.judges import CORRUPTED
 from ftkit.generation import PRESETS
 from ftkit.jobs.cache import cached_passages, cached_run
 from ftkit.jobs.judged_models import ModelSide, load_reference, load_sides
+from ftkit.jobs.lengths import judged_window
 from ftkit.jobs.targets import MOST_JUDGED
 from ftkit.jobs.verdict_requests import (
     TARGET,
@@ -278,7 +279,10 @@ class _Bench:
             request.special_tokens, [*texts.train, *texts.heldout], base.tokenizer, side.tokenizer
         )
         masking = Masking(base.tokenizer) if self.task == "masked-lm" else None
-        window = min([request.window_tokens, *(n for n in (base.positions, side.positions) if n)])
+        longest = min([request.window_tokens, *(n for n in (base.positions, side.positions) if n)])
+        heldout = base.tokens(texts.heldout).num_tokens
+        if (window := judged_window(longest, heldout)) < longest:
+            assumed.append(f"windows have {window} tokens, so that {heldout:,} held-out tokens are enough of them")
         writers = {} if masking else _writers(request, texts, base, side)
         if self._shared is None:
             self._shared = _share(request, texts, base, choice.reading, window, writers.get("base"))
@@ -476,7 +480,7 @@ def verdict(
         num_passages: Passages of each model that are measured, half of them after words of ``text``; ``None``: 96, then
             192 and 384 where the verdict is not decided.
         passage_chars: Characters in a passage.
-        window_tokens: Tokens in a window of evaluation.
+        window_tokens: Tokens in a window of evaluation at most; fewer where the held-out text has less than 20 of them.
         eval_windows: Windows of each text that are evaluated at most.
         train_windows: Windows of the training text that are evaluated; ``None`` takes as many as of held-out text.
         canaries: Short texts, or a file with one on each line, of which is asked whether the tuned model knows them.

@@ -10,6 +10,7 @@ from batteries.pretrained import Bench
 from batteries.tuning import make_folder
 from ftkit.data import load_tokenizer
 from ftkit.display.wording import percent_interval
+from ftkit.evidence import Evidence
 from ftkit.evidence.measures.memorization import Memorization
 from ftkit.jobs.verdicts import VerdictRequest, judge_models
 from ftkit.models import load_model
@@ -59,6 +60,7 @@ def run(bench: Bench, seed: int) -> list[dict[str, Any]]:
             seed=seed, window_tokens=bench.loop.window_tokens, train_windows=_ALL_WINDOWS, canaries=_sentences(excerpt),
         )  # fmt: skip
         judged = judge_models(request, folder.with_name(f"{folder.name}-verdict"))
+        assert isinstance(judged.evidence, Evidence)
         found = judged.evidence.measures["memorization"]
         assert isinstance(found, Memorization)
         assert found.canaries is not None

@@ -128,8 +128,9 @@ def test_python_names_models_and_refuses_none_or_one_twice(folder):
 def test_models_that_would_be_measured_on_other_windows_are_refused(folder, tmp_path):
     models = {name: str(folder / name) for name in ("whole", "virtual")}
     request = VerdictRequest(
-        str(folder / "base"), "", str(folder / "text.txt"), num_passages=30, passage_chars=20, window_tokens=128
-    )
+        str(folder / "base"), "", str(folder / "text.txt"), [(folder / "text.txt").read_text()], num_passages=30,
+        passage_chars=20, window_tokens=128,
+    )  # fmt: skip
     with pytest.raises(
         ModelError, match=r"virtual: would be measured on windows of tokens: 68, .* on 128, .* set wind"
     ):
@@ -154,6 +155,13 @@ def test_models_of_examples_get_what_they_get_alone_and_the_base_answers_once(fo
     for name, found in several.models.items():
         one = ExampleVerdictRequest(**(vars(request) | {"tuned": str(folder / name)}))
         assert found.as_dict() == judge_examples(one, tmp_path / name).as_dict()
+
+
+def test_short_heldout_text_gets_as_many_windows_as_a_verdict_needs(folder, tmp_path):
+    heldout = (folder / "text.txt").read_text()[:1_100]  # 17 windows of 64 bytes
+    judged = judge_models(replace(asked(folder, "other"), heldout=[heldout], eval_windows=64), tmp_path / "verdict")
+    assert judged.evidence.heldout.windows == 20
+    assert any("windows have 55 tokens, so that 1,10" in text for text in judged.evidence.assumptions)
 
 
 def test_both_models_continue_a_persons_own_prompts(folder, tmp_path):
