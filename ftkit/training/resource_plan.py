@@ -529,8 +529,13 @@ def memory_advice(settings: TrainingSettings, usable: int, fixed: int, row_bytes
 def _living(device: torch.device) -> Iterator[torch.Tensor]:
     """All tensors on a device, those of other models too."""
     for item in gc.get_objects():
-        # The type is asked, not the item: isinstance would wake lazy modules and proxies.
-        if issubclass(type(item), torch.Tensor) and item.layout == torch.strided and item.device.type == device.type:
+        # The type is asked, not the item: isinstance would wake lazy modules and proxies. The storage is asked, not the
+        # tensor: a fake one says that it is on a device where it takes no memory.
+        if (
+            issubclass(type(item), torch.Tensor)
+            and item.layout == torch.strided
+            and item.untyped_storage().device.type == device.type
+        ):
             yield item
 
 

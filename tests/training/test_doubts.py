@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from typer.testing import CliRunner
 
 from ftkit.cli import app
@@ -15,7 +16,7 @@ from ftkit.errors import ModelError
 from ftkit.models import load_model, save_model
 from ftkit.runs.models import shipped_base
 from ftkit.training import NEXT_TOKEN, Engine, TokenWindows
-from ftkit.training.resource_plan import Planner
+from ftkit.training.resource_plan import Planner, _living
 from ftkit.tuning import attach_adapter
 
 TALES = shipped_base("base:tales")
@@ -142,3 +143,12 @@ def test_a_model_that_has_hardly_been_trained_is_not_taken_for_a_stranger(made, 
     fresh = load_model("new:ftkit_gpt2", vocab_size=len(tokenizer), max_positions=64)
     save_model(fresh, tokenizer, tmp_path / "fresh")
     assert planned(tmp_path / "fresh", made / "plain.txt") == []
+
+
+def test_a_fake_tensor_that_something_else_left_is_passed_over():
+    with FakeTensorMode():
+        left = torch.empty(7)
+    real = torch.empty(7)
+    found = [id(tensor) for tensor in _living(torch.device("cpu"))]
+    assert id(real) in found
+    assert id(left) not in found
