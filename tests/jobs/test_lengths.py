@@ -239,9 +239,8 @@ def test_examples_are_counted_in_the_place_of_windows(folder, tmp_path, caplog):
     file = tmp_path / "chats.jsonl"
     rows = [{"prompt": f"What is {n} and {n + 1}?", "completion": f"It is {2 * n + 1}."} for n in range(150)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = main_settings(load_recipe(find_recipe("sft")).main)(
-        model=str(folder / "model"), examples=str(file), output_dir=str(tmp_path / "run")
-    )
+    made: Any = main_settings(load_recipe(find_recipe("sft")).main)
+    settings = made(model=str(folder / "model"), examples=str(file), output_dir=str(tmp_path / "run"))
     with caplog.at_level("INFO"), open_run(settings, str(find_recipe("sft"))) as run:
         target = prepare_examples(settings, run)
     rows_trained = len(target.train.rows)
