@@ -196,7 +196,7 @@ def order_gain(model: PreTrainedModel, dataset: HeldOutDataset, max_rows: int = 
         return math.nan
     numbers, generator = dataset.spread(max_rows), torch.Generator().manual_seed(0)
     nats, targets = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
-    for _, batch in evaluated_batches([model], dataset, numbers, rows_at_once(model, dataset.longest_row, max_rows)):
+    for _, batch in evaluated_batches([model], dataset, numbers, 1):  # one row at a time: a training is in memory
         for order, rows in enumerate((batch, _shuffled(batch, generator))):
             logits_BTV, targets_BT = output_logits(model, rows, NEXT_TOKEN), next_token_targets(rows["labels"])
             flat = logits_BTV.float().flatten(0, 1)
