@@ -172,7 +172,7 @@ def ftkit(words: list[str]) -> subprocess.CompletedProcess[str]:
     """The command, in a process of its own."""
     if words[0] in ("run", "plan"):
         words = smaller(words)
-    if words[0] == "verdict":
+    if words[0] == "verdict" and "--text" in words:
         few = "--num-passages 30 --window-tokens 96 --passage-chars 120 --eval-windows 15"
         words = [*words, *few.split()]
     if words[0] in ("push", "pull") or "me/strange" in words:
