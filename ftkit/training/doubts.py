@@ -1,5 +1,6 @@
 """What makes a training worthless, as far as model, tokenizer, text and settings tell before its first update."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ftkit.training.engine import Engine
 from ftkit.tuning import schedule_warning
 from ftkit.tuning.shards import is_sharded
 
-__all__ = ["doubt_of_predictions", "training_doubts"]
+__all__ = ["TokenCost", "doubt_of_predictions", "token_cost", "training_doubts"]
 
 _COUNTED_ROWS, _ROWS_AT_ONCE = 4096, 256
 """Rows whose tokens are counted where a dataset has no text as a whole, and how many are made at once."""
@@ -228,43 +229,73 @@ def _lost_in_rounding(engine: Engine) -> str:
     )
 
 
-@torch.no_grad()
-def doubt_of_predictions(engine: Engine) -> str:
-    """Say that a base does not know the tokens of its text: it predicts others at their places as well.
+@dataclass(frozen=True)
+class TokenCost:
+    """What a base's tokens cost it, in nats per token."""
 
-    A text in a language or script that the base has never read looks the same.
+    as_is: float
+    exchanged: float
+    """With the ids of neighbours exchanged at random."""
+    by_frequency: float
+    """From how often each token comes, and from nothing else."""
+    expected: float
+    """Entropy of what the base predicts."""
+
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether the base predicts the tokens of this text better than others in their place."""
+        return self.exchanged - self.as_is >= _KNOWS
+
+
+@torch.no_grad()
+def token_cost(engine: Engine) -> TokenCost | None:
+    """Ask a base whether the tokens of its text are the ones it has learned.
 
     Args:
-        engine: What will train a language model that was trained before, on one process.
+        engine: What will train, before its first update.
+
+    Returns:
+        ``None`` where the question makes no sense: random weights, no next tokens of a text, or a sharded model.
     """
     source, settings = engine.source, engine.settings
     of_text = all(part.of_text for _, part in engine.objective.parts) and not isinstance(source, MaskedWindows)
-    if (
-        settings.untrained is not False
-        or not of_text
-        or (source.text_ids is None and not isinstance(source, ExampleRows))
-    ):
-        return ""
+    has_text = source.text_ids is not None or isinstance(source, ExampleRows)
+    if settings.untrained is not False or not of_text or not has_text or is_sharded(engine.module):
+        return None
     batch = source.rows(np.arange(min(_ROWS_READ, source.epoch_size)))
     masks = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
     rows = [ids[mask.bool()][:_TOKENS_READ] for ids, mask in zip(batch["input_ids"], masks, strict=True)]
     used = torch.cat(rows).unique()
     counts = torch.cat([row[1:] for row in rows]).bincount().double()
     shares = counts[counts > 0] / counts.sum()
-    alone = -float((shares * shares.log()).sum())
-    loss, expected = _mean_loss(engine, rows)
     exchanged, special = torch.arange(int(used.max()) + 1), set(getattr(source.tokenizer, "all_special_ids", ()))
     ordinary = torch.tensor([int(i) for i in used if int(i) not in special], dtype=torch.long)
     generator = torch.Generator().manual_seed(0)
     for ids in ordinary.split(_NEIGHBOURS):
         exchanged[ids] = ids[torch.randperm(len(ids), generator=generator)]
+    loss, expected = _mean_loss(engine, rows)
     others, _ = _mean_loss(engine, [exchanged[row] for row in rows])
-    if loss <= alone or others - loss >= _KNOWS or loss - expected < _SURPRISED:
+    return TokenCost(loss, others, -float((shares * shares.log()).sum()), expected)
+
+
+def doubt_of_predictions(engine: Engine) -> str:
+    """Say that a base does not know the tokens of its text: it predicts others at their places as well.
+
+    A text in a language or script that the base has never read looks the same.
+
+    Args:
+        engine: What will train a language model that was trained before.
+    """
+    asked = token_cost(engine)
+    if asked is None or asked.as_is <= asked.by_frequency or asked.knows_tokens:
+        return ""
+    if asked.as_is - asked.expected < _SURPRISED:
         return ""
     return (
-        f"before training the model's loss is {loss:.2f} nats, {others:.2f} with tokens exchanged at random, and "
-        f"{alone:.2f} from their frequencies alone: the tokenizer is not this model's, or the text is in a language "
-        "that the model has not learned. Take the tokenizer that the model was trained with, or a model for this text"
+        f"before training the model's loss is {asked.as_is:.2f} nats, {asked.exchanged:.2f} with tokens exchanged at "
+        f"random, and {asked.by_frequency:.2f} from their frequencies alone: the tokenizer is not this model's, or the "
+        "text is in a language that the model has not learned. Take the tokenizer that the model was trained with, or "
+        "a model for this text"
     )
 
 

@@ -15,15 +15,7 @@ from ftkit.models.cache_ftkit_gpt2 import cache_argument, cache_of
 from ftkit.training.datasets import CoveredBytes, HeldOutDataset
 from ftkit.training.objectives import IGNORED, MASKED_TOKENS, NEXT_TOKEN, Batch, next_token_targets, output_logits
 
-__all__ = [
-    "MOST_UNKNOWN",
-    "HeldOutLoss",
-    "evaluated_batches",
-    "held_out_loss",
-    "order_gain",
-    "rows_at_once",
-    "token_losses",
-]
+__all__ = ["MOST_UNKNOWN", "HeldOutLoss", "evaluated_batches", "held_out_loss", "rows_at_once", "token_losses"]
 
 MOST_UNKNOWN = 0.02
 """Share of a text's bytes that a tokenizer may not be able to write while bits per byte are still claimed."""
@@ -174,48 +166,6 @@ def held_out_loss(
         targets[part] = (targets_BT != IGNORED).sum(1).cpu().numpy()
         num_bytes[part], unknown[part] = covered.known, covered.unknown
     return HeldOutLoss(nats, targets, num_bytes, unknown if unknown.any() else None)
-
-
-@memory_phase("evaluate")
-@torch.inference_mode()
-def order_gain(model: PreTrainedModel, dataset: HeldOutDataset, max_rows: int = 16) -> float:
-    """How much lower the loss is on rows as they stand than on the same tokens in random order.
-
-    A model gains from the order of a text that it can read, even of one that it predicts badly. Of ids that another
-    tokenizer made it gains hardly anything.
-
-    Args:
-        model: A language model.
-        dataset: The rows.
-        max_rows: Rows to use, spread evenly.
-
-    Returns:
-        Nats per target; NaN for an encoder and for rows after a prefix.
-    """
-    if not dataset.causal or dataset.prefix:
-        return math.nan
-    numbers, generator = dataset.spread(max_rows), torch.Generator().manual_seed(0)
-    nats, targets = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
-    for _, batch in evaluated_batches([model], dataset, numbers, 1):  # one row at a time: a training is in memory
-        for order, rows in enumerate((batch, _shuffled(batch, generator))):
-            logits_BTV, targets_BT = output_logits(model, rows, NEXT_TOKEN), next_token_targets(rows["labels"])
-            flat = logits_BTV.float().flatten(0, 1)
-            nats[order] += F.cross_entropy(flat, targets_BT.flatten(), ignore_index=IGNORED, reduction="sum").cpu()
-            targets[order] += (targets_BT != IGNORED).sum().cpu()
-    as_is, shuffled = (nats / targets).tolist()
-    return float(shuffled - as_is)
-
-
-def _shuffled(batch: Batch, generator: torch.Generator) -> Batch:
-    """The tokens of each row in random order, each with its label; padding stays where it is."""
-    rows = {name: batch[name].clone() for name in ("input_ids", "labels")}
-    for number, ids_T in enumerate(batch["input_ids"]):
-        mask_T = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))[number]
-        places = mask_T.nonzero().flatten().cpu()
-        order = places[torch.randperm(len(places), generator=generator)].to(ids_T.device)
-        for tensor in rows.values():
-            tensor[number, places.to(ids_T.device)] = tensor[number, order]
-    return {**batch, **rows}
 
 
 def rows_at_once(model: PreTrainedModel, tokens: int, at_most: int) -> int:

@@ -18,9 +18,9 @@ from ftkit.runs.planner import planner
 from ftkit.runs.processes import broadcast_from_main, num_processes
 from ftkit.training.best_model import BestModel, chooses_step
 from ftkit.training.datasets import Dataset, HeldOutDataset
-from ftkit.training.doubts import training_doubts
+from ftkit.training.doubts import token_cost, training_doubts
 from ftkit.training.engine import Engine, StepRecord
-from ftkit.training.evaluation import held_out_loss, order_gain
+from ftkit.training.evaluation import held_out_loss
 from ftkit.training.probes import Probe, Probing
 from ftkit.tuning import parameter_table
 
@@ -40,10 +40,6 @@ S = TypeVar("S", bound=EpochSettings)
 _SLACK = 0.1
 """Share of the baseline, and nats where it is below 1, by which random weights may miss it: initial logits and a batch
 have their own spread."""
-_READABLE = 2.0
-"""Nats by which the order of the tokens lowers the loss of a model that can read a text. With their own tokenizers
-base:tales gains 3.5 on the keeper's log and 2.9 on *Alice*, stories260k and SmolLM2-135M 3.1 or more on five texts;
-with ids permuted or shifted by one, they gain -0.4 to 1.5."""
 
 
 def with_steps_of_epochs(settings: S, dataset: Dataset) -> S:
@@ -177,7 +173,7 @@ def _compare_with_baseline(name: str, first: StepRecord, plan: dict[str, Any], e
         first: The first step.
         plan: Its baselines.
         engine: The training.
-        readable: Whether the model gains from the order of a text that it predicts badly.
+        readable: Whether the model knows the tokens of a text that it predicts badly.
     """
     losses = first.losses or {plan["objective"]: first.loss}
     baselines = plan["baselines"] or {plan["objective"]: plan["baseline"]}
@@ -191,8 +187,8 @@ def _compare_with_baseline(name: str, first: StepRecord, plan: dict[str, Any], e
             continue
         if readable and not untrained:
             _logger.info(
-                "%s: the model can read this text (the order of its tokens helps), but expects other words; a small "
-                "base starts so on a text of another kind",
+                "%s: the model knows the tokens of this text, but expects others; a small base starts so on a text of "
+                "another kind",
                 name,
             )
         else:
@@ -273,7 +269,8 @@ def train_and_log(
                 return Scores([], "")
             scores = evaluated.scores(engine.model, settings.eval_windows)
             if step == 0 and heldout and scores.heldout_loss > plan["baseline"]:
-                readable[name] = order_gain(engine.model, heldout) > _READABLE
+                cost = token_cost(engine)
+                readable[name] = cost is not None and cost.knows_tokens
         for record in scores.records:
             run.log("metrics.jsonl", {"model": name, "step": step, **record})
         return scores
