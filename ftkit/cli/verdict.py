@@ -13,28 +13,14 @@ from ftkit.config.catalogue import described_sources
 from ftkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ftkit.jobs.verdicts import Judged, SeveralJudged
-    from ftkit.report.gate import Gate
 
 __all__ = ["read_numbers", "verdict"]
 
 _SOURCE = described_sources()
 
 
-_GOES_WITH = {
-    "text": "heldout general against judge reference window_tokens eval_windows train_windows canaries prompts "
-    "passage_chars num_passages sampling threshold dtype encoding special_tokens",
-    "examples": "general threshold dtype heldout_examples columns template chat_template also answer_pattern "
-    "num_answers few_shot",
-    "labelled": "labelled_test window_tokens encoding",
-}
-"""Options that are read with each kind of data. All others are read with every kind."""
-
-
 def verdict(
-    context: typer.Context,
     base: Annotated[
         str, typer.Option(help="Model that the tuned one started from: a folder, a GGUF file or a Hub id.")
     ],
@@ -150,46 +136,31 @@ def verdict(
         configure_output()
 
     def start() -> None:
-        from ftkit.jobs.class_verdicts import ClassVerdictRequest, judge_classifiers
-        from ftkit.jobs.example_verdicts import ExampleVerdictRequest, judge_several_examples
-        from ftkit.jobs.verdict_requests import check_one_source
-        from ftkit.jobs.verdicts import VerdictRequest, judge_several
+        from ftkit.jobs.verdict_requests import request_of
+        from ftkit.jobs.verdicts import judge_request
         from ftkit.report.gate import Gate
 
         gate = Gate.of(require, fail_on)
         if junit and gate == Gate():
             raise ConfigError("--junit: has no conditions to write; give --require or --fail-on")
-        of_text, models = check_one_source(text, examples, labelled), _models(tuned, classifier=labelled is not None)
-        _check_options(context, "labelled" if labelled else "examples" if examples else "text")
-        first = next(iter(models.values()))
-        if labelled is not None:
-            classes = ClassVerdictRequest(
-                find_model(base, classifier=None), labelled, labelled_test, window_tokens, revision, trust_remote_code,
-                allow_pickle, encoding, seed,
-            )  # fmt: skip
-            finish(lambda folder: judge_classifiers(classes, models, folder), gate)
-            return
-        if examples is not None:
-            asked = ExampleVerdictRequest(
-                find_model(base), first, examples, heldout_examples, _pairs("--columns", columns),
-                template, chat_template, also=_named(also or [], "--also"), general=general,
-                answer_pattern=answer_pattern, num_answers=num_answers, few_shot=few_shot, revision=revision,
-                trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed,
-                thresholds=read_numbers(threshold or []), dtype=dtype,
-            )  # fmt: skip
-            finish(lambda folder: judge_several_examples(asked, models, folder), gate)
-            return
-        request = VerdictRequest(
-            find_model(base), first, of_text, heldout, general, _named(against or []), judge, revision,
-            trust_remote_code, allow_pickle, encoding, special_tokens, window_tokens, eval_windows, passage_chars,
-            num_passages, sampling, seed, thresholds=read_numbers(threshold or []), reference=reference, dtype=dtype,
-            train_windows=train_windows, canaries=canaries, prompts=prompts,
+        options = {
+            "labelled_test": labelled_test, "heldout": heldout, "general": general, "judge": judge,
+            "against": _named(against or []), "reference": reference, "window_tokens": window_tokens,
+            "eval_windows": eval_windows, "train_windows": train_windows, "canaries": canaries, "prompts": prompts,
+            "passage_chars": passage_chars, "num_passages": num_passages, "sampling": sampling, "seed": seed,
+            "thresholds": read_numbers(threshold or []), "dtype": dtype, "revision": revision, "encoding": encoding,
+            "special_tokens": special_tokens, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle,
+            "heldout_examples": heldout_examples, "columns": _pairs("--columns", columns), "template": template,
+            "chat_template": chat_template, "also": _named(also or [], "--also"), "answer_pattern": answer_pattern,
+            "num_answers": num_answers, "few_shot": few_shot,
+        }  # fmt: skip
+        models = _models(tuned, classifier=labelled is not None)
+        request = request_of(
+            find_model(base, classifier=None if labelled else False), next(iter(models.values())),
+            {"text": text, "examples": examples, "labelled": labelled}, options,
         )  # fmt: skip
-        finish(lambda folder: judge_several(request, models, folder), gate)
-
-    def finish(judge_in: "Callable[[Path], SeveralJudged]", gate: "Gate") -> None:
         with tempfile.TemporaryDirectory(prefix="ftkit-verdict-") as folder:
-            judged = judge_in(Path(folder))
+            judged = judge_request(request, models, Path(folder))
             if report:
                 judged.save_report(report)
         one = next(iter(judged.models.values())) if len(judged.models) == 1 else None
@@ -200,16 +171,6 @@ def verdict(
         gate.check(verdicts)
 
     sys.exit(report_errors(start))
-
-
-def _check_options(context: typer.Context, kind: str) -> None:
-    """Refuse options that would be read with another kind of data only."""
-    for name in context.params:
-        owners = [each for each, names in _GOES_WITH.items() if name in names.split()]
-        source = context.get_parameter_source(name)
-        if owners and kind not in owners and source is not None and source.name == "COMMANDLINE":
-            option, right = name.replace("_", "-"), " and ".join(f"--{each}" for each in owners)
-            raise ConfigError(f"--{option}: has no effect with --{kind}, it goes with {right}; leave it out")
 
 
 def _models(tuned: list[str], classifier: bool) -> dict[str, str]:

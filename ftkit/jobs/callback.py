@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit.errors import ConfigError
-from ftkit.evidence import Evidence
+from ftkit.evidence import ClassifierScores, Evidence, Interval
 from ftkit.jobs.verdicts import Judged, TemporaryFolder, TextSource, check_inputs, verdict
 from ftkit.models import is_adapter
 
@@ -31,7 +31,7 @@ class VerdictCallback(TrainerCallback):
         general: Other real text, for forgetting and for the judges.
         report: Where the report is written; ``None`` writes none.
         base: Folder or Hub id of the base; ``None`` finds it as above.
-        **options: Further options of ``ftkit.verdict``.
+        **options: Further options of ``ftkit.verdict``; of a classifier ``labelled`` and ``labelled_test``.
     """
 
     def __init__(
@@ -97,15 +97,7 @@ class VerdictCallback(TrainerCallback):
             self.result = verdict(self._base, given["model"], **self.texts, **options)
         finally:
             self._base = self._start = None
-        assert isinstance(self.result.evidence, Evidence)
-        heldout = self.result.evidence.heldout
-        numbers: dict[str, Any] = {
-            "verdict": self.result.verdict.verdict,
-            "verdict_heldout_bits_per_byte": heldout.tuned.value,
-            "verdict_gain": heldout.gain.value,
-            "verdict_gain_low": heldout.gain.low,
-            "verdict_gain_high": heldout.gain.high,
-        }
+        numbers: dict[str, Any] = {"verdict": self.result.verdict.verdict, **_numbers(self.result.evidence)}
         state.log_history.append(numbers | {"step": state.global_step, "epoch": state.epoch})
         self.result.print()
         if self.report:
@@ -116,3 +108,16 @@ class VerdictCallback(TrainerCallback):
         if tokenizer is None:
             raise ConfigError("VerdictCallback: the trainer has no tokenizer; give processing_class=tokenizer to it")
         return tokenizer
+
+
+def _numbers(evidence: Evidence | ClassifierScores) -> dict[str, float]:
+    """What the trainer's log gets beside the word."""
+    if isinstance(evidence, ClassifierScores):
+        shown = {"accuracy": evidence.accuracy, "macro_f1": evidence.macro_f1}
+        return {f"verdict_{name}{end}": value for name, measured in shown.items() for end, value in _ends(measured)}
+    gain = {f"verdict_gain{end}": value for end, value in _ends(evidence.heldout.gain)}
+    return {"verdict_heldout_bits_per_byte": evidence.heldout.tuned.value, **gain}
+
+
+def _ends(measured: Interval) -> tuple[tuple[str, float], ...]:
+    return ("", measured.value), ("_low", measured.low), ("_high", measured.high)

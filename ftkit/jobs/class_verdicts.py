@@ -14,9 +14,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ftkit.config import ClassifierSettings
-from ftkit.data import LabelledSplit, load_labelled, load_tokenizer
+from ftkit.data import LabelledSplit, load_tokenizer
 from ftkit.display.wording import table_cell
-from ftkit.errors import ConfigError, FtkitError, ModelError
+from ftkit.errors import FtkitError, ModelError
 from ftkit.evidence import (
     ClassifierCase,
     ClassifierScores,
@@ -27,6 +27,8 @@ from ftkit.evidence import (
     word_baseline,
 )
 from ftkit.jobs.classes import Classes
+from ftkit.jobs.judged_models import check_same_start
+from ftkit.jobs.verdict_requests import ClassVerdictRequest, read_classes
 from ftkit.jobs.verdicts import Judged, SeveralJudged
 from ftkit.models import class_names, has_head_for, load_model, read_configuration, usable_positions
 from ftkit.models.trust import is_adapter_folder
@@ -35,7 +37,7 @@ from ftkit.runs import RunFolder, write_evidence
 from ftkit.training import Predictions
 from ftkit.tuning import Movement, Selection, movement, snapshot
 
-__all__ = ["ClassVerdictRequest", "ClassifierBench", "MeasuredClassifier", "judge_classifiers"]
+__all__ = ["ClassifierBench", "MeasuredClassifier", "judge_classifiers"]
 
 
 @dataclass(frozen=True)
@@ -119,31 +121,6 @@ class ClassifierBench:
         }
 
 
-@dataclass(frozen=True)
-class ClassVerdictRequest:
-    """What to judge."""
-
-    base: str
-    """Model that the classifiers started from: a folder or a Hub id."""
-    labelled: str
-    """Texts with classes that they were trained on, as ``load_labelled`` takes them."""
-    labelled_test: str | None = None
-    """Texts with classes that they never saw; there is no verdict without them."""
-    window_tokens: int = 256
-    """Longer texts are cut here; at most the models' positions."""
-    revision: str | None = None
-    """Of the base, where it is a Hub id."""
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-    encoding: str = "utf-8"
-    seed: int = 42
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """How models are read."""
-        return {"trust_remote_code": self.trust_remote_code, "allow_pickle": self.allow_pickle}
-
-
 def judge_classifiers(request: ClassVerdictRequest, tuned: Mapping[str, str], folder: Path) -> SeveralJudged:
     """Test classifiers beside their base and decide.
 
@@ -155,15 +132,9 @@ def judge_classifiers(request: ClassVerdictRequest, tuned: Mapping[str, str], fo
     Raises:
         ConfigError: No texts to test on.
         DataError: Texts that cannot be read, or a class without test texts.
-        ModelError: A model that cannot be loaded, or that knows other classes.
+        ModelError: A model that cannot be loaded, that did not start from the base, or that knows other classes.
     """
-    if request.labelled_test is None:
-        raise ConfigError(
-            f"labelled_test: texts with classes that the classifier never saw are missing beside {request.labelled}; "
-            "nothing in the folder of a model says which texts were held out, so name them"
-        )
-    train = load_labelled(request.labelled, encoding=request.encoding)
-    test = load_labelled(request.labelled_test, encoding=request.encoding, classes=train.classes)
+    train, test = read_classes(request)
     for model in tuned.values():
         _check_classes(request, model, train.classes)
     start = load_model(
@@ -197,6 +168,8 @@ def _measured(request: ClassVerdictRequest, bench: ClassifierBench, tuned: str) 
     adapter = is_adapter_folder(tuned)
     of_base: dict[str, Any] = {"adapter_base": request.base, "revision": request.revision} if adapter else {}
     model = load_model(tuned, task="sequence-classification", labels=bench.classes.names, **of_base, **request.reading)
+    if not adapter:
+        check_same_start(request.base, tuned, bench.start, model)
     try:
         tokenizer = load_tokenizer(tuned, trust_remote_code=request.trust_remote_code, **of_base)
     except FtkitError:  # a folder without one is the usual case of an adapter

@@ -18,7 +18,7 @@ from ftkit.models.gguf_files import gguf_contents, gguf_pieces, is_gguf
 from ftkit.models.trust import is_adapter_folder
 from ftkit.tuning import MIN_CORRELATION, median_correlation
 
-__all__ = ["ModelSide", "load_reference", "load_sides"]
+__all__ = ["ModelSide", "check_same_start", "load_reference", "load_sides"]
 
 _MAY_CHANGE = ("vocab_size", "tie_word_embeddings")
 """What tuning may change of an architecture: tokens are added, and a merged model is often saved with two matrices."""
@@ -86,7 +86,7 @@ def load_sides(
         base = ModelSide(tokenizer, tuned)
     else:
         loaded = known_base or load_model(request.base, revision=request.revision, **options)
-        _check_same_start(request, loaded, tuned)
+        check_same_start(request.base, request.tuned, loaded, tuned)
         base = ModelSide(tokenizer, own=loaded)
     assumed += [
         f"the {name} model is a GGUF file whose numbers were dequantized: {gguf_contents(spec)}"
@@ -109,27 +109,38 @@ def load_sides(
 
 
 def _has_tokens_of(file: str, tokenizer: Any) -> bool:
-    """Whether a GGUF file has the tokens of a tokenizer at its ids; what transformers would rebuild reads text less
-    exactly.
+    """Whether a GGUF file has the tokens of a tokenizer at its ids.
+
+    Then the tokenizer itself is taken: what transformers rebuilds from a file cuts some texts in another way.
 
     Raises:
-        ModelError: It has others.
+        ModelError: The file holds no tokenizer.
     """
     if (pieces := gguf_pieces(file)) is None:
-        raise ModelError(f"{file} holds none")
+        raise ModelError(f"{file} holds no tokenizer")
     vocabulary = tokenizer.get_vocab().items()
     return all(token_id < len(pieces) and pieces[token_id] == piece for piece, token_id in vocabulary)
 
 
-def _check_same_start(request: VerdictRequest, base: PreTrainedModel, tuned: Any) -> None:
-    """Refuse a base of another shape, and one of the same shape whose weights are others."""
+def check_same_start(base_name: str, tuned_name: str, base: PreTrainedModel, tuned: Any) -> None:
+    """Refuse a base of another shape, and one of the same shape whose weights are others.
+
+    Args:
+        base_name: As the user names it.
+        tuned_name: Likewise.
+        base: The base.
+        tuned: The model, or an adapter around its own base.
+
+    Raises:
+        ModelError: The tuned model did not start from the base.
+    """
     inner = tuned.get_base_model() if is_adapter(tuned) else tuned
     architectures = [architecture_of(model.config) for model in (base, inner)]
     if other := differing(*({k: v for k, v in a.items() if k not in _MAY_CHANGE} for a in architectures)):
-        raise ModelError(f"{request.tuned} did not start from {request.base}: they differ in {other}; name its base")
+        raise ModelError(f"{tuned_name} did not start from {base_name}: they differ in {other}; name its base")
     if not is_adapter(tuned) and (found := median_correlation(base, tuned)) is not None and found < MIN_CORRELATION:
         raise ModelError(
-            f"{request.tuned} did not start from {request.base}: their weights have one shape and size and are not "
+            f"{tuned_name} did not start from {base_name}: their weights have one shape and size and are not "
             f"correlated (median over the matrices {found:.3f}, below {MIN_CORRELATION}); name its base"
         )
 

@@ -1,11 +1,21 @@
 """What a verdict is asked about: models, texts and options, and the texts that are read before any model is."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from ftkit.data import Corpus, ExampleSplit, corpus_of, load_corpus, read_examples, split_corpus, split_examples
+from ftkit.data import (
+    Corpus,
+    ExampleSplit,
+    LabelledTexts,
+    corpus_of,
+    load_corpus,
+    load_labelled,
+    read_examples,
+    split_corpus,
+    split_examples,
+)
 from ftkit.data.encoded_examples import LossOn
 from ftkit.data.local_documents import read_lines
 from ftkit.errors import ConfigError, DataError, nearest_name
@@ -15,16 +25,18 @@ from ftkit.generation import PRESETS
 
 __all__ = [
     "TARGET",
+    "ClassVerdictRequest",
     "ExampleVerdictRequest",
+    "Request",
     "TextSource",
     "VerdictRequest",
     "VerdictTexts",
     "check_inputs",
-    "check_names",
-    "check_one_source",
     "check_options",
+    "read_classes",
     "read_split",
     "read_texts",
+    "request_of",
 ]
 
 TARGET = "text"
@@ -238,6 +250,47 @@ class ExampleVerdictRequest:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ClassVerdictRequest:
+    """What to judge."""
+
+    base: str
+    """Model that the classifiers started from: a folder or a Hub id."""
+    labelled: str
+    """Texts with classes that they were trained on, as ``load_labelled`` takes them."""
+    labelled_test: str | None = None
+    """Texts with classes that they never saw; there is no verdict without them."""
+    window_tokens: int = 256
+    """Longer texts are cut here; at most the models' positions."""
+    revision: str | None = None
+    """Of the base, where it is a Hub id."""
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    encoding: str = "utf-8"
+    seed: int = 42
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How models are read."""
+        return {"trust_remote_code": self.trust_remote_code, "allow_pickle": self.allow_pickle}
+
+
+def read_classes(request: ClassVerdictRequest) -> tuple[LabelledTexts, LabelledTexts]:
+    """Texts that a classifier was trained on, and those that it never saw.
+
+    Raises:
+        ConfigError: No texts to test on.
+        DataError: Texts that cannot be read, or other classes among those of the test.
+    """
+    if request.labelled_test is None:
+        raise ConfigError(
+            f"labelled_test: texts with classes that the classifier never saw are missing beside {request.labelled}; "
+            "nothing in the folder of a model says which texts were held out, so name them"
+        )
+    train = load_labelled(request.labelled, encoding=request.encoding)
+    return train, load_labelled(request.labelled_test, encoding=request.encoding, classes=train.classes)
+
+
 def read_split(request: ExampleVerdictRequest) -> tuple[ExampleSplit, list[str]]:
     """Examples on both sides, and what had to be assumed. Examples that are on both sides stay: they are counted.
 
@@ -255,53 +308,74 @@ def read_split(request: ExampleVerdictRequest) -> tuple[ExampleSplit, list[str]]
     return split_examples(examples, seed=request.seed), [assumed]
 
 
-def check_one_source(text: TextSource | None, examples: Any, labelled: Any = None) -> TextSource:
-    """The text of a verdict; empty where examples or texts with classes are given.
+Request = VerdictRequest | ExampleVerdictRequest | ClassVerdictRequest
+_KINDS: Mapping[str, type[Request]] = {
+    "text": VerdictRequest, "examples": ExampleVerdictRequest, "labelled": ClassVerdictRequest,
+}  # fmt: skip
+"""What a verdict can be asked about, by the option that names the data."""
+
+
+def _defaults(request: type[Request]) -> dict[str, Any]:
+    """What each option of a request is where nobody sets it."""
+    return {
+        each.name: each.default if each.default_factory is MISSING else each.default_factory()
+        for each in fields(request)
+    }
+
+
+def request_of(base: str, tuned: str, sources: Mapping[str, Any], options: Mapping[str, Any]) -> Request:
+    """The request for one kind of data.
+
+    Args:
+        base: Model that the tuned one started from.
+        tuned: Model to judge, the first of several.
+        sources: Data by kind: ``text``, ``examples`` or ``labelled``; all but one are ``None``.
+        options: By name; those that are as in ``VerdictRequest`` by default count as not given.
 
     Raises:
-        ConfigError: Several were given, or none.
+        ConfigError: No data, data of several kinds, an option that does not exist, or one of another kind.
     """
-    kinds = {"text": text, "examples": examples, "labelled": labelled}
-    given = [name for name, source in kinds.items() if source is not None]
+    given = {kind: source for kind, source in sources.items() if source is not None}
     if len(given) != 1:
         raise ConfigError(
             "a verdict takes one of text, examples (prompts with completions) and labelled (texts with classes), and "
             f"{' and '.join(given) or 'none'} {'were' if given else 'was'} given; give what the model was trained on"
         )
-    return text or ()
+    ((kind, source),) = given.items()
+    known = {each: _defaults(request) for each, request in _KINDS.items()}
+    usual = known["labelled"] | known["examples"] | known["text"]
+    chosen = {name: value for name, value in options.items() if name not in usual or value != usual[name]}
+    for name in chosen:
+        owners = [each for each, names in known.items() if name in names]
+        if not owners:
+            raise ConfigError(f"unknown option {name!r} of a verdict{nearest_name(name, usual)}")
+        if kind not in owners:
+            raise ConfigError(f"{name}: has no effect with {kind}, it goes with {' and '.join(owners)}; leave it out")
+    values: dict[str, Any] = {"base": base, "tuned": tuned, kind: source, **chosen}
+    return _KINDS[kind](**{name: value for name, value in values.items() if name in known[kind]})
 
 
-def check_names(request: Any, options: Iterable[str]) -> None:
-    """Refuse options that a request does not have.
-
-    Raises:
-        ConfigError: One of them.
-    """
-    known = [each.name for each in fields(request)]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"unknown option {name!r} of a verdict{nearest_name(name, known)}")
-
-
-def check_inputs(text: TextSource | None = None, *, examples: Any = None, **options: Any) -> None:
-    """Read the texts or examples and check the options of a verdict that will be asked for later.
+def check_inputs(
+    text: TextSource | None = None, *, examples: Any = None, labelled: str | None = None, **options: Any
+) -> None:
+    """Read the data and check the options of a verdict that will be asked for later.
 
     Args:
         text: As in ``verdict``.
         examples: As in ``verdict``.
+        labelled: As in ``verdict``.
         **options: As in ``verdict``, without models and tokenizer.
 
     Raises:
-        DataError: Text or examples that cannot be read.
-        ConfigError: An option or a threshold that does not exist.
+        DataError: Data that cannot be read.
+        ConfigError: An option or a threshold that does not exist, or that goes with other data.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    of_text = check_one_source(text, examples)
-    if examples is not None:
-        check_names(ExampleVerdictRequest, given)
-        read_split(ExampleVerdictRequest("base", "tuned", examples, **given))
-        return
-    check_names(VerdictRequest, given)
-    request = VerdictRequest("base", "tuned", of_text, **given)
-    check_options(request)
-    read_texts(request)
+    request = request_of("base", "tuned", {"text": text, "examples": examples, "labelled": labelled}, given)
+    if isinstance(request, VerdictRequest):
+        check_options(request)
+        read_texts(request)
+    elif isinstance(request, ExampleVerdictRequest):
+        read_split(request)
+    else:
+        read_classes(request)

@@ -54,14 +54,14 @@ from ftkit.jobs.targets import MOST_JUDGED
 from ftkit.jobs.verdict_requests import (
     TARGET,
     ExampleVerdictRequest,
+    Request,
     TextSource,
     VerdictRequest,
     VerdictTexts,
     check_inputs,
-    check_names,
-    check_one_source,
     check_options,
     read_texts,
+    request_of,
 )
 from ftkit.models import is_adapter, task_of
 from ftkit.models.meta_models import known_positions
@@ -80,6 +80,7 @@ __all__ = [
     "VerdictRequest",
     "check_inputs",
     "judge_models",
+    "judge_request",
     "judge_several",
     "verdict",
     "write_judged",
@@ -282,7 +283,7 @@ class _Bench:
         longest = min([request.window_tokens, *(n for n in (base.positions, side.positions) if n)])
         heldout = base.tokens(texts.heldout).num_tokens
         if (window := judged_window(longest, heldout)) < longest:
-            assumed.append(f"windows have {window} tokens, so that {heldout:,} held-out tokens are enough of them")
+            assumed.append(f"held-out text has {heldout:,} tokens, so windows of {window} were taken: 20 are needed")
         writers = {} if masking else _writers(request, texts, base, side)
         if self._shared is None:
             self._shared = _share(request, texts, base, choice.reading, window, writers.get("base"))
@@ -513,33 +514,38 @@ def verdict(
         for number, side in enumerate([base, *asked_for.values()])
     ]
     models = dict(zip(asked_for, rest, strict=True))
-    of_text = check_one_source(text, examples, labelled)
-    if labelled is not None:
-        from ftkit.jobs.class_verdicts import ClassVerdictRequest, judge_classifiers
+    options = {
+        "labelled_test": labelled_test, "heldout": heldout, "against": against or {}, "judge": judge,
+        "general": general if examples is None else _one_place(general), "reference": reference,
+        "num_passages": num_passages, "passage_chars": passage_chars, "window_tokens": window_tokens,
+        "eval_windows": eval_windows, "train_windows": train_windows, "canaries": canaries, "prompts": prompts,
+        "sampling": sampling, "seed": seed, "thresholds": thresholds or {}, "dtype": dtype, "revision": revision,
+        "encoding": encoding, "special_tokens": special_tokens, "trust_remote_code": trust_remote_code,
+        "allow_pickle": allow_pickle,
+    }  # fmt: skip
+    request = request_of(
+        start, rest[0], {"text": text, "examples": examples, "labelled": labelled}, options | of_examples
+    )
+    return judge_request(request, models, folder).given(several, kept)
 
-        check_names(ClassVerdictRequest, of_examples)
-        classes = ClassVerdictRequest(
-            start, labelled, labelled_test, window_tokens, revision, trust_remote_code, allow_pickle, encoding, seed
-        )
-        return judge_classifiers(classes, models, folder).given(several, kept)
-    if examples is not None:
+
+def judge_request(request: Request, tuned: Mapping[str, str], folder: Path) -> SeveralJudged:
+    """Judge models that were tuned from one base, on whatever the request names.
+
+    Args:
+        request: The base, the data and the options.
+        tuned: The models by name.
+        folder: As in ``judge_models``.
+    """
+    if isinstance(request, VerdictRequest):
+        return judge_several(request, tuned, folder)
+    if isinstance(request, ExampleVerdictRequest):
         from ftkit.jobs.example_verdicts import judge_several_examples
 
-        check_names(ExampleVerdictRequest, of_examples)
-        asked = ExampleVerdictRequest(
-            start, rest[0], examples, general=_one_place(general), revision=revision,
-            trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, seed=seed, thresholds=thresholds or {},
-            dtype=dtype, **of_examples,
-        )  # fmt: skip
-        return judge_several_examples(asked, models, folder).given(several, kept)
-    check_names(VerdictRequest, of_examples)
-    request = VerdictRequest(
-        start, rest[0], of_text, heldout, general, against or {}, judge, revision, trust_remote_code, allow_pickle,
-        encoding, special_tokens, window_tokens, eval_windows, passage_chars, num_passages, sampling, seed,
-        thresholds=thresholds or {}, reference=reference, dtype=dtype, train_windows=train_windows, canaries=canaries,
-        prompts=prompts,
-    )  # fmt: skip
-    return judge_several(request, models, folder).given(several, kept)
+        return judge_several_examples(request, tuned, folder)
+    from ftkit.jobs.class_verdicts import judge_classifiers
+
+    return judge_classifiers(request, tuned, folder)
 
 
 def _named(tuned: Any) -> tuple[bool, dict[str, Model]]:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, Trainer, TrainingArguments
 
 import ftkit
 from ftkit.cli import main
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, ModelError
-from ftkit.jobs.class_verdicts import ClassVerdictRequest, judge_classifiers
+from ftkit.jobs.class_verdicts import judge_classifiers
+from ftkit.jobs.verdict_requests import ClassVerdictRequest
 
 WORDS = {"kind": ["warm", "bright", "gentle", "clear"], "harsh": ["cold", "dull", "rough", "murky"]}
 SHARED = ["the", "light", "over", "this", "bay", "was", "and", "we", "saw", "its", "wall", "from", "here", "today"]
@@ -43,13 +44,17 @@ def written(path: Path, texts: list[tuple[str, str]]) -> str:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     """An encoder without a head, with its tokenizer."""
-    folder = tmp_path_factory.mktemp("base") / "encoder"
+    return encoder(tmp_path_factory.mktemp("base") / "encoder")
+
+
+def encoder(folder: Path, width: int = 32, seed: int = 0) -> Path:
+    """An encoder of random weights."""
     tokenizer = load_tokenizer("train:400", texts=[text for text, _ in rows(300, 99)], with_mask=True)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=2 * width, max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     BertForMaskedLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -136,7 +141,7 @@ def test_options_of_another_kind_of_data_are_refused(base, capsys, monkeypatch):
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2
-    assert "--canaries: has no effect with --labelled, it goes with --text; leave it out" in capsys.readouterr().err
+    assert "canaries: has no effect with labelled, it goes with text; leave it out" in capsys.readouterr().err
 
 
 def test_python_judges_a_classifier_as_the_command_does(base, tmp_path):
@@ -145,6 +150,40 @@ def test_python_judges_a_classifier_as_the_command_does(base, tmp_path):
     assert judged.verdict.verdict == "worked"
     assert judged.holds(require="worked")
     assert "accuracy" in judged._repr_html_()
+
+
+def test_a_trainers_classifier_is_judged_at_the_end(base, tmp_path):
+    train, test = rows(300, 11), rows(200, 12)
+    tokenizer: Any = load_tokenizer(str(base))
+    model: Any = BertForSequenceClassification.from_pretrained(
+        base, num_labels=2, id2label={0: "harsh", 1: "kind"}, label2id={"harsh": 0, "kind": 1}
+    )
+    texts = [tokenizer(text) | {"labels": model.config.label2id[label]} for text, label in train]
+    callback = ftkit.VerdictCallback(
+        labelled=written(tmp_path / "train.csv", train), labelled_test=written(tmp_path / "test.csv", test)
+    )
+    trainer = Trainer(
+        model,
+        TrainingArguments(
+            str(tmp_path / "out"), max_steps=60, per_device_train_batch_size=32, learning_rate=5e-3, use_cpu=True,
+            report_to="none", save_strategy="no", disable_tqdm=True,
+        ),
+        train_dataset=texts, processing_class=tokenizer, callbacks=[callback],
+    )  # fmt: skip
+    trainer.train()
+    assert callback.result.verdict.verdict == "worked"
+    (logged,) = (entry for entry in trainer.state.log_history if "verdict" in entry)
+    assert logged["verdict_macro_f1_low"] > 0.8
+
+
+def test_a_classifier_that_started_from_another_model_is_refused(tmp_path):
+    # Matrices below 4,096 elements are not compared, and none that a high rate has made three times as large.
+    start, stranger = encoder(tmp_path / "start", 96), encoder(tmp_path / "stranger", 96, seed=77)
+    train = rows(200, 12)
+    model = tuned(start, tmp_path / "tuned", train, seed=6, steps=2)
+    files = [written(tmp_path / "train.csv", train), written(tmp_path / "test.csv", rows(200, 13))]
+    with pytest.raises(ModelError, match=r"did not start from .*stranger: their weights"):
+        ftkit.verdict(str(stranger), model, labelled=files[0], labelled_test=files[1])
 
 
 def test_what_cannot_be_judged_is_refused_by_name(base, tmp_path):
@@ -158,3 +197,5 @@ def test_what_cannot_be_judged_is_refused_by_name(base, tmp_path):
         ftkit.verdict(start, model, labelled=other, labelled_test=other)
     with pytest.raises(ConfigError, match="text and labelled were given"):
         ftkit.verdict(start, model, train, labelled=train, labelled_test=test)
+    with pytest.raises(ConfigError, match="num_passages: has no effect with labelled, it goes with text; leave it out"):
+        ftkit.verdict(start, model, labelled=train, labelled_test=test, num_passages=60)
