@@ -13,7 +13,6 @@ from ftkit.config.catalogue import described_sources
 from ftkit.data.formats import TABLE_ENDINGS, FileFormat, detect_format, plain_ending
 from ftkit.data.sources import better_source
 from ftkit.errors import DataError, nearest_name
-from ftkit.runs.opening import new_folders
 
 __all__ = [
     "FolderContents",
@@ -33,6 +32,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_RUNS = "runs"
+"""Where runs are put; the one that asks for a text has made it itself."""
 TEXT_ENDINGS = (".md", ".txt")  # what is read from a folder, compressed too; a single file may have any name
 
 
@@ -96,7 +97,7 @@ def neighbours(path: Path) -> str:
     while not exists(folder) and folder != folder.parent:
         folder = folder.parent
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.absolute() not in new_folders())
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name != _RUNS)
     except OSError as error:
         return f"; {folder} cannot be read ({error.strerror})"
     if folder != path.parent:

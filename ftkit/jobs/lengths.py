@@ -337,8 +337,7 @@ def _short(value: str | float) -> str:
 def _method(settings: Any, epoch: _Epoch) -> tuple[str, str]:
     if epoch.parameters <= _WHOLE_SIZE or "learning_rate" not in settings.unset_lengths:
         return settings.peft, ""  # a rate that somebody has set is one for the method that they had in mind
-    reason = f"a model of {epoch.parameters:,} parameters needs much memory to be tuned whole, which --peft none does"
-    return "lora", reason
+    return "lora", f"tuning all {epoch.parameters:,} parameters takes much memory (peft: none does it)"
 
 
 def _batch(settings: Any, epoch: _Epoch) -> tuple[int, str]:

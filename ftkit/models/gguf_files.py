@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
 from ftkit.errors import DeviceError, ModelError
@@ -181,7 +180,7 @@ def write_gguf(model: PreTrainedModel, tokenizer: Any, path: Path, kind: str = "
     writer.add_vocab_size(config.vocab_size)
     _add_tokenizer(writer, tokenizer, config.vocab_size)
     names = package.get_tensor_name_map(known[config.model_type], config.num_hidden_layers)
-    for name, tensor in _stored(model).items():
+    for name, tensor in model.named_parameters():  # a shared one once
         stem, _, suffix = name.rpartition(".")
         found = names.get_name(stem)
         if found is None:
@@ -196,11 +195,6 @@ def write_gguf(model: PreTrainedModel, tokenizer: Any, path: Path, kind: str = "
         writer.write_tensors_to_file()
     finally:
         writer.close()
-
-
-def _stored(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Parameters by name, a shared one once."""
-    return dict(model.named_parameters())
 
 
 def _type_of(package: ModuleType, values: np.ndarray, asked: str) -> str:

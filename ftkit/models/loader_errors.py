@@ -164,13 +164,12 @@ def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options
             raise
         if huggingface_hub.constants.HF_HUB_OFFLINE or not hub_answers():
             reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the Hub does not answer"
-            near = nearest_name(spec, [path.name for path in Path().iterdir() if path.is_dir()], otherwise="")
+            near = nearest_name(spec, [path.name for path in Path().iterdir() if path.is_dir()], otherwise=".")
             raise NetworkError(
                 f"The model {spec!r} is neither a folder here nor in the local cache"
-                f" ({huggingface_hub.constants.HF_HUB_CACHE}), and {reason}. Download it where there is a network"
+                f" ({huggingface_hub.constants.HF_HUB_CACHE}), and {reason}{near} Download it where there is a network"
                 f" (hf download {spec} --local-dir FOLDER), copy the folder here and give its path. Without a"
                 " network, base:tales works, which ships with ftkit, and random weights (new:FAMILY)."
-                + (f" D{near[3:]}" if near.startswith("; did you mean") else "")
             ) from None
     _refuse_adapter(spec, where, options["revision"], local_files_only=False)
     return load(where, options)

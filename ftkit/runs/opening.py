@@ -45,13 +45,11 @@ from ftkit.runs.processes import (
 )
 from ftkit.runs.tracking import check_trackers, tracking
 
-__all__ = ["new_folders", "open_run", "read_run", "restore_config"]
+__all__ = ["open_run", "read_run", "restore_config"]
 
 _logger = logging.getLogger("ftkit.runs")
 _OPEN: list[Path] = []
 """Runs at work in this process: one, and while it makes its base, two."""
-_NEW: list[Path] = []
-"""The highest folders that runs of this process have made."""
 _OURS = {"config.yaml", "manifest.json"}  # what a run that ended before it made anything leaves behind
 _NAMED_PACKAGES = (
     "torch",
@@ -295,19 +293,12 @@ def _remove_unused(path: Path) -> None:
             path.parent.rmdir()
 
 
-def new_folders() -> list[Path]:
-    """The folders that runs of this process have made, such as ``runs``: nobody had them before."""
-    return list(_NEW)
-
-
 def _make_folder(path: Path) -> None:
     """Make a run's folder, or refuse one in which nothing can be written.
 
     Raises:
         CheckpointError: The system's reason; a full disk keeps its own message.
     """
-    whole = path.absolute()
-    new = next((folder for folder in (*reversed(whole.parents), whole) if not os.path.lexists(folder)), None)
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".lock").touch()
@@ -317,7 +308,6 @@ def _make_folder(path: Path) -> None:
         raise CheckpointError(
             f"{path}: a run's folder cannot be written there ({error.strerror}); choose another output_dir"
         ) from None
-    _NEW.extend([new] if new else [])
 
 
 def _enter(path: Path, settings: Settings, recipe: str, program: Path, lock: FileLock) -> RunFolder:

@@ -275,7 +275,7 @@ def test_a_large_model_gets_an_adapter_unless_somebody_chose_otherwise(folder, t
     with caplog.at_level("INFO"):
         chosen = trained(asked("finetune", folder, tmp_path / "chosen"))
     assert (chosen.peft, chosen.learning_rate) == ("lora", 3e-3)
-    assert "peft: lora, because a model of 8,448" in caplog.text
+    assert "peft: lora, because tuning all 8,448 parameters takes much memory" in caplog.text
     assert yaml.safe_load((tmp_path / "chosen" / "config.yaml").read_text())["peft"] == "lora"
     for name, given in {
         "whole": {"peft": "none"}, "rate": {"learning_rate": 1e-4}, "frozen": {"freeze": "norm"},
