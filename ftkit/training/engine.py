@@ -19,9 +19,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate.utils import DistributedType, reduce
-from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.activations import NewGELUActivation
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import CheckpointError, DeviceError, DivergedError, InterruptedRun
@@ -33,12 +31,13 @@ from ftkit.training.accelerator import WholeModel, make_accelerator
 from ftkit.training.checkpoints import CheckpointFolder
 from ftkit.training.datasets import Dataset
 from ftkit.training.divergence import diagnosis
+from ftkit.training.fused_layers import fuse_layers
 from ftkit.training.memory import memory_remedies, peak_memory
 from ftkit.training.objectives import Batch, LossModule, Objective, WeightedSum
 from ftkit.tuning import Clipping, build_optimizers, check_adapter_gradients, freeze, learning_rate_factor
 from ftkit.tuning.shards import is_sharded, local_part
 
-__all__ = ["Engine", "StepRecord", "fuse_activations", "lockstep"]
+__all__ = ["Engine", "StepRecord", "lockstep"]
 
 _logger = logging.getLogger("ftkit.training")
 
@@ -104,7 +103,7 @@ class Engine:
             # transformers 5.23 renamed it: the old name goes in 6, the new one is missing in 5.18.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable()
-        fuse_activations(model)
+        fuse_layers(model)
         self.freezing = freeze(model, settings)
         optimizers = build_optimizers(model, settings)
         self._whole = WholeModel(model) if self.accelerator.is_fsdp2 else None
@@ -509,31 +508,3 @@ def _turns(arms: Mapping[str, Engine], streams: Mapping[str, Iterator[StepRecord
                 yield name, record
     for stream in streams.values():
         next(stream, None)  # lets an engine write the checkpoint that was due after its last step
-
-
-# The same activation in one operation: as eight it takes a sixth of the time in which a CPU trains a small GPT-2.
-
-
-class _FusedInTraining(NewGELUActivation):
-    """transformers' ``gelu_new``, to the last bit outside training."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """The activation of every element."""
-        if self.training:
-            return nn.functional.gelu(input, approximate="tanh")
-        outside: Tensor = super().forward(input)
-        return outside
-
-
-def fuse_activations(model: nn.Module) -> None:
-    """Let torch's tanh GELU train for ``gelu_new``, of which GPT-2, GPT-Neo and CodeGen are made.
-
-    Both are one formula, equal but for rounding. Neither has weights, so what is saved is the same.
-
-    Args:
-        model: Changed in place.
-    """
-    for module in model.modules():
-        for name, child in module.named_children():
-            if type(child) is NewGELUActivation:
-                setattr(module, name, _FusedInTraining().train(child.training))

@@ -80,7 +80,7 @@ def bare_steps(shape: Shape) -> Arm:
 class Turns(TrainerCallback):
     """Notes a trainer's steps, and runs the other arms between them: its ``train`` cannot be left."""
 
-    def __init__(self, arms: dict[str, Arm], trainer: str = TRAINER) -> None:
+    def __init__(self, arms: dict[str, Arm], trainer: str) -> None:
         self.arms, self.trainer, self.clock = arms, trainer, Clock()
         self.times: Times = {}
 
@@ -91,9 +91,9 @@ class Turns(TrainerCallback):
         self.clock.restart()
 
 
-def beside_trainer(shape: Shape, arms: dict[str, Arm], rounds: int, bf16: bool) -> Times:
+def beside_trainer(model: Any, shape: Shape, arms: dict[str, Arm], rounds: int, bf16: bool, name: str) -> Times:
     """Rounds of Trainer and all arms, after one that does not count."""
-    turns = Turns(arms)
+    turns = Turns(arms, name)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, max_steps=rounds + 1, per_device_train_batch_size=shape.rows, learning_rate=1e-4,
@@ -102,7 +102,7 @@ def beside_trainer(shape: Shape, arms: dict[str, Arm], rounds: int, bf16: bool) 
             dataloader_pin_memory=DEVICE.type != "cpu",
         )  # fmt: skip
         trainer = Trainer(
-            usual_model(shape), arguments, train_dataset=Rows(shape), data_collator=default_data_collator,
+            model, arguments, train_dataset=Rows(shape), data_collator=default_data_collator,
             callbacks=[turns],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
@@ -120,7 +120,7 @@ def train(name: str, shape: Shape, bf16: bool, rounds: int, options: Options) ->
         HF: ftkit_steps("gpt2", shape, bf16, compiled),
         PLAIN: plain_steps(shape, bf16, compiled),
     }
-    times = beside_trainer(shape, arms, rounds, bf16 and not accelerated)
+    times = beside_trainer(usual_model(shape), shape, arms, rounds, bf16 and not accelerated, TRAINER)
     small, large = name.startswith("train-small") and not bf16, name.startswith("train-124m") and not bf16
     results = [
         times_as_fast(times, OWN, TRAINER, 1.5 if accelerated and bf16 else 1.2 if small else None),
