@@ -44,7 +44,7 @@ SIGNATURES = {
     # One of several functions of one form: a mark is drawn in axes, a probe the step, a task a model,
     # a writer the text and the seed, an evaluation the number of rows.
     "diagonal",
-    "before", "begin", "measure", "write", "real_passages", "prompts_of_block", "scores",
+    "before", "begin", "measure", "write", "real_passages", "prompts", "scores",
     # Recipes override it.
     "fast_values",
 }  # fmt: skip

@@ -8,7 +8,7 @@ may be unfinished too.
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self
@@ -20,7 +20,7 @@ from ftkit.data import TokenStore
 from ftkit.data.tokenizers import reads_tokens
 from ftkit.errors import ConfigError, DataError
 from ftkit.evidence.code import code_change, code_validity, parse_code
-from ftkit.evidence.passages import BLOCK, PassageWriter, Store, Written
+from ftkit.evidence.passages import PassageWriter, Store, Written
 from ftkit.generation import Sampling, generate_passages
 from ftkit.models import usable_positions
 from ftkit.runs.planner import planner
@@ -241,10 +241,9 @@ class CodeWriter(PassageWriter):
     def _written(self, passages: Sequence[str]) -> Written:
         return Written(passages)
 
-    def prompts_of_block(self, seed: int, number: int) -> list[list[int]]:
-        """Return the tokens before each sample of a block; the last block begins again with the first place."""
-        numbers = range(number * BLOCK, (number + 1) * BLOCK)
-        return [list(self.places[place % len(self.places)].prompt) for place in numbers]
+    def prompts(self, seed: int, numbers: Iterable[int]) -> list[list[int]]:
+        """Return the tokens before each of some samples; behind the last place stands the first one."""
+        return [list(self.places[number % len(self.places)].prompt) for number in numbers]
 
     def _fitted(self, text: str) -> str:
         return fit_code(text, self.characters)

@@ -8,7 +8,7 @@ Shapes: B rows, T tokens of the prompt, N new tokens, S tokens so far, H heads, 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -121,6 +121,7 @@ def decode(
     sampling: Sampling,
     special: SpecialIds,
     on_id: Callable[[int], None] | None = None,
+    generators: Sequence[torch.Generator] = (),
 ) -> Tensor:
     """Continue rows that are padded on the left, as ``generate`` does.
 
@@ -129,9 +130,10 @@ def decode(
         input_ids_BT: Prompts.
         mask_BT: 1 for tokens, 0 for padding.
         new_tokens: N, tokens to add.
-        sampling: How they are drawn, with torch's random state as it is.
+        sampling: How they are drawn.
         special: Tokens that must not come out, that end a row, and that stand after its end.
         on_id: Is told each new token of the first row as soon as it is drawn, the one that ends it too.
+        generators: Random states, each for as many rows; without any it is torch's own.
 
     Returns:
         The new tokens, (B, N), fewer where every row has ended before.
@@ -160,7 +162,7 @@ def decode(
         output = model(input_ids=ids[:, seen:end], use_cache=True, **cache_argument(cache), **options)
         allowed_BV = output.logits[:, -1].float() + barred_V
         scores_BV = rules(ids[:, :end], allowed_BV)  # type: ignore[arg-type]
-        chosen_B = _drawn(scores_BV) if sampling.do_sample else scores_BV.argmax(1)
+        chosen_B = _drawn(scores_BV, generators) if sampling.do_sample else scores_BV.argmax(1)
         ids[:, end] = torch.where(going, chosen_B, special.pad) if special.stops else chosen_B
         seen = end
         if on_id is not None:
@@ -186,7 +188,7 @@ def _rules(sampling: Sampling) -> LogitsProcessorList:
     return rules
 
 
-def _drawn(scores_BV: Tensor) -> Tensor:
+def _drawn(scores_BV: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
     """One token a row with probability softmax(scores), by inversion: the first whose cumulated share exceeds a draw.
 
     In float64, so that even the rarest of 100,000 tokens keeps its share. Scores that are no numbers, which a diverged
@@ -194,7 +196,11 @@ def _drawn(scores_BV: Tensor) -> Tensor:
     """
     cumulated_BV = torch.softmax(scores_BV, dim=1).cumsum(1, dtype=torch.float64)
     total_B1 = cumulated_BV[:, -1:]
-    draws_B1 = torch.rand(len(scores_BV), 1, dtype=torch.float64, device=scores_BV.device) * total_B1
+    states: Sequence[torch.Generator | None] = generators or [None]
+    rows, device = len(scores_BV) // len(states), scores_BV.device
+    draws_B1 = torch.cat(
+        [torch.rand(rows, 1, generator=state, dtype=torch.float64, device=device) for state in states]
+    ) * total_B1  # fmt: skip
     below_B1 = draws_B1.minimum(torch.nextafter(total_B1, torch.zeros_like(total_B1)))
     chosen_B: Tensor = torch.searchsorted(cumulated_BV, below_B1, right=True)[:, 0]
     return chosen_B.clamp(max=scores_BV.shape[1] - 1)

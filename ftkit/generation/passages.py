@@ -180,18 +180,22 @@ class _Writer:
         finally:
             self.model.train(was_training)
 
-    def continued(self, rows: list[list[int]], on_id: Callable[[int], None] | None = None) -> Iterator[Passage]:
+    def continued(
+        self, rows: list[list[int]], on_id: Callable[[int], None] | None = None, seeds: Sequence[int] = ()
+    ) -> Iterator[Passage]:
         """Continue rows together.
 
         Args:
             rows: Their ids.
             on_id: Is told each new token of the first row, the one that ends it too.
+            seeds: Each draws for as many rows; without any the state of ``drawing`` does for all.
         """
+        states = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
         width, pad = max(len(row) for row in rows), self.special.pad
         input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
         if can_decode(self.model):
-            new_ids = decode(self.model, input_ids, mask, self.new_tokens, self.sampling, self.special, on_id)
+            new_ids = decode(self.model, input_ids, mask, self.new_tokens, self.sampling, self.special, on_id, states)
         else:
             with no_stored_generation_settings(self.model):
                 output = self.model.generate(  # type: ignore[operator]
@@ -219,7 +223,7 @@ def generate_passages(
     *,
     new_tokens: int,
     sampling: Sampling = PRESETS["plain"],
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     batch_rows: int = 64,
     stop_ids: Sequence[int] | None = None,
 ) -> list[Passage]:
@@ -231,8 +235,9 @@ def generate_passages(
         prompts: Texts, or token ids (see ``random_starts``). An empty text starts from the end-of-text token.
         new_tokens: Length of each passage in tokens.
         sampling: How tokens are drawn.
-        seed: Same seed, prompts and batch_rows: same passages.
-        batch_rows: Prompts decoded together.
+        seed: Same seed, prompts and batch_rows: same passages. Several: each draws for as many of the prompts, which
+            are all decoded together and, but for rounding, come out as from one call for each; for ``can_decode`` only.
+        batch_rows: Prompts decoded together where there is one seed.
         stop_ids: Tokens that end a passage, such as ``end_ids``; ``None`` means the tokenizer's end-of-text token where
             ``sampling.allow_stop`` is set, else none.
 
@@ -245,6 +250,9 @@ def generate_passages(
     rows = _prompt_rows(tokenizer, prompts, _pad_id(tokenizer))
     _check_length(model, max((len(row) for row in rows), default=0), new_tokens)
     writer = _Writer(model, tokenizer, new_tokens, sampling, stop_ids)
+    if not isinstance(seed, int):
+        with writer.drawing(seed[0]):
+            return list(writer.continued(rows, seeds=seed))
     passages: dict[int, Passage] = {}
     with writer.drawing(seed):
         for numbers in _parts(rows, batch_rows, one_width=virtual_tokens(model) > 0):

@@ -22,7 +22,7 @@ from ftkit.runs.planner import planner
 
 __all__ = ["cached_passages", "cached_run"]
 
-_PASSAGES_VERSION = 2
+_PASSAGES_VERSION = 3
 """Raised when passages of the same model, prompts and seed would come out otherwise."""
 
 
@@ -43,10 +43,10 @@ def cached_run(kind: str, described: Any) -> Iterator[RunFolder]:
 
 
 def cached_passages(writer: PassageWriter, model: PreTrainedModel, count: int, seed: int) -> Written:
-    """What a model writes, kept by blocks, so that several models are judged against one base that writes once.
+    """What a model writes, kept in parts, so that several models are judged against one base that writes once.
 
-    Asking for more passages writes only the blocks that are missing. Equal bytes are promised on one machine, device
-    and number of threads, so these are part of a block's key.
+    Asking for more passages writes only the parts that are missing. Equal bytes are promised on one machine, device
+    and number of threads, so they are in the key of a part.
 
     Args:
         writer: Prompts, length and sampling.
@@ -58,14 +58,14 @@ def cached_passages(writer: PassageWriter, model: PreTrainedModel, count: int, s
         return writer.write(model, count, seed)
     by = [_PASSAGES_VERSION, *_described(writer, model), seed]
 
-    def stored(number: int, make: Callable[[], list[str]]) -> list[str]:
-        path = cache_dir() / "passages" / f"{cache_key([*by, number, writer.prompts_of_block(seed, number)])}.json"
+    def stored(numbers: range, make: Callable[[], list[str]]) -> list[str]:
+        path = cache_dir() / "passages" / f"{cache_key([*by, numbers.start, writer.prompts(seed, numbers)])}.json"
         if path.exists():
             found: list[str] = json.loads(path.read_text(encoding="utf-8"))
             return found
-        block = make()
-        write_json(path, block)
-        return block
+        passages = make()
+        write_json(path, passages)
+        return passages
 
     return writer.write(model, count, seed, stored)
 

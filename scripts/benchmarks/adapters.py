@@ -1,4 +1,4 @@
-"""A step of LoRA and one of whole tuning on a Llama, beside Trainer with peft, a plain loop, and its matrix products."""
+"""A step of LoRA and one of whole tuning on a Llama, beside Trainer, a plain loop and the step's matrix products."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -62,13 +62,13 @@ def run(name: str, shape: Shape, lora: bool, rounds: int, options: Options) -> S
     ours = load_model(place, seed=0, vocab_size=shape.vocab, max_positions=shape.positions)
     trainers, plain = usual(place, ours, lora), usual(place, ours, lora).to(DEVICE).train()
     alone, operations = products(ours, shape, lora)
-    tuned = attach_adapter(ours, settings(lora), base=place) if lora else ours
+    tuned: Any = attach_adapter(ours, settings(lora), base=place) if lora else ours
 
     def loss_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits
         return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten())
 
-    arms = {
+    arms: dict[str, Arm] = {
         FTKIT: partial(next, iter(Engine(tuned, NEXT_TOKEN, Rows(shape), settings(lora, shape.rows)))),
         PLAIN: loop_steps(plain, loss_of, shape, fused=DEVICE.type != "cpu"),
         PRODUCTS: alone,

@@ -48,12 +48,12 @@ def test_more_passages_extend_fewer_and_half_follow_training_text(written):
 def test_another_process_writes_the_same(written, stories260k):
     program = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); from test_passage_writer import writer_of; "
-        "writer, model = writer_of(sys.argv[2]); print(json.dumps(writer.write(model, 32, 3).heldout))"
+        "writer, model = writer_of(sys.argv[2]); print(json.dumps(writer.write(model, 64, 3).heldout))"
     )
     command = [sys.executable, "-c", program, str(Path(__file__).parent), str(stories260k)]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     found = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": "", **threads})
-    assert json.loads(found.stdout.splitlines()[-1]) == list(written[2].heldout[:16])
+    assert json.loads(found.stdout.splitlines()[-1]) == list(written[2].heldout)
 
 
 def test_prompts_are_spread_over_the_text_and_begin_again(written):
@@ -104,23 +104,49 @@ def test_prompts_have_fewer_words_where_positions_are_few():
         PassageWriter.after(heldout, HELDOUT, TRAIN, 103, PRESETS["plain"]).fitted(model)
 
 
-def test_blocks_are_kept_by_all_that_they_depend_on(written, tmp_path, monkeypatch):
+def test_three_blocks_together_are_the_blocks_alone_but_for_rounding(stories260k, monkeypatch):
+    writer, model = writer_of(stories260k)
+    model = model.double()  # so that no rounding is as large as the distance between two tokens
+    together = writer.write(model, 96, seed=3)
+    monkeypatch.setattr("ftkit.evidence.passages._MOST_KEPT", 0)
+    assert writer.write(model, 96, seed=3) == together
+    assert writer.write(model, 32, seed=3).heldout == together.heldout[:16]
+
+
+def test_passages_whose_keys_and_values_are_large_are_decoded_by_blocks(written, monkeypatch):
+    writer, model, _ = written
+    sizes: list[int] = []
+
+    def counted(self: PassageWriter, model: Any, seed: int, numbers: range) -> list[str]:
+        sizes.append(len(numbers))
+        return [""] * len(numbers)
+
+    monkeypatch.setattr(PassageWriter, "_made", counted)
+    writer.write(model, 192, 3)
+    each = 2 * 5 * 4 * 8 * 4  # two of 5 blocks, 4 heads of width 8, in float32
+    monkeypatch.setattr("ftkit.evidence.passages._MOST_KEPT", 96 * each * writer.new_tokens - 1)
+    writer.write(model, 192, 3)
+    writer.write(model, 7, 3)
+    assert sizes == [96, 96, *[32] * 6, 32]
+
+
+def test_parts_are_kept_by_all_that_they_depend_on(written, tmp_path, monkeypatch):
     writer, model, expected = written
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path))
 
-    def blocks() -> int:
+    def parts() -> int:
         return len(list((cache_dir() / "passages").iterdir()))
 
-    assert cached_passages(writer, model, 20, 3).heldout == expected.heldout[:10]
-    assert blocks() == 1
     assert cached_passages(writer, model, 64, 3) == expected
-    assert blocks() == 2, "the first block was taken from the cache"
-    monkeypatch.setattr(PassageWriter, "_block", None)
+    assert parts() == 1
+    assert cached_passages(writer, model, 192, 3).heldout[:32] == expected.heldout
+    assert parts() == 2, "the first part was taken from the cache"
+    monkeypatch.setattr(PassageWriter, "_made", None)
     assert cached_passages(writer, model, 64, 3) == expected
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(before + 1)
         with pytest.raises(TypeError):  # not kept for this number of threads
-            cached_passages(writer, model, 32, 3)
+            cached_passages(writer, model, 64, 3)
     finally:
         torch.set_num_threads(before)

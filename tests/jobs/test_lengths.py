@@ -71,7 +71,7 @@ def test_lengths_follow_from_the_model_and_are_written_down(folder, tmp_path, ca
     assert settings.passage_chars == 40
     assert math.ceil(1.2 * 40) + 4 + subject.writer.prompt_tokens == POSITIONS
     assert subject.writer.prompt_words == 2
-    assert max(map(len, subject.writer.prompts_of_block(0, 0))) <= subject.writer.prompt_tokens
+    assert max(map(len, subject.writer.prompts(0, range(32)))) <= subject.writer.prompt_tokens
     assert "window_tokens: 64, because the model has 64 usable positions (default 256)" in caplog.text
     for file in ("config.yaml", "manifest.json"):
         values = yaml.safe_load((tmp_path / "run" / file).read_text())  # JSON is YAML
