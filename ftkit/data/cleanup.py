@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ["CleanedText", "Removed", "clean_lines", "clean_text"]
 
+READ_AT_ONCE = 1 << 20  # characters
 MAX_BLANK_LINES = 3  # more in a row are a page break of the e-book, not the author's
 
 # The lines that Gutenberg puts around a book, over the years and with or without a space after the stars.
@@ -128,7 +129,9 @@ def _record(removed: list[Removed], kind: str, text: str) -> None:
 
 def _without_frame(text: str, removed: list[Removed]) -> str | None:
     """The lines between the markers; ``None`` if the text has no marker."""
-    if "gutenberg" not in text.lower() and "small print" not in text.lower():
+    # In parts that overlap, because all of a large text in lower case would be a copy of it.
+    parts = (text[start : start + READ_AT_ONCE + len("small print")] for start in range(0, len(text), READ_AT_ONCE))
+    if not any(name in part.lower() for part in parts for name in ("gutenberg", "small print")):
         return None
     lines = text.split("\n")
     dropped = list(_frame(lines, [number for number, line in enumerate(lines) if line.lstrip().startswith("*")]))

@@ -28,6 +28,8 @@ __all__ = ["Corpus", "Document", "corpus_of", "load_corpus"]
 
 logger = logging.getLogger(__name__)
 
+_SHOWN = 40
+"""Characters of a text that was given in the place of a path."""
 FEW_WORDS = 10_000  # below this a model learns the words of a text rather than its style
 
 
@@ -140,6 +142,11 @@ def load_corpus(
         NetworkError: A download failed.
     """
     check_codec(encoding)
+    if "\n" in source and not exists(Path(source)):
+        raise DataError(
+            f"Corpus {source[:_SHOWN]!r}...: this is a text of {len(source):,} characters, and a path or a source was "
+            f"asked for; write it to a file, or give texts in memory as a list of strings"
+        )
     kind, place = _source_of(source)
     loaded = kind.load(SourceRequest(source, place, encoding, clean, Download(timeout_seconds, max_bytes)))
     cleaned = (clean_text if loaded.is_prose else clean_lines) if clean else None

@@ -325,6 +325,16 @@ class _Bytes(io.RawIOBase):
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
+    def readall(self) -> bytes:
+        """All that is left; of a plain file in one piece, where joining pieces would hold it twice."""
+        if self._left is not None:
+            return super().readall()
+        try:
+            whole: bytes = self._stream.read()
+        except SPOILT as error:
+            raise _damaged(self._path, error, self._compression) from None
+        return whole
+
     def close(self) -> None:
         if not self.closed:
             for each in reversed(self._owned):

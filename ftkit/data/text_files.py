@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _RUNS = "runs"
 """Where runs are put; the one that asks for a text has made it itself."""
+_ENCODED_AT_ONCE = 1 << 20
+"""Characters that are encoded at once where only their form is checked; all of a large text would be a copy of it."""
 TEXT_ENDINGS = (".md", ".txt")  # what is read from a folder, compressed too; a single file may have any name
 
 
@@ -326,11 +328,13 @@ def check_characters(where: str, text: str) -> None:
             f"{where}: a NUL character at character {at:,} (line {text.count(chr(10), 0, at) + 1:,}), "
             f"so this is no text, or text in another encoding. Give a text file, or its encoding (--encoding utf-16)."
         )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{where}: half of a surrogate pair, {text[error.start]!r}, at character {error.start:,} "
-            f"(line {text.count(chr(10), 0, error.start) + 1:,}). It has no form in UTF-8: mend the text, or give its "
-            f"true encoding (--encoding)."
-        ) from None
+    for start in range(0, len(text), _ENCODED_AT_ONCE):
+        try:
+            text[start : start + _ENCODED_AT_ONCE].encode()
+        except UnicodeEncodeError as error:
+            at = start + error.start
+            raise DataError(
+                f"{where}: half of a surrogate pair, {text[at]!r}, at character {at:,} (line "
+                f"{text.count(chr(10), 0, at) + 1:,}). It has no form in UTF-8: mend the text, or give its true "
+                f"encoding (--encoding)."
+            ) from None

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from benchmarks.measuring import DEVICE, Arm, Options, Section, made_of, times_as_fast
-from benchmarks.shapes import Rows, Shape
+from benchmarks.shapes import Rows, Shape, spec_of, usual_model
 from benchmarks.training import PRODUCTS, beside_trainer, loop_steps
 from ftkit.config import AdapterSettings
 from ftkit.models import load_model
@@ -17,16 +16,8 @@ from ftkit.training import NEXT_TOKEN, Engine
 from ftkit.tuning import attach_adapter
 
 FTKIT, TRAINER, PLAIN = "ftkit", "Trainer", "plain loop"
-LLAMA = "new:llama,hidden_size={width},intermediate_size={inner},num_hidden_layers={blocks},num_attention_heads={heads}"
 SMOLLM2 = Shape(blocks=30, width=576, heads=9, vocab=49152, rows=4, tokens=256, positions=512)
 """SmolLM2-135M, but for its three heads of keys and values; ``--causal`` brings the model itself."""
-
-
-def usual(place: str, model: Any, lora: bool) -> Any:
-    """The same weights as transformers and peft build them."""
-    made = AutoModelForCausalLM.from_config(model.config, attn_implementation="sdpa", dtype=torch.float32)
-    made.load_state_dict(model.state_dict())
-    return attach_adapter(made, settings(lora), base=place) if lora else made
 
 
 def settings(lora: bool, rows: int = 1) -> AdapterSettings:
@@ -56,13 +47,13 @@ def products(model: Any, shape: Shape, lora: bool) -> tuple[Arm, float]:
 
 def run(name: str, shape: Shape, lora: bool, rounds: int, options: Options) -> Section:
     """Steps of all arms on the same rows."""
-    inner = 8 * shape.width // 3
-    spec = LLAMA.format(width=shape.width, inner=inner, blocks=shape.blocks, heads=shape.heads)
-    place = options.causal or spec
+    place = options.causal or spec_of("llama", shape)
     ours = load_model(place, seed=0, vocab_size=shape.vocab, max_positions=shape.positions)
-    trainers, plain = usual(place, ours, lora), usual(place, ours, lora).to(DEVICE).train()
+    models: list[Any] = [ours, usual_model(shape, ours), usual_model(shape, ours).to(DEVICE).train()]
     alone, operations = products(ours, shape, lora)
-    tuned: Any = attach_adapter(ours, settings(lora), base=place) if lora else ours
+    if lora:
+        models = [attach_adapter(each, settings(lora), base=place) for each in models]
+    tuned, trainers, plain = models
 
     def loss_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits

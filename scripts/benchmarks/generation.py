@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from benchmarks.measuring import DEVICE, Arm, Options, Section, in_turns, times_as_fast
-from benchmarks.shapes import SMALL, Shape, new_model, usual_model
+from benchmarks.shapes import SMALL, Shape, new_model, spec_of, usual_model
 from ftkit.data import load_tokenizer
 from ftkit.generation import generate_passages, random_starts
+from ftkit.models import load_model
 
 TARGETS = {32: 1.6, 128: 2.0}
 
@@ -41,9 +42,30 @@ def generation(name: str, shape: Shape, rows: int, new_tokens: int, options: Opt
     return Section(name, times, [times_as_fast(times, *pair) for pair in pairs], {"new_tokens": new_tokens})
 
 
+def of_llama(name: str, shape: Shape, rows: int, new_tokens: int, options: Options) -> Section:
+    """The same with a Llama, or the model of ``--causal``."""
+    place = options.causal or spec_of("llama", shape)
+    model = load_model(place, seed=0, vocab_size=shape.vocab, max_positions=shape.positions).to(DEVICE).eval()
+    tokenizer, starts = load_tokenizer(options.causal or "byte"), random_starts(np.arange(250), rows, seed=0)
+    ids = torch.tensor(starts, device=DEVICE)
+    arms: dict[str, Arm] = {
+        "passages": partial(
+            generate_passages, model, tokenizer, starts, new_tokens=new_tokens, batch_rows=rows
+        ),
+        "generate": partial(
+            usual_model(shape, model).to(DEVICE).eval().generate, ids, attention_mask=torch.ones_like(ids),
+            pad_token_id=0, eos_token_id=None, max_new_tokens=new_tokens, do_sample=True, top_k=0,
+        ),
+    }  # fmt: skip
+    times = in_turns(arms, options.rounds(3))
+    ratio = times_as_fast(times, "passages", "generate", TARGETS.get(rows))
+    return Section(name, times, [ratio], {"new_tokens": new_tokens, "model": place})
+
+
 def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:
     """Names and what runs them."""
     shape, new_tokens = (SMALL.quick(), 4) if options.quick else (SMALL, 100)
     for rows in (8,) if options.quick else (8, 32, 128):
         name = f"generation-{rows}"
         yield name, partial(generation, name, shape, rows, new_tokens, options)
+        yield f"llama-{name}", partial(of_llama, f"llama-{name}", shape, rows, new_tokens, options)

@@ -63,17 +63,25 @@ class Rows(training.Dataset, Dataset[Any]):
         return {"input_ids": ids, "labels": ids}
 
 
+def spec_of(family: str, shape: Shape) -> str:
+    """A new model of a shape, as ``load_model`` takes it."""
+    if family == "llama":
+        return (
+            f"new:llama,hidden_size={shape.width},intermediate_size={8 * shape.width // 3},"
+            f"num_hidden_layers={shape.blocks},num_attention_heads={shape.heads}"
+        )
+    return f"new:{family},n_embd={shape.width},n_layer={shape.blocks},n_head={shape.heads},{_NO_DROPOUT[family]}"
+
+
 def new_model(family: str, shape: Shape) -> Any:
     """Random weights of one seed, without dropout."""
-    size = f"n_embd={shape.width},n_layer={shape.blocks},n_head={shape.heads}"
-    spec = f"new:{family},{size},{_NO_DROPOUT[family]}"
-    return load_model(spec, seed=0, vocab_size=shape.vocab, max_positions=shape.positions)
+    return load_model(spec_of(family, shape), seed=0, vocab_size=shape.vocab, max_positions=shape.positions)
 
 
-def usual_model(shape: Shape) -> Any:
-    """The HF GPT-2 with the same weights, as transformers builds it."""
-    ours = new_model("gpt2", shape)
-    model = AutoModelForCausalLM.from_config(ours.config, attn_implementation="sdpa")
+def usual_model(shape: Shape, ours: Any = None) -> Any:
+    """A model, by default HF GPT-2 of a shape, with the same weights as transformers builds it."""
+    ours = ours or new_model("gpt2", shape)
+    model = AutoModelForCausalLM.from_config(ours.config, attn_implementation="sdpa", dtype=torch.float32)
     model.load_state_dict(ours.state_dict())
     return model
 

@@ -385,3 +385,25 @@ def test_public_names_are_listed_sorted_and_exist() -> None:
     assert len(names) > 15
     assert all(hasattr(ftkit.data, name) for name in names)
     assert names == sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+
+
+def test_a_text_in_the_place_of_a_path_is_not_repeated_in_the_message() -> None:
+    with pytest.raises(DataError, match="this is a text of 90,000 characters, and a path or a source") as refused:
+        load_corpus("nine chars\n" * 8181 + "123456789")
+    assert len(str(refused.value)) < 300
+
+
+def test_a_large_text_is_read_in_little_more_than_twice_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "large.txt"
+    path.write_text("".join(f"{number} words of a line that stands only once\n" for number in range(430_000)))
+    program = (
+        "import resource, sys\n"
+        "from ftkit.data import load_corpus\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak(); corpus = load_corpus(sys.argv[1]); corpus.num_words; print(peak() - before)"
+    )
+    found = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    size = path.stat().st_size
+    assert size > 18e6
+    # Bytes and text; a list of all words took fourteen times the size. What is left is the interpreter's own.
+    assert 1024 * int(found.stdout) < 3.5 * size

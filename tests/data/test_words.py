@@ -80,6 +80,14 @@ def test_scripts_without_spaces_are_cut_into_characters_with_their_marks(text, w
     assert count_words(text) == len(words)
 
 
+@given(st.text(alphabet=st.sampled_from("aé \n\u3000我က"), max_size=60))
+def test_words_are_counted_alike_in_parts(text):
+    expected = count_words(text)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr("ftkit.data.words._COUNTED", 3)
+        assert count_words(text) == expected
+
+
 @given(st.text(alphabet=st.sampled_from("aé e\u0301’'_1½我。「」カหิน်မनि\u200d\n-"), max_size=60))
 def test_no_letter_is_lost_and_none_counted_twice(text):
     letters = [char for char in text if unicodedata.category(char)[0] == "L"]

@@ -8,6 +8,7 @@ from processes import python
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 PARTS = [
     "train-small",
+    "llama",
     "sft-lora",
     "head",
     "generation",
@@ -15,6 +16,7 @@ PARTS = [
     "matmul-small",
     "overhead-tiny",
     "devices-small",
+    "growth-text",
 ]
 
 
