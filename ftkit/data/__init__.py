@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ftkit.data.labelled import LabelledSplit, LabelledTexts, load_labelled, separate_labelled, split_labelled
     from ftkit.data.made_tokenizers import convert_tiktoken, train_wordpiece
     from ftkit.data.splits import Split, split_corpus
-    from ftkit.data.store import TokenStore, tokenize_texts
+    from ftkit.data.store import TokenStore, tokenize_each, tokenize_texts
     from ftkit.data.templates import message_ids, rendered_messages, with_template
     from ftkit.data.token_sets import TokenGroup, TokenSet, TokenVariety, token_groups, token_set
     from ftkit.data.tokenizers import SpecialTokens, fix_special_tokens, load_tokenizer, tokenizer_fingerprint
@@ -81,6 +81,7 @@ __all__ = [
     "split_labelled",
     "token_groups",
     "token_set",
+    "tokenize_each",
     "tokenize_examples",
     "tokenize_texts",
     "tokenizer_fingerprint",

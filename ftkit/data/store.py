@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["TokenStore", "tokenize_texts"]
+__all__ = ["TokenStore", "tokenize_each", "tokenize_texts"]
 
 logger = logging.getLogger(__name__)
 
@@ -156,10 +157,39 @@ def tokenize_texts(
         shutil.rmtree(folder, ignore_errors=True)
     try:
         with atomic_folder(folder, replace=False) as partial:
-            _build(partial, given, tokenizer, {"text_sha256": text_hash, "tokenizer_sha256": fingerprint})
+            provenance = {"text_sha256": text_hash, "tokenizer_sha256": fingerprint}
+            _build(partial, given, _Encoder(tokenizer), tokenizer.eos_token_id, provenance)
     except OSError as error:
         raise _unwritable(root, error) from None
     return replace(_opened(folder), tokenizer=tokenizer)
+
+
+def tokenize_each(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> list[TokenStore]:
+    """Tokenize many short texts, each to a store of its own in memory.
+
+    The tokenizer is read once for all of them: hashing and copying one of 49,152 tokens takes a quarter of a second.
+
+    Args:
+        texts: The texts; none is empty.
+        tokenizer: A fast tokenizer.
+
+    Returns:
+        A store for each text; its files are gone.
+
+    Raises:
+        DataError: A text that gives no token.
+    """
+    encoder, stores = _Encoder(tokenizer), []
+    with tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as folder:
+        for number, text in enumerate(texts):
+            path = Path(folder) / str(number)
+            path.mkdir()
+            _build(path, [text], encoder, tokenizer.eos_token_id, {})
+            store = _opened(path)
+            unknown = None if store.unknown_lengths is None else np.array(store.unknown_lengths)
+            arrays = {"ids": np.array(store.ids), "byte_lengths": np.array(store.byte_lengths)}
+            stores.append(replace(store, **arrays, unknown_lengths=unknown, tokenizer=tokenizer))
+    return stores
 
 
 def _unwritable(root: Path, error: OSError) -> DataError:
@@ -330,18 +360,17 @@ def _cover_error(num_bytes: int) -> DataError:
 
 
 def _build(
-    folder: Path, texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", provenance: dict[str, str]
+    folder: Path, texts: Sequence[str], encoder: "_Encoder", eos_token_id: int | None, provenance: dict[str, str]
 ) -> None:
     started = time.perf_counter()
-    encoder = _Encoder(tokenizer)
     dtype = "<u2" if encoder.num_ids <= 2**16 else "<u4"
     with (folder / TOKENS).open("wb") as tokens, (folder / BYTES).open("w+b") as lengths:
         writer = _Writer(tokens, lengths, dtype, encoder.num_ids, encoder.unknown_id)
         for batch in _batches(texts, encoder):
             encoded = encoder.encode([chunk for _, chunk in batch])
             for (begins_text, _), chunk_tokens in zip(batch, encoded, strict=True):
-                if begins_text and tokenizer.eos_token_id is not None:
-                    writer.add_end_of_text(tokenizer.eos_token_id)
+                if begins_text and eos_token_id is not None:
+                    writer.add_end_of_text(eos_token_id)
                 writer.add(chunk_tokens)
         writer.finish()
     unknown = writer.write_unknown(folder / UNKNOWN)

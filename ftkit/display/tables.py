@@ -84,8 +84,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Gauge:
-    """A position between base (0) and real text (1), drawn as a bar."""
+    """A position between something (0) and real text (1), drawn as a bar."""
 
     label: str
     position: Any
     """``value``, ``low`` and ``high``."""
+    zero: str = "base model"
+    """What stands at 0."""

@@ -97,11 +97,13 @@ def passage_costs(reference: Reference, passages: Sequence[str], batch_rows: int
         passages: Texts; they are cut to the model's positions.
         batch_rows: Passages in a forward pass.
     """
-    from ftkit.data import tokenize_texts
+    from ftkit.data import tokenize_each
     from ftkit.models import usable_positions
     from ftkit.training import HeldOutTexts, held_out_loss
 
-    stores = {n: tokenize_texts([text], reference.tokenizer) for n, text in enumerate(passages) if text.strip()}
+    written = [number for number, text in enumerate(passages) if text.strip()]
+    read_as = tokenize_each([passages[number] for number in written], reference.tokenizer)
+    stores = dict(zip(written, read_as, strict=True))
     order = sorted(stores, key=lambda number: stores[number].num_tokens)  # hardly any padding in a batch
     with reference.reader() as model:
         read = HeldOutTexts([stores[number] for number in order], usable_positions(model))

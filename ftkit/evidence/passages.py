@@ -244,12 +244,12 @@ class PassageWriter:
             few = self._made(model, seed, range(_TIMED))
             planned.passages(count, (time.perf_counter() - started) * len(parts) * size / _TIMED)
             return self._written([few[number % _TIMED] for number in range(count)])
-        if count >= _WORTH_SAYING:
-            _logger.info("writing %d passages of %d tokens", count, self.new_tokens)
         made: list[str] = []
         for numbers in parts:
 
             def make(numbers: range = numbers) -> list[str]:
+                if count >= _WORTH_SAYING:
+                    _logger.info("writing %d passages of %d tokens", len(numbers), self.new_tokens)
                 return self._made(model, seed, numbers)
 
             made += store(numbers, make) if store else make()

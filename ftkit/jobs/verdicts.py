@@ -20,7 +20,7 @@ from typing import Any, overload
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit.config import TrainingSettings
-from ftkit.data import Masking, TokenStore, fix_special_tokens, load_tokenizer, tokenizer_fingerprint
+from ftkit.data import Masking, TokenStore, fix_special_tokens, load_tokenizer, tokenize_each, tokenizer_fingerprint
 from ftkit.display.tables import plain_table
 from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.evidence import (
@@ -322,7 +322,7 @@ class _Bench:
             tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
             tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
             heldout_texts=frozenset(texts.heldout),
-            canaries=HeldOutTexts([base.tokens([text]) for text in texts.canaries]) if texts.canaries else None,
+            canaries=HeldOutTexts(tokenize_each(texts.canaries, base.tokenizer)) if texts.canaries else None,
             prompts=texts.prompts,
         )
         assert tuned.own is not None

@@ -222,7 +222,7 @@ def _headline(results: Results, name: str) -> str:
 
 
 def _gauge(gauge: Gauge) -> dict[str, Any]:
-    """A position as places on a bar from the base (0 %) to real text (100 %)."""
+    """A position as places on a bar that ends at real text (100 %)."""
 
     def along(value: float) -> float:
         return round(100 * min(max(value, 0.0), 1.0), 1)
@@ -231,6 +231,7 @@ def _gauge(gauge: Gauge) -> dict[str, Any]:
     low, high = along(position.low), along(position.high)
     return {
         "label": gauge.label,
+        "zero": gauge.zero,
         "position": position,
         "low": low,
         "width": round(high - low, 1),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from ftkit.data import Masking, fix_special_tokens, load_tokenizer, tokenize_texts, voice_text
+from ftkit.data import Masking, fix_special_tokens, load_tokenizer, tokenize_each, tokenize_texts, voice_text
 from ftkit.data.made_tokenizers import wrapped
 from ftkit.evidence import bits_per_byte, gain_in_bits, window_losses
 from ftkit.models import load_model
@@ -40,6 +40,20 @@ def made(kind: str):
         return wrapped_model(models.Unigram([(token, -float(n)) for token, n in numbered.items()], 0, False))
     assert kind == "dropping pairs"
     return wrapped_model(models.BPE({letter: number for letter, number in numbered.items() if number}, []))
+
+
+@pytest.mark.parametrize("kind", ["word pieces", "pieces", "dropping pairs", "bytes"])
+def test_many_texts_are_read_as_each_of_them_alone(kind, tmp_path):
+    tokenizer = load_tokenizer("byte") if kind == "bytes" else made(kind)
+    texts = [MIXED, "all known", " two  spaces ", "Я x"]
+    for text, found in zip(texts, tokenize_each(texts, tokenizer), strict=True):
+        alone = tokenize_texts([text], tokenizer, cache=tmp_path)
+        assert found.ids.tolist() == alone.ids.tolist()
+        assert found.byte_lengths.tolist() == alone.byte_lengths.tolist()
+        assert (found.num_bytes, found.num_unknown_bytes) == (alone.num_bytes, alone.num_unknown_bytes)
+        assert (found.unknown_lengths is None) == (alone.unknown_lengths is None)
+        if alone.unknown_lengths is not None and found.unknown_lengths is not None:
+            assert found.unknown_lengths.tolist() == alone.unknown_lengths.tolist()
 
 
 @pytest.mark.parametrize("kind", ["word pieces", "words", "pairs", "fused pairs", "pieces", "dropping pairs"])

@@ -13,6 +13,8 @@ from report_runs import empty_run, evidence_of, prose, write_run
 
 from ftkit import __version__
 from ftkit.errors import CheckpointError
+from ftkit.evidence import Interval
+from ftkit.evidence.measures.language import Language, LanguageMeasure
 from ftkit.report import write_report
 from ftkit.report.measures import marked_parts
 from ftkit.runs import EVIDENCE_VERSION, RunFolder
@@ -92,6 +94,14 @@ def test_text_names_and_settings_never_become_markup(evil_report: Path) -> None:
 def test_the_page_holds(full_report: Path, words: str) -> None:
     text = full_report.read_text(encoding="utf-8").replace("\u00a0", " ")
     assert words in re.sub(r"\s+", " ", re.sub("</?mark>", "", text))
+
+
+def test_bars_say_what_stands_at_their_ends(full_report: Path) -> None:
+    assert "<span>0: base model</span><span>1: real text</span>" in full_report.read_text(encoding="utf-8")
+    found = Language(by="reference", reason="the base", excess=Interval(0.25, 0.18, 0.33))
+    (gauge,) = LanguageMeasure().gauges(found)
+    assert gauge.zero == "shuffled words"
+    assert (gauge.position.low, gauge.position.high) == pytest.approx((0.67, 0.82))
 
 
 def test_what_is_copied_is_marked_in_samples_and_real_text(full_report: Path) -> None:

@@ -190,7 +190,8 @@ class LanguageMeasure(Measure[Language]):
     def gauges(self, result: Language) -> Iterable[Gauge]:
         if result.excess is not None:
             excess = result.excess
-            yield Gauge("Language, 1 is real text", Interval(1 - excess.value, 1 - excess.high, 1 - excess.low))
+            position = Interval(1 - excess.value, 1 - excess.high, 1 - excess.low)
+            yield Gauge("Language", position, zero="shuffled words")
 
     def parts(self, results: Mapping[str, Language], document: Mapping[str, Any]) -> Iterable[Part]:
         table = PageTable(
