@@ -187,8 +187,8 @@ def tokenize_each(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") ->
             _build(path, [text], encoder, tokenizer.eos_token_id, {})
             store = _opened(path)
             unknown = None if store.unknown_lengths is None else np.array(store.unknown_lengths)
-            arrays = {"ids": np.array(store.ids), "byte_lengths": np.array(store.byte_lengths)}
-            stores.append(replace(store, **arrays, unknown_lengths=unknown, tokenizer=tokenizer))
+            ids, lengths = np.array(store.ids), np.array(store.byte_lengths)
+            stores.append(replace(store, ids=ids, byte_lengths=lengths, unknown_lengths=unknown, tokenizer=tokenizer))
     return stores
 
 
