@@ -187,8 +187,9 @@ def tokenize_each(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") ->
             _build(path, [text], encoder, tokenizer.eos_token_id, {})
             store = _opened(path)
             unknown = None if store.unknown_lengths is None else np.array(store.unknown_lengths)
-            ids, lengths = np.array(store.ids), np.array(store.byte_lengths)
-            stores.append(replace(store, ids=ids, byte_lengths=lengths, unknown_lengths=unknown, tokenizer=tokenizer))
+            ids: IdArray = store.ids.copy()
+            in_memory = replace(store, ids=ids, byte_lengths=store.byte_lengths.copy(), unknown_lengths=unknown)
+            stores.append(replace(in_memory, tokenizer=tokenizer))
     return stores
 
 
