@@ -49,8 +49,8 @@ _MEASURED_PROMPTS = 64
 """Prompts of each kind whose tokens are counted to choose the number of words: a second even with a slow tokenizer."""
 _GOLDEN = 0.618
 """Steps of this share of a text visit its passages so that every beginning of the order is spread over all of it."""
-_TIMED = 8
-"""Passages that are written where a run is only planned."""
+_TIMED = 1, 9
+"""Tokens of passages that are written where a run is only planned: what the second has more is the time of a token."""
 _WORTH_SAYING = 60
 """Passages; fewer take seconds."""
 _ENDS = 4
@@ -239,11 +239,10 @@ class PassageWriter:
         """
         size = self._decoded_together(model, count)
         parts = [range(first, first + size) for first in range(0, count, size)]
-        if planned := planner():
-            started = time.perf_counter()
-            few = self._made(model, seed, range(_TIMED))
-            planned.passages(count, (time.perf_counter() - started) * len(parts) * size / _TIMED)
-            return self._written([few[number % _TIMED] for number in range(count)])
+        if parts and (planned := planner()):
+            texts, seconds = self._timed(model, seed, parts[0])
+            planned.passages(count, seconds * len(parts))
+            return self._written([texts[number % size] for number in range(count)])
         made: list[str] = []
         for numbers in parts:
 
@@ -281,12 +280,26 @@ class PassageWriter:
         return prompts[(_hashed(seed, "prompts") + number // 2 * step) % places]
 
     def _made(self, model: PreTrainedModel, seed: int, numbers: range) -> list[str]:
+        return [self._fitted(text) for text in self._continued(model, seed, numbers, self.new_tokens)]
+
+    def _continued(self, model: PreTrainedModel, seed: int, numbers: range, new_tokens: int) -> list[str]:
         seeds = [_hashed(seed, str(first // BLOCK)) for first in numbers[::BLOCK]]
         written = generate_passages(
-            model, self.tokenizer, self.prompts(seed, numbers), new_tokens=self.new_tokens, sampling=self.sampling,
+            model, self.tokenizer, self.prompts(seed, numbers), new_tokens=new_tokens, sampling=self.sampling,
             seed=seeds if len(seeds) > 1 else seeds[0],
         )  # fmt: skip
-        return [self._fitted(passage.text) for passage in written]
+        return [passage.text for passage in written]
+
+    def _timed(self, model: PreTrainedModel, seed: int, numbers: range) -> tuple[list[str], float]:
+        """Texts of the right length in the place of passages, and the seconds that the passages would take."""
+        took = []
+        for new_tokens in _TIMED:
+            started = time.perf_counter()
+            texts = self._continued(model, seed, numbers, new_tokens)
+            took.append(time.perf_counter() - started)
+        a_token = max(took[1] - took[0], 0.0) / (_TIMED[1] - _TIMED[0])
+        filled = [self._fitted(f"{text} " * math.ceil(self.characters / (len(text) + 1))) for text in texts]
+        return filled, took[0] + a_token * (self.new_tokens - _TIMED[0])
 
     def _fitted(self, text: str) -> str:
         return fit_passage(text, self.characters)
