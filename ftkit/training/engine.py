@@ -102,7 +102,11 @@ class Engine:
         if settings.activation_checkpointing:
             # transformers 5.23 renamed it: the old name goes in 6, the new one is missing in 5.18.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable()
+            enable({"use_reentrant": False})
+            # transformers lets the embeddings' output ask for a gradient, which only reentrant checkpoints need: all
+            # frozen blocks would be computed again and passed through backward.
+            if getattr(model, "_require_grads_hook", None) is not None:
+                model.disable_input_require_grads()
         fuse_layers(model)
         self.freezing = freeze(model, settings)
         optimizers = build_optimizers(model, settings)
