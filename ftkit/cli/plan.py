@@ -73,7 +73,13 @@ def plan(
         program, arguments = find_program(name, context.args)
         main, arms = _arms(program, arguments)
         configure_output()
-        logging.getLogger("ftkit").setLevel(logging.ERROR if as_json else logging.WARNING)
+        kept = _Kept()
+        logger = logging.getLogger("ftkit")
+        logger.setLevel(logging.WARNING)
+        if as_json:
+            for handler in logger.handlers:
+                handler.setLevel(logging.ERROR)
+            logger.addHandler(kept)
         from ftkit.jobs.plan import plan_run
 
         memory = None if memory_gb is None else int(memory_gb * 1e9)
@@ -82,9 +88,8 @@ def plan(
         files = _write_figure(plans, figure) if figure else []
         if as_json:
             found = {arm: {**plan.as_dict(), "runs": repeats} for arm, (plan, repeats) in plans.items()}
-            typer.echo(
-                json.dumps({"recipe": program.stem, "arms": found, "files": files}, indent=2, ensure_ascii=False)
-            )
+            document = {"recipe": program.stem, "arms": found, "files": files, "warnings": list(kept.messages)}
+            typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
         else:
             for line in _lines(plans, files):
                 typer.echo(line)
@@ -92,6 +97,18 @@ def plan(
             raise DeviceError("it will not fit into the memory that is available; what to change stands above")
 
     sys.exit(report_errors(start))
+
+
+class _Kept(logging.Handler):
+    """Keeps what would be shown in a terminal, each message once and in order."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.messages[record.getMessage()] = None
 
 
 @contextmanager

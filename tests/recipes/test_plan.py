@@ -61,6 +61,15 @@ def test_a_plan_counts_the_disk_space_of_checkpoints_and_best_steps(tmp_path):
     assert "best steps" not in ftkit("plan", "pretrain", *SMALL).stdout
 
 
+def test_what_a_terminal_would_be_warned_of_is_in_the_json(tmp_path):
+    text = tmp_path / "short.txt"
+    text.write_text("a few words that come again and again. " * 700, encoding="utf-8")
+    output = ftkit("plan", "pretrain", *SMALL, "--corpus", text, "--json").stdout
+    warnings = json.loads(output[output.index("{\n") : output.rindex("}") + 1])["warnings"]
+    assert any("a style is hardly learned from fewer than 10,000" in each for each in warnings)
+    assert any("100% of the held-out text's word 12-grams" in each for each in warnings)
+
+
 def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
