@@ -30,7 +30,9 @@ from ftkit.generation.decoding import can_decode
 from ftkit.models import usable_positions
 from ftkit.runs.planner import planner
 
-__all__ = ["BLOCK", "PassageWriter", "Written", "as_evidence", "longest_passage", "prompt_room"]
+__all__ = [
+    "BLOCK", "PassageWriter", "Written", "as_evidence", "kept_bytes", "longest_passage", "prompt_room", "rows_together",
+]  # fmt: skip
 
 _logger = logging.getLogger("ftkit.evidence")
 BLOCK = 32
@@ -82,6 +84,28 @@ def prompt_room(positions: int, texts: Sequence[str], tokens: int) -> int:
     """
     each = tokens / max(sum(map(count_words, texts)), 1)
     return max(min(math.ceil(_PROMPT_WORDS * each * _SPARE), positions // _PROMPT_SHARE), 1)
+
+
+def kept_bytes(config: Any, tokens: int, itemsize: int) -> int:
+    """Return the bytes of keys and values of one passage.
+
+    Args:
+        config: Configuration of a causal language model.
+        tokens: Length of the passage.
+        itemsize: Bytes of a number.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * tokens * itemsize)
+
+
+def rows_together(kept: int) -> int:
+    """Return how many passages are decoded together where more than one block is asked for.
+
+    Args:
+        kept: Bytes of keys and values of one of them.
+    """
+    return _TOGETHER * BLOCK if _TOGETHER * BLOCK * kept <= _MOST_KEPT else BLOCK
 
 
 @dataclass(frozen=True)
@@ -259,11 +283,7 @@ class PassageWriter:
         """How many passages are decoded together where so many are asked for."""
         if count <= BLOCK or not can_decode(model):
             return BLOCK
-        config: Any = model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        kept = 2 * config.num_hidden_layers * heads * width * self.new_tokens * model.dtype.itemsize
-        return _TOGETHER * BLOCK if _TOGETHER * BLOCK * kept <= _MOST_KEPT else BLOCK
+        return rows_together(kept_bytes(model.config.get_text_config(), self.new_tokens, model.dtype.itemsize))
 
     def _written(self, passages: Sequence[str]) -> Written:
         return Written(passages[::2], passages[1::2])

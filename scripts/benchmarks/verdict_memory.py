@@ -1,6 +1,7 @@
 """Peak memory of a verdict on an adapter, beside the bytes of its base.
 
     python -m benchmarks.verdict_memory TEXT [--dtype bfloat16] [--layers 32]        (in the folder scripts)
+    python -m benchmarks.verdict_memory --paper        what larger models would need on an accelerator, by formula
 
 Makes a Llama of 360 million parameters with random weights and a LoRA adapter of it, both in a temporary folder, and
 judges the adapter on TEXT, a file of 100 kB or more. Prints the highest resident memory of the process beside the bytes
@@ -92,14 +93,57 @@ def judge(folder: Path, text: Path, dtype: str) -> None:
     print(json.dumps({**meter.stop(), "verdict": result.verdict.verdict}))
 
 
+SHAPES: dict[str, dict[str, Any]] = {
+    "Qwen2.5-0.5B": {"shape": (896, 4864, 24, 14, 2, 64, 151936)},
+    "Llama-3.2-1B": {"shape": (2048, 8192, 16, 32, 8, 64, 128256)},
+    "Llama-3.2-3B": {"shape": (3072, 8192, 28, 24, 8, 128, 128256)},
+    "Llama-3.1-8B": {"shape": (4096, 14336, 32, 32, 8, 128, 128256), "tie_word_embeddings": False},
+}
+"""Width, width of the MLP, blocks, heads, heads of keys and values, width of a head, vocabulary; as published."""
+PASSAGE_TOKENS = 132
+"""Of 400 characters with SmolLM2's tokenizer."""
+LOGITS_BYTES = 3 * 2**30
+"""Of one pass of an evaluation on an accelerator: the logits, their logarithms, and those of the base."""
+
+
+def paper() -> None:
+    """What a verdict in bfloat16 holds at its largest: weights, and either keys and values or logits."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from ftkit.evidence.passages import kept_bytes, rows_together
+
+    print("| shape | parameters | weights | passages together | keys and values | an adapter | a whole model |")
+    print("|---|---|---|---|---|---|---|")
+    for name, given in SHAPES.items():
+        width, inner, blocks, heads, kept_heads, head, vocab = given["shape"]
+        config = LlamaConfig(
+            vocab_size=vocab, hidden_size=width, intermediate_size=inner, num_hidden_layers=blocks, head_dim=head,
+            num_attention_heads=heads, num_key_value_heads=kept_heads,
+            tie_word_embeddings=given.get("tie_word_embeddings", True),
+        )  # fmt: skip
+        with torch.device("meta"):
+            size = sum(each.numel() for each in AutoModelForCausalLM.from_config(config).parameters())
+        each = kept_bytes(config, PASSAGE_TOKENS, 2)
+        rows, more = rows_together(each), max(rows_together(each) * each, LOGITS_BYTES)
+        numbers = (2 * size, rows * each, 2 * size + more, 4 * size + more)
+        weights, kept, one, two = (f"{number / 1e9:.1f} GB" for number in numbers)
+        print(f"| {name} | {size / 1e9:.2f} billion | {weights} | {rows} | {kept} | {one} | {two} |")
+
+
 def main() -> None:
     """Make the models, judge in a process of its own, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", type=Path)
+    parser.add_argument("text", type=Path, nargs="?")
+    parser.add_argument("--paper", action="store_true")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.paper:
+        paper()
+        return
+    if asked.text is None:
+        parser.error("give TEXT, or --paper")
     if asked.folder:
         judge(asked.folder, asked.text, asked.dtype)
         return
