@@ -26,7 +26,7 @@ from transformers.generation.logits_process import (
 from ftkit.models import is_adapter, virtual_tokens
 from ftkit.models.cache_ftkit_gpt2 import cache_argument
 
-__all__ = ["PRESETS", "Sampling", "SpecialIds", "can_decode", "decode"]
+__all__ = ["PRESETS", "Sampling", "SpecialIds", "can_decode", "can_share", "decode"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,12 @@ def can_decode(model: Any) -> bool:
     return inner.config.model_type in _KEEP_ALL and ours and not sliding and not virtual_tokens(model)
 
 
+def can_share(model: Any) -> bool:
+    """Whether ``decode`` takes padding behind tokens that all rows share: GPT-Neo's local attention counts it."""
+    inner = model.get_base_model() if is_adapter(model) else model
+    return can_decode(model) and inner.config.model_type != "gpt_neo"
+
+
 class _RoomyLayer(DynamicLayer):
     """Keys and values of one block in a tensor that has room for what is to come."""
 
@@ -111,6 +117,16 @@ class _RoomyLayer(DynamicLayer):
         self.keys, self.values = (room[:, :, : self.used] for room in self._rooms)
         return self.keys, self.values
 
+    def spread(self, rows: int) -> None:
+        """Give what was computed for one row to so many."""
+        wide = []
+        for room in self._rooms:
+            copies = room.new_empty(rows, *room.shape[1:])
+            copies[:, :, : self.used] = room[:, :, : self.used]
+            wide.append(copies)
+        self._rooms = (wide[0], wide[1])
+        self.keys, self.values = (room[:, :, : self.used] for room in self._rooms)
+
 
 @torch.inference_mode()
 def decode(
@@ -122,25 +138,28 @@ def decode(
     special: SpecialIds,
     on_id: Callable[[int], None] | None = None,
     generators: Sequence[torch.Generator] = (),
+    shared: int = 0,
 ) -> Tensor:
     """Continue rows that are padded on the left, as ``generate`` does.
 
     Args:
         model: A model for which ``can_decode`` is true, in eval mode.
-        input_ids_BT: Prompts.
+        input_ids_BT: Prompts; padding stands before them, or behind the tokens that all of them share.
         mask_BT: 1 for tokens, 0 for padding.
         new_tokens: N, tokens to add.
         sampling: How they are drawn.
         special: Tokens that must not come out, that end a row, and that stand after its end.
         on_id: Is told each new token of the first row as soon as it is drawn, the one that ends it too.
         generators: Random states, each for as many rows; without any it is torch's own.
+        shared: Tokens with which all rows begin and that are computed once, fewer than T.
 
     Returns:
         The new tokens, (B, N), fewer where every row has ended before.
     """
     (num_rows, width), device = input_ids_BT.shape, input_ids_BT.device
     config: Any = model.config.get_text_config()
-    cache = Cache(layers=[_RoomyLayer(width + new_tokens) for _ in range(config.num_hidden_layers)])
+    layers = [_RoomyLayer(width + new_tokens) for _ in range(config.num_hidden_layers)]
+    cache = Cache(layers=[*layers])
     ids = torch.cat([input_ids_BT, input_ids_BT.new_full((num_rows, new_tokens), special.pad)], dim=1)
     mask = None
     if not bool(mask_BT.all()):
@@ -155,7 +174,11 @@ def decode(
         # A slice is not contiguous, and torch 2.13 multiplies such rows in half precision by broadcasting on a CPU:
         # 3 GB and 31 s for 32 rows and 49,152 tokens, where an index copies the rows and takes 0.07 s.
         options["logits_to_keep"] = 1 if inner.dtype == torch.float32 else torch.tensor([-1], device=device)
-    seen = 0
+    seen = shared
+    if shared:
+        model(input_ids=ids[:1, :shared], use_cache=True, **cache_argument(cache), **options)
+        for layer in layers:
+            layer.spread(num_rows)
     for end in range(width, width + new_tokens):
         if mask is not None:
             options |= {"attention_mask": mask[:, :end], "position_ids": positions[:, seen:end]}

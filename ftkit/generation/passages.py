@@ -13,11 +13,15 @@ from transformers.generation.streamers import BaseStreamer
 
 from ftkit.data.tokenizers import expected_ids
 from ftkit.errors import ModelError
-from ftkit.generation.decoding import PRESETS, Sampling, SpecialIds, can_decode, decode
+from ftkit.generation.decoding import PRESETS, Sampling, SpecialIds, can_decode, can_share, decode
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 
 __all__ = ["Passage", "end_ids", "generate_passages", "random_starts", "stream_passage"]
+
+
+_WORTH_SHARING = 256
+"""Tokens that are not computed again; below it the batch is computed as one, whose last digits are then as ever."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +195,16 @@ class _Writer:
             seeds: Each draws for as many rows; without any the state of ``drawing`` does for all.
         """
         states = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
-        width, pad = max(len(row) for row in rows), self.special.pad
-        input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        if can_decode(self.model):
-            new_ids = decode(self.model, input_ids, mask, self.new_tokens, self.sampling, self.special, on_id, states)
+        width, pad, decodes = max(len(row) for row in rows), self.special.pad, can_decode(self.model)
+        first = _shared_tokens(rows) if can_share(self.model) else 0
+        gaps = [width - len(row) for row in rows]
+        padded = [row[:first] + [pad] * gap + row[first:] for row, gap in zip(rows, gaps, strict=True)]
+        masks = [[1] * first + [0] * gap + [1] * (width - gap - first) for gap in gaps]
+        input_ids, mask = (torch.tensor(each, device=self.device) for each in (padded, masks))
+        if decodes:
+            new_ids = decode(
+                self.model, input_ids, mask, self.new_tokens, self.sampling, self.special, on_id, states, first
+            )
         else:
             with no_stored_generation_settings(self.model):
                 output = self.model.generate(  # type: ignore[operator]
@@ -209,6 +218,14 @@ class _Writer:
             length = next((place for place, id_ in enumerate(new) if id_ in self.special.stops), None)
             prompt, text = (str(self.tokenizer.decode(ids)) for ids in (row, new[:length]))
             yield Passage(prompt, text, tuple(new[:length]), "length" if length is None else "end of text")
+
+
+def _shared_tokens(rows: list[list[int]]) -> int:
+    """Tokens with which all rows begin, where computing them once spares enough; the last of a row is its own."""
+    least, most = min(rows), max(rows)  # what these two share, all between them share
+    length = min(len(row) for row in rows) - 1
+    shared = next((n for n in range(length) if least[n] != most[n]), length)
+    return shared if shared * (len(rows) - 1) >= _WORTH_SHARING else 0
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -44,6 +44,36 @@ def test_the_most_likely_tokens_are_those_of_generate(monkeypatch, tokenizer, fa
     assert len(set(ours[0].ids)) > 3
 
 
+SHARING = {
+    "same": ["once upon a time"] * 3,
+    "of one length": ["once upon a time", "once upon a tide"],
+    "padded behind the prefix": ["once upon a time", "once upo", "once upon all hills"],
+    "one is the prefix": ["once upon", "once upon a time"],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", SHARING)
+@pytest.mark.parametrize("sampling", [PRESETS["greedy"], PENALISED], ids=["greedy", "penalised"])
+def test_what_rows_begin_with_is_computed_once_and_changes_nothing(monkeypatch, tokenizer, family, kind, sampling):
+    monkeypatch.setattr(passages, "_WORTH_SHARING", 1)
+    model, sizes = varied(family), []
+    model.register_forward_pre_hook(
+        lambda _, given, named: sizes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    ours = generate_passages(model, tokenizer, SHARING[kind], new_tokens=20, sampling=sampling)
+    shared = {"same": 15, "of one length": 14, "padded behind the prefix": 7, "one is the prefix": 8}[kind]
+    assert family == "gpt_neo" or sizes[0] == (1, shared)
+    _, theirs = both_ways(monkeypatch, model, tokenizer, SHARING[kind], new_tokens=20, sampling=sampling)
+    assert ours == theirs
+
+
+def test_little_that_is_shared_is_computed_with_the_batch(tokenizer):
+    assert passages._shared_tokens([[1, 2, 3]] * 96) == 0
+    assert passages._shared_tokens([[*range(300), 7], [*range(300), 8]]) == 300
+    assert passages._shared_tokens([[*range(300), 7]]) == 0
+
+
 def test_a_passage_ends_where_generate_ends_it(monkeypatch, tokenizer):
     stopping = Sampling(do_sample=False, allow_stop=True)
     model = varied("gpt2")
