@@ -26,7 +26,7 @@ from transformers.generation.logits_process import (
 from ftkit.models import is_adapter, virtual_tokens
 from ftkit.models.cache_ftkit_gpt2 import cache_argument
 
-__all__ = ["PRESETS", "Sampling", "SpecialIds", "can_decode", "can_share", "decode"]
+__all__ = ["PRESETS", "PaddedRows", "Sampling", "SpecialIds", "can_decode", "can_share", "decode"]
 
 
 @dataclass(frozen=True)
@@ -128,34 +128,43 @@ class _RoomyLayer(DynamicLayer):
         self.keys, self.values = (room[:, :, : self.used] for room in self._rooms)
 
 
+@dataclass(frozen=True)
+class PaddedRows:
+    """Prompts of one width."""
+
+    input_ids_BT: Tensor
+    """Padding stands before a prompt, or behind the tokens that all of them share."""
+    mask_BT: Tensor
+    """1 for tokens, 0 for padding."""
+    shared: int = 0
+    """Tokens with which all rows begin and that are computed once, fewer than T."""
+
+
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel,
-    input_ids_BT: Tensor,
-    mask_BT: Tensor,
+    prompts: PaddedRows,
     new_tokens: int,
     sampling: Sampling,
     special: SpecialIds,
     on_id: Callable[[int], None] | None = None,
     generators: Sequence[torch.Generator] = (),
-    shared: int = 0,
 ) -> Tensor:
-    """Continue rows that are padded on the left, as ``generate`` does.
+    """Continue rows as ``generate`` does.
 
     Args:
         model: A model for which ``can_decode`` is true, in eval mode.
-        input_ids_BT: Prompts; padding stands before them, or behind the tokens that all of them share.
-        mask_BT: 1 for tokens, 0 for padding.
+        prompts: The rows.
         new_tokens: N, tokens to add.
         sampling: How they are drawn.
         special: Tokens that must not come out, that end a row, and that stand after its end.
         on_id: Is told each new token of the first row as soon as it is drawn, the one that ends it too.
         generators: Random states, each for as many rows; without any it is torch's own.
-        shared: Tokens with which all rows begin and that are computed once, fewer than T.
 
     Returns:
         The new tokens, (B, N), fewer where every row has ended before.
     """
+    input_ids_BT, mask_BT, shared = prompts.input_ids_BT, prompts.mask_BT, prompts.shared
     (num_rows, width), device = input_ids_BT.shape, input_ids_BT.device
     config: Any = model.config.get_text_config()
     layers = [_RoomyLayer(width + new_tokens) for _ in range(config.num_hidden_layers)]

@@ -13,7 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from ftkit.data.tokenizers import expected_ids
 from ftkit.errors import ModelError
-from ftkit.generation.decoding import PRESETS, Sampling, SpecialIds, can_decode, can_share, decode
+from ftkit.generation.decoding import PRESETS, PaddedRows, Sampling, SpecialIds, can_decode, can_share, decode
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 
@@ -202,9 +202,10 @@ class _Writer:
         masks = [[1] * first + [0] * gap + [1] * (width - gap - first) for gap in gaps]
         input_ids, mask = (torch.tensor(each, device=self.device) for each in (padded, masks))
         if decodes:
+            padded_rows = PaddedRows(input_ids, mask, first)
             new_ids = decode(
-                self.model, input_ids, mask, self.new_tokens, self.sampling, self.special, on_id, states, first
-            )
+                self.model, padded_rows, self.new_tokens, self.sampling, self.special, on_id, states
+            )  # fmt: skip
         else:
             with no_stored_generation_settings(self.model):
                 output = self.model.generate(  # type: ignore[operator]

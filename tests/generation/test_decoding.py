@@ -6,7 +6,7 @@ import torch
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
 from ftkit.generation import PRESETS, Sampling, decoding, generate_passages, passages
-from ftkit.generation.decoding import SpecialIds, can_decode, decode
+from ftkit.generation.decoding import PaddedRows, SpecialIds, can_decode, decode
 from ftkit.models import load_model
 from ftkit.tuning import attach_adapter
 
@@ -122,7 +122,7 @@ def test_drawn_tokens_are_as_likely_as_generates_scores_say(sampling):
     scores = model.generate(ids[:1], attention_mask=ids[:1] * 0 + 1, generation_config=config).scores[0]
     expected = rows * torch.softmax(scores[0].double(), 0)
     torch.manual_seed(0)
-    drawn = decode(model, ids, torch.ones_like(ids), 1, sampling, SpecialIds(forbidden, [], 0))
+    drawn = decode(model, PaddedRows(ids, torch.ones_like(ids)), 1, sampling, SpecialIds(forbidden, [], 0))
     counts = torch.bincount(drawn[:, 0], minlength=300).double()
     assert not counts[expected == 0].any()
     often = expected >= 5
