@@ -131,9 +131,7 @@ def make_models(folder: Path) -> None:
     words = load_tokenizer("train:512", texts=texts, with_mask=True)
     encoder = load_model("new:bert", seed=0, task="masked-lm", vocab_size=len(words), max_positions=128)
     save_model(encoder, words, folder / "encoder")
-    classifier = load_model(
-        "new:bert", seed=0, task="sequence-classification", vocab_size=len(words), max_positions=128
-    )
+    classifier = load_model(str(folder / "encoder"), seed=0, task="sequence-classification")
     save_model(classifier, words, folder / "classifier")
     small = load_model("new:gpt2,n_layer=7,n_embd=16,n_head=2", seed=0, vocab_size=len(tokenizer), max_positions=128)
     save_model(small, tokenizer, folder / "gpt2")
