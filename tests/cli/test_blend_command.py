@@ -30,8 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / f"{name}.txt").write_text(voice_text(voice, 2400, seed=seed), encoding="utf-8")
     tokenizer = load_tokenizer("train:384", texts=[(path / f"{name}.txt").read_text() for name in ("text", "general")])
     model: Any = load_model(
-        "new:gpt2,n_layer=1,n_embd=48,n_head=2", seed=0, vocab_size=len(tokenizer), max_positions=64
-    )
+        "new:gpt2,n_layer=1,n_embd=48,n_head=2,resid_pdrop=0.0,embd_pdrop=0.0,attn_pdrop=0.0", seed=0,
+        vocab_size=len(tokenizer), max_positions=64,
+    )  # fmt: skip
     model.generation_config.temperature, model.generation_config.do_sample = 0.55, True
     for name, out in (("general", "base"), ("text", "tuned")):
         ids = torch.tensor(tokenize_texts([(path / f"{name}.txt").read_text()], tokenizer).ids.astype("int64"))
