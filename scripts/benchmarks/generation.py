@@ -62,10 +62,27 @@ def of_llama(name: str, shape: Shape, rows: int, new_tokens: int, options: Optio
     return Section(name, times, [ratio], {"new_tokens": new_tokens, "model": place})
 
 
+def shared(name: str, shape: Shape, options: Options) -> Section:
+    """Eight samples of one long prompt beside those of eight prompts that differ in their first token."""
+    place, rows, width = options.causal or spec_of("llama", shape), 8, 8 if options.quick else 347
+    model = load_model(place, seed=0, vocab_size=shape.vocab, max_positions=512).to(DEVICE).eval()
+    tokenizer, ids = load_tokenizer(options.causal or "byte"), list(range(40, 40 + width))
+    once, each = [ids] * rows, [[200 + row, *ids[1:]] for row in range(rows)]
+    arms: dict[str, Arm] = {
+        label: partial(generate_passages, model, tokenizer, prompts, new_tokens=4 if options.quick else 32)
+        for label, prompts in (("one prompt", once), ("eight prompts", each))
+    }
+    times = in_turns(arms, options.rounds(3))
+    return Section(name, times, [times_as_fast(times, "one prompt", "eight prompts")], {"model": place})
+
+
 def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:
     """Names and what runs them."""
     shape, new_tokens = (SMALL.quick(), 4) if options.quick else (SMALL, 100)
     for rows in (8,) if options.quick else (8, 32, 128):
         name = f"generation-{rows}"
         yield name, partial(generation, name, shape, rows, new_tokens, options)
-        yield f"llama-{name}", partial(of_llama, f"llama-{name}", shape, rows, new_tokens, options)
+    for rows in (8,) if options.quick else (8, 32, 64, 96, 128):
+        name = f"llama-generation-{rows}"
+        yield name, partial(of_llama, name, shape, rows, new_tokens, options)
+    yield "llama-generation-shared", partial(shared, "llama-generation-shared", shape, options)

@@ -22,14 +22,28 @@ from typing import Any
 from benchmarks.measuring import Options, Section
 
 SIZES: dict[str, tuple[int, ...]] = {
+    "read": (2 * 10**6, 2 * 10**7, 2 * 10**8),
     "text": (10**4, 10**5, 10**6, 10**7),
     "copying": (10**4, 10**5, 10**6, 10**7),
     "vocabulary": (512, 8192, 50257, 152000),
     "model": (10**5, 10**6, 10**7, 135 * 10**6),
     "passages": (100, 1000, 10000),
 }
-"""By kind: tokens that are read and stored, words that are searched for copies, rows of the vocabulary of a model that
+"""By kind: bytes of a file that is read and split, tokens that are read and stored, words that are searched for copies, rows of the vocabulary of a model that
 trains a step, its parameters, and passages of a verdict."""
+
+
+def read(size: int) -> None:
+    """Read and split a file with typographic quotation marks, for which Python takes two bytes a character."""
+    from ftkit.data import load_corpus, split_corpus, voice_text
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, sample = Path(folder) / "text.txt", voice_text("keeper", 20000)
+        made_up(path, f"\u201cLog.\u201d {sample}", round(size * len(sample.split()) / len(sample.encode())))
+        point = Point()
+        corpus = load_corpus(str(path), warn_short=False)
+        split = split_corpus(corpus)
+        point.end(words=corpus.num_words, heldout=len(split.heldout), bytes=path.stat().st_size)
 
 
 def text(tokens: int) -> None:
