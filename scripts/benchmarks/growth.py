@@ -28,8 +28,8 @@ SIZES: dict[str, tuple[int, ...]] = {
     "model": (10**5, 10**6, 10**7, 135 * 10**6),
     "passages": (100, 1000, 10000),
 }
-"""By kind: bytes of a file that is read and split, tokens that are read and stored, words that are searched for copies, rows of the vocabulary of a model that
-trains a step, its parameters, and passages of a verdict."""
+"""By kind: bytes of a file that is read and split, tokens that are read and stored, words that are searched for
+copies, rows of the vocabulary of a model that trains a step, its parameters, and passages of a verdict."""
 
 
 def read(size: int) -> None:
