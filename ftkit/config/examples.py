@@ -26,7 +26,8 @@ class ExampleSettings(AdapterSettings):
     """Examples to learn: FILE.jsonl, .json, .csv, .tsv or .parquet, a folder of them, hub:NAME[:SPLIT], or
     halves:TEXT, passages of a text whose first half is the prompt."""
     columns: dict[str, str] = {}
-    """Columns of the examples: prompt=..., completion=... (and system=...), or messages=... Without it: recognized."""
+    """Columns of the examples: prompt=..., completion=... (and system=...), messages=..., or text=...
+    Without it: recognized."""
     heldout_examples: str | None = None
     """Examples that are never trained on. Without it: heldout_share of examples, by their prompts."""
     heldout_share: float = Field(default=0.1, gt=0, lt=0.9)

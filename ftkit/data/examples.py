@@ -20,6 +20,7 @@ import numpy as np
 
 from ftkit.data.corpus import load_corpus
 from ftkit.data.hub_rows import HubPlace, load_rows, local_rows, read_hub_place
+from ftkit.data.templated_text import MARKS, turns_of
 from ftkit.data.text_files import exists, neighbours, sentence
 from ftkit.errors import DataError, nearest_name
 
@@ -212,8 +213,6 @@ class _Format(NamedTuple):
     """Columns that are read where they are there."""
     read: Callable[[Values], list[tuple[tuple[Message, ...], int]]]
     """Messages of a row and the number of the first target, for each example of the row."""
-    fits: Callable[[Values], bool] = lambda present: True
-    """Whether the first row agrees."""
 
 
 def _read_pair(names: tuple[str, str]) -> Callable[[Values], list[tuple[tuple[Message, ...], int]]]:
@@ -263,6 +262,16 @@ def _read_dialogue(column: str) -> Callable[[Values], list[tuple[tuple[Message, 
     return read
 
 
+def _read_turns(values: Values) -> list[tuple[tuple[Message, ...], int]]:
+    """The dialogue in a text that a template has written."""
+    if (turns := turns_of(_text(values, "text"))) is None:
+        raise BadRow(
+            f"text holds no question with its answer, marked by {', '.join(MARKS)}. A text without a prompt is "
+            "learned by 'ftkit run finetune --corpus'; other columns are named by --columns prompt=...,completion=..."
+        )
+    return [(_dialogue([{"role": who, "content": said} for who, said in turns], "text"), 0)]
+
+
 FORMATS: Mapping[str, _Format] = {
     "messages": _Format(("messages",), (), _read_dialogue("messages")),
     "conversations": _Format(("conversations",), ("system",), _read_dialogue("conversations")),
@@ -271,10 +280,11 @@ FORMATS: Mapping[str, _Format] = {
     "instruction, input, output": _Format(("instruction", "output"), ("input",), _read_instruction),
     "question, answer": _Format(("question", "answer"), ("system",), _read_pair(("question", "answer"))),
     "prompt, response": _Format(("prompt", "response"), ("system",), _read_pair(("prompt", "response"))),
+    "text with marks of turns": _Format(("text",), (), _read_turns),
 }
 """Forms of rows in the order in which they are looked for."""
 
-COLUMN_ROLES = ("prompt", "completion", "system", "messages")
+COLUMN_ROLES = ("prompt", "completion", "system", "messages", "text")
 """What columns may be named for."""
 
 
@@ -285,14 +295,9 @@ def _recognized(where: str, present: Sequence[str]) -> tuple[str, _Format, dict[
         if all(column in folded for column in form.needs):
             wanted = [*form.needs, *(column for column in form.may_have if column in folded)]
             return name, form, {column: folded[column] for column in wanted}
-    if "text" in folded:
-        raise DataError(
-            f"{where}: the columns are {', '.join(present)}; one text for each row has no prompt and no completion. "
-            "Train on it with 'ftkit run finetune --corpus', or name columns: --columns prompt=...,completion=..."
-        )
     raise DataError(
         f"{where}: the columns are {', '.join(present) or '(none)'}, which are none of "
-        f"{'; '.join(FORMATS)}. Name the columns: --columns prompt=...,completion=... (or messages=...)."
+        f"{'; '.join(FORMATS)}. Name the columns: --columns prompt=...,completion=... (or messages=..., or text=...)."
     )
 
 
@@ -308,10 +313,11 @@ def _named(where: str, columns: Mapping[str, str], present: Sequence[str]) -> tu
             near = sentence(nearest_name(column, present))
             raise DataError(f"{where}: no column {column!r}{near} Columns: {', '.join(present) or 'none'}.")
     described = ", ".join(f"{role}={column}" for role, column in columns.items())
-    if "messages" in columns:
-        return described, FORMATS["messages"], dict(columns)
+    for whole, form in (("messages", FORMATS["messages"]), ("text", FORMATS["text with marks of turns"])):
+        if whole in columns:
+            return described, form, {whole: columns[whole]}
     if not {"prompt", "completion"} <= set(columns):
-        raise DataError(f"{where}: columns is {described or 'empty'}; name prompt and completion, or messages")
+        raise DataError(f"{where}: columns is {described or 'empty'}; name prompt and completion, messages, or text")
     return described, FORMATS["prompt, completion"], dict(columns)
 
 
@@ -345,9 +351,9 @@ def load_examples(
         source: ``chats.jsonl``, ``.json``, ``.csv``, ``.tsv``, ``.parquet`` or ``.arrow``, compressed or not; a folder
             of such files; ``hub:NAME[:SPLIT]``; ``halves:TEXT``, where a passage's first half is the prompt and its
             second the completion; or rows, such as ``[{"prompt": ..., "completion": ...}]``.
-        columns: Names of the columns for ``prompt``, ``completion`` and ``system``, or for ``messages``. ``None``
-            recognizes them: prompt and completion; instruction, input and output; question and answer; messages;
-            conversations.
+        columns: Names of the columns for ``prompt``, ``completion`` and ``system``, for ``messages``, or for ``text``
+            that a chat template has written. ``None`` recognizes them: prompt and completion; instruction, input and
+            output; question and answer; messages; conversations; text.
 
     Returns:
         The examples in their order.

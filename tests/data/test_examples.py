@@ -45,6 +45,52 @@ def test_formats_are_recognized_by_their_columns(row: dict[str, Any], expected: 
     assert as_pairs(example) == expected
 
 
+CHATML = (
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+    "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\nCiao.<|im_end|>\n"
+)
+LLAMA_3 = (
+    "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello."
+    "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>"
+    "\n\nCiao.<|eot_id|>"
+)
+LLAMA_2 = "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello. </s><s>[INST] Bye [/INST] Ciao. </s>"
+ALPACA = "Name it.\n\n### Instruction:\nWhat is it?\n\n### Response:\nA dog."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CHATML, DIALOGUE),
+        (LLAMA_3, DIALOGUE),
+        (LLAMA_2, DIALOGUE),
+        (ALPACA, [("system", "Name it."), *PAIR]),
+        ("### Instruction:\nName it.\n\n### Input:\nwoof\n\n### Response:\nA dog.\n",
+         [("user", "Name it.\n\nwoof"), PAIR[1]]),
+        ("### Human: Hi### Assistant: Hello.\n### Human: Bye\n### Assistant: Ciao.", DIALOGUE[1:]),
+        ("\n\nHuman: What is it?\n\nAssistant: A dog.", PAIR),
+        ("Human: What is it?\nAssistant: It says:\n\n[woof] at <s>.\nHuman: and?",
+         [PAIR[0], ("assistant", "It says:\n\n[woof] at <s>.")]),
+    ],
+)  # fmt: skip
+def test_a_text_that_a_template_has_written_is_read_back(text: str, expected: list[tuple[str, str]]) -> None:
+    found = read_examples([{"text": text, "id": 1}])
+    assert found.format == "text with marks of turns"
+    assert as_pairs(found.examples[0]) == expected
+    assert as_pairs(load_examples([{"log": text}], {"text": "log"})[0]) == expected
+
+
+@pytest.mark.parametrize("template", ["alpaca", "chatml"])
+def test_what_our_templates_write_is_read_back(template: str) -> None:
+    from jinja2 import Template
+
+    from ftkit.data.templates import TEMPLATES
+
+    text = Template(TEMPLATES[template]).render(messages=openai(DIALOGUE), eos_token="</s>")
+    assert as_pairs(load_examples([{"text": text}])[0]) == DIALOGUE
+
+
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -100,7 +146,7 @@ def test_halves_of_a_text_follow_each_other() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": "all"}], "one text for each row has no prompt"),
+        ([{"text": "all"}], "line 1: text holds no question with its answer"),
         ([{"a": "x", "b": "y"}], "Name the columns"),
         ([{"prompt": "x", "completion": "y"}, {"prompt": "x", "completion": " "}], "line 2: completion is empty"),
         ([{"prompt": "x", "completion": "y"}, {"prompt": "x"}], "line 2.*no column 'completion'"),
