@@ -147,8 +147,9 @@ class ComparedAnswers:
     """Held-out examples whose prompts were answered."""
     base: Answers = field(default_factory=Answers)
     tuned: Answers = field(default_factory=Answers)
-    few_shot: Answers = field(default_factory=Answers)
-    """Of the base with examples in its prompt, to the first prompts; none where that was not measured."""
+    few_shot: Sequence[Answers] = ()
+    """Of the base with examples in its prompt, to the first prompts, for each draw of them; none where that was not
+    measured."""
     recited: Sequence[Example] = ()
     """Training examples whose prompts were answered."""
     base_recited: Answers = field(default_factory=Answers)

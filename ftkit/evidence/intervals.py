@@ -100,11 +100,11 @@ def _redraws(level: float) -> int:
     return max(round(_DRAWS * (1 - LEVEL) / (1 - level)), _DRAWS)
 
 
-def exact_share(count: int, total: int, level: float = LEVEL) -> Interval:
+def exact_share(count: float, total: int, level: float = LEVEL) -> Interval:
     """A share and its exact interval for independent draws; each bound alone holds with half the error.
 
     Args:
-        count: What was counted.
+        count: What was counted; need not be whole, such as a sum of shares, for which the interval is too wide.
         total: Draws, at least one.
         level: How often both bounds hold.
 

@@ -1,8 +1,8 @@
-"""What one run leaves in the cache for the next: judges, and what a base model has written."""
+"""What one run leaves in the cache for the next: judges, and what a base model has written and answered."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -12,18 +12,21 @@ from filelock import FileLock
 from transformers import PreTrainedModel
 
 from ftkit.config.settings import SETTINGS_VERSION
-from ftkit.data import cache_dir, tokenizer_fingerprint
+from ftkit.data import Example, cache_dir, prompt_ids, tokenizer_fingerprint
 from ftkit.data.tokenizers import expected_ids
 from ftkit.evidence import PassageWriter, Written
+from ftkit.evidence.answers import Answers, AnswerWriter
 from ftkit.models import plain_state
 from ftkit.runs import RunFolder
 from ftkit.runs.files import cache_key, write_json
 from ftkit.runs.planner import planner
 
-__all__ = ["cached_passages", "cached_run"]
+__all__ = ["cached_answers", "cached_passages", "cached_run", "describe_writer"]
 
 _PASSAGES_VERSION = 3
 """Raised when passages of the same model, prompts and seed would come out otherwise."""
+_ANSWERS_VERSION = 1
+"""Likewise of answers."""
 
 
 @contextmanager
@@ -56,7 +59,8 @@ def cached_passages(writer: PassageWriter, model: PreTrainedModel, count: int, s
     """
     if planner():
         return writer.write(model, count, seed)
-    by = [_PASSAGES_VERSION, *_described(writer, model), seed]
+    protocol = [type(writer).__name__, writer.characters, writer.new_tokens, asdict(writer.sampling)]
+    by = [_PASSAGES_VERSION, *describe_writer(model, writer.tokenizer), *protocol, seed]
 
     def stored(numbers: range, make: Callable[[], list[str]]) -> list[str]:
         path = cache_dir() / "passages" / f"{cache_key([*by, numbers.start, writer.prompts(seed, numbers)])}.json"
@@ -70,15 +74,42 @@ def cached_passages(writer: PassageWriter, model: PreTrainedModel, count: int, s
     return writer.write(model, count, seed, stored)
 
 
-def _described(writer: PassageWriter, model: PreTrainedModel) -> list[Any]:
-    """All that a passage depends on but its prompt, seed and number."""
+def cached_answers(
+    writer: AnswerWriter, model: PreTrainedModel, described: Callable[[], list[Any]], examples: Sequence[Example],
+    before: Answers,
+) -> Answers:  # fmt: skip
+    """What a model answers, kept, so that several models are judged against one base that answers once.
+
+    Args:
+        writer: Template, length and end tokens.
+        model: Who answers.
+        described: What ``describe_writer`` returns of it.
+        examples: Their prompts are answered.
+        before: Answers to the first of them, which are not written again.
+    """
+    if not (rest := examples[len(before) :]):
+        return before.first(len(examples))
+    if planner():
+        return writer.write(model, examples, before)
+    protocol = [writer.new_tokens, list(writer.stop_ids), [prompt_ids(each, writer.tokenizer) for each in rest]]
+    path = cache_dir() / "answers" / f"{cache_key([_ANSWERS_VERSION, *described(), *protocol])}.json"
+    if not path.exists():
+        write_json(path, asdict(writer.write(model, rest)))
+    return before + Answers(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def describe_writer(model: PreTrainedModel, tokenizer: Any) -> list[Any]:
+    """All that a greedy or seeded text depends on but its prompt and protocol: weights, tokenizer and machine.
+
+    Args:
+        model: Who writes; the base under an adapter as long as that is switched off.
+        tokenizer: Its tokenizer.
+    """
     weights = hashlib.sha256()
     for name, tensor in sorted(plain_state(model).items()):
         raw: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(raw.data)  # a view: large matrices are not copied
-    tokenizer: Any = writer.tokenizer
     machine = [torch.__version__, str(model.device), torch.get_num_threads()]
-    protocol = [type(writer).__name__, writer.characters, writer.new_tokens, asdict(writer.sampling)]
     known = [tokenizer_fingerprint(tokenizer), sorted(expected_ids(tokenizer))]
-    return [weights.hexdigest(), model.config.to_json_string(), *known, *machine, *protocol]
+    return [weights.hexdigest(), model.config.to_json_string(), *known, *machine]

@@ -44,6 +44,7 @@ from ftkit.evidence import (
 )
 from ftkit.evidence.answers import Answers
 from ftkit.jobs.bases import Base, load_saved, load_start_tokenizer, prepare_base
+from ftkit.jobs.cache import cached_answers, describe_writer
 from ftkit.jobs.stages import Watch
 from ftkit.jobs.targets import BaseContext, TrainingText
 from ftkit.jobs.texts import check_unchanged, load_texts
@@ -274,11 +275,17 @@ def _answered(
 ) -> ComparedAnswers:
     """Answers to so many held-out prompts; what was written before is not written again."""
     asked, writer, known = examples.examples[:count], examples.writer, before or ComparedAnswers()
-    after_shots = [with_shots(each, examples.shots[0]) for each in asked] if examples.shots else []
+    after_shots = [[with_shots(each, shots) for each in asked] for shots in examples.shots]
     with comparison.as_base() as base:
-        of_base = writer.write(base, asked, known.base)
-        few_shot = known.few_shot if before else writer.write(base, after_shots)
-        recited = writer.write(base, examples.recited, known.base_recited)
+
+        def described() -> list[Any]:
+            return comparison.once("who answers", lambda: describe_writer(base, writer.tokenizer))
+
+        def answers(asked: Sequence[Example], before: Answers) -> Answers:
+            return cached_answers(writer, base, described, asked, before)
+
+        of_base, recited = answers(asked, known.base), answers(examples.recited, known.base_recited)
+        few_shot = known.few_shot if before else [answers(prompts, Answers()) for prompts in after_shots]
     tuned = writer.write(comparison.tuned, asked, known.tuned)
     of_tuned = writer.write(comparison.tuned, examples.recited, known.tuned_recited)
     return ComparedAnswers(asked, of_base, tuned, few_shot, examples.recited, recited, of_tuned)

@@ -1,6 +1,7 @@
 """Measures of answers: what counts as the same answer, what the form is, and which examples are compared."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -8,6 +9,9 @@ from ftkit.data import Example, Message, encode_examples, load_tokenizer
 from ftkit.errors import DataError
 from ftkit.evidence import ComparedAnswers, answer_looks, compare_examples
 from ftkit.evidence.answers import Answers
+from ftkit.evidence.intervals import exact_share
+from ftkit.evidence.measures import answers as answers_file
+from ftkit.evidence.measures import form as form_file
 from ftkit.evidence.measures.answers import normalized_answer, token_f1
 from ftkit.evidence.measures.form import _parts
 
@@ -94,3 +98,22 @@ def test_training_prompts_are_answered_only_where_completions_could_be_copied() 
     assert not compare_examples(short, short, tokenizer, positions=None, few_shot=0).recited
     long = encoded([(f"q{n}", "w " * 20 + f"{n} " + "v " * 25) for n in range(9)], tokenizer)
     assert compare_examples(long, long, tokenizer, positions=None, few_shot=0).recited
+
+
+def test_answers_after_examples_are_means_over_the_draws() -> None:
+    """Of two prompts, the first is answered rightly in one draw of three, the second in all."""
+    pairs = [Example((Message("user", f"q{n}"), Message("assistant", f"number {n}"))) for n in range(2)]
+    right = [example.completion for example in pairs]
+    draws = [Answers(["no", right[1]], [n > 0, True], [2, 2]) for n in range(2)] + [Answers(right, [True] * 2, [2, 2])]
+    compared = SimpleNamespace(
+        examples=SimpleNamespace(completions=right, answer_pattern=None), level=0.95,
+        answers=ComparedAnswers(pairs, draws[0], draws[2], draws),
+    )  # fmt: skip
+    scores: Any = answers_file.MEASURE.compute(cast(Any, compared))
+    assert scores.few_shot.exact.value == pytest.approx(4 / 6)
+    assert scores.few_shot.token_f1.value == pytest.approx(4 / 6)
+    assert scores.few_shot_answers == 2
+    low, high = exact_share(1, 2), exact_share(2, 2)
+    assert low.low < scores.few_shot.exact.low < high.low
+    form: Any = form_file.MEASURE.compute(cast(Any, compared))
+    assert form.few_shot.value == pytest.approx(5 / 6), "one answer of six does not end by itself"

@@ -138,6 +138,7 @@ def test_models_that_would_be_measured_on_other_windows_are_refused(folder, tmp_
 
 
 def test_models_of_examples_get_what_they_get_alone_and_the_base_answers_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
     request = ExampleVerdictRequest(
         str(folder / "base"), str(folder / "whole"), str(folder / "pairs.jsonl"), num_answers=6, few_shot=1
     )
@@ -151,7 +152,7 @@ def test_models_of_examples_get_what_they_get_alone_and_the_base_answers_once(fo
     plain = answers.AnswerWriter.write
     monkeypatch.setattr(answers.AnswerWriter, "write", write)
     several = judge_several_examples(request, {name: str(folder / name) for name in names}, tmp_path / "all")
-    assert answered.count("base") == 2, "to held-out prompts, and to these with an example before them"
+    assert answered.count("base") == 4, "to held-out prompts, and to these after each of three draws of an example"
     for name, found in several.models.items():
         one = ExampleVerdictRequest(**(vars(request) | {"tuned": str(folder / name)}))
         assert found.as_dict() == judge_examples(one, tmp_path / name).as_dict()
@@ -208,3 +209,24 @@ def test_a_further_token_is_refused_only_where_the_examples_have_it(used, folder
     tuned, expected = judged.evidence.heldout.tuned.value, plain.evidence.heldout.tuned.value
     assert tuned == pytest.approx(expected, rel=1e-3), "the further row takes a little of the probability"
     assert any("gives the examples the same tokens" in text for text in judged.evidence.assumptions)
+
+
+def test_the_base_answers_once_for_all_verdicts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    base, examples, asked = str(folder / "base"), str(folder / "pairs.jsonl"), list[tuple[bool, int]]()
+    write, weights = answers.AnswerWriter.write, load_model(base).state_dict()["transformer.wte.weight"]
+
+    def noted(writer: Any, model: Any, prompts: Any, before: Any = None) -> Any:
+        asked.append((torch.equal(model.state_dict()["transformer.wte.weight"], weights), len(prompts)))
+        return write(writer, model, prompts, before)
+
+    monkeypatch.setattr(answers.AnswerWriter, "write", noted)
+    request = ExampleVerdictRequest(base, str(folder / "whole"), examples, num_answers=6, few_shot=1)
+    first = judge_examples(request, tmp_path / "first").evidence.measures
+    assert sum(of_base for of_base, _ in asked) == 4, "six prompts, plain and after each of three draws"
+    asked.clear()
+    assert judge_examples(request, tmp_path / "again").evidence.measures == first
+    judge_examples(replace(request, tuned=str(folder / "other")), tmp_path / "other")
+    assert not any(of_base for of_base, _ in asked)
+    judge_examples(replace(request, few_shot=2), tmp_path / "longer")
+    assert sum(of_base for of_base, _ in asked) == 3, "the draws are others, the six prompts the same"

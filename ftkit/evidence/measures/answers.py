@@ -48,7 +48,7 @@ class ComparedScores:
     exact_change: Interval
     """Change of the exact match, paired."""
     few_shot: AnswerScores | None = None
-    """Of the base with examples in its prompt, on the first prompts."""
+    """Of the base with examples in its prompt, on the first prompts; means over draws of the examples."""
     few_shot_answers: int = 0
     samples: tuple[dict[str, str], ...] = ()
     """Prompts with the answers of base and tuned model and the real completion."""
@@ -76,21 +76,20 @@ class AnswersMeasure(Measure[ComparedScores]):
             pairs = zip(of.texts, real, strict=False)
             return np.array([_same(text, completion, pattern) for text, completion in pairs])
 
-        def scores(of: Answers) -> AnswerScores:
-            count = len(of.texts)
-            found = right(of)
-            f1 = np.array([token_f1(text, true) for text, true in zip(of.texts, real, strict=False)])
-            rouge = _rouge(of.texts, real[:count])
+        def scores(*draws: Answers) -> AnswerScores:
+            exact = np.mean([right(of) for of in draws], axis=0)
+            rouge = np.mean([_rouge(of.texts, real[: len(of)]) for of in draws], axis=0)
+            f1 = np.mean([[token_f1(*pair) for pair in zip(of.texts, real, strict=False)] for of in draws], axis=0)
             return AnswerScores(
-                exact_share(int(found.sum()), count, level), bootstrap(lambda x: x.mean(-1), f1, level=level),
+                exact_share(float(exact.sum()), len(exact), level), bootstrap(lambda x: x.mean(-1), f1, level=level),
                 bootstrap(lambda x: x.mean(-1), rouge, level=level),
             )  # fmt: skip
 
         few = answers.few_shot
         return ComparedScores(
             len(real), scores(answers.base), scores(answers.tuned),
-            change_of_share(right(answers.base), right(answers.tuned)), scores(few) if few.texts else None,
-            len(few.texts), _samples(answers, _SHOWN),
+            change_of_share(right(answers.base), right(answers.tuned)), scores(*few) if few else None,
+            len(few[0]) if few else 0, _samples(answers, _SHOWN),
         )  # fmt: skip
 
     def support(self, result: ComparedScores, case: Case) -> Support | None:
@@ -112,6 +111,8 @@ class AnswersMeasure(Measure[ComparedScores]):
         yield Row("exact match of answers", result.tuned.exact, result.base.exact, percent=True)
         yield Row("token F1 of answers", result.tuned.token_f1, result.base.token_f1, 1.0)
         yield Row("ROUGE-L F1 of answers", result.tuned.rouge_l, result.base.rouge_l, 1.0)
+        if result.few_shot is not None:
+            yield Row("exact match of the base after examples", None, result.few_shot.exact, percent=True)
 
     def parts(self, results: Mapping[str, ComparedScores], document: Mapping[str, Any]) -> Iterable[Part]:
         rows: list[tuple[str, list[list[str | Cell]]]] = []

@@ -45,6 +45,8 @@ class Form:
     base_length: float
     parts: tuple[str, ...] = ()
     """What the form consists of."""
+    few_shot: Interval | None = None
+    """Share of the base's answers after examples that have the form, mean over draws of them."""
 
 
 class FormMeasure(Measure[Form]):
@@ -67,12 +69,15 @@ class FormMeasure(Measure[Form]):
         real = [max(count_words(example.completion), 1) for example in answers.examples]
         parts = _parts(examples.completions, examples.answer_pattern, real)
 
-        def share(held: Sequence[bool]) -> Interval:
-            return exact_share(sum(held), len(held), comparison.level)
+        def share(held: Sequence[bool] | np.ndarray) -> Interval:
+            return exact_share(float(np.sum(held)), len(held), comparison.level)
 
-        def formed(of: Answers) -> Interval:
-            each = zip(of.texts, of.ended, strict=True)
-            return share([ended and all(holds(text) for holds in parts.values()) for text, ended in each])
+        def formed(*draws: Answers) -> Interval:
+            held = [
+                [ended and all(holds(text) for holds in parts.values()) for text, ended in zip(*each, strict=True)]
+                for each in ((of.texts, of.ended) for of in draws)
+            ]
+            return share(np.mean(held, axis=0))
 
         def length(of: Answers) -> float:
             return float(np.mean([count_words(text) for text in of.texts]) / np.mean(real))
@@ -80,7 +85,7 @@ class FormMeasure(Measure[Form]):
         return Form(
             len(answers.examples), formed(answers.base), formed(answers.tuned), share(answers.tuned.ended),
             share(answers.base.ended), length(answers.tuned), length(answers.base),
-            ("an end of their own", *parts),
+            ("an end of their own", *parts), formed(*answers.few_shot) if answers.few_shot else None,
         )  # fmt: skip
 
     def findings(self, result: Form, case: Case) -> Iterable[Finding]:
@@ -111,6 +116,8 @@ class FormMeasure(Measure[Form]):
 
     def rows(self, result: Form) -> Iterable[Row]:
         yield Row("answers that have the form of completions", result.tuned, result.base, percent=True)
+        if result.few_shot is not None:
+            yield Row("answers of the base after examples that have the form", None, result.few_shot, percent=True)
         yield Row("answers that end by themselves", result.tuned_ended, result.base_ended, percent=True)
         yield Row("length of answers over that of real completions", result.length, result.base_length, 1.0)
 
@@ -121,12 +128,16 @@ class FormMeasure(Measure[Form]):
     def parts(self, results: Mapping[str, Form], document: Mapping[str, Any]) -> Iterable[Part]:
         table = PageTable(
             "Form of answers to held-out prompts: shares with their intervals",
-            ("Model", "Answers", "Base has the form", "Tuned has the form", "Tuned ends by itself", "Length over real"),
+            (
+                "Model", "Answers", "Base has the form", "Base after examples", "Tuned has the form",
+                "Tuned ends by itself", "Length over real",
+            ),
             [
                 (
                     name,
                     [[
-                        number(found.answers), percent_interval(found.base), percent_interval(found.tuned),
+                        number(found.answers), percent_interval(found.base),
+                        percent_interval(found.few_shot), percent_interval(found.tuned),
                         percent_interval(found.tuned_ended), number(found.length),
                     ]],
                 )
