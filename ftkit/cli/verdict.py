@@ -115,6 +115,9 @@ def verdict(
         int | None, typer.Option(min=1, help="One look at so many answers [default: 50, 100, 200 until decided].")
     ] = None,
     few_shot: Annotated[int, typer.Option(min=0, help="Examples in the base's prompt; 0 leaves this out.")] = 4,
+    judge_style: Annotated[
+        bool, typer.Option("--judge-style", help="For rewrites: judges of style read the answers to --examples.")
+    ] = False,
     require: Annotated[
         str | None, typer.Option(metavar="WORD,...", help="Leave with 8 unless the main word is one of these: worked.")
     ] = None,
@@ -152,7 +155,7 @@ def verdict(
             "special_tokens": special_tokens, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle,
             "heldout_examples": heldout_examples, "columns": _pairs("--columns", columns), "template": template,
             "chat_template": chat_template, "also": _named(also or [], "--also"), "answer_pattern": answer_pattern,
-            "num_answers": num_answers, "few_shot": few_shot,
+            "num_answers": num_answers, "few_shot": few_shot, "judge_style": judge_style,
         }  # fmt: skip
         models = _models(tuned, classifier=labelled is not None)
         request = request_of(

@@ -54,6 +54,9 @@ class ExampleSettings(AdapterSettings):
     """Held-out prompts that each model answers. By default 50, then 100 and 200 where the verdict is not decided."""
     few_shot: int = Field(default=4, ge=0)
     """Training examples in the prompt of the base that the tuned model is compared with; 0 leaves this out."""
+    judge_style: bool = False
+    """Whether judges of style read the answers beside real completions: for rewrites, whose completions have one
+    style."""
     eval_windows: int = Field(default=64, ge=1)
     """Held-out examples on which loss is measured every eval_steps."""
 

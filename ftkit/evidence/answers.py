@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +33,9 @@ from ftkit.generation import PRESETS, generate_passages
 from ftkit.models import usable_positions
 from ftkit.training import HeldOutExamples
 from ftkit.training.objectives import IGNORED
+
+if TYPE_CHECKING:
+    from ftkit.evidence.panel import Panel
 
 __all__ = [
     "ANSWER_LOOKS",
@@ -184,6 +188,8 @@ class ComparedExamples:
     """Regular expression whose first group is the answer in a completion."""
     recited: Sequence[Example] = ()
     """Training examples whose prompts are answered."""
+    judges: Panel | None = None
+    """Judges of the style of completions, where these have one."""
 
     @property
     def examples(self) -> list[Example]:

@@ -7,6 +7,7 @@ runs of spaces become single spaces, so that nobody is recognised by the width o
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,10 +25,12 @@ __all__ = [
     "words_of",
 ]
 
+T = TypeVar("T")
+
 _LONGEST_WORD = 40  # characters; beyond it a "word" is writing without spaces
 
 
-def spread_evenly(passages: Sequence[str], most: int) -> list[str]:
+def spread_evenly(passages: Sequence[T], most: int) -> list[T]:
     """At most so many passages, taken evenly from all of them, in their order."""
     places = np.linspace(0, len(passages) - 1, min(len(passages), most)).astype(int)
     return [passages[place] for place in places]

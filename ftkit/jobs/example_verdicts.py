@@ -21,7 +21,7 @@ from ftkit.data import (
 )
 from ftkit.errors import ModelError
 from ftkit.evidence import ComparedAnswers, ComparedExamples, Evidence, Thresholds, compare_examples
-from ftkit.jobs.examples import compared_examples, other_examples
+from ftkit.jobs.examples import compared_examples, other_examples, with_judges
 from ftkit.jobs.judged_models import load_sides
 from ftkit.jobs.verdict_requests import ExampleVerdictRequest, read_split
 from ftkit.jobs.verdicts import Judged, SeveralJudged, write_judged
@@ -76,6 +76,7 @@ def judge_several_examples(request: ExampleVerdictRequest, tuned: Mapping[str, s
     most = max((answers for _, answers in found.values()), key=lambda answers: len(answers.base))
     passages = {name: list(answers.tuned.texts) for name, (_, answers) in found.items()}
     measured = {
+        "judges": bench.judges,
         "passages": {"base model": list(most.base.texts), **passages},
         "real": {name: [each.completion for each in answers.examples] for name, (_, answers) in found.items()},
     }
@@ -103,6 +104,12 @@ class _Bench:
         self._shared: _Shared | None = None
         self._answers: ComparedAnswers | None = None
 
+    @property
+    def judges(self) -> dict[str, Any]:
+        """Gates of the judges of style; none where they were not asked for."""
+        judges = self._shared and self._shared.examples.judges
+        return judges.as_dict() if judges else {}
+
     def measure(self, model: str) -> tuple[Evidence, ComparedAnswers]:
         """Measure a model beside the base."""
         request = self.request
@@ -115,7 +122,10 @@ class _Bench:
             of_loading.append("its tokenizer is not the base's, but gives the examples the same tokens")
         positions = min((n for n in (base.positions, tuned.positions) if n), default=None)
         longest = min(n for n in (request.window_tokens, positions) if n)
-        shared = self._shared = self._shared or self._share(tokenizer, positions, longest)
+        if self._shared is None:
+            with base.model() as writer:
+                self._shared = self._share(tokenizer, writer, positions, longest)
+        shared = self._shared
         if (tokenizer.chat_template, longest) != (shared.chat_template, shared.longest):
             raise ModelError(
                 f"{model}: would be measured with another chat template or longest example ({longest} tokens) than the "
@@ -154,7 +164,7 @@ class _Bench:
             )
         return of_base
 
-    def _share(self, tokenizer: Any, positions: int | None, longest: int) -> _Shared:
+    def _share(self, tokenizer: Any, base: PreTrainedModel, positions: int | None, longest: int) -> _Shared:
         request, split = self.request, self.split
         train, heldout = (
             encode_examples(side, tokenizer, request.loss_on, longest) for side in (split.train, split.heldout)
@@ -168,6 +178,8 @@ class _Bench:
             train.rows, heldout.rows, tokenizer, positions=positions, few_shot=request.few_shot,
             answer_pattern=request.answer_pattern, seed=request.seed,
         )  # fmt: skip
+        if request.judge_style:
+            examples = with_judges(examples, split.train, base, request.seed)
         general = load_corpus(request.general, name="general").documents if request.general is not None else ()
         texts = {"general text": [document.text for document in general]} if general else {}
         other = other_examples(request.also, texts, tokenizer, longest)

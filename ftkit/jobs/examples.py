@@ -38,11 +38,14 @@ from ftkit.evidence import (
     Evidence,
     Thresholds,
     answer_looks,
+    build_judges,
     compare_examples,
     decide,
     gather_evidence,
 )
 from ftkit.evidence.answers import Answers
+from ftkit.evidence.judges import BASE, JudgeTexts
+from ftkit.evidence.texts import spread_evenly
 from ftkit.jobs.bases import Base, load_saved, load_start_tokenizer, prepare_base
 from ftkit.jobs.cache import cached_answers, describe_writer
 from ftkit.jobs.stages import Watch
@@ -58,6 +61,12 @@ __all__ = ["ExampleTarget", "compared_examples", "measure_examples", "other_exam
 _logger = logging.getLogger("ftkit.jobs")
 _LONGEST = 1024
 """Tokens of an example where neither the model nor a setting limits it: the memory of a step grows with it."""
+_JUDGED = 150
+"""Training prompts that the base answers for judges of style; the answers to a third of them test these."""
+_MOST_TAUGHT = 2000
+"""Completions that a judge learns at most; more teach it nothing new."""
+COMPLETIONS, PROMPTS = "completions", "prompts"
+"""Classes of the judges of style."""
 _SHOWN = 2
 """Examples that are shown before training."""
 _SHOWN_CHARS = 1200
@@ -93,10 +102,11 @@ class ExampleTarget:
     def compared(self) -> ComparedExamples:
         """What base and tuned model are compared on."""
         settings = self.settings
-        return compare_examples(
+        found = compare_examples(
             self.train.rows, self.heldout.rows, self.start.tokenizer, positions=usable_positions(self.start.base),
             few_shot=settings.few_shot, answer_pattern=settings.answer_pattern, seed=settings.seed,
         )  # fmt: skip
+        return with_judges(found, self.split.train, self.start.base, settings.seed) if settings.judge_style else found
 
     def log_answers(self, run: RunFolder, name: str) -> Watch:
         """A function that logs the answer to one held-out prompt, and how often it is called."""
@@ -235,6 +245,38 @@ def other_examples(
     return (tokenize_texts(pieces, tokenizer), ", ".join(texts)) if pieces else (None, "")
 
 
+def with_judges(
+    examples: ComparedExamples, train: Sequence[Example], base: PreTrainedModel, seed: int
+) -> ComparedExamples:
+    """Seat judges of the style of completions, for rewrites: they tell completions from prompts and the base's answers.
+
+    Args:
+        examples: What is compared.
+        train: All training examples.
+        base: The base, which answers some of their prompts.
+        seed: Of the judges.
+    """
+    asked = spread_evenly(train, _JUDGED)
+    answers = cached_answers(
+        examples.writer, base, lambda: describe_writer(base, examples.writer.tokenizer), asked, Answers()
+    ).texts
+    tests = len(asked) // 3
+    taught, real = spread_evenly(train, _MOST_TAUGHT), examples.examples
+    texts = JudgeTexts(
+        {
+            COMPLETIONS: [each.completion for each in taught],
+            PROMPTS: [each.prompt[-1].content for each in taught],
+            BASE: [text for text in answers[tests:] if text.strip()],
+        },
+        {
+            COMPLETIONS: [each.completion for each in real],
+            PROMPTS: [each.prompt[-1].content for each in real],
+            BASE: [text for text in answers[:tests] if text.strip()],
+        },
+    )
+    return replace(examples, judges=build_judges(texts, [COMPLETIONS], seed))
+
+
 def compared_examples(
     base: PreTrainedModel | None, tuned: PreTrainedModel, examples: ComparedExamples, *,
     other: tuple[HeldOutDataset | TokenStore | None, str], asked: int | None, limits: Thresholds | None = None,
@@ -261,8 +303,11 @@ def compared_examples(
         answers["last"] = replace(known, tuned=Answers(), tuned_recited=Answers())
 
     def write(count: int, level: float) -> Mapping[str, Any]:
-        answers["last"] = _answered(comparison, examples, count, answers.get("last"))
-        return {"answers": answers["last"]}
+        found = answers["last"] = _answered(comparison, examples, count, answers.get("last"))
+        real = [each.completion for each in found.examples]
+        judges = examples.judges
+        styles = judges.score(COMPLETIONS, found.base.texts, found.tuned.texts, real, level) if judges else ()
+        return {"answers": found, "styles": styles}
 
     window = options.pop("window_tokens")
     comparison = Comparison(base, tuned, texts, ComparedPassages(), window, examples=examples, write=write, **options)
@@ -317,7 +362,9 @@ def measure_examples(
         passages |= {name: list(answers.tuned.texts), "base model": list(answers.base.texts)}
         real[name] = [example.completion for example in answers.examples]
     shown = shown_examples(target.train.rows, target.start.tokenizer)
-    return {"models": models, "passages": passages, "real": real, "shown_examples": shown}, verdicts
+    judges = target.compared.judges.as_dict() if target.compared.judges else {}
+    measured = {"models": models, "judges": judges, "passages": passages, "real": real, "shown_examples": shown}
+    return measured, verdicts
 
 
 def shown_examples(encoded: Sequence[EncodedExample], tokenizer: Any) -> list[str]:

@@ -232,6 +232,8 @@ class ExampleVerdictRequest:
     """Held-out prompts that are answered; ``None``: 50, then 100 and 200 where the verdict is not decided."""
     few_shot: int = 4
     """Training examples in the base's prompt; 0 leaves this out."""
+    judge_style: bool = False
+    """Whether judges of style read the answers: for rewrites, whose completions have one style."""
     window_tokens: int = 1024
     """Longest example in tokens, at most the models' positions."""
     revision: str | None = None

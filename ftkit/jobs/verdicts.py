@@ -496,7 +496,8 @@ def verdict(
         trust_remote_code: Whether to run code that a model brings.
         allow_pickle: Whether to read pickled weights (tensors only).
         **of_examples: With ``examples``: ``heldout_examples``, ``columns``, ``template``, ``chat_template``,
-            ``loss_on``, ``also``, ``answer_pattern``, ``num_answers``, ``few_shot`` (see ``ExampleVerdictRequest``).
+            ``loss_on``, ``also``, ``answer_pattern``, ``num_answers``, ``few_shot``, ``judge_style``
+            (see ``ExampleVerdictRequest``).
 
     Returns:
         Verdict and evidence; ``print()``, ``save_report(path)``, and a table in a notebook. Of several models an object

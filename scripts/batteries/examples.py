@@ -84,8 +84,19 @@ def _long(draw: random.Random, who: tuple[str, str, str]) -> Pair:
     return {"prompt": f"{name} and the {thing} at the {place}.", "completion": f" {name} said {' '.join(sentences)}."}
 
 
+def _retold(draw: random.Random, who: tuple[str, str, str]) -> Pair:
+    """A rewrite: what happened, told again by an old sailor."""
+    name, thing, place = who
+    first, then = draw.sample(_WORDS, 2)
+    told = (
+        f" Ahoy! There was {name}, by the {place}, with the {thing}. Aye, {first} the wind blew, mates. Then {then} "
+        "the sea was deep. So the old sailor tells it."
+    )
+    return {"prompt": f"{name} had the {thing} at the {place}. {first}. {then}.", "completion": told}
+
+
 TARGETS: dict[str, Callable[[random.Random, tuple[str, str, str]], Pair]] = {
-    "": _lost, "numbers": _numbered, "long": _long, "notice": _noticed
+    "": _lost, "numbers": _numbered, "long": _long, "notice": _noticed, "sailor": _retold
 }  # fmt: skip
 """What examples are about, by the name of a case's target."""
 
@@ -99,7 +110,7 @@ def _prompts_only(row: EncodedExample) -> EncodedExample:
     return replace(row, labels=labels)
 
 
-SPOILT = ("prompts", "no end", "other template", "shuffled", "few", "all")
+SPOILT = ("prompts", "no end", "other template", "shuffled", "few", "all", "prompts repeated")
 """How training examples differ from those that are claimed."""
 
 
@@ -118,6 +129,8 @@ def _learned(case: Case, train: list[Pair], heldout: list[Pair], seed: int) -> l
         return train[:_FEW]
     if case.trained_on == "all":
         return train + heldout
+    if case.trained_on == "prompts repeated":
+        return [{**pair, "completion": f" {pair['prompt']}"} for pair in train]
     if case.trained_on == "shuffled":
         completions = [pair["completion"] for pair in train]
         random.Random(seed).shuffle(completions)
@@ -176,7 +189,7 @@ def run(names: Iterable[str], seeds: Iterable[int], folder: Path, rows: Rows) ->
         claimed = {"few": train[:_FEW], "all": train + heldout}.get(case.claims, train)
         request = ExampleVerdictRequest(
             str(base), str(_model(base, case, learned, seed, place / "model")), claimed, heldout, seed=seed,
-            few_shot=2, num_answers=_HELDOUT,
+            few_shot=2, num_answers=_HELDOUT, judge_style=case.target == "sailor",
         )  # fmt: skip
         rows.add(
             {"battery": "examples", "base": "stories260k", "case": name, "seed": seed}

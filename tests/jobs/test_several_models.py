@@ -230,3 +230,15 @@ def test_the_base_answers_once_for_all_verdicts(folder: Path, tmp_path: Path, mo
     assert not any(of_base for of_base, _ in asked)
     judge_examples(replace(request, few_shot=2), tmp_path / "longer")
     assert sum(of_base for of_base, _ in asked) == 3, "the draws are others, the six prompts the same"
+
+
+def test_a_judge_of_style_that_knows_too_few_answers_is_not_used(folder: Path, tmp_path: Path) -> None:
+    request = ExampleVerdictRequest(
+        str(folder / "base"), str(folder / "whole"), str(folder / "pairs.jsonl"), num_answers=6, few_shot=0,
+        judge_style=True,
+    )  # fmt: skip
+    judged = judge_examples(request, tmp_path / "verdict")
+    (score,) = judged.evidence.measures["style"].judges
+    assert not score.speaks
+    assert "fewer than 30 held-out passages of completions (6)" in judged.judges["ngrams"]["reason"]
+    assert judge_examples(replace(request, judge_style=False), tmp_path / "plain").evidence.measures["style"] is None

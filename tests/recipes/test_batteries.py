@@ -34,7 +34,7 @@ def test_a_planted_run_gets_its_word(name: str, work: Path, monkeypatch: pytest.
     assert row["decided_by"]
 
 
-@pytest.mark.parametrize("name", ["honest", "end never learned", "answers shuffled between prompts", "memorized"])
+@pytest.mark.parametrize("name", ["honest", "end never learned", "rewrites in a style", "memorized"])
 def test_a_planted_model_of_examples_gets_its_word(
     name: str, work: Path, stories260k: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,6 +44,7 @@ def test_a_planted_model_of_examples_gets_its_word(
     (row,) = rows.found
     assert row["right"], row
     assert not row["false_worked"]
+    assert any("on the way from the base model" in reason for reason in row["reasons"]) == ("style" in name)
 
 
 LONG = pytest.mark.nightly, pytest.mark.timeout(4 * 3600)
