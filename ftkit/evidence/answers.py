@@ -190,6 +190,8 @@ class ComparedExamples:
     """Training examples whose prompts are answered."""
     judges: Panel | None = None
     """Judges of the style of completions, where these have one."""
+    of_tuned: ComparedExamples | None = None
+    """The same in the tuned model's own tokens, where its template has some that the base does not know."""
 
     @property
     def examples(self) -> list[Example]:

@@ -60,10 +60,12 @@ class ComparedTexts:
     general_name: str = ""
     train: TokenStore | HeldOutDataset | None = None
     """The text that was trained on, for the gap between training and held-out text."""
-    tuned_heldout: TokenStore | None = None
+    tuned_heldout: TokenStore | HeldOutDataset | None = None
     """``heldout`` in the tuned model's own tokens, where it has another tokenizer than the base."""
-    tuned_general: TokenStore | None = None
+    tuned_general: TokenStore | HeldOutDataset | None = None
     """``general`` likewise."""
+    tuned_train: HeldOutDataset | None = None
+    """``train`` likewise."""
     heldout_texts: frozenset[str] = frozenset()
     """Those of ``known_texts`` that are held-out text of the target."""
     canaries: HeldOutDataset | None = None
@@ -198,7 +200,8 @@ class Comparison:
 
     def _last_losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
         assert self.examples is not None
-        return self.pair_of_losses(self.examples.last)
+        of_tuned = self.examples.of_tuned
+        return self.pair_of_losses(self.examples.last, of_tuned.last if of_tuned else None)
 
     @property
     def general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
@@ -218,7 +221,8 @@ class Comparison:
     def _train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
         if self.texts.train is None:
             return None
-        return self.pair_of_losses(self.texts.train, most=self.train_windows or len(self.losses[0].nats))
+        most = self.train_windows or len(self.losses[0].nats)
+        return self.pair_of_losses(self.texts.train, self.texts.tuned_train, most)
 
     def loss(self, model: PreTrainedModel, store: TokenStore | HeldOutDataset, most: int | None = None) -> HeldOutLoss:
         """Loss of a model on a text or on rows, on at most so many windows."""

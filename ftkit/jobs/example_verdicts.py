@@ -13,7 +13,6 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ftkit.data import (
-    TokenStore,
     encode_examples,
     load_corpus,
     tokenizer_fingerprint,
@@ -21,12 +20,11 @@ from ftkit.data import (
 )
 from ftkit.errors import ModelError
 from ftkit.evidence import ComparedAnswers, ComparedExamples, Evidence, Thresholds, compare_examples
-from ftkit.jobs.examples import compared_examples, other_examples, with_judges
+from ftkit.jobs.examples import OtherExamples, compared_examples, other_examples, with_judges
 from ftkit.jobs.judged_models import load_sides
 from ftkit.jobs.verdict_requests import ExampleVerdictRequest, read_split
 from ftkit.jobs.verdicts import Judged, SeveralJudged, write_judged
 from ftkit.models import task_of
-from ftkit.training import HeldOutDataset
 
 __all__ = ["ExampleVerdictRequest", "judge_examples", "judge_several_examples"]
 
@@ -38,7 +36,7 @@ class _Shared:
     chat_template: Any
     longest: int
     examples: ComparedExamples
-    other: tuple[HeldOutDataset | TokenStore | None, str]
+    other: OtherExamples
     summaries: tuple[str, ...]
     """What was cut or left out."""
     base_losses: dict[Any, Any] = field(default_factory=dict)
@@ -117,14 +115,12 @@ class _Bench:
         self._base = base.own or self._base
         tokenizer: Any = tuned.tokenizer
         used = with_template(tokenizer, request.template, request.chat_template)
-        if tokenizer_fingerprint(base.tokenizer) != tokenizer_fingerprint(tokenizer):
-            tokenizer = self._common_tokenizer(model, base.tokenizer, tokenizer)
-            of_loading.append("its tokenizer is not the base's, but gives the examples the same tokens")
+        known, said = self._known_tokens(model, base.tokenizer, tokenizer)
         positions = min((n for n in (base.positions, tuned.positions) if n), default=None)
         longest = min(n for n in (request.window_tokens, positions) if n)
         if self._shared is None:
             with base.model() as writer:
-                self._shared = self._share(tokenizer, writer, positions, longest)
+                self._shared = self._share(known, tokenizer, writer, positions, longest)
         shared = self._shared
         if (tokenizer.chat_template, longest) != (shared.chat_template, shared.longest):
             raise ModelError(
@@ -135,36 +131,81 @@ class _Bench:
         evidence, self._answers = compared_examples(
             base.own, tuned.own, shared.examples, other=shared.other, asked=request.num_answers,
             limits=self.limits, known=self._answers, window_tokens=longest,
-            assumptions=(*self.assumed, *of_loading, f"chat template: {used}", *shared.summaries),
+            assumptions=(*self.assumed, *of_loading, *said, f"chat template: {used}", *shared.summaries),
             base_losses=shared.base_losses,
         )  # fmt: skip
         return evidence, self._answers
 
-    def _common_tokenizer(self, model: str, of_base: Any, of_tuned: Any) -> Any:
-        """The base's tokenizer with the tuned model's template, where both give the examples the same tokens.
+    def _known_tokens(self, model: str, of_base: Any, of_tuned: Any) -> tuple[Any, list[str]]:
+        """The tokenizer that the base reads examples with, and what is to be said of it.
 
-        Other tools add a padding token, or name the end's; what completions cost is not changed by that.
+        Other tools add a padding token, or name the end's: where the examples get the same tokens, what they cost is
+        not changed by that. Or they add the tokens of a chat template: then the base, which has no rows for these,
+        reads the examples by its own template.
 
         Raises:
-            ModelError: The examples have other tokens, so the base has no rows for them.
+            ModelError: The base's tokens are not all the tuned model's.
         """
-        of_base.chat_template = of_tuned.chat_template
+        if tokenizer_fingerprint(of_base) == tokenizer_fingerprint(of_tuned):
+            return of_tuned, []
+        own, of_base.chat_template = of_base.chat_template, of_tuned.chat_template
         examples, loss_on = [*self.split.train, *self.split.heldout], self.request.loss_on
         rows = [encode_examples(examples, each, loss_on).rows for each in (of_base, of_tuned)]
         differing = abs(len(rows[0]) - len(rows[1])) + sum(
             (mine.input_ids, mine.labels) != (its.input_ids, its.labels) for mine, its in zip(*rows, strict=False)
         )
-        if differing:
-            added = sorted(set(of_tuned.get_vocab()) - set(of_base.get_vocab()))
-            with_tokens = f" It has {len(added)} tokens more: {', '.join(map(repr, added[:4]))}." if added else ""
+        if not differing:
+            return of_base, ["its tokenizer is not the base's, but gives the examples the same tokens"]
+        its, known = of_tuned.get_vocab(), of_base.get_vocab()
+        added = sorted(set(its) - set(known), key=its.__getitem__)
+        if not added or not known.items() <= its.items():
             raise ModelError(
                 f"{model}: its tokenizer gives {differing:,} of {len(examples):,} examples other ids than that of "
-                f"{self.request.base}, so completions cannot be compared token by token.{with_tokens} Train with a "
-                "template of the base's own tokens, or name one with --template"
+                f"{self.request.base}, and is not that with more tokens, so completions cannot be compared. Give the "
+                "tokenizer that it was trained with, or its real base"
             )
-        return of_base
+        of_base.chat_template = own
+        named = ", ".join(map(repr, added[:4])) + (", ..." if len(added) > 4 else "")
+        return of_base, [
+            f"its template has tokens that the base does not know ({named}), so the base reads the examples by "
+            f"{with_template(of_base)}"
+        ]
 
-    def _share(self, tokenizer: Any, base: PreTrainedModel, positions: int | None, longest: int) -> _Shared:
+    def _share(self, known: Any, tokenizer: Any, base: PreTrainedModel, positions: int | None, longest: int) -> _Shared:
+        """What examples and base give once.
+
+        Args:
+            known: The tokenizer that the base reads them with.
+            tokenizer: The tuned model's.
+            base: The base.
+            positions: Longest context of the models.
+            longest: Tokens of an example at most.
+        """
+        request = self.request
+        general = load_corpus(request.general, name="general").documents if request.general is not None else ()
+        texts = {"general text": [document.text for document in general]} if general else {}
+        examples, summaries = self._compared(known, positions, longest)
+        other = other_examples(request.also, texts, known, longest)
+        if known.chat_template != tokenizer.chat_template:
+            of_tuned, summaries = self._compared(tokenizer, positions, longest)
+            for side in ("heldout", "last", "train"):
+                if [each.example for each in getattr(examples, side).encoded] != [
+                    each.example for each in getattr(of_tuned, side).encoded
+                ]:
+                    raise ModelError(
+                        f"the examples do not all fit into {longest:,} tokens by both templates, so the models would "
+                        "be measured on different ones; allow more with window_tokens, or leave the long ones out"
+                    )
+            examples = replace(examples, of_tuned=of_tuned)
+            other = replace(other, of_tuned=other_examples(request.also, texts, tokenizer, longest).rows)
+        if request.judge_style:
+            examples = with_judges(examples, self.split.train, base, request.seed)
+        return _Shared(tokenizer.chat_template, longest, examples, other, summaries)
+
+    def _compared(
+        self, tokenizer: Any, positions: int | None, longest: int
+    ) -> tuple[ComparedExamples, tuple[str, ...]]:
+        """The examples in the tokens of a tokenizer, and what was cut or left out."""
         request, split = self.request, self.split
         train, heldout = (
             encode_examples(side, tokenizer, request.loss_on, longest) for side in (split.train, split.heldout)
@@ -178,12 +219,7 @@ class _Bench:
             train.rows, heldout.rows, tokenizer, positions=positions, few_shot=request.few_shot,
             answer_pattern=request.answer_pattern, seed=request.seed,
         )  # fmt: skip
-        if request.judge_style:
-            examples = with_judges(examples, split.train, base, request.seed)
-        general = load_corpus(request.general, name="general").documents if request.general is not None else ()
-        texts = {"general text": [document.text for document in general]} if general else {}
-        other = other_examples(request.also, texts, tokenizer, longest)
-        return _Shared(tokenizer.chat_template, longest, examples, other, summaries)
+        return examples, summaries
 
 
 def _described(request: ExampleVerdictRequest) -> dict[str, Any]:

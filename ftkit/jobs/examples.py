@@ -56,7 +56,15 @@ from ftkit.runs import RunFolder
 from ftkit.training import ExampleRows, HeldOutDataset, HeldOutExamples
 from ftkit.tuning import Selection
 
-__all__ = ["ExampleTarget", "compared_examples", "measure_examples", "other_examples", "prepare_examples"]
+__all__ = [
+    "ExampleTarget",
+    "OtherExamples",
+    "compared_examples",
+    "measure_examples",
+    "other_examples",
+    "prepare_examples",
+    "with_judges",
+]
 
 _logger = logging.getLogger("ftkit.jobs")
 _LONGEST = 1024
@@ -74,6 +82,16 @@ _SHOWN_CHARS = 1200
 
 
 @dataclass(frozen=True)
+class OtherExamples:
+    """Other examples or text, for forgetting."""
+
+    rows: HeldOutDataset | TokenStore | None = None
+    name: str = ""
+    of_tuned: HeldOutDataset | TokenStore | None = None
+    """The same in the tuned model's own tokens, where the base does not know these."""
+
+
+@dataclass(frozen=True)
 class ExampleTarget:
     """Examples that copies of a base learn, and what measuring any of them needs."""
 
@@ -81,9 +99,7 @@ class ExampleTarget:
     split: ExampleSplit
     train: EncodedExamples
     heldout: EncodedExamples
-    other: HeldOutDataset | TokenStore | None
-    """Other examples or text, for forgetting."""
-    other_name: str = ""
+    other: OtherExamples
 
     @property
     def settings(self) -> ExampleSettings:
@@ -195,10 +211,10 @@ def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget
     held = _encoded(split.heldout, settings, tokenizer, "held-out examples")
     general = load_texts(settings.general, settings, run, trained=False) if settings.general else origin.texts
     texts_beside = {name: text.heldout for name, text in general.items()}
-    other, name = other_examples(settings.also, texts_beside, tokenizer, settings.window_tokens)
+    other = other_examples(settings.also, texts_beside, tokenizer, settings.window_tokens)
     for number, text in enumerate(shown_examples(train.rows, tokenizer), start=1):
         _logger.info("example %d as the model sees it, targets in [[ ]]:\n%s", number, text)
-    return ExampleTarget(start, split, train, held, other, name)
+    return ExampleTarget(start, split, train, held, other)
 
 
 def _encoded(examples: Sequence[Example], settings: ExampleSettings, tokenizer: Any, what: str) -> EncodedExamples:
@@ -227,8 +243,8 @@ def _fit_length(
 
 def other_examples(
     also: Mapping[str, str], texts: Mapping[str, Sequence[str]], tokenizer: Any, max_tokens: int
-) -> tuple[HeldOutDataset | TokenStore | None, str]:
-    """Other examples or, without any, other text in tokens, for forgetting; and what to call it.
+) -> OtherExamples:
+    """Other examples or, without any, other text in tokens, for forgetting.
 
     Args:
         also: Sources of examples by name.
@@ -238,11 +254,10 @@ def other_examples(
     """
     if also:
         examples = [example for source in also.values() for example in read_examples(source).examples]
-        return HeldOutExamples(encode_examples(examples, tokenizer, max_tokens=max_tokens).rows, tokenizer), ", ".join(
-            also
-        )
+        rows = encode_examples(examples, tokenizer, max_tokens=max_tokens).rows
+        return OtherExamples(HeldOutExamples(rows, tokenizer), ", ".join(also))
     pieces = [piece for text in texts.values() for piece in text]
-    return (tokenize_texts(pieces, tokenizer), ", ".join(texts)) if pieces else (None, "")
+    return OtherExamples(tokenize_texts(pieces, tokenizer), ", ".join(texts)) if pieces else OtherExamples()
 
 
 def with_judges(
@@ -279,7 +294,7 @@ def with_judges(
 
 def compared_examples(
     base: PreTrainedModel | None, tuned: PreTrainedModel, examples: ComparedExamples, *,
-    other: tuple[HeldOutDataset | TokenStore | None, str], asked: int | None, limits: Thresholds | None = None,
+    other: OtherExamples, asked: int | None, limits: Thresholds | None = None,
     known: ComparedAnswers | None = None, **options: Any,
 ) -> tuple[Evidence, ComparedAnswers]:  # fmt: skip
     """All measurements of a model that was trained on examples, and the answers that they rest on.
@@ -288,15 +303,17 @@ def compared_examples(
         base: The base; ``None`` where the tuned model is an adapter that contains it.
         tuned: The model.
         examples: What both are compared on.
-        other: Other examples or text, for forgetting, and what to call these.
+        other: Other examples or text, for forgetting.
         asked: Prompts that are answered; ``None`` for the usual looks.
         limits: The numbers that decide.
         known: Answers for another model of this base, whose answers are not written again.
         options: What else ``Comparison`` takes.
     """
+    of_tuned = examples.of_tuned
     texts = ComparedTexts(
-        heldout=examples.heldout, train_texts=examples.completions, known_texts=(), general=other[0],
-        general_name=other[1], train=examples.train,
+        heldout=examples.heldout, train_texts=examples.completions, known_texts=(), general=other.rows,
+        general_name=other.name, train=examples.train, tuned_heldout=of_tuned.heldout if of_tuned else None,
+        tuned_general=other.of_tuned, tuned_train=of_tuned.train if of_tuned else None,
     )  # fmt: skip
     answers: dict[str, ComparedAnswers] = {}
     if known is not None:
@@ -331,6 +348,8 @@ def _answered(
 
         of_base, recited = answers(asked, known.base), answers(examples.recited, known.base_recited)
         few_shot = known.few_shot if before else [answers(prompts, Answers()) for prompts in after_shots]
+    if examples.of_tuned is not None:
+        writer = examples.of_tuned.writer
     tuned = writer.write(comparison.tuned, asked, known.tuned)
     of_tuned = writer.write(comparison.tuned, examples.recited, known.tuned_recited)
     return ComparedAnswers(asked, of_base, tuned, few_shot, examples.recited, recited, of_tuned)
@@ -354,7 +373,7 @@ def measure_examples(
     for name, selection in trainable.items():
         tuned = load_saved(settings, run.model(name))
         evidence, answers = compared_examples(
-            target.start.base, tuned, target.compared, other=(target.other, target.other_name),
+            target.start.base, tuned, target.compared, other=target.other,
             asked=settings.num_answers, window_tokens=settings.window_tokens, trainable=selection,
             reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
         )  # fmt: skip

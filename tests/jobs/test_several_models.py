@@ -1,15 +1,17 @@
 """Several tuned models are judged against one base, which is measured once; each gets what it gets alone."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import ftkit
-from ftkit.data import load_tokenizer, voice_text
+from ftkit.data import load_examples, load_tokenizer, split_examples, tokenize_examples, voice_text
 from ftkit.errors import ConfigError, ModelError
 from ftkit.evidence import Comparison, answers
 from ftkit.generation import PRESETS, generate_passages
@@ -186,29 +188,68 @@ def test_both_models_continue_a_persons_own_prompts(folder, tmp_path):
     assert "<b>At dawn" not in page
 
 
-@pytest.mark.parametrize("used", [False, True])
-def test_a_further_token_is_refused_only_where_the_examples_have_it(used, folder, tmp_path):
-    """Other tools add a padding token, for which the base has no row; a template of new tokens is another matter."""
-    tokenizer: Any = load_tokenizer("byte")
-    tokenizer.add_special_tokens({"pad_token": "[MORE]"})
-    if used:
-        tokenizer.chat_template = "{% for turn in messages %}[MORE]{{ turn.content }}{{ eos_token }}{% endfor %}"
-    model: Any = load_model(str(folder / "whole"))
-    model.resize_token_embeddings(len(tokenizer))
-    model.save_pretrained(tmp_path / "more")
-    tokenizer.save_pretrained(tmp_path / "more")
-    base, examples = str(folder / "base"), str(folder / "pairs.jsonl")
-    request = ExampleVerdictRequest(base, str(tmp_path / "more"), examples, num_answers=20, few_shot=0)
-    if used:
-        with pytest.raises(ModelError, match=r"gives 60 of 60 examples other ids .* has 1 tokens more: '\[MORE\]'"):
-            judge_examples(request, tmp_path / "verdict")
-        return
-    judged = judge_examples(request, tmp_path / "verdict")
-    same = ExampleVerdictRequest(base, str(folder / "whole"), examples, num_answers=20, few_shot=0)
-    plain = judge_examples(same, tmp_path / "plain")
+@pytest.fixture
+def more(folder: Path, tmp_path: Path) -> Any:
+    """Saves the whole model with further tokens and a template; returns its folder."""
+
+    def save(template: str | None = None, renamed: bool = False) -> Path:
+        tokenizer: Any = load_tokenizer("byte")
+        tokenizer.add_special_tokens({"pad_token": "[MORE]"})
+        tokenizer.chat_template = template
+        model: Any = load_model(str(folder / "whole"))
+        model.resize_token_embeddings(len(tokenizer))
+        model.save_pretrained(tmp_path / "more")
+        tokenizer.save_pretrained(tmp_path / "more")
+        if renamed:  # another token stands where the base has its end of text
+            saved = tmp_path / "more" / "tokenizer.json"
+            saved.write_text(saved.read_text().replace("<|endoftext|>", "<|other|>"))
+            config = tmp_path / "more" / "tokenizer_config.json"
+            config.write_text(config.read_text().replace("<|endoftext|>", "<|other|>"))
+        return tmp_path / "more"
+
+    return save
+
+
+def of_pairs(folder: Path, tuned: Path) -> ExampleVerdictRequest:
+    examples = str(folder / "pairs.jsonl")
+    return ExampleVerdictRequest(str(folder / "base"), str(tuned), examples, num_answers=20, few_shot=1)
+
+
+def test_a_further_token_that_no_example_has_changes_nothing(folder: Path, tmp_path: Path, more: Any) -> None:
+    """Other tools add a padding token, for which the base has no row."""
+    judged = judge_examples(of_pairs(folder, more()), tmp_path / "verdict")
+    plain = judge_examples(of_pairs(folder, folder / "whole"), tmp_path / "plain")
     tuned, expected = judged.evidence.heldout.tuned.value, plain.evidence.heldout.tuned.value
     assert tuned == pytest.approx(expected, rel=1e-3), "the further row takes a little of the probability"
     assert any("gives the examples the same tokens" in text for text in judged.evidence.assumptions)
+
+
+def test_the_base_reads_examples_by_its_own_template_where_it_lacks_the_tokens(
+    folder: Path, tmp_path: Path, more: Any
+) -> None:
+    """As after TRL's ``setup_chat_format`` on a base: the floor is what the base makes of the same pairs as it can."""
+    marked = "{% for turn in messages %}[MORE]{{ turn.content }}{{ eos_token }}{% endfor %}"
+    marked += "{% if add_generation_prompt %}[MORE]{% endif %}"
+    judged = judge_examples(of_pairs(folder, more(marked)), tmp_path / "verdict").evidence
+    plain = judge_examples(of_pairs(folder, folder / "whole"), tmp_path / "plain").evidence
+    assert any("does not know ('[MORE]'), so the base reads the examples by plain" in t for t in judged.assumptions)
+    assert judged.heldout.base == plain.heldout.base
+    assert judged.measures["answers"].base == plain.measures["answers"].base
+    assert judged.measures["few_shot"].base == plain.measures["few_shot"].base
+    assert judged.heldout.tuned != plain.heldout.tuned
+    tokenizer, model = load_tokenizer(str(tmp_path / "more")), AutoModelForCausalLM.from_pretrained(tmp_path / "more")
+    nats, size = 0.0, 0
+    for example in split_examples(load_examples(str(folder / "pairs.jsonl")), seed=42).heldout:
+        (row,) = tokenize_examples([example], tokenizer)
+        ids, labels = (torch.tensor([row[key]]) for key in ("input_ids", "labels"))
+        nats += model(ids, labels=labels).loss.item() * sum(label >= 0 for label in row["labels"])
+        size += len(example.completion.encode())
+    assert judged.heldout.tuned.value == pytest.approx(nats / size / math.log(2), rel=1e-4)
+
+
+def test_a_tokenizer_that_is_not_the_bases_with_more_is_refused(folder: Path, tmp_path: Path, more: Any) -> None:
+    with pytest.raises(ModelError, match=r"gives 60 of 60 examples other ids .* is not that with more tokens"):
+        judge_examples(of_pairs(folder, more("{{ messages[0].content }}[MORE]", renamed=True)), tmp_path / "verdict")
 
 
 def test_the_base_answers_once_for_all_verdicts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,8 @@ class ContentMeasure(Measure[Content]):
         if (examples := comparison.examples) is None:
             return None
         own = comparison.last_losses
-        swapped = comparison.pair_of_losses(examples.swapped)
+        of_tuned = examples.of_tuned
+        swapped = comparison.pair_of_losses(examples.swapped, of_tuned.swapped if of_tuned else None)
         size = own[0].bytes * math.log(2)
         base, tuned = (after.nats - before.nats for before, after in zip(own, swapped, strict=True))
         return Content(

@@ -103,8 +103,10 @@ class IntegrityMeasure(Measure[Integrity]):
 
 def _tokenizer_misfit(comparison: Comparison) -> Interval | None:
     """Where the tuned model has another tokenizer and can read the base's ids."""
-    vocab_size = comparison.tuned.config.get_text_config().vocab_size
-    if comparison.texts.tuned_heldout is None or int((heldout := comparison.heldout_text).ids.max()) >= vocab_size:
+    if comparison.texts.tuned_heldout is None or comparison.examples is not None:
+        return None
+    heldout, vocab_size = comparison.heldout_text, comparison.tuned.config.get_text_config().vocab_size
+    if int(heldout.ids.max()) >= vocab_size:
         return None
     return gain_in_bits(comparison.losses[1], comparison.loss(comparison.tuned, heldout))
 
