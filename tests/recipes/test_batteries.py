@@ -134,7 +134,7 @@ def stories_bench(stories260k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 IN_CI = {
     "stories260k": ["untouched", "honest stories", "honest Alice", "excerpt memorized", "wrong text", "noise",
                     "held-out text in the training text"],
-    "stories260k_gibberish": ["Markov, order 6", "words shuffled", "Markov, order 6, Alice", "mixture, Alice"],
+    "stories260k_gibberish": ["Markov, order 6", "Markov, order 6, Alice", "mixture, Alice"],
 }  # fmt: skip
 """One seed of these cases takes minutes; the nightly run has all cases with three seeds."""
 
