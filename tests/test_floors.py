@@ -83,9 +83,9 @@ def test_every_package_has_a_floor_and_every_import_goes_down():
     ],
 )
 def test_a_planted_import_that_goes_up_or_sideways_is_found(planted):
-    assert len(upward(ROOT / "ftkit" / "models" / "loading.py", planted)) == 1
+    assert len(upward(ROOT / "ftkit" / "models" / "loader.py", planted)) == 1
     allowed = "from ftkit.errors import ModelError\nfrom .tasks import TASKS\nimport torch"
-    assert upward(ROOT / "ftkit" / "models" / "loading.py", allowed) == []
+    assert upward(ROOT / "ftkit" / "models" / "loader.py", allowed) == []
 
 
 def test_recipes_know_ftkit_only_and_nothing_heavy_before_their_main():

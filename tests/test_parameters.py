@@ -61,7 +61,7 @@ LONG = {
     # Public: one call with a name for each text and option.
     "ftkit/jobs/verdicts.py:verdict",
     # transformers' own signatures.
-    "ftkit/models/loading.py:load_model", "ftkit/models/modeling_ftkit_gpt2.py:forward",
+    "ftkit/models/loader.py:load_model", "ftkit/models/modeling_ftkit_gpt2.py:forward",
 }  # fmt: skip
 """Functions with more parameters or lines than others may have."""
 

@@ -104,7 +104,7 @@ def resume(folder: Annotated[Path, typer.Argument(help="The folder of a run or o
     def start() -> None:
         from ftkit.config.catalogue import recipe_of
         from ftkit.errors import CheckpointError
-        from ftkit.runs.opening import read_run, restore_config
+        from ftkit.runs.run_state import read_run, restore_config
 
         restore_config(folder)
         if not (folder / "config.yaml").is_file():

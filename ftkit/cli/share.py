@@ -57,7 +57,7 @@ def pack(
     """
 
     def start() -> None:
-        from ftkit.hub.packing import pack as write
+        from ftkit.hub.archive import pack as write
 
         packed = write(run, target, checkpoints=checkpoints)
         typer.echo(
@@ -82,7 +82,7 @@ def unpack(
     """
 
     def start() -> None:
-        from ftkit.hub.packing import unpack as read
+        from ftkit.hub.archive import unpack as read
 
         unpacked = read(source, folder if folder is not None else Path(source.stem))
         typer.echo(f"{unpacked.path}: {unpacked.files} files, {_size(unpacked.raw_bytes)}")
@@ -107,7 +107,7 @@ def push(
     """
 
     def start() -> None:
-        from ftkit.hub.sharing import push as send
+        from ftkit.hub.transfer import push as send
 
         folder = Path(find_model(str(model), classifier=None))
         pushed = send(folder, repo, private=private, revision=revision, license=license)
@@ -136,7 +136,7 @@ def pull(
     """
 
     def start() -> None:
-        from ftkit.hub.sharing import pull as fetch
+        from ftkit.hub.transfer import pull as fetch
 
         pulled = fetch(
             repo,

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from ftkit.config.classification import ClassifierSettings, EarlyStopSettings
     from ftkit.config.examples import ExampleSettings
     from ftkit.config.launch import launch
+    from ftkit.config.passage_settings import (
+        CodeSettings,
+        FrequentTokenSettings,
+        JudgeSettings,
+        OneTextSettings,
+        PassageSettings,
+        SampleSettings,
+        TextSettings,
+    )
     from ftkit.config.resolve import Resolved, resolve
     from ftkit.config.settings import (
         TRAINING_LENGTHS,
@@ -22,15 +31,6 @@ if TYPE_CHECKING:
         Settings,
         TrainingSettings,
         tiny_of,
-    )
-    from ftkit.config.writing import (
-        CodeSettings,
-        FrequentTokenSettings,
-        JudgeSettings,
-        OneTextSettings,
-        PassageSettings,
-        SampleSettings,
-        TextSettings,
     )
 
 __all__ = [

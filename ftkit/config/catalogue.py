@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ftkit.config.reading import read_yaml
+from ftkit.config.yaml_files import read_yaml
 from ftkit.errors import ConfigError, nearest_name
 
 __all__ = [

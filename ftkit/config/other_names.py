@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.config.catalogue import entry_paths, load_recipe
-from ftkit.config.reading import Located, read_yaml
+from ftkit.config.yaml_files import Located, read_yaml
 from ftkit.errors import ConfigError, nearest_name
 
 __all__ = ["RENAMED", "SAME", "TEXTS", "own_name", "read_config", "unknown_setting"]

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from ftkit.config.catalogue import find_config
 from ftkit.config.other_names import TEXTS, own_name, read_config, unknown_setting
-from ftkit.config.reading import parse_scalar
 from ftkit.config.settings import Settings
+from ftkit.config.yaml_files import parse_scalar
 from ftkit.errors import ConfigError, nearest_name
 
 __all__ = ["STUDY_KEYS", "Flags", "Resolved", "accepts", "flag_value", "read_flags", "resolve"]

@@ -1,6 +1,6 @@
 """A figure before it is drawn: its data, and the declaration of how figures of its kind look.
 
-A kind lists marks. Each mark names the columns of the CSV that it shows; ``ftkit.report.drawing`` draws all kinds::
+A kind lists marks. Each mark names the columns of the CSV that it shows; ``ftkit.report.renderer`` draws all kinds::
 
     Kind(
         "test texts classified rightly, %",             # the title: the measure with its unit

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         scaling_curve,
     )
     from ftkit.evidence.gates import Gate, gate, mask_names
+    from ftkit.evidence.interpolation import ScaledPoint
     from ftkit.evidence.intervals import (
         Interval,
         bits_per_byte,
@@ -77,7 +78,6 @@ if TYPE_CHECKING:
         prompt_room,
     )
     from ftkit.evidence.predictive import Predictive, WindowLosses, predictive_comparison, window_losses
-    from ftkit.evidence.scaling import ScaledPoint
     from ftkit.evidence.style import JudgeView, StyleDistances, StyleScore, score_style
     from ftkit.evidence.style_vectors import StyleVectors, fit_vectors
     from ftkit.evidence.texts import cut_passages, fit_passage, spread_evenly, word_spans, words_of

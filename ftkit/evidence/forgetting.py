@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from ftkit.data import TokenStore
 from ftkit.errors import ModelError
+from ftkit.evidence.interpolation import ScaledPoint
 from ftkit.evidence.intervals import Interval, bootstrap, gain_in_bits, relative_rise
-from ftkit.evidence.scaling import ScaledPoint
 from ftkit.memory import memory_phase
 from ftkit.models import base_or_beneath, is_adapter, virtual_tokens
 from ftkit.training import NEXT_TOKEN, HeldOutLoss, HeldOutWindows, evaluated_batches, held_out_loss

@@ -26,7 +26,7 @@ from ftkit.data.words import count_words
 from ftkit.errors import ConfigError
 from ftkit.evidence.texts import fit_passage, last_words, prompted_passages, prompts_of, spread_evenly
 from ftkit.generation import Sampling, generate_passages
-from ftkit.generation.decoding import can_decode
+from ftkit.generation.decoder import can_decode
 from ftkit.models import usable_positions
 from ftkit.runs.planner import planner
 

@@ -1,14 +1,14 @@
 """Text out of a model: batch decoding with everything set that is easily forgotten."""
 
 from ftkit.generation.chat_templates import is_chat_model, stop_ids, text_ids, turn_end_id
-from ftkit.generation.decoding import PRESETS, Sampling
+from ftkit.generation.decoder import PRESETS, Sampling
 from ftkit.generation.dialogue import Chat, Conversation, Turn, converse
 from ftkit.generation.fill_mask import FillIn, fill_in
 from ftkit.generation.passages import Passage, end_ids, generate_passages, random_starts, stream_passage
 from ftkit.generation.prompts import Prompt, read_prompts
+from ftkit.generation.samples import Sample, SampleWriter, WritingSettings, chosen_sampling
 from ftkit.generation.speakers import Speaker, load_speaker
-from ftkit.generation.streaming import TextStream, continuation
-from ftkit.generation.writing import Sample, SampleWriter, WritingSettings, chosen_sampling
+from ftkit.generation.stream import TextStream, continuation
 
 __all__ = [
     "PRESETS",

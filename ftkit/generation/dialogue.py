@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from ftkit.data import message_ids
 from ftkit.errors import ModelError
 from ftkit.generation.chat_templates import stop_ids
-from ftkit.generation.decoding import PRESETS, Sampling
+from ftkit.generation.decoder import PRESETS, Sampling
 from ftkit.generation.passages import generate_passages, stream_passage
 from ftkit.generation.speakers import Speaker
-from ftkit.generation.streaming import TextStream
+from ftkit.generation.stream import TextStream
 from ftkit.models import usable_positions
 
 __all__ = ["ANSWER_TOKENS", "Chat", "Conversation", "Turn", "converse"]

@@ -13,7 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from ftkit.data.tokenizers import expected_ids
 from ftkit.errors import ModelError
-from ftkit.generation.decoding import PRESETS, PaddedRows, Sampling, SpecialIds, can_decode, can_share, decode
+from ftkit.generation.decoder import PRESETS, PaddedRows, Sampling, SpecialIds, can_decode, can_share, decode
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 

@@ -11,7 +11,7 @@ from ftkit.jobs.bases import (
 )
 from ftkit.jobs.class_verdicts import ClassifierBench
 from ftkit.jobs.classes import Classes, load_classes, prepare_classes, train_best_classifier, train_classifier
-from ftkit.jobs.coding import CodeStudy, prepare_code
+from ftkit.jobs.code import CodeStudy, prepare_code
 from ftkit.jobs.examples import ExampleTarget, measure_examples, prepare_examples
 from ftkit.jobs.language import FillingTask, Pretraining, WritingTask, language_task, log_samples, prepare_pretraining
 from ftkit.jobs.lengths import fit_judge, fit_language, fit_window

@@ -15,13 +15,13 @@ from ftkit.display.tables import plain_table
 from ftkit.display.wording import interval, percent_interval
 from ftkit.errors import ConfigError, ModelError
 from ftkit.evidence import check_heldout, gain_in_bits, relative_rise
-from ftkit.evidence.scaling import SCALING, ScaledPoint, scaling_figure
+from ftkit.evidence.interpolation import SCALING, ScaledPoint, scaling_figure
 from ftkit.inspection.converted_folder import stored_dtype
 from ftkit.jobs.judged_models import ModelSide, load_sides
 from ftkit.jobs.verdict_requests import VerdictRequest, VerdictTexts, check_options, read_texts
 from ftkit.models import is_adapter, load_model, save_model, task_of
 from ftkit.models.meta_models import outline
-from ftkit.report.drawing import write_figure
+from ftkit.report.renderer import write_figure
 from ftkit.runs.files import write_json
 from ftkit.training import HeldOutWindows, held_out_loss
 from ftkit.tuning import merge_adapter

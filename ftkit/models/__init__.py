@@ -12,7 +12,7 @@ from ftkit.models.configuration_ftkit_gpt2 import FtkitGPT2Config
 from ftkit.models.configuration_ftkit_ladder import FtkitLadderConfig
 from ftkit.models.conversion import from_hf_gpt2, to_hf_gpt2
 from ftkit.models.families import FAMILIES, GROUPS, Family, Fused, set_dropout
-from ftkit.models.loading import (
+from ftkit.models.loader import (
     check_positions,
     check_vocabulary,
     load_model,

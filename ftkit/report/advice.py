@@ -9,7 +9,7 @@ from ftkit.evidence.document import Evidence
 from ftkit.evidence.measure import Advice, Outcome
 from ftkit.evidence.measures import all_measures
 from ftkit.report.classification import classifier_steps
-from ftkit.report.reading import Results
+from ftkit.report.run_files import Results
 from ftkit.report.sections import Section
 
 __all__ = ["advised", "next_steps", "outcome_of"]

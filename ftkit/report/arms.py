@@ -18,7 +18,7 @@ import numpy as np
 from ftkit.config.sweeps import Point
 from ftkit.display.wording import is_number
 from ftkit.evidence.intervals import Interval, difference_of_blocks, difference_of_items, mean_of_repeats
-from ftkit.report.reading import read_results
+from ftkit.report.run_files import read_results
 from ftkit.runs import RunFolder
 
 __all__ = ["ArmResult", "Measured", "ModelResult", "Pair", "PointResult", "StudyResult", "read_study"]

@@ -5,8 +5,8 @@ from typing import Any
 
 from ftkit.display.figures import CURVES, Figure, Kind, Lines, Points, Rules
 from ftkit.display.wording import interval, number, percent, percent_interval, slug
-from ftkit.report.drawing import PALETTE, moving_mean
-from ftkit.report.reading import Results
+from ftkit.report.renderer import PALETTE, moving_mean
+from ftkit.report.run_files import Results
 
 __all__ = ["CLASSIFIERS", "classifier_figures", "classifier_headline", "classifier_steps"]
 

@@ -10,7 +10,7 @@ from ftkit.display.figures import CURVES, Bars, Diagonal, Figure, Kind, Points, 
 from ftkit.display.wording import table_cell
 from ftkit.evidence import Evidence, Interval
 from ftkit.evidence.measures import all_measures
-from ftkit.report.reading import Results
+from ftkit.report.run_files import Results
 from ftkit.runs import RunFolder
 
 __all__ = ["COMPARISONS", "arm_row", "comparison_figures", "verdict_row"]

@@ -12,12 +12,12 @@ from ftkit.display.figures import CURVES, Figure, Kind, Panels, Rules
 from ftkit.display.wording import is_number
 from ftkit.evidence.measures import all_measures
 from ftkit.report.classification import CLASSIFIERS, classifier_figures
-from ftkit.report.coding import CODE, code_figures
+from ftkit.report.code_samples import CODE, code_figures
 from ftkit.report.comparisons import COMPARISONS, comparison_figures
-from ftkit.report.drawing import INK, PALETTE, DrawnFigure, drawn, moving_mean, read_csv, write_figure
 from ftkit.report.measures import MEASURES, measure_figures
-from ftkit.report.probing import PROBED, probe_figures
-from ftkit.report.reading import Results, read_results
+from ftkit.report.probes import PROBED, probe_figures
+from ftkit.report.renderer import INK, PALETTE, DrawnFigure, drawn, moving_mean, read_csv, write_figure
+from ftkit.report.run_files import Results, read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
-from ftkit.report.reading import Results
+from ftkit.report.run_files import Results
 
 __all__ = ["MEASURES", "marked_parts", "measure_figures"]
 

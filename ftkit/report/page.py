@@ -26,13 +26,13 @@ from ftkit.evidence.thresholds import threshold_meanings
 from ftkit.report.advice import advised, outcome_of
 from ftkit.report.blind_test import blind_test
 from ftkit.report.classification import CLASSIFIERS, classifier_headline
-from ftkit.report.coding import CODE
+from ftkit.report.code_samples import CODE
 from ftkit.report.comparisons import COMPARISONS
-from ftkit.report.drawing import PALETTE
 from ftkit.report.figures import DrawnFigure, draw_figures, inline_svg
 from ftkit.report.measures import marked_parts
-from ftkit.report.probing import PROBED
-from ftkit.report.reading import Results, read_results
+from ftkit.report.probes import PROBED
+from ftkit.report.renderer import PALETTE
+from ftkit.report.run_files import Results, read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.report.wording import headline, outcome
 from ftkit.runs import RunFolder, written_passages

@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ftkit.display.figures import CURVES, Kind
-from ftkit.report.drawing import as_csv, drawn, read_csv
+from ftkit.report.renderer import as_csv, drawn, read_csv
 from ftkit.runs.files import write_atomically
 
 __all__ = ["sparkline", "write_schedules"]

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from ftkit.display.figures import Figure, Panels
-from ftkit.report.reading import Results
+from ftkit.report.run_files import Results
 
 __all__ = ["Section", "sections_of"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from ftkit.config import Settings
 from ftkit.config.sweeps import Point, Study, StudySettings, label
 from ftkit.errors import ConfigError
-from ftkit.report.reading import read_results
+from ftkit.report.run_files import read_results
 from ftkit.report.study import announce_study, write_study
 from ftkit.runs import RunFolder
 

@@ -10,9 +10,9 @@ from ftkit.config.sweeps import Study
 from ftkit.display.tables import plain_table
 from ftkit.display.wording import number, visible
 from ftkit.report.arms import SECONDS, ArmResult, Measured, Pair, StudyResult, read_study
-from ftkit.report.drawing import as_csv
 from ftkit.report.figures import inline_svg
 from ftkit.report.page import _day, _environment, _flat, _resource
+from ftkit.report.renderer import as_csv
 from ftkit.report.study_figures import draw_study, metric_name
 from ftkit.runs import RunFolder
 

@@ -8,7 +8,7 @@ import numpy as np
 from ftkit.config.sweeps import Study, label
 from ftkit.display.figures import CURVES, Bars, Figure, Kind, Lines, Panels, Points
 from ftkit.report.arms import StudyResult
-from ftkit.report.drawing import DrawnFigure, moving_mean, write_figure
+from ftkit.report.renderer import DrawnFigure, moving_mean, write_figure
 from ftkit.runs import RunFolder
 
 __all__ = ["draw_study", "metric_name"]

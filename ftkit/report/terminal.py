@@ -10,7 +10,7 @@ from typing import Any
 
 from ftkit.display.wording import best_step
 from ftkit.report.advice import advised
-from ftkit.report.reading import Results, read_results
+from ftkit.report.run_files import Results, read_results
 from ftkit.report.sections import Section, sections_of
 from ftkit.runs import RunFolder, written_passages
 from ftkit.runs.models import SERVING_MODELS, model_kind

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules, Stairs
-from ftkit.report.drawing import as_csv, write_figure
+from ftkit.report.renderer import as_csv, write_figure
 from ftkit.runs.files import write_atomically
 
 if TYPE_CHECKING:

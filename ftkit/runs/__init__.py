@@ -3,8 +3,8 @@
 from ftkit.runs.evidence_file import EVIDENCE_VERSION, read_evidence, write_evidence, written_passages
 from ftkit.runs.files import file_sha256, write_atomically, write_json
 from ftkit.runs.folder import RunFolder
-from ftkit.runs.opening import open_run, read_run
 from ftkit.runs.progress import Progress, progress
+from ftkit.runs.run_state import open_run, read_run
 
 __all__ = [
     "EVIDENCE_VERSION",

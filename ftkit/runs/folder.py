@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftkit.config import Settings
-from ftkit.config.reading import read_yaml
+from ftkit.config.yaml_files import read_yaml
 from ftkit.errors import CheckpointError
 from ftkit.runs.files import disk_full, disk_is_full, json_value, write_atomically, write_config, write_json
 from ftkit.runs.integrity import file_record, folder_record, record_problem

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.config.reading import read_yaml
+from ftkit.config.yaml_files import read_yaml
 from ftkit.errors import CheckpointError, ConfigError
 from ftkit.runs.files import file_sha256
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ftkit.config.reading import read_yaml
+from ftkit.config.yaml_files import read_yaml
 from ftkit.errors import ConfigError, ModelError
 
 __all__ = [

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
         merge_adapter,
         predicted_trainable,
     )
-    from ftkit.tuning.clipping import Clipping, ClipReport, GradientNorms, clip_report
-    from ftkit.tuning.freezing import Freezing, FrozenSpan, freeze
+    from ftkit.tuning.freeze import Freezing, FrozenSpan, freeze
+    from ftkit.tuning.gradient_clip import Clipping, ClipReport, GradientNorms, clip_report
     from ftkit.tuning.groups import (
         GroupRow,
         ParameterGroups,

@@ -8,9 +8,9 @@ from ftkit.config import AdapterSettings, TrainingSettings, find_recipe, list_en
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.other_names import RENAMED, SAME, own_name, unknown_setting
-from ftkit.config.reading import parse_scalar, read_yaml
 from ftkit.config.resolve import read_flags
 from ftkit.config.sweeps import find_study
+from ftkit.config.yaml_files import parse_scalar, read_yaml
 from ftkit.errors import ConfigError
 
 

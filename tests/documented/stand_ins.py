@@ -14,7 +14,7 @@ from blocks import ROOT, blocks
 from processes import python, ranks
 
 from ftkit.data import load_tokenizer, voice_text
-from ftkit.hub.packing import pack
+from ftkit.hub.archive import pack
 from ftkit.models import load_model, save_model
 
 METRIC = """

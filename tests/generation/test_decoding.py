@@ -5,8 +5,8 @@ import torch
 
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
-from ftkit.generation import PRESETS, Sampling, decoding, generate_passages, passages
-from ftkit.generation.decoding import PaddedRows, SpecialIds, can_decode, decode
+from ftkit.generation import PRESETS, Sampling, decoder, generate_passages, passages
+from ftkit.generation.decoder import PaddedRows, SpecialIds, can_decode, decode
 from ftkit.models import load_model
 from ftkit.tuning import attach_adapter
 
@@ -135,13 +135,13 @@ def test_the_largest_and_smallest_draws_find_a_token_that_is_possible(monkeypatc
     scores = torch.tensor([[-torch.inf, 0.0, -3.0, -torch.inf], [1.0, -torch.inf, 30.0, -torch.inf]])
     for value, expected in ((0.0, [1, 0]), (1 - 2**-53, [2, 2])):
         monkeypatch.setattr(torch, "rand", lambda *shape, value=value, **_: torch.full(shape, value).double())
-        assert decoding._drawn(scores).tolist() == expected
+        assert decoder._drawn(scores).tolist() == expected
 
 
 def test_room_is_taken_once_and_holds_what_a_growing_cache_holds():
     from transformers.cache_utils import DynamicLayer
 
-    roomy, growing = decoding._RoomyLayer(9), DynamicLayer()
+    roomy, growing = decoder._RoomyLayer(9), DynamicLayer()
     places = set()
     for width in (4, 1, 1, 3):
         states = torch.randn(2, 3, width, 5), torch.randn(2, 3, width, 5)

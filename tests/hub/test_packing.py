@@ -16,7 +16,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from ftkit.errors import CheckpointError, DataError, ModelError
-from ftkit.hub.packing import Limits, pack, unpack
+from ftkit.hub.archive import Limits, pack, unpack
 from ftkit.models import load_model, reload_difference, save_model
 from ftkit.models.outputs import ROUNDING
 

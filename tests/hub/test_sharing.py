@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ftkit.data import load_tokenizer
 from ftkit.errors import ConfigError, DataError, ModelError, NetworkError
-from ftkit.hub.sharing import pull, push
+from ftkit.hub.transfer import pull, push
 from ftkit.models import load_model, reload_difference, save_model
 from ftkit.models.outputs import ROUNDING
 

@@ -75,7 +75,7 @@ def test_the_python_on_the_page_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("limit", ["20,000 files", "200 GB", "200 times"])
 def test_limits_on_the_page_are_those_of_the_code(limit):
-    from ftkit.hub.packing import Limits
+    from ftkit.hub.archive import Limits
 
     limits = Limits()
     assert limit in PAGE

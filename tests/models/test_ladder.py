@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoModelForCausalLM
 
 from ftkit.config import find_config
-from ftkit.config.reading import read_yaml
+from ftkit.config.yaml_files import read_yaml
 from ftkit.errors import ModelError
 from ftkit.models import (
     FtkitGPT2Attention,

@@ -25,13 +25,13 @@ from ftkit.evidence import (
     cross_comparison,
     decide,
 )
+from ftkit.evidence.interpolation import ScaledPoint
 from ftkit.evidence.measures.fluency import ComparedFluency
 from ftkit.evidence.measures.general import General
 from ftkit.evidence.measures.integrity import Integrity
 from ftkit.evidence.measures.style import Style
 from ftkit.evidence.measures.training_text import TrainingText
 from ftkit.evidence.measures.weights import MovedGroup, Weights
-from ftkit.evidence.scaling import ScaledPoint
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_json
 

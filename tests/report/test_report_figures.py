@@ -11,9 +11,9 @@ import pytest
 from report_runs import empty_run
 
 from ftkit.display.figures import Bars, Diagonal, Kind, Lines, Panels, Points, Rules, Stairs
-from ftkit.report import drawing
-from ftkit.report.drawing import PALETTE
+from ftkit.report import renderer
 from ftkit.report.figures import draw_csv, draw_figures, inline_svg
+from ftkit.report.renderer import PALETTE
 
 CURVES = ["heldout_bits", "train_loss", "learning_rate", "gradient_norm"]
 JUDGED = ["judge_score-encoder", "judge_score-ngrams", "style"]
@@ -88,24 +88,24 @@ def test_the_inlined_figure_takes_colours_from_the_page_and_refers_only_to_itsel
     assert svg.startswith("<svg ")
     assert "currentColor" in svg
     assert f"var(--model-0, {PALETTE[0]})" in svg
-    assert drawing.INK not in svg
+    assert renderer.INK not in svg
     for word in ("http", "xmlns", "<metadata", "<style", 'id="figure_1"'):
         assert word not in svg
 
 
 def test_moving_mean_is_centred_and_shorter_at_the_ends() -> None:
     values = [1.0, 2.0, math.nan, 4.0, 9.0]
-    assert drawing.moving_mean(values, 3) == [1.5, 1.5, 3.0, 6.5, 6.5]
+    assert renderer.moving_mean(values, 3) == [1.5, 1.5, 3.0, 6.5, 6.5]
     noise = np.random.default_rng(0).normal(size=50)
     inner = np.convolve(noise, np.ones(5) / 5, mode="valid")
-    np.testing.assert_allclose(drawing.moving_mean(list(noise), 5)[2:-2], inner, atol=1e-12)
+    np.testing.assert_allclose(renderer.moving_mean(list(noise), 5)[2:-2], inner, atol=1e-12)
 
 
 def test_thinning_keeps_every_peak() -> None:
     values = np.random.default_rng(0).normal(size=100_000)
     values[[777, 54_321]] = 99.0, -99.0
-    kept = drawing.thinned(values)
-    assert len(kept) <= drawing._MOST_POINTS + 2
+    kept = renderer.thinned(values)
+    assert len(kept) <= renderer._MOST_POINTS + 2
     assert {777, 54_321, 0, 99_999} <= set(kept.tolist())
 
 
@@ -149,8 +149,8 @@ EVERY_MARK: dict[str, Panels] = {
 
 @pytest.mark.parametrize("name", EVERY_MARK)
 def test_every_mark_is_drawn_the_same_twice_escaped_and_with_ids_of_its_own(name: str) -> None:
-    svg, png = drawing.drawn(name, EVERY_MARK[name], ROWS, ["<a>", "b"])
-    assert (svg, png) == drawing.drawn(name, EVERY_MARK[name], ROWS, ["<a>", "b"])
+    svg, png = renderer.drawn(name, EVERY_MARK[name], ROWS, ["<a>", "b"])
+    assert (svg, png) == renderer.drawn(name, EVERY_MARK[name], ROWS, ["<a>", "b"])
     assert png.startswith(b"\x89PNG")
     ids = re.findall(r' id="([^"]+)"', svg)
     assert len(ids) == len(set(ids)) > 0
@@ -158,26 +158,26 @@ def test_every_mark_is_drawn_the_same_twice_escaped_and_with_ids_of_its_own(name
 
 
 def test_text_scale_rules_and_rows_follow_the_declaration() -> None:
-    curves = drawing.drawn("curves", EVERY_MARK["curves"], ROWS, ["<a>", "b"])[0]
+    curves = renderer.drawn("curves", EVERY_MARK["curves"], ROWS, ["<a>", "b"])[0]
     for text in ("one, %", "150.0 %", "250.0 %", "limit", "&lt;a&gt;", "step"):
         assert f">{text}<" in curves, text
-    rows = drawing.drawn("rows", EVERY_MARK["rows"], ROWS, ["<a>", "b"])[0]
+    rows = renderer.drawn("rows", EVERY_MARK["rows"], ROWS, ["<a>", "b"])[0]
     assert [rows.count(f">{text}<") for text in ("one", "two", "2", "3")] == [1, 1, 5, 0]  # 1.5 four times, and a tick
-    assert ">of &lt;a&gt;<" in drawing.drawn("scatter", EVERY_MARK["scatter"], ROWS)[0]
+    assert ">of &lt;a&gt;<" in renderer.drawn("scatter", EVERY_MARK["scatter"], ROWS)[0]
 
 
 def test_a_rule_that_does_not_extend_the_axis_is_left_out_where_it_is_far() -> None:
     near, far = (Kind("loss", (Lines(), Rules(value, extends=False))) for value in (2.6, 9.0))
-    without = drawing.drawn("toy", Kind("loss", (Lines(),)), ROWS)[0]
-    assert drawing.drawn("toy", far, ROWS)[0] == without != drawing.drawn("toy", near, ROWS)[0]
+    without = renderer.drawn("toy", Kind("loss", (Lines(),)), ROWS)[0]
+    assert renderer.drawn("toy", far, ROWS)[0] == without != renderer.drawn("toy", near, ROWS)[0]
 
 
 def test_long_names_that_begin_alike_and_names_like_numbers_stay_apart() -> None:
     names = ["a_model_with_a_long_name_of_alice", "a_model_with_a_long_name_of_poe", "124"]
     rows = [{"model": name, "step": "1", "value": "1", "low": "0", "high": "2"} for name in names]
-    svg = drawing.drawn("toy", Kind("share", (Points(text="{value:.1f}"),), rows="{model}"), rows, names)[0]
+    svg = renderer.drawn("toy", Kind("share", (Points(text="{value:.1f}"),), rows="{model}"), rows, names)[0]
     assert svg.count(">a_model_with_a_long_n…<") == 2
     assert svg.count(">124<") == 1
     assert svg.count(">1.0<") >= 3
-    curves = drawing.drawn("toy", Kind("share", (Lines(),)), rows, names)[0]
+    curves = renderer.drawn("toy", Kind("share", (Lines(),)), rows, names)[0]
     assert curves.count(">a_model_with_a_long_name_of…<") == 2

@@ -12,7 +12,7 @@ from ftkit.data import load_tokenizer, tokenize_texts, voice_text
 from ftkit.errors import DeviceError
 from ftkit.models import load_model
 from ftkit.runs import open_run
-from ftkit.runs.tracking import check_trackers
+from ftkit.runs.trackers import check_trackers
 from ftkit.training import NEXT_TOKEN, Engine, HeldOutWindows, TokenWindows, train_and_log
 
 CANARY = "hf_canaryCanary0123456789"

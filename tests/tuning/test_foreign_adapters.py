@@ -214,7 +214,7 @@ def test_a_configuration_beside_an_adapter_makes_it_no_whole_model(bases, tmp_pa
 
 def test_whole_weights_with_an_adapter_beside_them_are_refused_by_every_reader(bases, tmp_path):
     """transformers puts the adapter on top, so that one which was merged already counts twice."""
-    from ftkit.hub.sharing import push
+    from ftkit.hub.transfer import push
     from ftkit.inspection.diff import diff_folders
     from ftkit.inspection.verification import verify_folders
 

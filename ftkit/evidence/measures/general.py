@@ -14,9 +14,9 @@ from ftkit.data import TokenStore
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import PageTable, Part, Row
 from ftkit.display.wording import interval, number, percent_interval
+from ftkit.evidence.interpolation import RISE, SCALING, ScaledPoint, scaling_figure
 from ftkit.evidence.intervals import Interval, bits_per_byte, gain_over, relative_rise
 from ftkit.evidence.measure import Advice, Case, Measure, Outcome, Remark, RunResults, Support
-from ftkit.evidence.scaling import RISE, SCALING, ScaledPoint, scaling_figure
 
 if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison

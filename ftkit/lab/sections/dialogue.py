@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from ftkit.display.figures import CURVES, Figure, Kind
-from ftkit.report.reading import Results
+from ftkit.report.run_files import Results
 from ftkit.report.sections import Section
 
 __all__ = ["DIALOGUE"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftkit.display.figures import CURVES, Figure, Kind, Lines, Rules
-from ftkit.report.reading import Results
+from ftkit.report.run_files import Results
 from ftkit.report.sections import Section
 
 __all__ = ["TOKEN_BIAS"]

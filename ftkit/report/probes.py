@@ -10,8 +10,8 @@ import numpy as np
 
 from ftkit.display.figures import Figure, Kind, Lines, Rules, Stairs
 from ftkit.display.wording import slug
-from ftkit.report.drawing import moving_mean
-from ftkit.report.reading import Results
+from ftkit.report.renderer import moving_mean
+from ftkit.report.run_files import Results
 
 __all__ = ["PROBED", "probe_figures"]
 

@@ -43,7 +43,7 @@ from ftkit.runs.processes import (
     sync_errors,
     wait_for_everyone,
 )
-from ftkit.runs.tracking import check_trackers, tracking
+from ftkit.runs.trackers import check_trackers, tracking
 
 __all__ = ["open_run", "read_run", "restore_config"]
 

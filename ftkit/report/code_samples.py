@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ftkit.display.figures import Bars, Figure, Kind
-from ftkit.report.reading import Results
+from ftkit.report.run_files import Results
 
 __all__ = ["CODE", "code_figures"]
 

@@ -7,11 +7,11 @@ from typing import Any
 from ftkit.data import message_ids
 from ftkit.errors import ConfigError, DataError
 from ftkit.generation.chat_templates import stop_ids, text_ids
-from ftkit.generation.decoding import PRESETS, Sampling
+from ftkit.generation.decoder import PRESETS, Sampling
 from ftkit.generation.passages import Passage, generate_passages, stream_passage
 from ftkit.generation.prompts import Prompt
 from ftkit.generation.speakers import Speaker
-from ftkit.generation.streaming import TextStream, continuation
+from ftkit.generation.stream import TextStream, continuation
 from ftkit.models import usable_positions
 
 __all__ = ["DEFAULT_NEW_TOKENS", "Sample", "SampleWriter", "WritingSettings", "chosen_sampling"]
