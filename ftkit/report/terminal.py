@@ -21,6 +21,8 @@ _logger = logging.getLogger("ftkit.report")
 
 _WIDTH, _NARROWEST = 110, 40
 """Characters in a line of a sample: as many as the terminal has, between these."""
+_SAMPLE_LINES = 10
+"""Lines of a sample: a passage has four or five, an answer may be a list without end."""
 
 
 def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
@@ -44,14 +46,17 @@ def sample_lines(evidence: Mapping[str, Any], model: str) -> list[str]:
         model: The model's name there.
     """
     base, tuned = written_passages(evidence, model)
-    lines = []
+    width = max(min(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH), _NARROWEST)
+    found = []
     for name, text in [("base", base[0]), ("tuned", tuned[0])] if base and tuned else []:
-        lines.append(f"  {name} writes:")
+        lines = []
         for line in text.splitlines():
             shown = "".join(character if character.isprintable() else " " for character in line)
-            width = max(min(shutil.get_terminal_size((_WIDTH, 24)).columns, _WIDTH), _NARROWEST)
             lines += textwrap.wrap(shown, width, initial_indent="    ", subsequent_indent="    ")
-    return lines
+        more = len(lines) - _SAMPLE_LINES
+        rest = [f"    ... ({more} more lines, in the report)"] if more > 0 else []
+        found += [f"  {name} writes:", *lines[:_SAMPLE_LINES], *rest]
+    return found
 
 
 def write_verdicts(run: RunFolder, verdicts: Mapping[str, Mapping[str, Any]], *sections: Section) -> dict[str, Any]:

@@ -52,6 +52,9 @@ NOT_RUN = {
         "needs SmolLM2-135M and half an hour; tests/recipes/test_sft.py runs the recipe",
     "ftkit verdict --base FOLDER --tuned RUN --examples train.jsonl --heldout-examples first_80.jsonl "
     '--num-answers 50 --few-shot 2 --answer-pattern "#### (.*)"': "needs the model of the command before it",
+    "ftkit run sft --model FOLDER --examples seed_tasks.jsonl --heldout_share 0.2 --window_tokens 384 "
+    "--also gsm8k=first_60.jsonl --few_shot 2 --num_answers 35 --eval_windows 24":
+        "needs SmolLM2-135M and half an hour; tests/recipes/test_sft.py runs the recipe",
     "ftkit mcp models texts": "listens; tests/cli/test_mcp.py talks to it by the protocol's own client",
     "scripts/bench rivals --work FOLDER --json FILE": "installs four tools; tests/recipes/test_rivals.py",
     "scripts/bench rivals --work FOLDER --json FILE --base smollm2": "as the command before it",

@@ -292,6 +292,11 @@ def test_a_sample_of_base_and_model_stands_beside_the_verdict_without_steering_t
     floor = {"base model, alice": ["Noon. " * 30], "base model": ["other"]}
     passages = {"alice": ["One day\n\x1b[2Jshe\u202e ran."], **floor}
     lines = sample_lines({"passages": passages}, "alice")
+    listed = {"base model": ["short"], "tuned": ["\n".join(f"{n}. cheese" for n in range(50))]}
+    assert sample_lines({"passages": listed}, "tuned")[-2:] == [
+        "    9. cheese",
+        "    ... (40 more lines, in the report)",
+    ]
     assert lines[0] == "  base writes:"
     assert lines[1].startswith("    Noon. Noon.")
     for columns, longest in (("300", 110), ("72", 72), ("3", 40)):
