@@ -198,3 +198,12 @@ def test_the_glossary_defines_each_term_once_and_each_is_used():
     words = " ".join(" ".join(path.read_text(encoding="utf-8") for path in files).lower().split())
     assert [term for term in terms if not re.search(rf"\b{re.escape(term)}", words)] == []
     assert "glossary.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+def test_no_page_holds_control_characters():
+    """Samples of byte-level models do; GitHub and editors then take a page for a binary file."""
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    assert len(pages) > 50
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert {mark for mark in text if not mark.isprintable() and ord(mark) < 128} <= {"\n", "\t"}, page
