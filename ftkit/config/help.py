@@ -34,8 +34,8 @@ HEADINGS = {
     "freeze freeze_until freeze_from unfreeze_every",
     "Judging": "general also num_passages passage_chars sampling temperature prompt prompt_tokens prompted_passages "
     "top_tokens min_token_chars judge_model judge_max_steps judge_learning_rate judge_batch_size judge_tokens "
-    "judge_seeds judge_steps judged_passages answer_pattern num_answers few_shot eval_texts metrics sample_steps "
-    "sample_prompt",
+    "judge_seeds judge_steps judged_passages answer_pattern num_answers few_shot judge_style eval_texts metrics "
+    "sample_steps sample_prompt",
     "Output": "output_dir resume report_to save_steps save_total_limit",
 }
 """The settings under each heading, in their order; one that stands under none has the recipe's own heading."""
