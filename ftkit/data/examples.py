@@ -266,8 +266,8 @@ def _read_turns(values: Values) -> list[tuple[tuple[Message, ...], int]]:
     """The dialogue in a text that a template has written."""
     if (turns := turns_of(_text(values, "text"))) is None:
         raise BadRow(
-            f"text holds no question with its answer, marked by {', '.join(MARKS)}. A text without a prompt is "
-            "learned by 'ftkit run finetune --corpus'; other columns are named by --columns prompt=...,completion=..."
+            f"text holds no question with its answer, marked by {', '.join(MARKS)}; a text without a prompt is "
+            "learned by 'ftkit run finetune --corpus', and other columns are named by --columns prompt=A,completion=B"
         )
     return [(_dialogue([{"role": who, "content": said} for who, said in turns], "text"), 0)]
 

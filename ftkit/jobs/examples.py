@@ -118,11 +118,10 @@ class ExampleTarget:
     def compared(self) -> ComparedExamples:
         """What base and tuned model are compared on."""
         settings = self.settings
-        found = compare_examples(
+        return compare_examples(
             self.train.rows, self.heldout.rows, self.start.tokenizer, positions=usable_positions(self.start.base),
             few_shot=settings.few_shot, answer_pattern=settings.answer_pattern, seed=settings.seed,
         )  # fmt: skip
-        return with_judges(found, self.split.train, self.start.base, settings.seed) if settings.judge_style else found
 
     def log_answers(self, run: RunFolder, name: str) -> Watch:
         """A function that logs the answer to one held-out prompt, and how often it is called."""
@@ -370,10 +369,13 @@ def measure_examples(
     """
     settings, models, verdicts = target.settings, {}, {}
     passages, real = dict[str, list[str]](), dict[str, list[str]]()
+    compared = target.compared
+    if settings.judge_style:
+        compared = with_judges(compared, target.split.train, target.start.base, settings.seed)
     for name, selection in trainable.items():
         tuned = load_saved(settings, run.model(name))
         evidence, answers = compared_examples(
-            target.start.base, tuned, target.compared, other=target.other,
+            target.start.base, tuned, compared, other=target.other,
             asked=settings.num_answers, window_tokens=settings.window_tokens, trainable=selection,
             reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
         )  # fmt: skip
@@ -381,7 +383,7 @@ def measure_examples(
         passages |= {name: list(answers.tuned.texts), "base model": list(answers.base.texts)}
         real[name] = [example.completion for example in answers.examples]
     shown = shown_examples(target.train.rows, target.start.tokenizer)
-    judges = target.compared.judges.as_dict() if target.compared.judges else {}
+    judges = compared.judges.as_dict() if compared.judges else {}
     measured = {"models": models, "judges": judges, "passages": passages, "real": real, "shown_examples": shown}
     return measured, verdicts
 

@@ -34,7 +34,7 @@ def tuned(files: Path, stories260k: Path, tmp_path_factory: pytest.TempPathFacto
         "sft", tmp_path_factory.mktemp("runs") / "tuned", model=str(stories260k),
         examples=str(files / "train.jsonl"), heldout_examples=str(files / "heldout.jsonl"), max_steps=80,
         learning_rate=3e-3, per_device_train_batch_size=16, eval_steps=40, save_steps=0, num_answers=50, few_shot=2,
-        answer_pattern="Here is the ([a-z ]+)",
+        answer_pattern="Here is the ([a-z ]+)", judge_style=True,
     )  # fmt: skip
 
 
@@ -47,6 +47,10 @@ def test_a_model_that_learned_to_answer_is_worked(tuned: Path) -> None:
     assert measures["form"]["tuned_ended"]["value"] > 0.9
     assert measures["content"]["change"]["low"] > 0
     assert measures["few_shot"]["draws"] == 3
+    (judge,) = measures["style"]["judges"]
+    assert judge["position"]["value"] > 0.9 or not judge["speaks"]
+    assert "ngrams" in read(tuned, "evidence.json")["judges"]
+    assert "Style between base and real text" in (tuned / "report.html").read_text(encoding="utf-8")
     assert "language" not in {name for name, result in measures.items() if result}
 
 
@@ -129,7 +133,7 @@ def test_what_cannot_be_judged_is_refused(files: Path, stories260k: Path) -> Non
         ftkit.verdict(str(stories260k), str(stories260k))
     with pytest.raises(ConfigError, match="unknown option 'anser_pattern'"):
         ftkit.verdict(str(stories260k), str(stories260k), examples=rows, anser_pattern="x")
-    with pytest.raises(DataError, match="one text for each row"):
+    with pytest.raises(DataError, match="row 1: text holds no question with its answer"):
         ftkit.verdict(str(stories260k), str(stories260k), examples=[{"text": "all"}])
     with pytest.raises(ConfigError, match="no regular expression"):
         examples = [{"prompt": f"a{n}", "completion": "b"} for n in range(9)]
