@@ -76,6 +76,15 @@ NOT_RUN = {
     "ftkit verdict --base stories260k --tuned runs/stories/models/tuned --tuned tuned-f16.gguf --tuned tuned-q8_0.gguf "
     "--tuned tuned-q4_0.gguf --text alice_train.txt --heldout alice_heldout.txt --num-passages 30 --passage-chars 100 "
     "--json": "needs the files of the commands before it",
+    'scripts/battery smollm2 --train --cases "honest Alice" --work WORK': "needs SmolLM2-135M and the books",
+    **{
+        f"ftkit convert honest-alice tuned-{kind}.gguf --to gguf --type {kind}":
+            "needs the adapter of the command before it; tests/models/test_gguf.py"
+        for kind in ("q8_0", "q4_0")
+    },
+    "ftkit verdict --base SMOLLM2 --tuned honest-alice --tuned tuned-q8_0.gguf --tuned tuned-q4_0.gguf --text "
+    "alice-train.txt --heldout alice-heldout.txt --num-passages 30 --passage-chars 40 --window-tokens 128 "
+    "--eval-windows 48 --train-windows 16 --json": "needs the files of the commands before it",
     "ftkit run pretrain --fast --report_to tensorboard": "needs tensorboard, which ftkit does not bring along",
     "hf download openai-community/gpt2 --local-dir gpt2": "needs the Hub",
     "python own_lm_eval.py run --model hf --model_args pretrained=RUN/models/tuned --tasks keeper_next "
