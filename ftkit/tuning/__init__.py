@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         merge_adapter,
         predicted_trainable,
     )
-    from ftkit.tuning.freeze import Freezing, FrozenSpan, freeze
+    from ftkit.tuning.frozen_parameters import Freezing, FrozenSpan, freeze
     from ftkit.tuning.gradient_clip import Clipping, ClipReport, GradientNorms, clip_report
     from ftkit.tuning.groups import (
         GroupRow,

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import ConfigError, nearest_name
-from ftkit.tuning.freeze import freeze
+from ftkit.tuning.frozen_parameters import freeze
 from ftkit.tuning.groups import ParameterGroups, Selection, select
 
 __all__ = [
