@@ -40,7 +40,7 @@ def convert(
             file = convert_to_gguf(model, out, numbers or "q8_0", revision=revision, allow_pickle=allow_pickle)
             typer.echo(f"{out}: {file.num_bytes:,} bytes, {file.contents}")
             typer.echo(f"largest difference of the logits: {file.difference:.3g} of the largest logit")
-            typer.echo(f"what it costs: ftkit verdict --base BASE --tuned {out} --text TEXT")
+            typer.echo(f"measure what it costs: ftkit verdict --base BASE --tuned {out} --text TEXT")
             return
         if numbers:
             raise ConfigError(f"--type: has no effect with --to {to}; leave it out")

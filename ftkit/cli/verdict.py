@@ -116,7 +116,7 @@ def verdict(
     ] = None,
     few_shot: Annotated[int, typer.Option(min=0, help="Examples in the base's prompt; 0 leaves this out.")] = 4,
     judge_style: Annotated[
-        bool, typer.Option("--judge-style", help="For rewrites: judges of style read the answers to --examples.")
+        bool, typer.Option("--judge-style", help="Judge the style of the answers to --examples too (for rewrites).")
     ] = False,
     require: Annotated[
         str | None, typer.Option(metavar="WORD,...", help="Leave with 8 unless the main word is one of these: worked.")

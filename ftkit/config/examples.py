@@ -47,7 +47,7 @@ class ExampleSettings(AdapterSettings):
     also: dict[str, str] = {}
     """Other examples, each source with a name, for forgetting: NAME=FILE."""
     general: dict[str, str] = {}
-    """Other real text, each with a name, for forgetting, instead of also."""
+    """Other real text, each with a name, for forgetting. Without it and also: the base's own text where it is known."""
     answer_pattern: str | None = None
     """Regular expression whose first group is the answer in a completion, such as '#### (.*)', for exact match."""
     num_answers: int | None = Field(default=None, ge=1)
@@ -55,8 +55,7 @@ class ExampleSettings(AdapterSettings):
     few_shot: int = Field(default=4, ge=0)
     """Training examples in the prompt of the base that the tuned model is compared with; 0 leaves this out."""
     judge_style: bool = False
-    """Whether judges of style read the answers beside real completions: for rewrites, whose completions have one
-    style."""
+    """Judge the style of the answers too: for rewrites, whose completions all have one style."""
     eval_windows: int = Field(default=64, ge=1)
     """Held-out examples on which loss is measured every eval_steps."""
 
@@ -67,16 +66,16 @@ class ExampleSettings(AdapterSettings):
         if not isinstance(columns, dict) or not all(isinstance(name, str) for name in columns.values()):
             return columns
         pairs = ",".join(f"{role}={name}" for role, name in columns.items())
-        parts = re.split(r",(?=(?:prompt|completion|system|messages)=)", pairs) if pairs else []
+        parts = re.split(r",(?=(?:prompt|completion|system|messages|text)=)", pairs) if pairs else []
         return dict(part.split("=", 1) for part in parts)
 
     def problems(self) -> list[Problem]:
-        """Two templates, or two kinds of other text."""
+        """Two templates, or other examples and other text with one name."""
         found = super().problems()
         if self.template is not None and self.chat_template is not None:
             found.append(("template", "and chat_template are both given; keep one of them"))
-        if self.also and self.general:
-            found.append(("general", "and also are both given; keep one of them"))
+        if both := sorted(set(self.also) & set(self.general)):
+            found.append(("general", f"and also both name {both[0]!r}; give one of them another name"))
         return found
 
     @classmethod

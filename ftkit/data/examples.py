@@ -20,7 +20,7 @@ import numpy as np
 
 from ftkit.data.corpus import load_corpus
 from ftkit.data.hub_rows import HubPlace, load_rows, local_rows, read_hub_place
-from ftkit.data.templated_text import MARKS, turns_of
+from ftkit.data.templated_text import MARKERS, turns_of
 from ftkit.data.text_files import exists, neighbours, sentence
 from ftkit.errors import DataError, nearest_name
 
@@ -46,7 +46,7 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 ROLE_NAMES: Mapping[str, Role] = {
     "human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
     "assistant": "assistant", "user": "user", "system": "system", "tool": "tool", "function": "tool",
-    "observation": "tool",
+    "observation": "tool", "ipython": "tool",
 }  # fmt: skip
 """Other names of roles, as data sets in the form of ShareGPT have them."""
 MESSAGE_KEYS = (("role", "content"), ("from", "value"))
@@ -263,11 +263,12 @@ def _read_dialogue(column: str) -> Callable[[Values], list[tuple[tuple[Message, 
 
 
 def _read_turns(values: Values) -> list[tuple[tuple[Message, ...], int]]:
-    """The dialogue in a text that a template has written."""
+    """Read the dialogue in a text that a chat template has rendered."""
     if (turns := turns_of(_text(values, "text"))) is None:
         raise BadRow(
-            f"text holds no question with its answer, marked by {', '.join(MARKS)}; a text without a prompt is "
-            "learned by 'ftkit run finetune --corpus', and other columns are named by --columns prompt=A,completion=B"
+            f"text {values['text'][:40]!r} has no user turn followed by an assistant turn (known markers of turns: "
+            f"{', '.join(MARKERS)}). To train on plain text, use 'ftkit run finetune --corpus'; to use other columns, "
+            "give --columns prompt=A,completion=B"
         )
     return [(_dialogue([{"role": who, "content": said} for who, said in turns], "text"), 0)]
 
@@ -280,7 +281,7 @@ FORMATS: Mapping[str, _Format] = {
     "instruction, input, output": _Format(("instruction", "output"), ("input",), _read_instruction),
     "question, answer": _Format(("question", "answer"), ("system",), _read_pair(("question", "answer"))),
     "prompt, response": _Format(("prompt", "response"), ("system",), _read_pair(("prompt", "response"))),
-    "text with marks of turns": _Format(("text",), (), _read_turns),
+    "text with markers of turns": _Format(("text",), (), _read_turns),
 }
 """Forms of rows in the order in which they are looked for."""
 
@@ -313,7 +314,7 @@ def _named(where: str, columns: Mapping[str, str], present: Sequence[str]) -> tu
             near = sentence(nearest_name(column, present))
             raise DataError(f"{where}: no column {column!r}{near} Columns: {', '.join(present) or 'none'}.")
     described = ", ".join(f"{role}={column}" for role, column in columns.items())
-    for whole, form in (("messages", FORMATS["messages"]), ("text", FORMATS["text with marks of turns"])):
+    for whole, form in (("messages", FORMATS["messages"]), ("text", FORMATS["text with markers of turns"])):
         if whole in columns:
             return described, form, {whole: columns[whole]}
     if not {"prompt", "completion"} <= set(columns):

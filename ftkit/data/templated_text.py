@@ -1,13 +1,13 @@
-"""Texts that a chat template has written: the messages in them, found by the marks that open a turn."""
+"""Texts that a chat template has rendered: their messages, recognized by the markers that open a turn."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-__all__ = ["MARKS", "turns_of"]
+__all__ = ["MARKERS", "turns_of"]
 
-MARKS: Mapping[str, re.Pattern[str]] = {
+MARKERS: Mapping[str, re.Pattern[str]] = {
     "<|im_start|>": re.compile(r"<\|im_start\|>(\w+)\n"),
     "<|start_header_id|>": re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>"),
     "[INST]": re.compile(r"\[(/?INST)\]"),
@@ -15,29 +15,29 @@ MARKS: Mapping[str, re.Pattern[str]] = {
     "### Human:": re.compile(r"### ?(Human|User|Assistant|System):"),
     "Human:": re.compile(r"^(Human|User|Assistant|System):", re.MULTILINE),
 }
-"""What opens a turn in the texts of public data sets, the most specific first; the group says who speaks."""
-_SPEAKERS = {
+"""What opens a turn in the texts of public data sets, the most specific first; the group names the role."""
+_ROLES = {
     "inst": "user", "/inst": "assistant", "instruction": "user", "input": "user", "response": "assistant",
     "human": "user",
 }  # fmt: skip
-"""Who speaks behind marks that do not name a role."""
+"""Roles of markers that do not name one."""
 _OUTSIDE = r"(?:\s|</?s>|<\|im_end\|>|<\|eot_id\|>|<\|end_of_text\|>|<\|begin_of_text\|>|<\|endoftext\|>)+"
-"""White space, and tokens that begin or end a text or a turn: no part of what is said."""
+"""White space, and tokens that begin or end a text or a turn: no part of the content."""
 _SYSTEM_INSIDE = re.compile(r"\[INST\]\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 """Llama 2 writes the system's turn into the first turn of the user."""
 
 
 def turns_of(text: str) -> list[tuple[str, str]] | None:
-    """Return who speaks and what is said, in order; ``None`` where no marks open a question and its answer.
+    """Return roles and contents in their order; ``None`` unless a user and an assistant have a turn.
 
-    What stands before the first mark is the system's. An input below an instruction belongs to it.
+    Text before the first marker is the system's. An input below an instruction belongs to it.
 
     Args:
         text: One row of a data set.
     """
     text = _SYSTEM_INSIDE.sub(r"\1[INST]", text)
-    for pattern in MARKS.values():
-        opened = [(match, _speaker(match[1])) for match in pattern.finditer(text)]
+    for pattern in MARKERS.values():
+        opened = [(match, _role(match[1])) for match in pattern.finditer(text)]
         if {"user", "assistant"} <= {who for _, who in opened}:
             break
     else:
@@ -53,10 +53,10 @@ def turns_of(text: str) -> list[tuple[str, str]] | None:
     return [(who, said) for who, said in turns if said or who != "system"]
 
 
-def _speaker(mark: str) -> str:
-    return _SPEAKERS.get(mark.casefold(), mark.casefold())
+def _role(marker: str) -> str:
+    return _ROLES.get(marker.casefold(), marker.casefold())
 
 
 def _bare(text: str) -> str:
-    """What is said in a turn."""
+    """The content of a turn."""
     return re.sub(rf"\A{_OUTSIDE}|{_OUTSIDE}\Z", "", text)

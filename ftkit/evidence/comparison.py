@@ -55,14 +55,13 @@ class ComparedTexts:
     """What the model and its base were trained on, for copying."""
     known_texts: Sequence[str]
     """All real text of the run: a word that occurs in none of it is unknown."""
-    general: TokenStore | HeldOutDataset | None = None
-    """Other text that neither model was trained on, for forgetting."""
-    general_name: str = ""
+    general: Mapping[str, TokenStore | HeldOutDataset] = field(default_factory=dict)
+    """Other texts or examples by name that neither model was trained on, for forgetting."""
     train: TokenStore | HeldOutDataset | None = None
     """The text that was trained on, for the gap between training and held-out text."""
     tuned_heldout: TokenStore | HeldOutDataset | None = None
     """``heldout`` in the tuned model's own tokens, where it has another tokenizer than the base."""
-    tuned_general: TokenStore | HeldOutDataset | None = None
+    tuned_general: Mapping[str, TokenStore | HeldOutDataset] = field(default_factory=dict)
     """``general`` likewise."""
     tuned_train: HeldOutDataset | None = None
     """``train`` likewise."""
@@ -205,13 +204,27 @@ class Comparison:
 
     @property
     def general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
-        """The same on general text; ``None`` where there is none."""
-        return self.once("general losses", self._general_losses)
-
-    def _general_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:
-        if not self.texts.general:
+        """The same on all general text together; ``None`` where there is none."""
+        if not (pairs := list(self.losses_by_source.values())):
             return None
-        return self.pair_of_losses(self.texts.general, self.texts.tuned_general)
+        return HeldOutLoss.joined([before for before, _ in pairs]), HeldOutLoss.joined([after for _, after in pairs])
+
+    @property
+    def losses_by_source(self) -> Mapping[str, tuple[HeldOutLoss, HeldOutLoss]]:
+        """The same on each general text, by name."""
+        return self.once("general losses", self._losses_by_source)
+
+    def _losses_by_source(self) -> Mapping[str, tuple[HeldOutLoss, HeldOutLoss]]:
+        of_tuned = self.texts.tuned_general
+        return {
+            name: self.pair_of_losses(text, of_tuned.get(name)) for name, text in self.texts.general.items() if text
+        }
+
+    @property
+    def general_text(self) -> TokenStore | None:
+        """The general text where it is one text in the base's tokens."""
+        found = list(self.texts.general.values())
+        return found[0] if len(found) == 1 and isinstance(found[0], TokenStore) else None
 
     @property
     def train_losses(self) -> tuple[HeldOutLoss, HeldOutLoss] | None:

@@ -160,12 +160,12 @@ def distances_from_base(
     Returns:
         Both, or ``None`` twice where the two models do not predict the next of the same tokens.
     """
-    base, tuned, texts = comparison.base, comparison.tuned, comparison.texts
+    base, tuned, general = comparison.base, comparison.tuned, comparison.general_text
     rows = {model.config.get_text_config().vocab_size for model in (base, tuned) if model is not None}
-    if not isinstance(texts.general, TokenStore) or not comparison.predicts_same_tokens or len(rows) > 1:
+    if general is None or not comparison.predicts_same_tokens or len(rows) > 1:
         return None, None
     on_general, on_target = (
         divergence_from_base(base, tuned, text, comparison.window_tokens, max_windows)
-        for text in (texts.general, comparison.heldout_text)
+        for text in (general, comparison.heldout_text)
     )
     return on_general, on_target

@@ -30,10 +30,10 @@ T = TypeVar("T")
 _LONGEST_WORD = 40  # characters; beyond it a "word" is writing without spaces
 
 
-def spread_evenly(passages: Sequence[T], most: int) -> list[T]:
-    """At most so many passages, taken evenly from all of them, in their order."""
-    places = np.linspace(0, len(passages) - 1, min(len(passages), most)).astype(int)
-    return [passages[place] for place in places]
+def spread_evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of some items, taken evenly from all of them, in their order."""
+    places = np.linspace(0, len(items) - 1, min(len(items), most)).astype(int)
+    return [items[place] for place in places]
 
 
 def fit_passage(text: str, characters: int) -> str:

@@ -5,7 +5,7 @@ examples kept out ----- losses, answers -------------------------+-> evidence ->
 other examples, text -- forgetting ------------------------------'
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ftkit.data import (
+    ExampleSplit,
     encode_examples,
     load_corpus,
     tokenizer_fingerprint,
@@ -20,7 +21,7 @@ from ftkit.data import (
 )
 from ftkit.errors import ModelError
 from ftkit.evidence import ComparedAnswers, ComparedExamples, Evidence, Thresholds, compare_examples
-from ftkit.jobs.examples import OtherExamples, compared_examples, other_examples, with_judges
+from ftkit.jobs.examples import OtherRows, compared_examples, other_rows, with_judges
 from ftkit.jobs.judged_models import load_sides
 from ftkit.jobs.verdict_requests import ExampleVerdictRequest, read_split
 from ftkit.jobs.verdicts import Judged, SeveralJudged, write_judged
@@ -33,10 +34,10 @@ __all__ = ["ExampleVerdictRequest", "judge_examples", "judge_several_examples"]
 class _Shared:
     """What examples and base give once, for every model that is judged against this base."""
 
-    chat_template: Any
-    longest: int
+    reading: tuple[Any, ...]
+    """What decides how examples are read: the base's and the tuned model's tokenizer, template, and longest length."""
     examples: ComparedExamples
-    other: OtherExamples
+    other: Mapping[str, OtherRows]
     summaries: tuple[str, ...]
     """What was cut or left out."""
     base_losses: dict[Any, Any] = field(default_factory=dict)
@@ -113,19 +114,23 @@ class _Bench:
         request = self.request
         base, tuned, of_loading = load_sides(replace(request.of_models, tuned=model), self.task, self._base)
         self._base = base.own or self._base
-        tokenizer: Any = tuned.tokenizer
-        used = with_template(tokenizer, request.template, request.chat_template)
-        known, said = self._known_tokens(model, base.tokenizer, tokenizer)
+        used = with_template(tuned.tokenizer, request.template, request.chat_template)
+        of_base, of_tuned, said = self._tokenizers(model, base.tokenizer, tuned.tokenizer)
         positions = min((n for n in (base.positions, tuned.positions) if n), default=None)
         longest = min(n for n in (request.window_tokens, positions) if n)
+        reading = (tokenizer_fingerprint(of_base), tokenizer_fingerprint(of_tuned), of_tuned.chat_template, longest)
         if self._shared is None:
-            with base.model() as writer:
-                self._shared = self._share(known, tokenizer, writer, positions, longest)
+            examples, summaries = self._compared(of_base, of_tuned, positions, longest)
+            if request.judge_style:
+                with base.model() as writer:
+                    examples = with_judges(examples, self.split.train, writer, request.seed)
+            self._shared = _Shared(reading, examples, self._other(of_base, of_tuned, longest), summaries)
         shared = self._shared
-        if (tokenizer.chat_template, longest) != (shared.chat_template, shared.longest):
+        if reading != shared.reading:
             raise ModelError(
-                f"{model}: would be measured with another chat template or longest example ({longest} tokens) than the "
-                f"models before it ({shared.longest} tokens); name one --template, or judge it by itself"
+                f"{model}: would be measured with another tokenizer, chat template or longest example ({longest} "
+                f"tokens) than the models before it ({shared.reading[-1]} tokens); name one --template, or judge it "
+                "by itself"
             )
         assert tuned.own is not None
         evidence, self._answers = compared_examples(
@@ -136,18 +141,18 @@ class _Bench:
         )  # fmt: skip
         return evidence, self._answers
 
-    def _known_tokens(self, model: str, of_base: Any, of_tuned: Any) -> tuple[Any, list[str]]:
-        """The tokenizer that the base reads examples with, and what is to be said of it.
+    def _tokenizers(self, model: str, of_base: Any, of_tuned: Any) -> tuple[Any, Any, list[str]]:
+        """Return the tokenizers that base and tuned model read the examples with, and what is to be said of them.
 
-        Other tools add a padding token, or name the end's: where the examples get the same tokens, what they cost is
-        not changed by that. Or they add the tokens of a chat template: then the base, which has no rows for these,
-        reads the examples by its own template.
+        Other tools add a padding token, or name the end's: where the examples get the same ids, one tokenizer serves
+        both. Or they add the tokens of a chat template, which the base does not know: then each reads the examples with
+        its own template.
 
         Raises:
             ModelError: The base's tokens are not all the tuned model's.
         """
         if tokenizer_fingerprint(of_base) == tokenizer_fingerprint(of_tuned):
-            return of_tuned, []
+            return of_tuned, of_tuned, []
         own, of_base.chat_template = of_base.chat_template, of_tuned.chat_template
         examples, loss_on = [*self.split.train, *self.split.heldout], self.request.loss_on
         rows = [encode_examples(examples, each, loss_on).rows for each in (of_base, of_tuned)]
@@ -155,58 +160,70 @@ class _Bench:
             (mine.input_ids, mine.labels) != (its.input_ids, its.labels) for mine, its in zip(*rows, strict=False)
         )
         if not differing:
-            return of_base, ["its tokenizer is not the base's, but gives the examples the same tokens"]
+            return of_base, of_base, ["its tokenizer is not the base's, but gives the examples the same tokens"]
         its, known = of_tuned.get_vocab(), of_base.get_vocab()
         added = sorted(set(its) - set(known), key=its.__getitem__)
         if not added or not known.items() <= its.items():
             raise ModelError(
                 f"{model}: its tokenizer gives {differing:,} of {len(examples):,} examples other ids than that of "
-                f"{self.request.base}, and is not that with more tokens, so completions cannot be compared. Give the "
-                "tokenizer that it was trained with, or its real base"
+                f"{self.request.base} and does not extend it, so completions cannot be compared. Give the tokenizer "
+                "that it was trained with, or the model that it was trained from"
             )
         of_base.chat_template = own
         named = ", ".join(map(repr, added[:4])) + (", ..." if len(added) > 4 else "")
-        return of_base, [
-            f"its template has tokens that the base does not know ({named}), so the base reads the examples by "
-            f"{with_template(of_base)}"
-        ]
+        template = with_template(of_base)
+        unknown = f"the tuned model's tokenizer has {len(added)} tokens that the base does not know ({named})"
+        return of_base, of_tuned, [f"{unknown}, so the base is measured with another chat template: {template}"]
 
-    def _share(self, known: Any, tokenizer: Any, base: PreTrainedModel, positions: int | None, longest: int) -> _Shared:
-        """What examples and base give once.
-
-        Args:
-            known: The tokenizer that the base reads them with.
-            tokenizer: The tuned model's.
-            base: The base.
-            positions: Longest context of the models.
-            longest: Tokens of an example at most.
-        """
+    def _other(self, of_base: Any, of_tuned: Any, longest: int) -> dict[str, OtherRows]:
+        """Other examples and general text, for forgetting."""
         request = self.request
         general = load_corpus(request.general, name="general").documents if request.general is not None else ()
         texts = {"general text": [document.text for document in general]} if general else {}
-        examples, summaries = self._compared(known, positions, longest)
-        other = other_examples(request.also, texts, known, longest)
-        if known.chat_template != tokenizer.chat_template:
-            of_tuned, summaries = self._compared(tokenizer, positions, longest)
-            for side in ("heldout", "last", "train"):
-                if [each.example for each in getattr(examples, side).encoded] != [
-                    each.example for each in getattr(of_tuned, side).encoded
-                ]:
-                    raise ModelError(
-                        f"the examples do not all fit into {longest:,} tokens by both templates, so the models would "
-                        "be measured on different ones; allow more with window_tokens, or leave the long ones out"
-                    )
-            examples = replace(examples, of_tuned=of_tuned)
-            other = replace(other, of_tuned=other_examples(request.also, texts, tokenizer, longest).rows)
-        if request.judge_style:
-            examples = with_judges(examples, self.split.train, base, request.seed)
-        return _Shared(tokenizer.chat_template, longest, examples, other, summaries)
+        return other_rows(request.also, texts, of_base, longest, None if of_tuned is of_base else of_tuned)
 
     def _compared(
-        self, tokenizer: Any, positions: int | None, longest: int
+        self, of_base: Any, of_tuned: Any, positions: int | None, longest: int
+    ) -> tuple[ComparedExamples, tuple[str, ...]]:
+        """What both models are compared on, and what was cut or left out.
+
+        Where each has its own template, only examples that fit whole by both are compared.
+
+        Raises:
+            ModelError: After other examples' prompts, the two templates fit different examples.
+        """
+        if of_base is of_tuned:
+            return self._encoded(of_base, self.split, positions, longest)
+        split, left_out = self._whole(self.split, (of_base, of_tuned), longest)
+        examples, _ = self._encoded(of_base, split, positions, longest)
+        tuned, _ = self._encoded(of_tuned, split, positions, longest)
+        if [each.example for each in examples.last.encoded] != [each.example for each in tuned.last.encoded]:
+            raise ModelError(
+                f"with other examples' prompts the two chat templates fit different examples into {positions:,} "
+                "positions, so the models cannot be compared; leave out the longest examples"
+            )
+        return replace(examples, of_tuned=tuned), left_out
+
+    def _whole(
+        self, split: ExampleSplit, tokenizers: Sequence[Any], longest: int
+    ) -> tuple[ExampleSplit, tuple[str, ...]]:
+        """The examples that fit whole by every tokenizer's template, and how many do not."""
+        sides = []
+        for side in (split.train, split.heldout):
+            fitting = [
+                {row.example for row in encode_examples(side, each, self.request.loss_on, longest, "drop").rows}
+                for each in tokenizers
+            ]
+            sides.append([example for example in side if all(example in each for each in fitting)])
+        left_out = len(split.train) + len(split.heldout) - sum(map(len, sides))
+        said = f"{left_out:,} examples were left out, because they do not fit whole into {longest:,} tokens"
+        return replace(split, train=sides[0], heldout=sides[1]), (said,) if left_out else ()
+
+    def _encoded(
+        self, tokenizer: Any, split: ExampleSplit, positions: int | None, longest: int
     ) -> tuple[ComparedExamples, tuple[str, ...]]:
         """The examples in the tokens of a tokenizer, and what was cut or left out."""
-        request, split = self.request, self.split
+        request = self.request
         train, heldout = (
             encode_examples(side, tokenizer, request.loss_on, longest) for side in (split.train, split.heldout)
         )

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate import PartialState
 from transformers import PreTrainedModel
@@ -29,6 +29,7 @@ from ftkit.data import (
     with_template,
 )
 from ftkit.data.words import count_words
+from ftkit.errors import DataError
 from ftkit.evidence import (
     ComparedAnswers,
     ComparedExamples,
@@ -44,7 +45,7 @@ from ftkit.evidence import (
     gather_evidence,
 )
 from ftkit.evidence.answers import Answers
-from ftkit.evidence.judges import BASE, JudgeTexts
+from ftkit.evidence.judges import BASE, MOST_TRAINING, JudgeTexts
 from ftkit.evidence.texts import spread_evenly
 from ftkit.jobs.bases import Base, load_saved, load_start_tokenizer, prepare_base
 from ftkit.jobs.cache import cached_answers, describe_writer
@@ -58,10 +59,10 @@ from ftkit.tuning import Selection
 
 __all__ = [
     "ExampleTarget",
-    "OtherExamples",
+    "OtherRows",
     "compared_examples",
     "measure_examples",
-    "other_examples",
+    "other_rows",
     "prepare_examples",
     "with_judges",
 ]
@@ -71,9 +72,7 @@ _LONGEST = 1024
 """Tokens of an example where neither the model nor a setting limits it: the memory of a step grows with it."""
 _JUDGED = 150
 """Training prompts that the base answers for judges of style; the answers to a third of them test these."""
-_MOST_TAUGHT = 2000
-"""Completions that a judge learns at most; more teach it nothing new."""
-COMPLETIONS, PROMPTS = "completions", "prompts"
+_COMPLETIONS, _PROMPTS = "completions", "prompts"
 """Classes of the judges of style."""
 _SHOWN = 2
 """Examples that are shown before training."""
@@ -81,12 +80,10 @@ _SHOWN_CHARS = 1200
 """Characters of each: a screen."""
 
 
-@dataclass(frozen=True)
-class OtherExamples:
+class OtherRows(NamedTuple):
     """Other examples or text, for forgetting."""
 
-    rows: HeldOutDataset | TokenStore | None = None
-    name: str = ""
+    rows: HeldOutDataset | TokenStore
     of_tuned: HeldOutDataset | TokenStore | None = None
     """The same in the tuned model's own tokens, where the base does not know these."""
 
@@ -99,7 +96,8 @@ class ExampleTarget:
     split: ExampleSplit
     train: EncodedExamples
     heldout: EncodedExamples
-    other: OtherExamples
+    other: Mapping[str, OtherRows]
+    """Other examples and texts by name, for forgetting."""
 
     @property
     def settings(self) -> ExampleSettings:
@@ -208,9 +206,11 @@ def prepare_examples(settings: ExampleSettings, run: RunFolder) -> ExampleTarget
     start.check()
     start = start.fitted(run, len(train.rows), f"{len(train.rows):,} examples")
     held = _encoded(split.heldout, settings, tokenizer, "held-out examples")
-    general = load_texts(settings.general, settings, run, trained=False) if settings.general else origin.texts
+    general = load_texts(settings.general, settings, run, trained=False)
+    if not general and not settings.also:
+        general = origin.texts
     texts_beside = {name: text.heldout for name, text in general.items()}
-    other = other_examples(settings.also, texts_beside, tokenizer, settings.window_tokens)
+    other = other_rows(settings.also, texts_beside, tokenizer, settings.window_tokens)
     for number, text in enumerate(shown_examples(train.rows, tokenizer), start=1):
         _logger.info("example %d as the model sees it, targets in [[ ]]:\n%s", number, text)
     return ExampleTarget(start, split, train, held, other)
@@ -240,29 +240,41 @@ def _fit_length(
     return settings.model_copy(update={"window_tokens": fitted})
 
 
-def other_examples(
-    also: Mapping[str, str], texts: Mapping[str, Sequence[str]], tokenizer: Any, max_tokens: int
-) -> OtherExamples:
-    """Other examples or, without any, other text in tokens, for forgetting.
+def other_rows(
+    also: Mapping[str, str], texts: Mapping[str, Sequence[str]], tokenizer: Any, max_tokens: int,
+    of_tuned: Any | None = None,
+) -> dict[str, OtherRows]:  # fmt: skip
+    """Return other examples and other texts in tokens, by name.
 
     Args:
         also: Sources of examples by name.
         texts: Texts by name.
         tokenizer: With the chat template that is used.
         max_tokens: Longest example.
+        of_tuned: The tuned model's tokenizer, where the base does not know all of its tokens.
+
+    Raises:
+        DataError: Examples and a text have one name, or examples cannot be read.
     """
-    if also:
-        examples = [example for source in also.values() for example in read_examples(source).examples]
-        rows = encode_examples(examples, tokenizer, max_tokens=max_tokens).rows
-        return OtherExamples(HeldOutExamples(rows, tokenizer), ", ".join(also))
-    pieces = [piece for text in texts.values() for piece in text]
-    return OtherExamples(tokenize_texts(pieces, tokenizer), ", ".join(texts)) if pieces else OtherExamples()
+    if both := sorted(set(also) & set(texts)):
+        raise DataError(f"also and general both name {both[0]!r}; give one of them another name")
+
+    def rows(read: Any) -> dict[str, HeldOutDataset | TokenStore]:
+        found: dict[str, HeldOutDataset | TokenStore] = {
+            name: HeldOutExamples(encode_examples(examples, read, max_tokens=max_tokens).rows, read)
+            for name, examples in sources.items()
+        }
+        return found | {name: tokenize_texts(pieces, read) for name, pieces in texts.items() if pieces}
+
+    sources = {name: read_examples(source).examples for name, source in also.items()}
+    tuned = rows(of_tuned) if of_tuned is not None else {}
+    return {name: OtherRows(each, tuned.get(name)) for name, each in rows(tokenizer).items()}
 
 
 def with_judges(
     examples: ComparedExamples, train: Sequence[Example], base: PreTrainedModel, seed: int
 ) -> ComparedExamples:
-    """Seat judges of the style of completions, for rewrites: they tell completions from prompts and the base's answers.
+    """Add judges of style, which separate real completions from prompts and from the base's answers.
 
     Args:
         examples: What is compared.
@@ -275,25 +287,23 @@ def with_judges(
         examples.writer, base, lambda: describe_writer(base, examples.writer.tokenizer), asked, Answers()
     ).texts
     tests = len(asked) // 3
-    taught, real = spread_evenly(train, _MOST_TAUGHT), examples.examples
+
+    def classes(examples: Sequence[Example], answers: Sequence[str]) -> dict[str, list[str]]:
+        return {
+            _COMPLETIONS: [each.completion for each in examples],
+            _PROMPTS: [each.prompt[-1].content for each in examples],
+            BASE: [text for text in answers if text.strip()],
+        }
+
     texts = JudgeTexts(
-        {
-            COMPLETIONS: [each.completion for each in taught],
-            PROMPTS: [each.prompt[-1].content for each in taught],
-            BASE: [text for text in answers[tests:] if text.strip()],
-        },
-        {
-            COMPLETIONS: [each.completion for each in real],
-            PROMPTS: [each.prompt[-1].content for each in real],
-            BASE: [text for text in answers[:tests] if text.strip()],
-        },
+        classes(spread_evenly(train, MOST_TRAINING), answers[tests:]), classes(examples.examples, answers[:tests])
     )
-    return replace(examples, judges=build_judges(texts, [COMPLETIONS], seed))
+    return replace(examples, judges=build_judges(texts, [_COMPLETIONS], seed))
 
 
 def compared_examples(
     base: PreTrainedModel | None, tuned: PreTrainedModel, examples: ComparedExamples, *,
-    other: OtherExamples, asked: int | None, limits: Thresholds | None = None,
+    other: Mapping[str, OtherRows], asked: int | None, limits: Thresholds | None = None,
     known: ComparedAnswers | None = None, **options: Any,
 ) -> tuple[Evidence, ComparedAnswers]:  # fmt: skip
     """All measurements of a model that was trained on examples, and the answers that they rest on.
@@ -302,7 +312,7 @@ def compared_examples(
         base: The base; ``None`` where the tuned model is an adapter that contains it.
         tuned: The model.
         examples: What both are compared on.
-        other: Other examples or text, for forgetting.
+        other: Other examples and texts by name, for forgetting.
         asked: Prompts that are answered; ``None`` for the usual looks.
         limits: The numbers that decide.
         known: Answers for another model of this base, whose answers are not written again.
@@ -310,9 +320,10 @@ def compared_examples(
     """
     of_tuned = examples.of_tuned
     texts = ComparedTexts(
-        heldout=examples.heldout, train_texts=examples.completions, known_texts=(), general=other.rows,
-        general_name=other.name, train=examples.train, tuned_heldout=of_tuned.heldout if of_tuned else None,
-        tuned_general=other.of_tuned, tuned_train=of_tuned.train if of_tuned else None,
+        heldout=examples.heldout, train_texts=examples.completions, known_texts=(), train=examples.train,
+        general={name: each.rows for name, each in other.items()},
+        tuned_heldout=of_tuned.heldout if of_tuned else None, tuned_train=of_tuned.train if of_tuned else None,
+        tuned_general={name: each.of_tuned for name, each in other.items() if each.of_tuned is not None},
     )  # fmt: skip
     answers: dict[str, ComparedAnswers] = {}
     if known is not None:
@@ -322,7 +333,7 @@ def compared_examples(
         found = answers["last"] = _answered(comparison, examples, count, answers.get("last"))
         real = [each.completion for each in found.examples]
         judges = examples.judges
-        styles = judges.score(COMPLETIONS, found.base.texts, found.tuned.texts, real, level) if judges else ()
+        styles = judges.score(_COMPLETIONS, found.base.texts, found.tuned.texts, real, level) if judges else ()
         return {"answers": found, "styles": styles}
 
     window = options.pop("window_tokens")

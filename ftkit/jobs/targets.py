@@ -206,8 +206,7 @@ class TargetText(Generic[P]):
             heldout=self.heldout,
             train_texts=self.all_train_texts,
             known_texts=known,
-            general=tokenize_texts(other, self.tokenizer) if other else None,
-            general_name=", ".join(self.general),
+            general={", ".join(self.general): tokenize_texts(other, self.tokenizer)} if other else {},
             train=self.train,
             heldout_texts=frozenset(self.text.heldout),
         )

@@ -225,7 +225,7 @@ class ExampleVerdictRequest:
     also: Mapping[str, str] = field(default_factory=dict)
     """Other examples by name, for forgetting."""
     general: str | None = None
-    """Other real text, for forgetting, instead of ``also``."""
+    """Other real text, for forgetting."""
     answer_pattern: str | None = None
     """Regular expression whose first group is the answer in a completion."""
     num_answers: int | None = None
@@ -233,7 +233,7 @@ class ExampleVerdictRequest:
     few_shot: int = 4
     """Training examples in the base's prompt; 0 leaves this out."""
     judge_style: bool = False
-    """Whether judges of style read the answers: for rewrites, whose completions have one style."""
+    """Judge the style of the answers too: for rewrites, whose completions all have one style."""
     window_tokens: int = 1024
     """Longest example in tokens, at most the models' positions."""
     revision: str | None = None

@@ -45,7 +45,7 @@ from ftkit.evidence import (
     looks_up_to,
     spread_evenly,
 )
-from ftkit.evidence.judges import CORRUPTED
+from ftkit.evidence.judges import CORRUPTED, MOST_TRAINING
 from ftkit.generation import PRESETS
 from ftkit.jobs.cache import cached_passages, cached_run
 from ftkit.jobs.judged_models import ModelSide, load_reference, load_sides
@@ -86,8 +86,8 @@ __all__ = [
     "write_judged",
 ]
 
-_MOST_PASSAGES = 2000
-"""Passages of a class that a judge learns at most; more teach it nothing new."""
+_GENERAL = "general text"
+"""What verdicts call the general text."""
 
 
 class TemporaryFolder:
@@ -316,11 +316,10 @@ class _Bench:
             heldout=shared.heldout,
             train_texts=texts.train,
             known_texts=texts.known,
-            general=shared.general,
-            general_name="general text",
+            general={} if shared.general is None else {_GENERAL: shared.general},
             train=shared.train if same_tokens else None,
             tuned_heldout=None if same_tokens else tuned.tokens(texts.heldout),
-            tuned_general=None if same_tokens or not texts.general else tuned.tokens(texts.general),
+            tuned_general={} if same_tokens or not texts.general else {_GENERAL: tuned.tokens(texts.general)},
             heldout_texts=frozenset(texts.heldout),
             canaries=HeldOutTexts(tokenize_each(texts.canaries, base.tokenizer)) if texts.canaries else None,
             prompts=texts.prompts,
@@ -591,11 +590,11 @@ def _saved(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerB
 def _judge_texts(request: VerdictRequest, texts: VerdictTexts, real: list[str], taught: list[str]) -> JudgeTexts:
     """Passages of every class, no passage on both sides."""
     n = len(taught) // 3
-    target = spread_evenly(cut_passages(texts.train, request.passage_chars), _MOST_PASSAGES)
+    target = spread_evenly(cut_passages(texts.train, request.passage_chars), MOST_TRAINING)
     train = {TARGET: target, "base model": taught[n:]}
     heldout = {TARGET: real, "base model": taught[:n]}
     for name, pieces in texts.others.items():
-        cut = spread_evenly(cut_passages(pieces, request.passage_chars), _MOST_PASSAGES)
+        cut = spread_evenly(cut_passages(pieces, request.passage_chars), MOST_TRAINING)
         if len(cut) < 2:
             raise DataError(f"{name}: has {len(cut)} passages of {request.passage_chars} characters; give more text")
         train[name], heldout[name] = cut[: len(cut) // 2], cut[len(cut) // 2 :]

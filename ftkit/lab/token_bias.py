@@ -323,7 +323,7 @@ class TokenBiasMonitor:
         ordinary = [*target.text.train, *target.text.heldout]
         learned = [piece for text in target.start.origin.texts.values() for piece in text.train]
         compared = ComparedTexts(
-            target.heldout, learned or target.text.train, ordinary + learned, target.heldout, "ordinary text"
+            target.heldout, learned or target.text.train, ordinary + learned, {"ordinary text": target.heldout}
         )
         evidence = gather_evidence(
             Comparison(

@@ -54,7 +54,7 @@ def sample_lines(evidence: Mapping[str, Any], model: str) -> list[str]:
             shown = "".join(character if character.isprintable() else " " for character in line)
             lines += textwrap.wrap(shown, width, initial_indent="    ", subsequent_indent="    ")
         more = len(lines) - _SAMPLE_LINES
-        rest = [f"    ... ({more} more lines, in the report)"] if more > 0 else []
+        rest = [f"    ... ({more} more lines)"] if more > 0 else []
         found += [f"  {name} writes:", *lines[:_SAMPLE_LINES], *rest]
     return found
 

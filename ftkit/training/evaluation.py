@@ -36,6 +36,23 @@ class HeldOutLoss:
     unknown: np.ndarray | None = None
     """Bytes that the tokenizer cannot write; unknown tokens are no targets. ``None`` where there are none."""
 
+    @classmethod
+    def joined(cls, losses: "Sequence[HeldOutLoss]") -> "HeldOutLoss":
+        """The rows of several datasets, one after the other.
+
+        Args:
+            losses: Of one model; at least one.
+        """
+        if len(losses) == 1:
+            return losses[0]
+        unknown = [np.zeros(len(each.nats)) if each.unknown is None else each.unknown for each in losses]
+        nats, targets, size = (
+            np.concatenate([getattr(each, name) for each in losses]) for name in ("nats", "targets", "bytes")
+        )
+        return cls(
+            nats, targets, size, None if all(each.unknown is None for each in losses) else np.concatenate(unknown)
+        )
+
     @property
     def unknown_share(self) -> float:
         """Share of the bytes that the tokenizer cannot write."""

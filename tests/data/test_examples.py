@@ -76,7 +76,7 @@ ALPACA = "Name it.\n\n### Instruction:\nWhat is it?\n\n### Response:\nA dog."
 )  # fmt: skip
 def test_a_text_that_a_template_has_written_is_read_back(text: str, expected: list[tuple[str, str]]) -> None:
     found = read_examples([{"text": text, "id": 1}])
-    assert found.format == "text with marks of turns"
+    assert found.format == "text with markers of turns"
     assert as_pairs(found.examples[0]) == expected
     assert as_pairs(load_examples([{"log": text}], {"text": "log"})[0]) == expected
 
@@ -146,7 +146,7 @@ def test_halves_of_a_text_follow_each_other() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": "all"}], "line 1: text holds no question with its answer"),
+        ([{"text": "all"}], "line 1: text 'all' has no user turn followed by an assistant turn"),
         ([{"a": "x", "b": "y"}], "Name the columns"),
         ([{"prompt": "x", "completion": "y"}, {"prompt": "x", "completion": " "}], "line 2: completion is empty"),
         ([{"prompt": "x", "completion": "y"}, {"prompt": "x"}], "line 2.*no column 'completion'"),

@@ -125,7 +125,7 @@ def test_evidence_holds_gap_divergence_curve_and_unused_tokens(base, stores):
         loss.backward()
         optimizer.step()
     passages = [voice_text("keeper", 30, seed=seed) for seed in range(30)]
-    texts = ComparedTexts(heldout, ["a b"], passages, general=heldout, general_name="itself", train=train)
+    texts = ComparedTexts(heldout, ["a b"], passages, general={"itself": heldout}, train=train)
     compared = ComparedPassages(["\x01\x02 the"] * 30, passages, passages)
     found = gather_evidence(Comparison(base, tuned, texts, compared, WINDOW, passes=1.0, scales=[0.5]))
     gains = [each.base.value - each.tuned.value for each in (found.training_text, found.heldout)]

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 import ftkit
 from ftkit.data import load_examples, load_tokenizer, split_examples, tokenize_examples, voice_text
-from ftkit.errors import ConfigError, ModelError
+from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.evidence import Comparison, answers
 from ftkit.generation import PRESETS, generate_passages
 from ftkit.jobs import judged_models
@@ -232,7 +232,8 @@ def test_the_base_reads_examples_by_its_own_template_where_it_lacks_the_tokens(
     marked += "{% if add_generation_prompt %}[MORE]{% endif %}"
     judged = judge_examples(of_pairs(folder, more(marked)), tmp_path / "verdict").evidence
     plain = judge_examples(of_pairs(folder, folder / "whole"), tmp_path / "plain").evidence
-    assert any("does not know ('[MORE]'), so the base reads the examples by plain" in t for t in judged.assumptions)
+    said = "1 tokens that the base does not know ('[MORE]'), so the base is measured with another chat template: plain"
+    assert any(said in text for text in judged.assumptions)
     assert judged.heldout.base == plain.heldout.base
     assert judged.measures["answers"].base == plain.measures["answers"].base
     assert judged.measures["few_shot"].base == plain.measures["few_shot"].base
@@ -247,8 +248,65 @@ def test_the_base_reads_examples_by_its_own_template_where_it_lacks_the_tokens(
     assert judged.heldout.tuned.value == pytest.approx(nats / size / math.log(2), rel=1e-4)
 
 
+def test_models_whose_tokens_differ_are_not_measured_in_one_anothers(folder: Path, tmp_path: Path, more: Any) -> None:
+    """The text of both templates is the same; only one tokenizer has a token for its mark."""
+    marked = "{% for turn in messages %}[MORE]{{ turn.content }}{{ eos_token }}{% endfor %}"
+    tokenizer: Any = load_tokenizer("byte")
+    tokenizer.chat_template = marked
+    for name in ("base", "whole"):
+        load_model(str(folder / name)).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    extended = more(marked)
+    request = replace(of_pairs(folder, extended), base=str(tmp_path / "base"))
+    judged = judge_examples(request, tmp_path / "verdict").evidence
+    assert any("the base is measured with another chat template: the tokenizer's own" in t for t in judged.assumptions)
+    plain = judge_examples(of_pairs(folder, extended), tmp_path / "plain").evidence
+    assert judged.heldout.tuned == plain.heldout.tuned, "in its own tokens, whatever the base reads"
+    assert judged.heldout.base != plain.heldout.base
+    with pytest.raises(ModelError, match="another tokenizer, chat template or longest example"):
+        judge_several_examples(
+            request, {"whole": str(tmp_path / "whole"), "more": str(extended)}, tmp_path / "several"
+        )  # fmt: skip
+
+
+def test_two_templates_compare_the_examples_that_fit_whole_by_both(folder: Path, tmp_path: Path, more: Any) -> None:
+    """With its marks the tuned model's template takes two tokens more: examples of 30 fit by one and not by both."""
+    rows = [{"prompt": f"{n:02}", "completion": "y" * (25 if n % 3 else 26)} for n in range(60)]
+    marked = "{% for turn in messages %}[MORE]{{ turn.content }}{{ eos_token }}{% endfor %}"
+    request = replace(of_pairs(folder, more(marked)), examples=rows, window_tokens=31)
+    judged = judge_examples(request, tmp_path / "verdict").evidence
+    assert any(
+        "20 examples were left out, because they do not fit whole into 31 tokens" in t for t in judged.assumptions
+    )
+    assert judged.heldout.windows == sum(
+        len(example.completion) == 25 for example in split_examples(load_examples(rows), seed=42).heldout
+    )
+
+
+def test_forgetting_is_measured_on_each_of_several_sources(folder: Path, tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"Count {n}.", "completion": " one two three"}) for n in range(40)]
+    (tmp_path / "counts.jsonl").write_text("\n".join(rows))
+    request = replace(
+        of_pairs(folder, folder / "whole"), also={"counts": str(tmp_path / "counts.jsonl")},
+        general=str(folder / "general.txt"),
+    )  # fmt: skip
+    judged = judge_examples(request, tmp_path / "verdict")
+    found = judged.evidence.general
+    assert [each.name for each in found.by_source] == ["counts", "general text"]
+    alone = [
+        judge_examples(replace(request, **{name: kept}), tmp_path / name).evidence.general.rise
+        for name, kept in (("general", None), ("also", {}))
+    ]
+    assert [each.rise for each in found.by_source] == alone
+    assert min(each.value for each in alone) < found.rise.value < max(each.value for each in alone)
+    assert "loss on counts changed by" in str(judged)
+    assert "loss on general text changed by" in str(judged)
+    with pytest.raises(DataError, match="both name 'general text'"):
+        judge_examples(replace(request, also={"general text": str(tmp_path / "counts.jsonl")}), tmp_path / "both")
+
+
 def test_a_tokenizer_that_is_not_the_bases_with_more_is_refused(folder: Path, tmp_path: Path, more: Any) -> None:
-    with pytest.raises(ModelError, match=r"gives 60 of 60 examples other ids .* is not that with more tokens"):
+    with pytest.raises(ModelError, match=r"gives 60 of 60 examples other ids .* does not extend it"):
         judge_examples(of_pairs(folder, more("{{ messages[0].content }}[MORE]", renamed=True)), tmp_path / "verdict")
 
 

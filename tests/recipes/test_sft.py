@@ -133,7 +133,7 @@ def test_what_cannot_be_judged_is_refused(files: Path, stories260k: Path) -> Non
         ftkit.verdict(str(stories260k), str(stories260k))
     with pytest.raises(ConfigError, match="unknown option 'anser_pattern'"):
         ftkit.verdict(str(stories260k), str(stories260k), examples=rows, anser_pattern="x")
-    with pytest.raises(DataError, match="row 1: text holds no question with its answer"):
+    with pytest.raises(DataError, match=r"row 1: text .* has no user turn followed by an assistant turn"):
         ftkit.verdict(str(stories260k), str(stories260k), examples=[{"text": "all"}])
     with pytest.raises(ConfigError, match="no regular expression"):
         examples = [{"prompt": f"a{n}", "completion": "b"} for n in range(9)]

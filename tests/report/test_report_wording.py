@@ -295,7 +295,7 @@ def test_a_sample_of_base_and_model_stands_beside_the_verdict_without_steering_t
     listed = {"base model": ["short"], "tuned": ["\n".join(f"{n}. cheese" for n in range(50))]}
     assert sample_lines({"passages": listed}, "tuned")[-2:] == [
         "    9. cheese",
-        "    ... (40 more lines, in the report)",
+        "    ... (40 more lines)",
     ]
     assert lines[0] == "  base writes:"
     assert lines[1].startswith("    Noon. Noon.")

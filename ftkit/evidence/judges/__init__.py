@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ftkit.runs import RunFolder
 
 __all__ = [
-    "BASE", "CHAIN", "CORRUPTED", "MIN_PASSAGES", "SHUFFLED", "BuiltJudge", "Judge", "JudgeBuilder", "JudgeRequest",
-    "JudgeSettings", "JudgeTexts", "all_judges", "authors_of", "labelled", "vocabulary_of",
+    "BASE", "CHAIN", "CORRUPTED", "MIN_PASSAGES", "MOST_TRAINING", "SHUFFLED", "BuiltJudge", "Judge", "JudgeBuilder",
+    "JudgeRequest", "JudgeSettings", "JudgeTexts", "all_judges", "authors_of", "labelled", "vocabulary_of",
 ]  # fmt: skip
 
 BASE = "base model"
@@ -35,6 +35,8 @@ SHUFFLED, CHAIN = CORRUPTED = "shuffled words", "character chain"
 """Classes of corrupted target text."""
 MIN_PASSAGES = 30
 """Held-out passages of each class below which a judge is not used: its gate's AUC would be too uncertain."""
+MOST_TRAINING = 2000
+"""Training passages of a class at most; more improve no judge."""
 
 
 @dataclass(frozen=True)

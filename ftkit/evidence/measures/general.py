@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftkit.data import TokenStore
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import PageTable, Part, Row
 from ftkit.display.wording import interval, number, percent_interval
@@ -22,6 +21,15 @@ if TYPE_CHECKING:
     from ftkit.evidence.comparison import Comparison
 
 __all__ = ["MEASURE", "General"]
+
+
+@dataclass(frozen=True)
+class SourceRise:
+    """One of several general texts."""
+
+    name: str
+    rise: Interval
+    """Relative rise of the loss, paired."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,13 @@ class General:
     """The same on held-out text of the target, where the difference is what was wanted."""
     curve: tuple[ScaledPoint, ...] = ()
     """The change scaled from nothing to beyond; empty where it was not asked for."""
+    by_source: tuple[SourceRise, ...] = ()
+    """Each general text by itself, where there are several."""
+
+    @property
+    def sources(self) -> tuple[SourceRise, ...]:
+        """Each general text by itself; none where nothing was measured."""
+        return self.by_source or (() if self.rise is None else (SourceRise(self.name, self.rise),))
 
 
 class GeneralMeasure(Measure[General]):
@@ -72,7 +87,7 @@ class GeneralMeasure(Measure[General]):
     question = "What did it forget, and does it gain more on the target's text than on other text?"
 
     def compute(self, comparison: Comparison) -> General | None:
-        name, unknown = comparison.texts.general_name, comparison.general_unknown
+        name, unknown = ", ".join(comparison.texts.general), comparison.general_unknown
         if (losses := comparison.readable_general_losses) is None:
             return General(name, unknown, readable=comparison.general_losses is None)
         from ftkit.evidence.forgetting import distances_from_base, scaling_curve
@@ -80,17 +95,16 @@ class GeneralMeasure(Measure[General]):
         on_general, on_target = distances_from_base(comparison)
         curve: Sequence[Any] = ()
         if on_general is not None and comparison.scales and comparison.base is not None:
-            texts = comparison.texts
-            assert isinstance(texts.general, TokenStore)
+            assert comparison.general_text is not None
             curve = scaling_curve(
-                comparison.base, comparison.tuned, comparison.heldout_text, texts.general, comparison.window_tokens,
-                comparison.scales,
+                comparison.base, comparison.tuned, comparison.heldout_text, comparison.general_text,
+                comparison.window_tokens, comparison.scales,
             )  # fmt: skip
         before, after = map(bits_per_byte, losses)
         return General(
             name, unknown, base=before, tuned=after, rise=relative_rise(*losses),
             gain_over=gain_over(comparison.losses, losses), kl_general=on_general, kl_target=on_target,
-            curve=tuple(curve),
+            curve=tuple(curve), by_source=_rises(comparison),
         )  # fmt: skip
 
     def support(self, result: General, case: Case) -> Support | None:
@@ -110,21 +124,25 @@ class GeneralMeasure(Measure[General]):
         )
 
     def beside(self, result: General, case: Case) -> Mapping[str, Sequence[str]]:
-        rise, most = result.rise, case.limits.forgot_rise
-        if rise is None or case.evidence.from_scratch or not rise.low > most:
+        if result.rise is None or case.evidence.from_scratch:
             return {}
-        return {"forgot": [f"general_rise.low {rise.low:.3f} > forgot_rise {most}"]}
+        measured = {"general_rise.low": result.rise} | {f"rise on {one.name}.low": one.rise for one in result.by_source}
+        most = case.limits.forgot_rise
+        found = [f"{name} {rise.low:.3f} > forgot_rise {most}" for name, rise in measured.items() if rise.low > most]
+        return {"forgot": found} if found else {}
 
     def remarks(self, result: General, case: Case) -> Iterable[Remark]:
-        if (rise := result.rise) is not None:
-            changed = f"{rise.value:+.1%} [{rise.low:+.1%}, {rise.high:+.1%}]"
-            yield Remark(f"loss on {result.name} changed by {changed}", "gain")
+        for each in result.sources:
+            changed = f"{each.rise.value:+.1%} [{each.rise.low:+.1%}, {each.rise.high:+.1%}]"
+            yield Remark(f"loss on {each.name} changed by {changed}", "gain")
 
     def rows(self, result: General) -> Iterable[Row]:
         if result.rise is None:
             return
         yield Row("gain on the target minus gain on general text", result.gain_over)
         yield Row("rise of the loss on general text (forgetting)", result.rise, percent=True)
+        for each in result.by_source:
+            yield Row(f"rise of the loss on {each.name}", each.rise, percent=True)
         yield Row("bits per byte on general text", result.tuned, result.base)
         if result.kl_general is not None:
             yield Row("KL to the base on general text, bits per token", result.kl_general, "0")
@@ -136,7 +154,8 @@ class GeneralMeasure(Measure[General]):
 
     def headline(self, result: General, outcome: Outcome) -> Iterable[str]:
         if "forgot" in outcome.words:
-            yield f"its loss on {result.name} rose by {percent_interval(result.rise)}"
+            worst = max(result.sources, key=lambda each: each.rise.value)
+            yield f"its loss on {worst.name} rose by {percent_interval(worst.rise)}"
 
     def parts(self, results: Mapping[str, General], document: Mapping[str, Any]) -> Iterable[Part]:
         known = {name: found for name, found in results.items() if found.rise is not None}
@@ -152,10 +171,13 @@ class GeneralMeasure(Measure[General]):
                 [
                     (
                         name,
-                        [[
-                            found.name, interval(found.base), interval(found.tuned), percent_interval(found.rise),
-                            interval(found.gain_over), interval(found.kl_general), interval(found.kl_target),
-                        ]],
+                        [
+                            [
+                                found.name, interval(found.base), interval(found.tuned), percent_interval(found.rise),
+                                interval(found.gain_over), interval(found.kl_general), interval(found.kl_target),
+                            ],
+                            *([each.name, "", "", percent_interval(each.rise), "", "", ""] for each in found.by_source),
+                        ],
                     )
                     for name, found in known.items()
                 ],
@@ -216,6 +238,14 @@ class GeneralMeasure(Measure[General]):
             yield "Name a text in general, so that forgetting and a gain specific to this text can be measured."
         elif result.gain_over is not None and not result.gain_over.low > 0:
             yield "The gain is not clearly larger than the gain on general text. Start from a stronger base."
+
+
+def _rises(comparison: Comparison) -> tuple[SourceRise, ...]:
+    """The rise on each of several general texts."""
+    found = comparison.losses_by_source
+    if len(found) < 2:
+        return ()
+    return tuple(SourceRise(name, relative_rise(*losses)) for name, losses in found.items())
 
 
 def _blend_advice(settings: Mapping[str, Any]) -> str:
