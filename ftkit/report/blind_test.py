@@ -40,7 +40,7 @@ def blind_test(generated: Sequence[str], real: Sequence[str], shown: int = 0) ->
     if count < 3:
         return None
     taken = [
-        (passage[:_CHARS], is_real)
+        (passage.strip()[:_CHARS], is_real)
         for passages, is_real in ((generated, False), (real, True))
         for passage in [*passages[shown:], *passages[:shown]][:count]
     ]

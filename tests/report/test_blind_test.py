@@ -32,3 +32,11 @@ def test_the_bar_is_what_guessing_reaches_in_one_test_of_twenty_at_most() -> Non
 
 def test_too_few_passages_make_no_test() -> None:
     assert blind_test(["a"] * 2, ["b"] * 9) is None
+
+
+def test_white_space_around_a_passage_does_not_betray_it():
+    """Completions often begin with a space, and answers by another chat template do not."""
+    found = blind_test([f"answer {n}" for n in range(5)], [f" real {n}\n" for n in range(5)])
+    assert {passage for passage, _ in found.questions} == {
+        f"{kind} {n}" for kind in ("answer", "real") for n in range(5)
+    }
