@@ -290,15 +290,20 @@ def with_judges(
 
     def classes(examples: Sequence[Example], answers: Sequence[str]) -> dict[str, list[str]]:
         return {
-            _COMPLETIONS: [each.completion for each in examples],
-            _PROMPTS: [each.prompt[-1].content for each in examples],
-            BASE: [text for text in answers if text.strip()],
+            _COMPLETIONS: _folded([each.completion for each in examples]),
+            _PROMPTS: _folded([each.prompt[-1].content for each in examples]),
+            BASE: [text for text in _folded(answers) if text],
         }
 
     texts = JudgeTexts(
         classes(spread_evenly(train, MOST_TRAINING), answers[tests:]), classes(examples.examples, answers[:tests])
     )
     return replace(examples, judges=build_judges(texts, [_COMPLETIONS], seed))
+
+
+def _folded(texts: Sequence[str]) -> list[str]:
+    """Texts with single spaces, so that no judge recognizes completions by the white space around them."""
+    return [" ".join(text.split()) for text in texts]
 
 
 def compared_examples(
@@ -331,10 +336,12 @@ def compared_examples(
 
     def write(count: int, level: float) -> Mapping[str, Any]:
         found = answers["last"] = _answered(comparison, examples, count, answers.get("last"))
-        real = [each.completion for each in found.examples]
+        completions = [each.completion for each in found.examples]
+        floor, written, real = map(_folded, (found.base.texts, found.tuned.texts, completions))
         judges = examples.judges
-        styles = judges.score(_COMPLETIONS, found.base.texts, found.tuned.texts, real, level) if judges else ()
-        return {"answers": found, "styles": styles}
+        return {
+            "answers": found, "styles": judges.score(_COMPLETIONS, floor, written, real, level) if judges else ()
+        }  # fmt: skip
 
     window = options.pop("window_tokens")
     comparison = Comparison(base, tuned, texts, ComparedPassages(), window, examples=examples, write=write, **options)
