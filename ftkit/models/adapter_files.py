@@ -19,7 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from ftkit.errors import ModelError, NetworkError
 from ftkit.models.adapter_embeddings import read_embeddings, resize_for, translate_cache_name
@@ -195,6 +196,9 @@ def save_adapter(model: "PeftModel", folder: Path, target: Path) -> None:
     tensors |= _stored_embeddings(model)
     contiguous = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
+    stored = getattr(model.get_base_model(), "generation_config", None)
+    if (ends := getattr(stored, "eos_token_id", None)) is not None:
+        GenerationConfig(eos_token_id=ends).save_pretrained(folder)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
@@ -250,6 +254,11 @@ def load_adapter(
         raise type(error)(f"The adapter {folder} stands on {place!r}: {error}{other}") from error
     if record.pad_token_id is not None:
         base.config.pad_token_id = record.pad_token_id
+    if (path / GENERATION_CONFIG_NAME).is_file() and base.generation_config is not None:  # peft saves and reads none
+        try:
+            base.generation_config.eos_token_id = GenerationConfig.from_pretrained(path).eos_token_id
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"{path / GENERATION_CONFIG_NAME}: cannot be read ({error}); mend or remove it") from error
     rows = base.get_input_embeddings().weight.shape
     resize_for(base, config, shapes, folder)
     resized = rows != base.get_input_embeddings().weight.shape

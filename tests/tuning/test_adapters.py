@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config, PreTrainedModel
 
 from ftkit.config import AdapterSettings
 from ftkit.config.resolve import read_flags
@@ -262,6 +262,20 @@ def saved(bases: Path, folder: Path, method: str = "lora", family: str = "gpt2")
     disturb(model)
     save_model(model, load_tokenizer("byte"), folder / "tuned")
     return folder / "tuned"
+
+
+def test_the_tokens_that_end_an_answer_come_back_with_the_adapter(bases, tmp_path):
+    """peft saves no generation settings: the base would run on after the end of a turn that was learned."""
+    saved(bases, tmp_path)
+    model = attach_adapter(load_model(str(tmp_path / "base")), settings("lora"))
+    model.get_base_model().generation_config.eos_token_id = [256, 10]
+    save_model(model, load_tokenizer("byte"), tmp_path / "answers")
+    assert load_model(str(tmp_path / "answers")).generation_config.eos_token_id == [256, 10]
+    assert GenerationConfig.from_pretrained(tmp_path / "answers").eos_token_id == [256, 10]
+    assert load_model(str(tmp_path / "base")).generation_config.eos_token_id != [256, 10]
+    (tmp_path / "answers" / "generation_config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"generation_config.json: cannot be read"):
+        load_model(str(tmp_path / "answers"))
 
 
 def test_a_moved_run_still_finds_its_base(bases, tmp_path):
