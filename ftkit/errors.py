@@ -47,7 +47,7 @@ class DeviceError(FtkitError):
 
 
 class OutOfMemory(DeviceError):
-    """An allocation failed; see ``ftkit.memory.memory_phase``.
+    """Memory of the machine or of a device ran out, in a block of ``ftkit.memory.memory_phase``.
 
     Args:
         phase: What was being done: a key of ``PHASES``, or empty where nobody knows.

@@ -78,7 +78,7 @@ def generate(
         from ftkit.generation import SampleWriter, WritingSettings, chosen_sampling, load_speaker
 
         if num > 1 and temperature == 0:
-            raise ConfigError("--num: with --temperature 0 all samples are the same; leave one of them out")
+            raise ConfigError("--num: with --temperature 0 all samples are the same; drop one of these two options")
         asked = _asked(prompt, prompts, encoding)
         found = find_model(model)
         check_revision(revision, base if base and Path(found).expanduser().exists() else found)

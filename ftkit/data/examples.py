@@ -148,7 +148,9 @@ def read_message(number: int, found: Any) -> Message:
         raise BadRow(f"message {number} is {type(found).__name__}, not an object with role and content")
     keys = next((keys for keys in MESSAGE_KEYS if keys[0] in found), None)
     if keys is None:
-        raise BadRow(f"message {number} has the keys {', '.join(map(str, found)) or '(none)'}, not role and content")
+        raise BadRow(
+            f"message {number} has the keys {', '.join(map(str, found)) or '(none)'}; it needs role and content"
+        )
     role_key, content_key = keys
     name = str(found[role_key])
     if (role := ROLE_NAMES.get(name.casefold())) is None:

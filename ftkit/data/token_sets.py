@@ -49,7 +49,7 @@ def token_set(
     *,
     with_special: bool = False,
 ) -> TokenSet:
-    """The tokens whose own text is wanted.
+    """The tokens whose text, decoded one by one, matches.
 
     Args:
         tokenizer: The model's tokenizer; each token is decoded by itself.

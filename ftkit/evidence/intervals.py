@@ -60,7 +60,7 @@ class Interval:
     high: Number
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
     def as_dict(self) -> dict[str, float]:
         """For JSON."""

@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import vstack
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from ftkit.data.words import words_of
 
-__all__ = ["KnownShares"]
+__all__ = ["KnownShares", "RunCounts"]
 
 _BUCKETS = 2**21
 """Of the hash: a class of 600 passages has at most 150,000 different runs, so that 7 % of other runs count as known."""
+_KEPT_PASSAGES = 4_000
+"""Of which counts are kept: about 30 kB each at 400 characters."""
 _WORDS, _LETTERS = (1, 2, 3), (5, 6, 8)
 """Lengths of what is counted. Without three words, chains of order 6 of text with few words (``ftkit.data.VOICES``) had
 an AUC of 0.69 to 0.82 against the text; with them 0.98 and more."""
@@ -28,24 +31,50 @@ def _counter(length: int, **settings: Any) -> HashingVectorizer:
     )
 
 
+class RunCounts:
+    """How often each passage has each run of words or letters. Judges that read the same passages share it, so that the
+    second opinions and the control of a gate count nothing again."""
+
+    def __init__(self) -> None:
+        words = [_counter(length, tokenizer=words_of, token_pattern=None) for length in _WORDS]
+        self._counters = [*words, *(_counter(length, analyzer="char") for length in _LETTERS)]
+        self._rows: dict[str, int] = {}
+        self._counted: list[Any] = []
+
+    def of(self, passages: Sequence[str]) -> list[Any]:
+        """Counts of some passages for each kind of run: sparse matrices [passages, buckets]."""
+        new = [passage for passage in dict.fromkeys(passages) if passage not in self._rows]
+        if len(self._rows) + len(new) > _KEPT_PASSAGES:
+            return [counter.transform(passages) for counter in self._counters]
+        if new:
+            counts = [counter.transform(new) for counter in self._counters]
+            pairs = zip(self._counted, counts, strict=True)
+            self._counted = [vstack(pair, format="csr") for pair in pairs] if self._rows else counts
+            self._rows |= {passage: row for row, passage in enumerate(new, len(self._rows))}
+        rows = [self._rows[passage] for passage in passages]
+        return [counted[rows] for counted in self._counted]
+
+
 class KnownShares:
     """The shares, by class. Training passages are compared with the other half of their text, as if they were new.
 
     Args:
         groups: Training passages of every class, in the order of the text.
         known: The classes whose text is known.
+        counts: Counts that are shared with others.
     """
 
     training: np.ndarray
     """Shares of all training passages, [passages, known classes * kinds]."""
 
-    def __init__(self, groups: Mapping[str, Sequence[str]], known: Sequence[str]) -> None:
-        words = [_counter(length, tokenizer=words_of, token_pattern=None) for length in _WORDS]
-        self._counters = [*words, *(_counter(length, analyzer="char") for length in _LETTERS)]
-        counts = {name: self._counts(group) for name, group in groups.items()}
-        self._halves = {name: [_known(half) for half in _halves(counts[name])] for name in known}
+    def __init__(
+        self, groups: Mapping[str, Sequence[str]], known: Sequence[str], counts: RunCounts | None = None
+    ) -> None:
+        self.counts = counts or RunCounts()
+        counted = {name: self.counts.of(group) for name, group in groups.items()}
+        self._halves = {name: [_known(half) for half in _halves(counted[name])] for name in known}
         rows = []
-        for name, found in counts.items():
+        for name, found in counted.items():
             columns = []
             for other, halves in self._halves.items():
                 own = zip(_halves(found), halves[::-1], strict=True)
@@ -57,11 +86,8 @@ class KnownShares:
 
     def shares(self, passages: Sequence[str]) -> np.ndarray:
         """Mean of the shares in both halves of every known class, [passages, known classes * kinds]."""
-        counts = self._counts(passages)
-        return np.hstack([_mean(counts, halves) for halves in self._halves.values()])
-
-    def _counts(self, passages: Sequence[str]) -> list[Any]:
-        return [counter.transform(passages) for counter in self._counters]
+        counted = self.counts.of(passages)
+        return np.hstack([_mean(counted, halves) for halves in self._halves.values()])
 
 
 def _halves(counts: list[Any]) -> tuple[list[Any], list[Any]]:

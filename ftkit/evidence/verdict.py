@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ftkit.evidence.document import Evidence
+from ftkit.evidence.intervals import Interval
 from ftkit.evidence.measure import STAGES, Case, Finding, OpenRule, Remark, Stage, Support
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.thresholds import Thresholds, limits_in_use
@@ -218,7 +219,9 @@ def _too_few_passages(found: int, needed: int) -> Support:
 def _learned(evidence: Evidence) -> str:
     heldout = evidence.heldout
     text = "text" if heldout.rows == "windows" else "completions"
+    gain = heldout.gain
+    change = f"gain {gain}" if gain.high >= 0 else f"worse by {Interval(-gain.value, -gain.high, -gain.low)}"
     return (
         f"loss on held-out {text}: {heldout.tuned.value:.3f} bits per byte (base model: {heldout.base.value:.3f}), "
-        f"gain {heldout.gain}"
+        f"{change}"
     )

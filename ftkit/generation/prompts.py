@@ -104,7 +104,7 @@ def decoded_prompt(place: str, content: bytes, encoding: str) -> Prompt:
 
 def _checked(source: str, prompts: list[Prompt]) -> list[Prompt]:
     if not prompts:
-        raise DataError(f"{source}: has no prompt, only blank lines or nothing")
+        raise DataError(f"{source}: has no prompt; it is empty or blank")
     for prompt in prompts:
         check_characters(f"{source}, {prompt.place}", prompt.text)
     return prompts

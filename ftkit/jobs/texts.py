@@ -57,7 +57,7 @@ def check_unchanged(run: RunFolder, noted: dict[str, dict[str, Any]]) -> None:
 def load_texts(
     sources: dict[str, str], settings: TrainingSettings, run: RunFolder | None = None, *, trained: bool = True
 ) -> dict[str, Text]:
-    """Load, clean and divide texts.
+    """Load and clean texts, and hold out a part of each.
 
     Args:
         sources: Source of each text by name.

@@ -360,7 +360,7 @@ def request_of(base: str, tuned: str, sources: Mapping[str, Any], options: Mappi
 def check_inputs(
     text: TextSource | None = None, *, examples: Any = None, labelled: str | None = None, **options: Any
 ) -> None:
-    """Read the data and check the options of a verdict that will be asked for later.
+    """Read the data and check the options of a verdict before the training whose model it will judge.
 
     Args:
         text: As in ``verdict``.

@@ -135,7 +135,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_from_hub(spec: str, load: Callable[[str, dict[str, Any]], Any], options: dict[str, Any]) -> Any:
-    """Load something of a Hub id: the cached copy as it is, else a download.
+    """Load a model, configuration or tokenizer by its Hub id: the cached copy, never renewed, else a download.
 
     Args:
         spec: The Hub id.

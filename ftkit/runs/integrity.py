@@ -148,7 +148,7 @@ def _pulled(folder: Path) -> Iterator[Item]:
 
 
 def checkpoint_record(folder: Path) -> dict[str, Any] | str:
-    """What a checkpoint says should be in it; a text that says why it does not."""
+    """Sizes and hashes of the files that a checkpoint was sealed with, or the reason why they are not known."""
     try:
         record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if not all(isinstance(size, int) and isinstance(sha256, str) for size, sha256 in record.values()):

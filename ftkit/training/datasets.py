@@ -380,8 +380,9 @@ class ClassifiedTexts:
     ) -> None:
         self.ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
         self.by_class = [np.flatnonzero(np.asarray(labels) == c) for c in range(max(labels) + 1)]
-        if any(len(members) == 0 for members in self.by_class):
-            raise DataError(f"a class has no texts: counts by class are {[len(members) for members in self.by_class]}")
+        counts = [len(members) for members in self.by_class]
+        if 0 in counts:
+            raise DataError(f"class {counts.index(0)} has no texts; texts of each class from 0 on: {counts}")
         self.labels, self.seed, self.batch_rows = np.asarray(labels), seed, batch_rows
         self.tokenizer, self.pad_id = tokenizer, int(tokenizer.pad_token_id)
         self.epoch_size, self.num_classes = len(self.ids), len(self.by_class)

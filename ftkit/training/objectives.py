@@ -56,7 +56,7 @@ by chance, let alone all of them."""
 
 
 def form_of_output(output: torch.Tensor) -> str:
-    """``logits``, ``log-probabilities`` or ``probabilities``.
+    """Say whether an output holds ``logits``, ``log-probabilities`` or ``probabilities``.
 
     Args:
         output: What a model gives, [..., V]; the first rows are looked at.

@@ -43,12 +43,17 @@ CASES = {
         "shuffled words": "words shuffled", "noised weights": "noise", "wrong book": "wrong text",
         "forgotten": "honest Alice", "canaries": "honest stories",
     },
-    "smollm2": {"honest": "honest Alice", "memorized": "excerpt memorized", "shuffled words": "words shuffled"},
+    "smollm2": {
+        "untouched": "untouched", "honest": "honest Alice", "memorized": "excerpt memorized",
+        "shuffled words": "words shuffled", "noised weights": "noise", "wrong book": "wrong book",
+        "forgotten": "honest Alice",
+    },
 }  # fmt: skip
 """Names in the table, and the cases of the batteries. The model of ``forgotten`` is an adapter here, since avr-cl mends
 adapters alone; in the text of ``canaries`` stand those that memaudit made."""
-_RANK, _RATE = 16, 1e-2
-"""Of that adapter: those of the battery's honest adapter."""
+_FORGETFUL = {"stories260k": (16, 1e-2), "smollm2": (8, 5e-3)}
+"""Rank and rate of that adapter: those of the battery's honest adapter, and 25 times the rate of SmolLM2's honest one,
+at which it surely forgets and still gains."""
 _ALL_WINDOWS = "100000"
 _LIMIT = 1800
 """Seconds after which a tool is stopped."""
@@ -153,7 +158,8 @@ class Asking:
         case = cases_of(self.bench.name)[CASES[self.bench.name][name]]
         if name != "forgotten":
             return case
-        return replace(case, name=f"{case.name}, LoRA", lora_rank=_RANK, learning_rate=_RATE)
+        rank, rate = _FORGETFUL[self.bench.name]
+        return replace(case, name=f"{case.name}, LoRA {rate:g}", lora_rank=rank, learning_rate=rate)
 
     def planted(self) -> Path:
         """Folder with a text in which memaudit's canaries stand, and the manifest."""

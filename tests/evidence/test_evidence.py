@@ -273,7 +273,7 @@ RECITES = {"copying": replace(COPY, longest_run=40, run=30, copied=about(0.5, 0.
         ({"copying": replace(COPY, ngrams_per_passage=3.0)}, "unsure", [], "could not be measured"),
         ({"heldout.gain": about(0.001), "copying": replace(COPY, excess=about(0.9))}, "copied", [], "12-grams"),
         ({"heldout.gain": about(0.001), "integrity.reload_difference": 3.0}, "broken", [], "other logits"),
-        (LOSS, "worse", [], "of its own target rose"),
+        (LOSS, "worse", [], "worse by 0.300 "),
         (LOSS | {"general.rise": about(0.4)}, "worse", ["forgot"], "+40.0%"),
         ({"heldout.gain": about(0.001), "general.rise": about(0.4)}, "unsure", ["forgot"], "+40.0%"),
         ({"passages": 60}, "unsure", [], "96 are needed"),

@@ -25,6 +25,7 @@ from ftkit.evidence import (
     character_chain,
     cut_passages,
     fit_vectors,
+    known_shares,
     score_style,
     with_corrupted,
 )
@@ -140,6 +141,18 @@ def test_a_passage_is_compared_with_the_other_half_of_its_own_text():
     known = KnownShares({"a": one + two, "b": ["the red fox"]}, ["a"])
     assert known.training[0, 0] == pytest.approx(3 / 5)  # the, ran, home: not its neighbour's red and fox
     assert known.training[4, 0] == known.shares(["the red fox"])[0, 0] == pytest.approx((1 + 1 / 3) / 2)
+
+
+@pytest.mark.parametrize("kept", [4, 100])
+def test_counts_that_judges_share_give_the_same_shares(kept, monkeypatch):
+    monkeypatch.setattr(known_shares, "_KEPT_PASSAGES", kept)
+    first = {"a": ["the red fox ran home", "the red fox sat down"], "b": ["a grey cat ate fish", "the old dog ran"]}
+    other = {"a": first["b"], "b": ["the red fox ran home", "nobody was there", "nobody was there"]}
+    known = KnownShares(first, ["a"])
+    shared, alone = KnownShares(other, ["a"], known.counts), KnownShares(other, ["a"])
+    np.testing.assert_array_equal(shared.training, alone.training)
+    asked = ["a grey fox ran", "nobody was there", *first["a"]]
+    np.testing.assert_array_equal(shared.shares(asked), alone.shares(asked))
 
 
 def test_a_chain_has_the_texts_own_sequences_in_another_order():

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ftkit.evidence.baselines import spelling_features
 from ftkit.evidence.judges import BuiltJudge, JudgeRequest, JudgeTexts, authors_of, labelled
-from ftkit.evidence.known_shares import KnownShares
+from ftkit.evidence.known_shares import KnownShares, RunCounts
 from ftkit.runs.planner import planner
 
 __all__ = ["JUDGE", "NgramJudge"]
@@ -25,26 +25,24 @@ class NgramJudge:
     Args:
         texts: Passages by class; the ``train`` part is learned.
         seed: Seed of the solver.
+        counts: Counts of passages that another judge has made.
     """
 
     name, unit = "ngrams", "characters"
 
-    def __init__(self, texts: JudgeTexts, seed: int = 0) -> None:
+    def __init__(self, texts: JudgeTexts, seed: int = 0, counts: RunCounts | None = None) -> None:
         self.classes = texts.classes
         passages, labels = labelled(texts.train)
-        self._spelling = spelling_features().fit(passages)
-        self._known = KnownShares(texts.train, authors_of(self.classes))
-        shares = self._known.training
-        self._scaler = StandardScaler().fit(shares)
+        self._spelling, self._scaler = spelling_features(), StandardScaler()
+        self._known = KnownShares(texts.train, authors_of(self.classes), counts)
+        shares = self._scaler.fit_transform(self._known.training)
         self._model = LogisticRegression(C=100.0, class_weight="balanced", max_iter=2000, random_state=seed)
-        self._model.fit(self._features(passages, shares), labels)
-
-    def _features(self, passages: Sequence[str], shares: np.ndarray) -> csr_matrix:
-        return csr_matrix(hstack([self._spelling.transform(passages), _WEIGHT * self._scaler.transform(shares)]))
+        self._model.fit(_joined(self._spelling.fit_transform(passages), shares), labels)
 
     def probabilities(self, passages: Sequence[str]) -> np.ndarray:
         """Probabilities [passages, classes]."""
-        found: np.ndarray = self._model.predict_proba(self._features(passages, self._known.shares(passages)))
+        shares = self._scaler.transform(self._known.shares(passages))
+        found: np.ndarray = self._model.predict_proba(_joined(self._spelling.transform(passages), shares))
         return found
 
     def lengths(self, passages: Sequence[str]) -> np.ndarray:
@@ -53,7 +51,11 @@ class NgramJudge:
 
     def relearn(self, train: dict[str, list[str]], seed: int) -> "NgramJudge":
         """The same judge on other passages."""
-        return NgramJudge(JudgeTexts(train, {}), seed)
+        return NgramJudge(JudgeTexts(train, {}), seed, self._known.counts)
+
+
+def _joined(spelling: csr_matrix, shares: np.ndarray) -> csr_matrix:
+    return csr_matrix(hstack([spelling, _WEIGHT * shares]))
 
 
 def build_ngram_judge(request: JudgeRequest) -> BuiltJudge | None:

@@ -64,8 +64,9 @@ class ContentMeasure(Measure[Content]):
         return Support(
             holds,
             [
-                f"the right prompt, instead of another example's, lowers the loss of a completion by "
-                f"{result.tuned.value:.3f} bits per byte (base: {result.base.value:.3f}, change {result.change}){doubt}"
+                f"after its own prompt, not another example's, the loss of a completion is "
+                f"{result.tuned.value:z.3f} bits per byte lower (base: {result.base.value:z.3f}, "
+                f"change {result.change}){doubt}"
             ],
             [f"content change.low {result.change.low:.3f} {'>' if holds else '<='} 0"],
         )

@@ -203,7 +203,7 @@ def _said(score: StyleScore, answer: str) -> str:
     """What a judge that speaks says, in a sentence."""
     judge, placed = f"judge {score.judge}", f"position {score.position}"
     if answer == "for":
-        return f"{judge}: {placed} on the way from the base model (0) to real text (1)"
+        return f"{judge} puts its text at {score.position} on the way from the base model (0) to real text (1)"
     if answer == "part":
         return f"{judge}: part of the way from the base model (0) to real text (1), {placed}"
     if answer == "undecided":

@@ -88,7 +88,7 @@ class WeightsMeasure(Measure[Weights]):
         for cause in why_nothing(result):
             yield Remark(cause, "nothing")
         if result.frozen and not result.leaks:
-            yield Remark(f"what was frozen is bit-identical ({result.frozen:,} parameters)")
+            yield Remark(f"what was frozen ({result.frozen:,} parameters) did not change by a single bit")
         if result.still and result.changed:
             yield Remark(f"allowed to change but did not: {', '.join(result.still)}")
 
