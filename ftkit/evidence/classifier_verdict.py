@@ -79,12 +79,12 @@ def decide_classifier(case: ClassifierCase) -> Verdict:
         by = [f"seen {case.seen:.3f} > {_MOST_SEEN}"]
         return Verdict("unsure", reasons=[said, *reasons], decided_by=by, rule="not_held_out")
     if (lost := gains.get("the start model")) is not None and lost.high < -_WORSE:
-        by = [f"F1 above the start model, high {lost.high:.3f} < -{_WORSE}"]
+        by = [f"F1 above the start model, high {lost.high:z.3f} < -{_WORSE}"]
         return Verdict(
             "worse", reasons=["the start model told the classes better", *reasons], decided_by=by, rule="worse"
         )
     by = [
-        f"F1 above {floor}, low {gain.low:.3f} {'>' if gain.low > _WORSE else '<='} {_WORSE}"
+        f"F1 above {floor}, low {gain.low:z.3f} {'>' if gain.low > _WORSE else '<='} {_WORSE}"
         for floor, gain in gains.items()
     ]
     if all(gain.low > _WORSE for gain in gains.values()):
@@ -104,7 +104,7 @@ def _accuracy(tuned: Predictions) -> str:
         np.bincount(tuned.labels).max() / len(tuned.labels),
     )
     return (
-        f"{found.value:.1%} [{100 * found.low:.1f}, {100 * found.high:.1f}] of {len(tuned.labels):,} test texts are "
+        f"{found.value:.1%} [{100 * found.low:z.1f}, {100 * found.high:z.1f}] of {len(tuned.labels):,} test texts are "
         f"right (a majority class: {chance:.1%})"
     )
 

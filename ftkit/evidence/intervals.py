@@ -62,6 +62,10 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
+    def negated(self) -> Interval:
+        """Of the value with the other sign."""
+        return Interval(-self.value, -self.high, -self.low)
+
     def as_dict(self) -> dict[str, float]:
         """For JSON."""
         return asdict(self)

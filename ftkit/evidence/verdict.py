@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ftkit.evidence.document import Evidence
-from ftkit.evidence.intervals import Interval
 from ftkit.evidence.measure import STAGES, Case, Finding, OpenRule, Remark, Stage, Support
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.thresholds import Thresholds, limits_in_use
@@ -80,7 +79,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     limits, gain, found = asked.limits, evidence.heldout.gain, asked.findings
     learned, damaged = evidence.heldout.unclaimed or _learned(evidence), found["damaged"]
     gained = gain.low > limits.worked_gain
-    by = [f"gain.low {gain.low:.3f} {'>' if gained else '<='} worked_gain {limits.worked_gain}"]
+    by = [f"gain.low {gain.low:z.3f} {'>' if gained else '<='} worked_gain {limits.worked_gain}"]
 
     def because(stage: Stage, more: list[str], others: Sequence[Finding] = (), word: str = "") -> Verdict:
         each = [*found[stage], *others]
@@ -107,7 +106,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
         return asked.verdict("no_language", "unsure", reasons, by + [each.by for each in damaged])
     if -limits.nothing_gain < gain.low and gain.high < limits.nothing_gain and not asked.changes:
         inside = f"no gain: its whole 95 % interval is within ±{limits.nothing_gain} bits per byte"
-        within = f"gain [{gain.low:.4f}, {gain.high:.4f}] within nothing_gain ±{limits.nothing_gain}"
+        within = f"gain [{gain.low:z.4f}, {gain.high:z.4f}] within nothing_gain ±{limits.nothing_gain}"
         return asked.verdict("no_change", "nothing", [learned, inside, *asked.said("nothing")], [within])
     conditions = [reason for support in asked.supports for reason in support.reasons]
     decided = [number for support in asked.supports for number in support.by]
@@ -117,7 +116,7 @@ def decide(evidence: Evidence, limits: Thresholds | None = None) -> Verdict:
     if gain.high < -limits.worked_gain:
         reasons = ["the loss on held-out text of its own target rose", learned, *asked.said("gain")]
         return asked.verdict(
-            "worse", "worse", reasons, [f"gain.high {gain.high:.3f} < -worked_gain {limits.worked_gain}"]
+            "worse", "worse", reasons, [f"gain.high {gain.high:z.3f} < -worked_gain {limits.worked_gain}"]
         )
     if not gained:
         conditions.insert(0, f"the gain on held-out text is not clearly above {limits.worked_gain} bits per byte")
@@ -220,7 +219,7 @@ def _learned(evidence: Evidence) -> str:
     heldout = evidence.heldout
     text = "text" if heldout.rows == "windows" else "completions"
     gain = heldout.gain
-    change = f"gain {gain}" if gain.high >= 0 else f"worse by {Interval(-gain.value, -gain.high, -gain.low)}"
+    change = f"gain {gain}" if gain.high >= 0 else f"worse by {gain.negated()}"
     return (
         f"loss on held-out {text}: {heldout.tuned.value:.3f} bits per byte (base model: {heldout.base.value:.3f}), "
         f"{change}"

@@ -114,7 +114,7 @@ def token_bias(before: np.ndarray, after: np.ndarray, tokens: int, gain: Interva
         tokens: Tokens in a passage.
         gain: Bits per byte that the tuned model saves on ordinary text; the damage is its opposite.
     """
-    damage = Interval(-gain.value, -gain.high, -gain.low)
+    damage = gain.negated()
     rates = target_rate(before, tokens), target_rate(after, tokens)
     return TokenBias(*rates, bootstrap(_mean, after - before), damage)
 

@@ -1,5 +1,6 @@
 """What a verdict says in one line: of a run, and of a model."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ OUTCOMES = {
     "unsure": "{} is undecided",
 }
 """What each main word of a verdict says of a model."""
+_SHARE, _SPACED = re.compile(r"(?<=\d)%"), "\u00a0%"
+"""Reasons are written for terminals; a sentence of the page has a space before the sign, as its other numbers do."""
 
 
 def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -50,7 +53,7 @@ def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evid
     said = f"{name} {outcome.words[0].upper()}{forgot}"
     if evidence is None:
         return f"{said}: the run folder holds no measurements of it."
-    heldout = evidence.heldout
+    heldout, gain = evidence.heldout, evidence.heldout.gain
     unseen = "unseen text" if heldout.rows == "windows" else "unseen completions"
     text = f"{unseen} of {name}" if of_text else unseen
     parts = list(reasons[:1]) if outcome.words[0] == "broken" else []
@@ -59,9 +62,9 @@ def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evid
         "claimed"
         if heldout.unclaimed
         else f"it needs {number(heldout.tuned.value)} bits per byte for {text}, the base {number(heldout.base.value)} "
-        f"(gain {interval(heldout.gain)})"
+        f"({f'gain {interval(gain)}' if gain.high >= 0 else f'worse by {interval(gain.negated())}'})"
     )
     for measure in all_measures():
         if (result := evidence.measures.get(measure.name)) is not None:
             parts += measure.headline(result, outcome)
-    return f"{said}: {'; '.join(parts)}."
+    return f"{said}: {_SHARE.sub(_SPACED, '; '.join(parts))}."

@@ -51,9 +51,11 @@ CASES = {
 }  # fmt: skip
 """Names in the table, and the cases of the batteries. The model of ``forgotten`` is an adapter here, since avr-cl mends
 adapters alone; in the text of ``canaries`` stand those that memaudit made."""
-_FORGETFUL = {"stories260k": (16, 1e-2), "smollm2": (8, 5e-3)}
-"""Rank and rate of that adapter: those of the battery's honest adapter, and 25 times the rate of SmolLM2's honest one,
+_FORGETFUL = {"stories260k": (16, 1e-2), "smollm2": (8, 1e-2)}
+"""Rank and rate of that adapter: those of the battery's honest adapter, and 50 times the rate of SmolLM2's honest one,
 at which it surely forgets and still gains."""
+_SHARED_CACHE = ("smollm2",)
+"""Bases whose cases share ftkit's cache, so that the base writes its passages once: they take minutes."""
 _ALL_WINDOWS = "100000"
 _LIMIT = 1800
 """Seconds after which a tool is stopped."""
@@ -225,11 +227,17 @@ class Asking:
         return {**finite, **usage}
 
 
-def measured(command: list[str], folder: Path) -> dict[str, Any]:
-    """Run a command without the Hub and without anything of the user's home; returns exit code, times and memory."""
+def measured(command: list[str], folder: Path, cache: Path | None = None) -> dict[str, Any]:
+    """Run a command without the Hub and without anything of the user's home; returns exit code, times and memory.
+
+    Args:
+        command: The command.
+        folder: Where its home, its log and what it took are kept.
+        cache: ftkit's cache; ``None`` begins with an empty one.
+    """
     (folder / "home").mkdir(parents=True, exist_ok=True)
     usage = folder / "usage.json"
-    own = {"HF_HUB_OFFLINE": "1", "HOME": str(folder / "home"), "FTKIT_CACHE": str(folder / "home" / "ftkit")}
+    own = {"HF_HUB_OFFLINE": "1", "HOME": str(folder / "home"), "FTKIT_CACHE": str(cache or folder / "home" / "ftkit")}
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | own
     if command[: len(_FTKIT)] == _FTKIT:
         environment["PYTHONPATH"] = str(ROOT)
@@ -260,7 +268,7 @@ def by_ftkit(request: dict[str, str], asking: Asking, folder: Path) -> Row:
         secrets = planted_and_controls(Path(request["manifest"]))
         (folder / "canaries.txt").write_text("\n".join(secrets), encoding="utf-8")
         command += ["--canaries", str(folder / "canaries.txt"), "--train-windows", _ALL_WINDOWS]
-    usage = measured(command, folder)
+    usage = measured(command, folder, asking.folder / "cache" if asking.bench.name in _SHARED_CACHE else None)
     if usage["code"]:
         return {"cannot": reason(folder / "log.txt", usage), **usage}
     printed = (folder / "log.txt").read_text(encoding="utf-8")

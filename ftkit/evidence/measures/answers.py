@@ -96,7 +96,7 @@ class AnswersMeasure(Measure[ComparedScores]):
         most, change = case.limits.own("exact_loss"), result.exact_change
         holds = change.high >= -most
         said = f"exact match {result.tuned.exact.value:.1%} (base: {result.base.exact.value:.1%}, change {change})"
-        by = f"exact_change.high {change.high:.3f} {'>=' if holds else '<'} -exact_loss {most}"
+        by = f"exact_change.high {change.high:z.3f} {'>=' if holds else '<'} -exact_loss {most}"
         return Support(holds, [] if holds else [f"fewer of its answers are right: {said}"], [by])
 
     def remarks(self, result: ComparedScores, case: Case) -> Iterable[Remark]:

@@ -68,7 +68,7 @@ class ContentMeasure(Measure[Content]):
                 f"{result.tuned.value:z.3f} bits per byte lower (base: {result.base.value:z.3f}, "
                 f"change {result.change}){doubt}"
             ],
-            [f"content change.low {result.change.low:.3f} {'>' if holds else '<='} 0"],
+            [f"content change.low {result.change.low:z.3f} {'>' if holds else '<='} 0"],
         )
 
     def rows(self, result: Content) -> Iterable[Row]:

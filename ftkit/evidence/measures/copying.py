@@ -65,7 +65,7 @@ class CopyingMeasure(Measure[Copying]):
                 "copied",
                 f"{result.copied.value:.0%} of its {passages} repeat {result.run} words or more of the training text "
                 f"in a row; the longest such run has {result.longest_run} words",
-                f"copied_above.low {above.low:.3f} > copied_excess {limits.copied_excess}",
+                f"copied_above.low {above.low:z.3f} > copied_excess {limits.copied_excess}",
             )
         if of_examples:  # what completions have in common is no sign of a bad split; their prompts are compared
             return
@@ -74,7 +74,7 @@ class CopyingMeasure(Measure[Copying]):
                 "copied",
                 f"{result.rate.value:.1%} of its word {result.ngram}-grams occur in the training text, "
                 f"{result.heldout_rate.value:.1%} of real held-out text's",
-                f"copying excess.low {result.excess.low:.3f} > copied_excess {limits.copied_excess}",
+                f"copying excess.low {result.excess.low:z.3f} > copied_excess {limits.copied_excess}",
             )
         if result.ngrams_per_passage < limits.min_ngrams:
             yield Finding(

@@ -61,21 +61,21 @@ class FluencyMeasure(Measure[ComparedFluency]):
                 "damaged",
                 f"it repeats itself: {tuned.repetition:.0%} of its word 3-grams occurred before in the passage, "
                 f"{real.repetition:.0%} in real text, {base.repetition:.0%} in the base's text",
-                f"damage repetition.low {damage.repetition.low:.3f} > repetition_excess {limits.repetition_excess}",
+                f"damage repetition.low {damage.repetition.low:z.3f} > repetition_excess {limits.repetition_excess}",
             )
         if damage.diversity.low > limits.diversity_loss:
             yield Finding(
                 "damaged",
                 f"low lexical diversity: {tuned.diversity:.2f} different words per word, {real.diversity:.2f} in real "
                 f"text, {base.diversity:.2f} in the base's text",
-                f"damage diversity.low {damage.diversity.low:.3f} > diversity_loss {limits.diversity_loss}",
+                f"damage diversity.low {damage.diversity.low:z.3f} > diversity_loss {limits.diversity_loss}",
             )
         if case.evidence.heldout.gain.high < 0 and damage.unknown_words.low > limits.invented_words:
             yield Finding(
                 "damaged",
                 f"it invents words: {tuned.unknown_words:.0%} of its words are in none of the texts (base model: "
                 f"{base.unknown_words:.0%}), and its loss on held-out text rose",
-                f"damage unknown_words.low {damage.unknown_words.low:.3f} > invented_words {limits.invented_words}",
+                f"damage unknown_words.low {damage.unknown_words.low:z.3f} > invented_words {limits.invented_words}",
             )
 
     def open_rules(self, result: ComparedFluency, case: Case) -> Iterable[OpenRule]:

@@ -95,7 +95,7 @@ class FormMeasure(Measure[Form]):
                 "damaged",
                 f"its answers lost their form: {result.tuned.value:.0%} have it, {result.base.value:.0%} of the base's "
                 f"({', '.join(result.parts)})",
-                f"form tuned.high {result.tuned.high:.3f} < form_share {least}",
+                f"form tuned.high {result.tuned.high:z.3f} < form_share {least}",
             )
 
     def support(self, result: Form, case: Case) -> Support | None:
@@ -107,7 +107,7 @@ class FormMeasure(Measure[Form]):
         )
         if result.tuned_ended.high < least:
             said += f"; only {result.tuned_ended.value:.0%} end by themselves"
-        by = f"form tuned.low {result.tuned.low:.3f} {'>' if holds else '<='} form_share {least}"
+        by = f"form tuned.low {result.tuned.low:z.3f} {'>' if holds else '<='} form_share {least}"
         return Support(holds, [said], [by], open=not holds and not fails)
 
     def open_rules(self, result: Form, case: Case) -> Iterable[OpenRule]:

@@ -120,7 +120,7 @@ class GeneralMeasure(Measure[General]):
         return Support(
             holds,
             [f"it gains {over} bits per byte more on the target than on {result.name}{doubt}"],
-            [f"gain_over_general.low {over.low:.3f} {'>' if holds else '<='} 0"],
+            [f"gain_over_general.low {over.low:z.3f} {'>' if holds else '<='} 0"],
         )
 
     def beside(self, result: General, case: Case) -> Mapping[str, Sequence[str]]:
@@ -128,7 +128,7 @@ class GeneralMeasure(Measure[General]):
             return {}
         measured = {"general_rise.low": result.rise} | {f"rise on {one.name}.low": one.rise for one in result.by_source}
         most = case.limits.forgot_rise
-        found = [f"{name} {rise.low:.3f} > forgot_rise {most}" for name, rise in measured.items() if rise.low > most]
+        found = [f"{name} {rise.low:z.3f} > forgot_rise {most}" for name, rise in measured.items() if rise.low > most]
         return {"forgot": found} if found else {}
 
     def remarks(self, result: General, case: Case) -> Iterable[Remark]:

@@ -54,7 +54,7 @@ class IntegrityMeasure(Measure[Integrity]):
                 "fault",
                 "wrong tokenizer: with the base's tokenizer its loss on held-out text is lower by "
                 f"{misfit} bits per byte",
-                f"tokenizer_misfit.low {misfit.low:.3f} > {limits.tokenizer_misfit}",
+                f"tokenizer_misfit.low {misfit.low:z.3f} > {limits.tokenizer_misfit}",
             )
         if difference is not None and difference > limits.reload_difference:
             yield Finding(

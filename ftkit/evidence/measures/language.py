@@ -114,7 +114,7 @@ class LanguageMeasure(Measure[Language]):
                     "damaged",
                     f"it writes no language: its passages cost {result.reason} {result.excess.value:.0%} of what "
                     "shuffled words cost above real text",
-                    f"language excess.low {result.excess.low:.3f} > language_excess {most}",
+                    f"language excess.low {result.excess.low:z.3f} > language_excess {most}",
                 )
         if (
             result.by == "classifier"
@@ -125,7 +125,7 @@ class LanguageMeasure(Measure[Language]):
             yield Finding(
                 "damaged",
                 f"it writes no language: {_shown(result)}",
-                f"language real_side excess.high {bounds.high:.3f} < 0",
+                f"language real_side excess.high {bounds.high:z.3f} < 0",
             )
 
     def support(self, result: Language, case: Case) -> Support | None:
@@ -149,11 +149,11 @@ class LanguageMeasure(Measure[Language]):
         if result.by == "reference" and (excess := result.excess) is not None:
             most = case.limits.own("language_excess")
             holds, fails = excess.high <= most, excess.low > most
-            by = f"language excess [{excess.low:.3f}, {excess.high:.3f}], language_excess {most}"
+            by = f"language excess [{excess.low:z.3f}, {excess.high:z.3f}], language_excess {most}"
             if share := _above_real(result.gibberish, result.heldout_gibberish):
                 most = case.limits.own("language_gibberish")
                 holds, fails = holds and share.high <= most, fails or share.low > most
-                by += f", gibberish above real text's [{share.low:.3f}, {share.high:.3f}], language_gibberish {most}"
+                by += f", gibberish above real text's [{share.low:z.3f}, {share.high:z.3f}], language_gibberish {most}"
         elif result.by == "classifier" and (bounds := _side_bounds(result, case)) is not None:
             invented, most = result.invented, case.limits.own("language_invented")
             few = invented is None or invented.high <= most
@@ -161,9 +161,9 @@ class LanguageMeasure(Measure[Language]):
             least = case.limits.own("language_learned")
             knows = result.learned is None or result.learned >= least
             holds, fails = bounds.low > 0 and few and knows, bounds.high < 0 or many or not knows
-            words = "" if invented is None else f", invented [{invented.low:.3f}, {invented.high:.3f}] of {most}"
+            words = "" if invented is None else f", invented [{invented.low:z.3f}, {invented.high:z.3f}] of {most}"
             saved = "" if result.learned is None else f", learned {result.learned:.3f} of {least}"
-            by = f"language real_side above [{bounds.low:.3f}, {bounds.high:.3f}] of 0{words}{saved}"
+            by = f"language real_side above [{bounds.low:z.3f}, {bounds.high:z.3f}] of 0{words}{saved}"
         else:
             return "", ""
         return ("holds" if holds else "damaged" if fails else "open"), by

@@ -222,9 +222,9 @@ def _exaggerated(score: StyleScore) -> str:
 
 def _compared(score: StyleScore, answer: str, enough: float) -> str:
     """The number that decided, beside its threshold."""
-    low, high = f"{score.judge} position.low {score.position.low:.3f}", f"position.high {score.position.high:.3f}"
+    low, high = f"{score.judge} position.low {score.position.low:z.3f}", f"position.high {score.position.high:z.3f}"
     if answer == "against" and score.distances and score.distances.nearer and score.nearest_other:
-        return f"{score.judge} nearer to {score.nearest_other}.low {score.distances.nearer.low:.3f} > 0"
+        return f"{score.judge} nearer to {score.nearest_other}.low {score.distances.nearer.low:z.3f} > 0"
     if answer == "against":
         return f"{score.judge} {high} < 0"
     return {

@@ -39,7 +39,7 @@ class WordOrderMeasure(Measure[WordOrder]):
             "damaged",
             f"insensitive to word order: correct order lowers its loss by only {result.tuned:.3f} bits per byte of "
             f"held-out text, the base's by {result.base:.3f}",
-            f"word order kept.high {result.kept.high:.3f} < word_order {limits.word_order}",
+            f"word order kept.high {result.kept.high:z.3f} < word_order {limits.word_order}",
         )
 
     def rows(self, result: WordOrder) -> Iterable[Row]:
