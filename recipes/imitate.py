@@ -10,6 +10,7 @@ Needs: two texts. Minutes: 3.
 """
 
 import re
+import time
 from typing import Any
 
 from pydantic import Field
@@ -51,8 +52,8 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
     judged_passages: int = Field(default=16, ge=4)
     """Passages that are judged at a step while a model learns: a multiple of 16, because 32 are written at once, half
     of them after training text."""
-    judge_steps: int = Field(default=50, ge=1)
-    """Steps between judgements."""
+    judge_steps: int = Field(default=0, ge=0)
+    """Steps between judgements; 0: after 1, 2, 4, 8, ... steps, as a score grows with the logarithm of the step."""
 
     def problems(self) -> list[Problem]:
         """At least two texts, with names that can be folders and classes."""
@@ -84,6 +85,7 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
         build_judges,
         cross_comparison,
         decide,
+        judging_times,
         style_courses,
         window_losses,
     )
@@ -103,8 +105,10 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
         index = CopyIndex(target.all_train_texts)
 
         def judge(model: Any, step: int, name: str = name, index: CopyIndex = index) -> None:
+            started = time.perf_counter()
             passages = targets[name].writer.write(model, 2 * settings.judged_passages, settings.seed).heldout
             scores = panel.score_step(name, passages)
+            scores["seconds"] = time.perf_counter() - started
             run.log("metrics.jsonl", {"model": name, "step": step, "split": "judge", **scores})
             sampling = targets[name].writer.sampling.as_dict()
             sample = {"model": name, "step": step, "seed": settings.seed, "sampling": sampling}
@@ -134,7 +138,8 @@ def main(settings: ImitateSettings, run: RunFolder) -> None:
         top=settings.top_tokens, min_chars=settings.min_token_chars,
     )  # fmt: skip
     measured = {"models": models, "judges": panel.as_dict(), "real": real, **as_evidence(passages)}
-    measured["courses"] = style_courses(run.records("metrics.jsonl"))
+    records = run.records("metrics.jsonl")
+    measured["courses"], measured["judging"] = style_courses(records), judging_times(records)
     finish(run, measured | together, verdicts)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ftkit.evidence.comparison import ComparedPassages, ComparedTexts, Comparison, check_heldout, measure_at
     from ftkit.evidence.copying import CopiedNgrams, CopyIndex, Copying, copying, known_share
     from ftkit.evidence.corrupted import character_chain, with_corrupted
-    from ftkit.evidence.courses import LogTimeFit, fit_log_time, style_courses
+    from ftkit.evidence.courses import LogTimeFit, fit_log_time, judging_times, style_courses
     from ftkit.evidence.cross_comparison import cross_comparison
     from ftkit.evidence.discriminator import Discriminator, auc_interval, discriminate
     from ftkit.evidence.distances import EnergyDistances
@@ -190,6 +190,7 @@ __all__ = [
     "gain_over",
     "gate",
     "gather_evidence",
+    "judging_times",
     "keep_blocks",
     "known_share",
     "language_damage",

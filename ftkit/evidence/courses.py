@@ -9,7 +9,7 @@ import numpy as np
 
 from ftkit.evidence.intervals import Interval
 
-__all__ = ["LogTimeFit", "fit_log_time", "style_courses"]
+__all__ = ["LogTimeFit", "fit_log_time", "judging_times", "style_courses"]
 
 LESSON_BARS = (0.85, 0.90)
 """Share of passages given to the target: above 0.85 acceptable, above 0.90 learned (lesson 07/023)."""
@@ -94,6 +94,25 @@ def style_courses(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, A
         mine = [record for record in judged if record["model"] == model]
         judges = [key.removesuffix("_probability") for key in mine[0] if key.endswith("_probability")]
         found[model] = {judge: _course(mine, judge) for judge in judges}
+    return found
+
+
+def judging_times(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """What judging cost every model while it learned.
+
+    Args:
+        records: Of ``metrics.jsonl``.
+
+    Returns:
+        By model: ``judging`` and ``training`` in seconds, and ``share``, the first of both.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for model in dict.fromkeys(record["model"] for record in records if record.get("split") == "judge"):
+        judging, training = (
+            sum(r.get("seconds", 0.0) for r in records if (r["model"], r.get("split")) == (model, split))
+            for split in ("judge", "train")
+        )
+        found[model] = {"judging": judging, "training": training, "share": judging / max(judging + training, 1e-9)}
     return found
 
 

@@ -18,6 +18,7 @@ from ftkit.evidence import (
     fit_log_time,
     fit_vectors,
     gate,
+    judging_times,
     score_style,
     style_courses,
 )
@@ -208,6 +209,13 @@ def test_courses_by_model_and_judge_with_the_first_step_at_each_bar():
     assert found["m"]["j"]["first_step_at"] == {"0.85": 10, "0.90": 30}
     assert found["m"]["j"]["last_accuracy"] == 0.95
     assert found["m"]["j"]["score"]["points"] == 3
+
+
+def test_time_spent_judging_is_a_share_of_judging_and_training():
+    judged = [{"model": "m", "step": step, "split": "judge", "seconds": 1.5} for step in (0, 1)]
+    trained = [{"model": model, "step": 1, "split": "train", "seconds": 9.0} for model in ("m", "other")]
+    assert judging_times([*judged, *trained]) == {"m": {"judging": 3.0, "training": 9.0, "share": 0.25}}
+    assert judging_times([{"model": "old", "step": 0, "split": "judge"}])["old"]["share"] == 0
 
 
 # -- real against generated ------------------------------------------------------------------------------------------

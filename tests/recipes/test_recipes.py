@@ -171,6 +171,7 @@ def test_imitate_goes_from_texts_to_verdicts(tmp_path):
     assert {p.name for p in (run / "models").iterdir()} == {"keeper", "almanac", "judge"}
     judged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in judged if r["split"] == "judge" and r["model"] == "keeper"] == [0, 3, 6]
+    assert all(0 < times["share"] < 1 for times in evidence["judging"].values())
     assert not [p for p in run.rglob("*") if p.suffix in (".pt", ".pkl", ".bin", ".pth")]
 
 

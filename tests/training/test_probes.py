@@ -101,6 +101,15 @@ def test_change_of_a_slice_since_the_last_time_and_since_the_start(store, run):
     assert 0 < found[2]["change"] < found[2]["from_start"]
 
 
+@pytest.mark.parametrize(("every", "looked"), [(0, [0, 1, 2, 4, 8, 11]), (4, [0, 4, 8, 11])])
+def test_a_function_is_called_at_every_doubling_or_every_so_many_steps(every, looked, store, run):
+    seen: list[int] = []
+    followed(
+        run, store, tiny("gpt2"), settings(max_steps=11, eval_windows=2), [CallbackProbe("look", every, seen.append)]
+    )
+    assert seen == looked
+
+
 def test_a_resumed_training_counts_its_change_from_the_true_start(store, tmp_path):
     asked = settings(max_steps=6, probes=["weight_change:mlp"], probe_steps=2, save_steps=3, eval_windows=2)
     found = {}

@@ -132,7 +132,7 @@ class StyleMeasure(Measure[Style]):
         if judges:
             tables += [_gates(judges), _pairs(judges)]
         if courses := document.get("courses"):
-            tables.append(_courses(courses))
+            tables.append(_courses(courses, document.get("judging") or {}))
         yield Part(
             "style", "Style between base and real text",
             "A judge is trained to separate the target, other real text, the base's text, and corrupted text of the "
@@ -293,7 +293,7 @@ def _least(aucs: Mapping[str, float | None]) -> float | None:
     return min((auc for auc in aucs.values() if auc is not None and is_number(auc)), default=None)
 
 
-def _courses(courses: Mapping[str, Any]) -> PageTable:
+def _courses(courses: Mapping[str, Any], times: Mapping[str, Any]) -> PageTable:
     """The lessons' fit of the share of passages given to the target on the logarithm of time."""
     bars = ("0.85", "0.90")
     groups = []
@@ -305,6 +305,7 @@ def _courses(courses: Mapping[str, Any]) -> PageTable:
                 Cell(judge), number(course["last_accuracy"]),
                 *(number(course["first_step_at"].get(bar)) for bar in bars),
                 interval(fit["slope"]), percent(fit["explained"]), *(number(fit["bars"].get(bar)) for bar in bars),
+                percent(times.get(name, {}).get("share")),
                 Cell(f"{'accepted' if fit['holds'] else 'rejected'}: {fit['reason']}", "long"),
             ]  # fmt: skip
             rows.append(cells)
@@ -314,7 +315,7 @@ def _courses(courses: Mapping[str, Any]) -> PageTable:
         "acceptable, 0.90 learned. A rejected fit gives no step",
         (
             "Model", "Judge", "At the last step", "First step at 0.85", "First step at 0.90", "b",
-            "Variance explained", "Fitted step at 0.85", "Fitted step at 0.90", "Fit",
+            "Variance explained", "Fitted step at 0.85", "Fitted step at 0.90", "Time spent judging", "Fit",
         ),
         groups,
     )  # fmt: skip

@@ -23,7 +23,7 @@ class Probe(Protocol):
     name: str
     """The record's ``probe``."""
     every: int
-    """Steps between measurements; there is one at the start and one at the end too."""
+    """Steps between measurements; there is one at the start and one at the end too. 0: after 1, 2, 4, 8, ... steps."""
 
     def begin(self, step: int) -> None:
         """Look at the model that a training begins with, or goes on with.
@@ -91,7 +91,7 @@ class Probing:
                 ask(probe)
 
     def _due(self, step: int) -> list[Probe]:
-        return [probe for probe in self._probes if step % probe.every == 0 or step == self._last]
+        return [probe for probe in self._probes if step == self._last or _is_turn(step, probe.every)]
 
     def begin(self, step: int) -> None:
         """Start after ``step`` updates; what a resumed training had measured at that step is there already."""
@@ -111,3 +111,8 @@ class Probing:
             self._run.log("metrics.jsonl", *({**place, "probe": probe.name, **row} for row in probe.measure(step)))
 
         self._ask(self._due(step), ask)
+
+
+def _is_turn(step: int, every: int) -> bool:
+    """Whether a step is a multiple, or a power of two where every doubling counts; the start is both."""
+    return step % every == 0 if every else step & (step - 1) == 0
