@@ -53,7 +53,10 @@ def next_steps(
     Returns:
         Sentences.
     """
-    found: list[str | Advice] = []
+    asked_of_curve = own is None and evidence is not None and outcome.words[0] not in ("nothing", "broken")
+    of_curve = list(_on_curve(curve, best)) if asked_of_curve else []
+    unfinished = _unfinished(outcome, evidence, of_curve)
+    found: list[str | Advice] = of_curve if unfinished else []
     if "worked" in outcome.words:
         found += [
             "Read the samples below: numbers cannot replace that.",
@@ -65,11 +68,11 @@ def next_steps(
         for measure in all_measures():
             if (result := evidence.measures.get(measure.name)) is not None:
                 found += measure.advice(result, outcome)
-        if own is None and outcome.words[0] not in ("nothing", "broken"):
-            found += _on_curve(curve, best)
+        found += [] if unfinished else of_curve
         found += own or ()
     less = any(isinstance(advice, Advice) and advice.training == "less" for advice in found)
-    kept = [a for a in found if not (less and isinstance(a, Advice) and a.training == "more")]
+    dropped = "less" if unfinished else "more" if less else ""
+    kept = [a for a in found if not (isinstance(a, Advice) and a.training == dropped)]
     return [a.text if isinstance(a, Advice) else a for a in kept] or ["Read the reasons above."]
 
 
@@ -92,6 +95,15 @@ def advised(results: Results, sections: Iterable[Section]) -> dict[str, list[str
         best = results.manifest.get("best", {}).get(name)
         found[name] = next_steps(outcome, evidence, curve, own(verdict) if own else None, best)
     return found
+
+
+def _unfinished(outcome: Outcome, evidence: Evidence | None, of_curve: Sequence[str | Advice]) -> bool:
+    """Whether it gained, is not there yet, and was still getting better: then it needs more training, although it forgets
+    meanwhile."""
+    if evidence is None or not outcome.undecided:
+        return False
+    falling = any(isinstance(advice, Advice) and advice.training == "more" for advice in of_curve)
+    return falling and evidence.heldout.gain.low > outcome.limit("worked_gain", 0.0)
 
 
 def _on_gain(outcome: Outcome, evidence: Evidence) -> Iterator[str | Advice]:

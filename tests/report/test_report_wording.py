@@ -229,6 +229,18 @@ def test_a_model_that_forgot_is_not_told_to_train_longer() -> None:
     assert "higher max_steps" not in said
 
 
+def test_a_model_that_is_not_there_yet_needs_more_training_although_it_forgets() -> None:
+    still_falling, ended = [(0, 2.4), (10, 2.2), (20, 2.0)], [(0, 2.4), (10, 2.0), (20, 2.0)]
+    evidence = evidence_of(general__rise=around(0.2, 0.01), style=AGAINST)
+    said = advised(evidence, still_falling)
+    assert said[0].startswith("Its held-out loss was still falling")
+    assert "fewer steps" not in " ".join(said)
+    assert any("ftkit blend" in line for line in said)
+    assert any("fewer steps" in line for line in advised(evidence, ended))
+    lost = advised(changed(evidence, {"heldout.gain": around(-0.3, 0.03)}), still_falling)
+    assert not any("higher max_steps" in line for line in lost)
+
+
 def test_every_number_that_decides_has_its_words_its_reason_and_its_row_in_the_docs() -> None:
     page = Path(__file__).parents[2].joinpath("docs/verdict.md").read_text(encoding="utf-8")
     for threshold in (each for each in fields(Thresholds) if each.metadata):
