@@ -63,9 +63,13 @@ _HIGHEST_RATE, _ADAPTER_RATE = 3e-3, 4
 """Rate of the smallest models, and how many times as high an adapter's is: 2e-4, as usual for LoRA, beside 5e-5."""
 _WHOLE_SIZE = 5e7
 """Parameters up to which a model is tuned whole: its gradients and AdamW's moments take 0.6 GB at most."""
-_EPOCHS, _FEWEST_UPDATES = 5, 20
-"""Epochs of a text that fits into the default number of steps, and updates in each of them by which the batch is
-chosen: fewer say little about a text of 20 kB."""
+_FEWEST_EPOCHS, _MOST_EPOCHS, _EPOCHS_BY_SIZE = 5, 20, -0.3
+"""Epochs of a text that fits into the default number of steps: 5 for models of 100 million parameters and more, 10 of
+10 million, 20 of one million and less. A small model learns little of a text in one reading: base:tales on 5,000 and on
+30,000 words of the keeper's log was ``unsure`` after 5 epochs, after 20 ``worked`` and not copied
+(docs/recipes/finetune.md)."""
+_FEWEST_UPDATES = 20
+"""Updates in an epoch by which the batch is chosen: fewer say little about a text of 20 kB."""
 
 
 @dataclass(frozen=True)
@@ -359,7 +363,12 @@ def _steps(settings: Any, epoch: _Epoch) -> tuple[int, str]:
     if settings.num_train_epochs:
         return settings.max_steps, ""
     rows = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * num_processes()
-    return min(max(round(_EPOCHS * epoch.rows / rows), 1), settings.max_steps), f"they are {_EPOCHS} epochs"
+    epochs = round(_FEWEST_EPOCHS * (epoch.parameters / _USUAL_SIZE) ** _EPOCHS_BY_SIZE)
+    epochs = min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
+    steps = max(round(epochs * epoch.rows / rows), 1)
+    if steps > settings.max_steps:
+        return settings.max_steps, f"{epochs} epochs would be {steps:,}"
+    return steps, f"they are {epochs} epochs"
 
 
 _CHOICES: dict[str, Callable[[Any, _Epoch], tuple[str | float, str]]] = {

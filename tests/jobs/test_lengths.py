@@ -18,6 +18,7 @@ from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.jobs import (
     fit_judge,
     fit_training,
+    lengths,
     prepare_classes,
     prepare_code,
     prepare_examples,
@@ -212,13 +213,22 @@ def test_batch_rate_and_steps_follow_from_text_and_model_and_are_written_down(fo
     text.write_text((folder / "text.txt").read_text()[:20_000])
     with caplog.at_level("INFO"):
         settings = trained(asked("finetune", folder, tmp_path / "run", corpus=str(text)))
-    # 80 % of 20,000 bytes are 250 windows of 64: 12 a batch give 20 updates an epoch, and 5 epochs are 104.
+    # 80 % of 20,000 bytes are 250 windows of 64: 12 a batch give 20 updates an epoch, and 20 epochs are 416.
     assert settings.per_device_train_batch_size == 12
-    assert settings.max_steps == 104
+    assert settings.max_steps == 416
     assert settings.learning_rate == 3e-3  # of a model with 12,000 parameters
-    assert "max_steps: 104, because they are 5 epochs (default 500)" in caplog.text
+    assert "max_steps: 416, because they are 20 epochs (default 500)" in caplog.text
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert (stored["per_device_train_batch_size"], stored["max_steps"], stored["learning_rate"]) == (12, 104, 3e-3)
+    assert (stored["per_device_train_batch_size"], stored["max_steps"], stored["learning_rate"]) == (12, 416, 3e-3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "epochs"), [(260_032, 20), (871_920, 20), (10**7, 10), (10**8, 5), (134_515_008, 5)]
+)
+def test_small_models_read_a_text_more_often(parameters, epochs):
+    settings = main_settings(load_recipe(find_recipe("finetune")).main)(corpus="text.txt")
+    found, reason = lengths._steps(settings, lengths._Epoch(160.0, "many tokens", parameters))
+    assert (found, reason) == (epochs * 10, f"they are {epochs} epochs")
 
 
 def test_several_texts_are_trained_alike_by_their_mean_length(folder, tmp_path, caplog):
@@ -231,7 +241,7 @@ def test_several_texts_are_trained_alike_by_their_mean_length(folder, tmp_path, 
     rows = sum(tokens) / 2 / POSITIONS
     batch = min(int(rows / 20), 16)
     assert (found.per_device_train_batch_size, found.learning_rate) == (batch, 3e-3)
-    assert found.max_steps == min(round(5 * rows / batch), 500)
+    assert found.max_steps == min(round(20 * rows / batch), 500)
     assert f"{sum(tokens) / 2:,.0f} tokens (the mean of 2 texts)" in caplog.text or batch == 16
 
 
@@ -246,7 +256,7 @@ def test_examples_are_counted_in_the_place_of_windows(folder, tmp_path, caplog):
     rows_trained = len(target.train.rows)
     found, batch = target.settings, rows_trained // 20
     assert (found.per_device_train_batch_size, found.learning_rate) == (batch, 3e-3)
-    assert found.max_steps == round(5 * rows_trained / batch)
+    assert found.max_steps == round(20 * rows_trained / batch)
     assert f"because an epoch of {rows_trained} examples is then 20 updates (default 16)" in caplog.text
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert (stored["per_device_train_batch_size"], stored["max_steps"]) == (batch, found.max_steps)
