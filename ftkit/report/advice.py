@@ -98,7 +98,7 @@ def advised(results: Results, sections: Iterable[Section]) -> dict[str, list[str
 
 
 def _unfinished(outcome: Outcome, evidence: Evidence | None, of_curve: Sequence[str | Advice]) -> bool:
-    """Whether it gained, is not there yet, and was still getting better: it needs more training, whatever it forgets."""
+    """Whether it gained, is not there yet, and still got better: it needs more training, whatever it forgets."""
     if evidence is None or not outcome.undecided:
         return False
     falling = any(isinstance(advice, Advice) and advice.training == "more" for advice in of_curve)
