@@ -35,7 +35,10 @@ _FAST_EPOCHS = 0.5  # a run with --fast must end within a minute
 SETTINGS_VERSION = 2
 """Part of the keys of caches that depend on settings. It goes up when the name or the meaning of a setting changes."""
 
-TRAINING_LENGTHS = ("peft", "per_device_train_batch_size", "learning_rate", "max_steps")
+TRAINING_LENGTHS = (
+    "peft", "per_device_train_batch_size", "learning_rate", "max_steps",
+    "load_best_model_at_end", "early_stopping_patience",
+)  # fmt: skip
 """Settings of a recipe that tunes a model which follow from model and text where they are not set (see
 ``ftkit.jobs.lengths.fit_steps``)."""
 

@@ -220,6 +220,8 @@ def test_batch_rate_and_steps_follow_from_text_and_model_and_are_written_down(fo
     assert "max_steps: 416, because they are 20 epochs (default 500)" in caplog.text
     stored = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert (stored["per_device_train_batch_size"], stored["max_steps"], stored["learning_rate"]) == (12, 416, 3e-3)
+    assert (stored["load_best_model_at_end"], stored["early_stopping_patience"]) == (True, 3)
+    assert "load_best_model_at_end: true, because 20 epochs are too many for some texts (default false)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_batch_rate_and_steps_follow_from_text_and_model_and_are_written_down(fo
 )
 def test_small_models_read_a_text_more_often(parameters, epochs):
     settings = main_settings(load_recipe(find_recipe("finetune")).main)(corpus="text.txt")
-    found, reason = lengths._steps(settings, lengths._Epoch(160.0, "many tokens", parameters))
+    found, reason = lengths._steps(settings, lengths._Epoch(160.0, "many tokens", parameters, True))
     assert (found, reason) == (epochs * 10, f"they are {epochs} epochs")
 
 
@@ -268,6 +270,8 @@ def test_what_somebody_has_set_stays(folder, tmp_path):
     assert {name: getattr(settings, name) for name in given} == given
     by_epochs = trained(asked("finetune", folder, tmp_path / "epochs", num_train_epochs=2))
     assert (by_epochs.max_steps, by_epochs.num_train_epochs) == (500, 2)
+    assert not settings.load_best_model_at_end
+    assert not by_epochs.load_best_model_at_end
     warm = trained(asked("finetune", folder, tmp_path / "warm", warmup_steps=400))
     assert warm.max_steps == 500  # fewer would end in the warm-up
     assert trained(asked("finetune", folder, tmp_path / "sgd", optimizer="sgd")).learning_rate == 5e-5
