@@ -54,6 +54,8 @@ adapters alone; in the text of ``canaries`` stand those that memaudit made."""
 _FORGETFUL = {"stories260k": (16, 1e-2), "smollm2": (8, 1e-2)}
 """Rank and rate of that adapter: those of the battery's honest adapter, and 50 times the rate of SmolLM2's honest one,
 at which it surely forgets and still gains."""
+_ALPHAS = {"stories260k": ",".join(f"{tenth / 10:g}" for tenth in range(11)), "smollm2": "0,0.25,0.5,0.75,1"}
+"""Points of ``ftkit blend``: tenths, and quarters where each takes a minute and more."""
 _SHARED_CACHE = ("smollm2",)
 """Bases whose cases share ftkit's cache, so that the base writes its passages once: they take minutes."""
 _ALL_WINDOWS = "100000"
@@ -316,8 +318,7 @@ def mended(asking: Asking, folder: Path) -> Row:
     row = asking.ask("avr-cl", given, by_avr)
     if "cannot" in row:
         return row
-    tenths = ",".join(f"{tenth / 10:g}" for tenth in range(11))
-    blended = blend(asking, request, adapter, tenths, folder / "by-ftkit")
+    blended = blend(asking, request, adapter, _ALPHAS[asking.bench.name], folder / "by-ftkit")
     row["mended"] = {
         "as trained": blended["points"][-1],
         "avr-cl": blend(asking, request, by_avr, "1", folder / "measured")["points"][0],
