@@ -2,7 +2,7 @@
 
 One model, one text. Everything may change, or a part, or an adapter; the objective may be another than the next token.
 Before and after: held-out loss, use of the text's most frequent tokens, samples; then the verdict.
-Needs: a text. Minutes: 1.
+Needs: a text. Minutes: 2.
 
     ftkit run finetune --model FOLDER --corpus gutenberg:829
     ftkit run finetune --corpus novel.txt --num_train_epochs 3 --peft lora

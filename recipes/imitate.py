@@ -2,7 +2,7 @@
 
 k texts make k models from one base. Judges that passed their gate read each model every few steps; at the end every
 model gets a verdict against its floor (the base) and its ceiling (real text that nobody trained on).
-Needs: two texts. Minutes: 3.
+Needs: two texts. Minutes: 5.
 
     ftkit run imitate
     ftkit run imitate --corpora alice=gutenberg:11 --corpora poe=gutenberg:2148

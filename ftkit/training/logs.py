@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.config import EpochSettings, TrainingSettings
-from ftkit.display.wording import best_step
 from ftkit.errors import ConfigError
 from ftkit.runs import RunFolder, progress
 from ftkit.runs.planner import planner
@@ -299,7 +298,6 @@ def train_and_log(
     if best:
         found = best.finish()
         run.update_manifest(best={**run.manifest.get("best", {}), name: found})
-        _logger.info("%s: %s", name, best_step(found))
 
 
 @contextmanager
