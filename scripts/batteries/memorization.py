@@ -20,10 +20,6 @@ __all__ = ["REPETITIONS", "run", "table"]
 
 REPETITIONS = (0, 1, 4, 16)
 """How often the excerpt stands in the training text."""
-_TARGETS = {"stories260k": ("harbor", 96), "smollm2": ("alice", 8)}
-"""What is trained on, and the passages that are written, by base. Memorization is measured on losses. With 8 passages
-the verdict says nothing and is not shown; 96 of SmolLM2 take minutes."""
-_ENOUGH = 96
 _EXCERPT = slice(20_000, 20_800)
 """Characters of the other book: some sentences, as long as three windows of the training."""
 _ALL_WINDOWS = 100_000
@@ -46,8 +42,7 @@ def run(bench: Bench, seed: int) -> list[dict[str, Any]]:
     Returns:
         For each number: shares, how many of the passages that are shown are the excerpt, and canaries that are known.
     """
-    target, passages = _TARGETS[bench.name]
-    story, book = bench.text(f"{target}-train"), bench.text("poe-train")
+    story, book = bench.text("harbor-train"), bench.text("poe-train")
     excerpt = book[_EXCERPT]
     excerpt = excerpt[excerpt.index(". ") + 2 : excerpt.rindex(". ") + 1]
     rows = []
@@ -61,9 +56,8 @@ def run(bench: Bench, seed: int) -> list[dict[str, Any]]:
         if not folder.exists():
             make_folder(str(bench.base), "\n\n".join(paragraphs), bench.loop, folder)
         request = VerdictRequest(
-            str(bench.base), str(folder), str(text), str(bench.texts / f"{target}-heldout.txt"),
-            num_passages=passages, seed=seed, window_tokens=bench.loop.window_tokens, train_windows=_ALL_WINDOWS,
-            canaries=_sentences(excerpt),
+            str(bench.base), str(folder), str(text), str(bench.texts / "harbor-heldout.txt"), num_passages=96,
+            seed=seed, window_tokens=bench.loop.window_tokens, train_windows=_ALL_WINDOWS, canaries=_sentences(excerpt),
         )  # fmt: skip
         judged = judge_models(request, folder.with_name(f"{folder.name}-verdict"))
         assert isinstance(judged.evidence, Evidence)
@@ -72,8 +66,7 @@ def run(bench: Bench, seed: int) -> list[dict[str, Any]]:
         assert found.canaries is not None
         known = [passage.place for passage in found.known if _words(passage.text) & _words(excerpt) - _words(story)]
         rows.append({
-            "times": times, "verdict": judged.verdict.verdict if passages >= _ENOUGH else "not asked",
-            "found": found.found, "expected": found.expected,
+            "times": times, "verdict": judged.verdict.verdict, "found": found.found, "expected": found.expected,
             "shown": len(found.known), "of_excerpt": len(known), "canaries": found.canaries.found,
             "memaudit": _by_memaudit(bench, folder, _sentences(excerpt)),
         })  # fmt: skip
