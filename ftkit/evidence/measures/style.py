@@ -132,7 +132,7 @@ class StyleMeasure(Measure[Style]):
         if judges:
             tables += [_gates(judges), _pairs(judges)]
         if courses := document.get("courses"):
-            tables.append(_courses(courses, document.get("judging") or {}))
+            tables.append(_courses(courses, judges, document.get("judging") or {}))
         yield Part(
             "style", "Style between base and real text",
             "A judge is trained to separate the target, other real text, the base's text, and corrupted text of the "
@@ -293,18 +293,18 @@ def _least(aucs: Mapping[str, float | None]) -> float | None:
     return min((auc for auc in aucs.values() if auc is not None and is_number(auc)), default=None)
 
 
-def _courses(courses: Mapping[str, Any], times: Mapping[str, Any]) -> PageTable:
+def _courses(courses: Mapping[str, Any], judges: Mapping[str, Any], times: Mapping[str, Any]) -> PageTable:
     """The lessons' fit of the share of passages given to the target on the logarithm of time."""
     bars = ("0.85", "0.90")
     groups = []
     for name, judged in courses.items():
         rows = []
         for judge, course in judged.items():
-            fit = course["accuracy"]
+            fit, used = course["accuracy"], judges.get(judge, {}).get("speaks", True)
             cells: list[str | Cell] = [
-                Cell(judge), number(course["last_accuracy"]),
-                *(number(course["first_step_at"].get(bar)) for bar in bars),
-                interval(fit["slope"]), percent(fit["explained"]), *(number(fit["bars"].get(bar)) for bar in bars),
+                Cell(judge if used else f"{judge} (not used)"), number(course["last_accuracy"]),
+                *(_step(course["first_step_at"].get(bar)) for bar in bars),
+                interval(fit["slope"]), percent(fit["explained"]), *(_step(fit["bars"].get(bar)) for bar in bars),
                 percent(times.get(name, {}).get("share")),
                 Cell(f"{'accepted' if fit['holds'] else 'rejected'}: {fit['reason']}", "long"),
             ]  # fmt: skip
@@ -319,6 +319,10 @@ def _courses(courses: Mapping[str, Any], times: Mapping[str, Any]) -> PageTable:
         ),
         groups,
     )  # fmt: skip
+
+
+def _step(step: float | None) -> str:
+    return "none" if step is None else number(step)
 
 
 def _by_step(results: RunResults, style: Style | None, model: str, judge: str) -> Iterable[dict[str, Any]]:
