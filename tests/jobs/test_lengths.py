@@ -228,7 +228,8 @@ def test_batch_rate_and_steps_follow_from_text_and_model_and_are_written_down(fo
     ("parameters", "epochs"), [(260_032, 20), (871_920, 20), (10**7, 10), (10**8, 5), (134_515_008, 5)]
 )
 def test_small_models_read_a_text_more_often(parameters, epochs):
-    settings = main_settings(load_recipe(find_recipe("finetune")).main)(corpus="text.txt")
+    made: Any = main_settings(load_recipe(find_recipe("finetune")).main)
+    settings = made(corpus="text.txt")
     found, reason = lengths._steps(settings, lengths._Epoch(160.0, "many tokens", parameters, True))
     assert (found, reason) == (epochs * 10, f"they are {epochs} epochs")
 
