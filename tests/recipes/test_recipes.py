@@ -251,7 +251,7 @@ def test_list_and_help_show_everything():
     assert "style_evolution_small" in listed
     shown = ftkit("run", "imitate", "--help-all").stdout
     assert "--judge_steps" in shown
-    assert "Steps between judgements." in shown
+    assert "Steps between judgements; 0: after 1, 2, 4, 8" in shown
 
 
 def test_help_is_fast_and_loads_no_torch():
