@@ -15,7 +15,7 @@ from processes import python, python_code
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 NOTEBOOKS = {
-    "own_text.ipynb": ("tuned: ", "ftkit run: finetune", "tuned writes", "report.html"),
+    "own_text.ipynb": ("tuned: WORKED (also: forgot)", "ftkit run: finetune", "tuned writes", "report.html"),
     "foreign_folder.ipynb": ("UNSURE", "ftkit verdict: unsure", "loss on held-out text", "verdict.html"),
 }
 """What the outputs of each must have."""
