@@ -53,7 +53,7 @@ class ImitateSettings(TextSettings, FrequentTokenSettings, JudgeSettings, Adapte
     """Passages that are judged at a step while a model learns: a multiple of 16, because 32 are written at once, half
     of them after training text."""
     judge_steps: int = Field(default=0, ge=0)
-    """Steps between judgements; 0: after 1, 2, 4, 8, ... steps, as a score grows with the logarithm of the step."""
+    """Steps between judgements; 0: after 1, 2, 4, 8, ... steps, which a logarithmic axis shows evenly spaced."""
 
     def problems(self) -> list[Problem]:
         """At least two texts, with names that can be folders and classes."""

@@ -112,7 +112,7 @@ def judging_times(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, f
             sum(r.get("seconds", 0.0) for r in records if (r["model"], r.get("split")) == (model, split))
             for split in ("judge", "train")
         )
-        found[model] = {"judging": judging, "training": training, "share": judging / max(judging + training, 1e-9)}
+        found[model] = {"judging": judging, "training": training, "share": judging / ((judging + training) or 1)}
     return found
 
 

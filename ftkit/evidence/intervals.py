@@ -63,7 +63,7 @@ class Interval:
         return f"{self.value:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
     def negated(self) -> Interval:
-        """Of the value with the other sign."""
+        """The interval of the value with the other sign."""
         return Interval(-self.value, -self.high, -self.low)
 
     def as_dict(self) -> dict[str, float]:

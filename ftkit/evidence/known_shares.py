@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from ftkit.data.words import words_of
 
-__all__ = ["KnownShares", "RunCounts"]
+__all__ = ["KnownShares", "NgramCounts"]
 
 _BUCKETS = 2**21
 """Of the hash: a class of 600 passages has at most 150,000 different runs, so that 7 % of other runs count as known."""
@@ -31,7 +31,7 @@ def _counter(length: int, **settings: Any) -> HashingVectorizer:
     )
 
 
-class RunCounts:
+class NgramCounts:
     """How often each passage has each run of words or letters. Judges that read the same passages share it, so that the
     second opinions and the control of a gate count nothing again."""
 
@@ -68,9 +68,9 @@ class KnownShares:
     """Shares of all training passages, [passages, known classes * kinds]."""
 
     def __init__(
-        self, groups: Mapping[str, Sequence[str]], known: Sequence[str], counts: RunCounts | None = None
+        self, groups: Mapping[str, Sequence[str]], known: Sequence[str], counts: NgramCounts | None = None
     ) -> None:
-        self.counts = counts or RunCounts()
+        self.counts = counts or NgramCounts()
         counted = {name: self.counts.of(group) for name, group in groups.items()}
         self._halves = {name: [_known(half) for half in _halves(counted[name])] for name in known}
         rows = []

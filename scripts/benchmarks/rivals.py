@@ -56,8 +56,6 @@ _FORGETFUL = {"stories260k": (16, 1e-2), "smollm2": (8, 1e-2)}
 at which it surely forgets and still gains."""
 _ALPHAS = {"stories260k": ",".join(f"{tenth / 10:g}" for tenth in range(11)), "smollm2": "0,0.25,0.5,0.75,1"}
 """Points of ``ftkit blend``: tenths, and quarters where each takes a minute and more."""
-_SHARED_CACHE = ("smollm2",)
-"""Bases whose cases share ftkit's cache, so that the base writes its passages once: they take minutes."""
 _ALL_WINDOWS = "100000"
 _LIMIT = 1800
 """Seconds after which a tool is stopped."""
@@ -229,17 +227,11 @@ class Asking:
         return {**finite, **usage}
 
 
-def measured(command: list[str], folder: Path, cache: Path | None = None) -> dict[str, Any]:
-    """Run a command without the Hub and without anything of the user's home; returns exit code, times and memory.
-
-    Args:
-        command: The command.
-        folder: Where its home, its log and what it took are kept.
-        cache: ftkit's cache; ``None`` begins with an empty one.
-    """
+def measured(command: list[str], folder: Path) -> dict[str, Any]:
+    """Run a command without the Hub and without anything of the user's home; returns exit code, times and memory."""
     (folder / "home").mkdir(parents=True, exist_ok=True)
     usage = folder / "usage.json"
-    own = {"HF_HUB_OFFLINE": "1", "HOME": str(folder / "home"), "FTKIT_CACHE": str(cache or folder / "home" / "ftkit")}
+    own = {"HF_HUB_OFFLINE": "1", "HOME": str(folder / "home"), "FTKIT_CACHE": str(folder / "home" / "ftkit")}
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | own
     if command[: len(_FTKIT)] == _FTKIT:
         environment["PYTHONPATH"] = str(ROOT)
@@ -270,7 +262,7 @@ def by_ftkit(request: dict[str, str], asking: Asking, folder: Path) -> Row:
         secrets = planted_and_controls(Path(request["manifest"]))
         (folder / "canaries.txt").write_text("\n".join(secrets), encoding="utf-8")
         command += ["--canaries", str(folder / "canaries.txt"), "--train-windows", _ALL_WINDOWS]
-    usage = measured(command, folder, asking.folder / "cache" if asking.bench.name in _SHARED_CACHE else None)
+    usage = measured(command, folder)
     if usage["code"]:
         return {"cannot": reason(folder / "log.txt", usage), **usage}
     printed = (folder / "log.txt").read_text(encoding="utf-8")

@@ -34,7 +34,6 @@ def test_a_planted_run_gets_its_word(name: str, work: Path, monkeypatch: pytest.
     assert row["decided_by"]
 
 
-@pytest.mark.timeout(900)  # a minute or two, more where the cores are shared
 @pytest.mark.parametrize("name", ["honest", "end never learned", "rewrites in a style", "memorized"])
 def test_a_planted_model_of_examples_gets_its_word(
     name: str, work: Path, stories260k: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ftkit.evidence.baselines import spelling_features
 from ftkit.evidence.judges import BuiltJudge, JudgeRequest, JudgeTexts, authors_of, labelled
-from ftkit.evidence.known_shares import KnownShares, RunCounts
+from ftkit.evidence.known_shares import KnownShares, NgramCounts
 from ftkit.runs.planner import planner
 
 __all__ = ["JUDGE", "NgramJudge"]
@@ -30,7 +30,7 @@ class NgramJudge:
 
     name, unit = "ngrams", "characters"
 
-    def __init__(self, texts: JudgeTexts, seed: int = 0, counts: RunCounts | None = None) -> None:
+    def __init__(self, texts: JudgeTexts, seed: int = 0, counts: NgramCounts | None = None) -> None:
         self.classes = texts.classes
         passages, labels = labelled(texts.train)
         self._spelling, self._scaler = spelling_features(), StandardScaler()

@@ -73,7 +73,7 @@ class FluencyMeasure(Measure[ComparedFluency]):
         if case.evidence.heldout.gain.high < 0 and damage.unknown_words.low > limits.invented_words:
             yield Finding(
                 "damaged",
-                f"it invents words: {tuned.unknown_words:.0%} of its words are in none of the texts (base model: "
+                f"it invents words: {tuned.unknown_words:.0%} of its words are in none of the real texts (base model: "
                 f"{base.unknown_words:.0%}), and its loss on held-out text rose",
                 f"damage unknown_words.low {damage.unknown_words.low:z.3f} > invented_words {limits.invented_words}",
             )
