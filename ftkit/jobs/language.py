@@ -237,7 +237,8 @@ class Pretraining(Generic[S]):
             Comparison(
                 base, tuned, texts, ComparedPassages(), self.settings.window_tokens, masking=task.masking,
                 trainable=trainable, reload_difference=run.result(name)["reload_difference"],
-                passes=run.trained_epochs(name), from_scratch=self.untrained, write=write,
+                passes=run.trained_epochs(name), assumptions=run.step_choice(name), from_scratch=self.untrained,
+                write=write,
             ),
             looks=looks_up_to(self.settings.num_passages),
         )  # fmt: skip

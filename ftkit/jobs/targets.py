@@ -223,6 +223,7 @@ class TargetText(Generic[P]):
                 self.base, tuned, texts, ComparedPassages(), self.settings.window_tokens,
                 scales=SCALES, trainable=trainable, write=write, prose=not isinstance(self.writer, CodeWriter),
                 reload_difference=run.result(name)["reload_difference"], passes=run.trained_epochs(name),
+                assumptions=run.step_choice(name),
             ),
             looks=looks_up_to(self.settings.num_passages),
         )  # fmt: skip

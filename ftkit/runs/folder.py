@@ -135,6 +135,16 @@ class RunFolder:
         epochs: float = plan["passes"]
         return epochs * best["saved_step"] / plan["steps"] if best else epochs
 
+    def step_choice(self, name: str) -> tuple[str, ...]:
+        """What a verdict has to say where the held-out loss chose the step that was saved; else nothing."""
+        best = self.manifest.get("best", {}).get(name)
+        if not best or best["saved_step"] == best["last_step"]:
+            return ()
+        chosen = (
+            f"step {best['saved_step']:,} of {best['last_step']:,} was saved because its loss on this held-out text"
+        )
+        return (f"{chosen} was the lowest, so the gain is a little too high",)
+
     def check_models(self) -> None:
         """Compare the models of finished phases with what was written down of them.
 

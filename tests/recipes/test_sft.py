@@ -54,6 +54,25 @@ def test_a_model_that_learned_to_answer_is_worked(tuned: Path) -> None:
     assert "language" not in {name for name, result in measures.items() if result}
 
 
+def test_epochs_are_those_of_the_best_step_and_the_verdict_says_what_chose_it(
+    files: Path, stories260k: Path, tmp_path: Path
+) -> None:
+    four = tmp_path / "four.jsonl"
+    four.write_text("".join((files / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:4]))
+    run = run_recipe(
+        "sft", tmp_path / "run", model=str(stories260k), examples=str(four),
+        heldout_examples=str(files / "heldout.jsonl"), max_steps=12, learning_rate=5e-3, eval_steps=3, save_steps=0,
+        per_device_train_batch_size=4, num_answers=4, few_shot=0, load_best_model_at_end=True,
+    )  # fmt: skip
+    manifest = read(run, "manifest.json")
+    best, plan = manifest["best"]["tuned"], manifest["plan"]["tuned"]
+    assert 0 < best["saved_step"] < best["last_step"] == 12
+    found = read(run, "evidence.json")["models"]["tuned"]
+    assert found["passes"] == pytest.approx(plan["passes"] * best["saved_step"] / 12)
+    chosen = f"step {best['saved_step']} of 12 was saved because its loss on this held-out text was the lowest"
+    assert any(text.startswith(chosen) for text in read(run, "verdict.json")["tuned"]["reasons"])
+
+
 def test_the_template_and_the_end_of_a_turn_are_saved_with_the_model(tuned: Path) -> None:
     folder = tuned / "models" / "tuned"
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
