@@ -104,6 +104,17 @@ PASSAGE_TOKENS = 132
 """Of 400 characters with SmolLM2's tokenizer."""
 LOGITS_BYTES = 3 * 2**30
 """Of one pass of an evaluation on an accelerator: the logits, their logarithms, and those of the base."""
+WHOLE_BYTES = 16
+"""A parameter that AdamW trains in float32: weight, gradient, two moments."""
+FROZEN_BYTES = 4
+"""A parameter of the base under an adapter in float32; the adapter itself is about a fiftieth of it and left out."""
+KEPT = 0.8
+"""Share of a device for them; the rest is for activations and the library."""
+DEVICES = (
+    ("16 GB", 16e9, 1, "one_gpu.yaml"), ("24 GB", 24e9, 1, "one_gpu.yaml"), ("80 GB", 80e9, 1, "one_gpu.yaml"),
+    ("2 x 80 GB", 160e9, 2, "fsdp.yaml"), ("8 x 80 GB", 640e9, 8, "fsdp.yaml, --num_processes 8"),
+    ("two machines of 8 x 80 GB", 1280e9, 16, "fsdp.yaml, with the flags below"),
+)  # fmt: skip
 
 
 def paper() -> None:
@@ -112,6 +123,7 @@ def paper() -> None:
 
     from ftkit.evidence.passages import kept_bytes, rows_together
 
+    _paper_of_training()
     print("| shape | parameters | weights | passages together | keys and values | an adapter | a whole model |")
     print("|---|---|---|---|---|---|---|")
     for name, given in SHAPES.items():
@@ -128,6 +140,17 @@ def paper() -> None:
         numbers = (2 * size, rows * each, 2 * size + more, 4 * size + more)
         weights, kept, one, two = (f"{number / 1e9:.1f} GB" for number in numbers)
         print(f"| {name} | {size / 1e9:.2f} billion | {weights} | {rows} | {kept} | {one} | {two} |")
+
+
+def _paper_of_training() -> None:
+    """The largest models that devices hold while they are trained, and what loading takes of the machine."""
+    print("| devices | tuned whole | under an adapter | configuration | memory of a machine while a whole one is loaded |")
+    print("|---|---|---|---|---|")
+    for name, memory, processes, file in DEVICES:
+        whole, frozen = (KEPT * memory / each for each in (WHOLE_BYTES, FROZEN_BYTES))
+        loading = FROZEN_BYTES * whole * min(processes, 8)
+        print(f"| {name} | {whole / 1e9:.1f} billion | {frozen / 1e9:.1f} billion | {file} | {loading / 1e9:,.0f} GB |")
+    print()
 
 
 def main() -> None:

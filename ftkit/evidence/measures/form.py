@@ -106,7 +106,8 @@ class FormMeasure(Measure[Form]):
             f"base's: {result.base.value:.0%})"
         )
         if result.tuned_ended.high < least:
-            said += f"; only {result.tuned_ended.value:.0%} end by themselves"
+            ended = result.tuned_ended.value
+            said += f"; only {ended:.0%} end by themselves" if ended else "; none ends by itself"
         by = f"form tuned.low {result.tuned.low:z.3f} {'>' if holds else '<='} form_share {least}"
         return Support(holds, [said], [by], open=not holds and not fails)
 
