@@ -1,5 +1,6 @@
 """What all tests share: no network, a cache of their own, and tiny real models made on the spot."""
 
+import gc
 import logging
 import os
 import signal
@@ -36,6 +37,12 @@ def stories260k() -> Path:
     if not folder.is_dir():
         pytest.skip("set FTKIT_STORIES260K to a folder with stories260K of karpathy/tinyllamas in Hugging Face's form")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_imports() -> None:
+    """The half million objects that importing the libraries has made are no garbage; each collection walked over them."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

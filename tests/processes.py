@@ -5,6 +5,7 @@ signals and an exit code of its own. What is about starting itself (launchers, w
 loads without ftkit) starts Python anew.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -97,6 +98,7 @@ def ranks(number: int, *arguments: object) -> Sequence[subprocess.CompletedProce
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, output: str) -> None:
     """What a fork does."""
+    gc.freeze()  # no collection walks over what the server has imported, or copies its pages
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

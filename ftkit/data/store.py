@@ -5,13 +5,13 @@ against their own digests whenever they are opened.
 """
 
 import hashlib
+import io
 import itertools
 import json
 import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +67,7 @@ class TokenStore:
         num_unknown_bytes: Bytes that the tokenizer cannot write: those of its unknown token, and of characters that it
             drops. White space that it folds, and letters that it lower-cases, do not count.
         sha256: Digest of the ids as stored, hexadecimal.
-        path: Folder of the files.
+        path: Folder of the files; ``None`` where it is in memory.
         tokenizer: What reads the ids.
         unknown_lengths: Memory map of shape (num_tokens,), uint16: of the bytes that each token covers those that the
             tokenizer cannot write, all of them where it is the unknown token; ``None`` where there are none.
@@ -79,7 +79,7 @@ class TokenStore:
     num_bytes: int
     num_unique: int
     sha256: str
-    path: Path
+    path: Path | None
     tokenizer: "PreTrainedTokenizerFast | None" = field(default=None, repr=False, compare=False)
     num_unknown_bytes: int = 0
     unknown_lengths: npt.NDArray[np.uint16] | None = None
@@ -174,23 +174,13 @@ def tokenize_each(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") ->
         tokenizer: A fast tokenizer.
 
     Returns:
-        A store for each text; its files are gone.
+        A store for each text, without files.
 
     Raises:
         DataError: A text that gives no token.
     """
-    encoder, stores = _Encoder(tokenizer), []
-    with tempfile.TemporaryDirectory(prefix="ftkit-tokens-") as folder:
-        for number, text in enumerate(texts):
-            path = Path(folder) / str(number)
-            path.mkdir()
-            _build(path, [text], encoder, tokenizer.eos_token_id, {})
-            store = _opened(path)
-            unknown = None if store.unknown_lengths is None else np.array(store.unknown_lengths)
-            ids: IdArray = store.ids.copy()
-            in_memory = replace(store, ids=ids, byte_lengths=store.byte_lengths.copy(), unknown_lengths=unknown)
-            stores.append(replace(in_memory, tokenizer=tokenizer))
-    return stores
+    encoder = _Encoder(tokenizer)
+    return [replace(_in_memory(text, encoder), tokenizer=tokenizer) for text in texts]
 
 
 def _unwritable(root: Path, error: OSError) -> DataError:
@@ -342,15 +332,20 @@ class _Writer:
         if self.waiting_dropped:
             self.unknown.append((np.array([self.last_covering]), np.array([self.waiting_dropped])))
 
+    def add_unknown(self, lengths: npt.NDArray[np.uint16]) -> int:
+        """Add the bytes of each token that the tokenizer cannot write to zeros, and return how many they are."""
+        for places, unknown in self.unknown:
+            lengths[places] += unknown.astype("<u2")
+        return int(sum(unknown.sum() for _, unknown in self.unknown))
+
     def write_unknown(self, path: Path) -> int:
         """Write the bytes of each token that the tokenizer cannot write, if there are any; return their number."""
         if not self.unknown:
             return 0
         lengths = np.memmap(path, dtype="<u2", mode="w+", shape=(self.num_tokens,))
-        for places, unknown in self.unknown:
-            lengths[places] += unknown.astype("<u2")
+        num_bytes = self.add_unknown(lengths)
         lengths.flush()
-        return int(sum(unknown.sum() for _, unknown in self.unknown))
+        return num_bytes
 
 
 def _cover_error(num_bytes: int) -> DataError:
@@ -364,20 +359,12 @@ def _build(
     folder: Path, texts: Sequence[str], encoder: "_Encoder", eos_token_id: int | None, provenance: dict[str, str]
 ) -> None:
     started = time.perf_counter()
-    dtype = "<u2" if encoder.num_ids <= 2**16 else "<u4"
     with (folder / TOKENS).open("wb") as tokens, (folder / BYTES).open("w+b") as lengths:
-        writer = _Writer(tokens, lengths, dtype, encoder.num_ids, encoder.unknown_id)
-        for batch in _batches(texts, encoder):
-            encoded = encoder.encode([chunk for _, chunk in batch])
-            for (begins_text, _), chunk_tokens in zip(batch, encoded, strict=True):
-                if begins_text and eos_token_id is not None:
-                    writer.add_end_of_text(eos_token_id)
-                writer.add(chunk_tokens)
-        writer.finish()
+        writer = _written(tokens, lengths, texts, encoder, eos_token_id)
     unknown = writer.write_unknown(folder / UNKNOWN)
     index = {
         "format_version": FORMAT_VERSION,
-        "dtype": dtype,
+        "dtype": writer.dtype,
         "num_tokens": writer.num_tokens,
         "num_bytes": writer.num_bytes,
         "num_unique": int(writer.seen.sum()),
@@ -393,6 +380,40 @@ def _build(
         os.fsync(file.fileno())
     seconds = time.perf_counter() - started
     logger.debug("tokenized %d bytes in %.2f s, %.2f MB/s", writer.num_bytes, seconds, writer.num_bytes / seconds / 1e6)
+
+
+def _in_memory(text: str, encoder: "_Encoder") -> TokenStore:
+    tokens, lengths = io.BytesIO(), io.BytesIO()
+    writer = _written(tokens, lengths, [text], encoder, None)
+    unknown = np.zeros(writer.num_tokens, dtype="<u2") if writer.unknown else None
+    num_unknown = 0 if unknown is None else writer.add_unknown(unknown)
+    return TokenStore(
+        ids=np.frombuffer(tokens.getvalue(), dtype=writer.dtype),
+        byte_lengths=np.frombuffer(lengths.getvalue(), dtype="<u2"),
+        num_bytes=writer.num_bytes,
+        num_unique=int(writer.seen.sum()),
+        sha256=hashlib.sha256(tokens.getvalue()).hexdigest(),
+        path=None,
+        num_unknown_bytes=num_unknown,
+        unknown_lengths=unknown,
+        unknown_examples=tuple(writer.examples)[:EXAMPLES] if num_unknown else (),
+    )
+
+
+def _written(
+    tokens: BinaryIO, lengths: BinaryIO, texts: Sequence[str], encoder: "_Encoder", eos_token_id: int | None
+) -> _Writer:
+    """Tokenize texts into two files, or what is like one; the writer has their counts."""
+    dtype = "<u2" if encoder.num_ids <= 2**16 else "<u4"
+    writer = _Writer(tokens, lengths, dtype, encoder.num_ids, encoder.unknown_id)
+    for batch in _batches(texts, encoder):
+        encoded = encoder.encode([chunk for _, chunk in batch])
+        for (begins_text, _), chunk_tokens in zip(batch, encoded, strict=True):
+            if begins_text and eos_token_id is not None:
+                writer.add_end_of_text(eos_token_id)
+            writer.add(chunk_tokens)
+    writer.finish()
+    return writer
 
 
 def _batches(texts: Sequence[str], encoder: "_Encoder") -> Iterator[list[tuple[bool, str]]]:

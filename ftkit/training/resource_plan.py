@@ -528,14 +528,12 @@ def memory_advice(settings: TrainingSettings, usable: int, fixed: int, row_bytes
 
 def _living(device: torch.device) -> Iterator[torch.Tensor]:
     """All tensors on a device, those of other models too."""
-    for item in gc.get_objects():
-        # The type is asked, not the item: isinstance would wake lazy modules and proxies. The storage is asked, not the
-        # tensor: a fake one says that it is on a device where it takes no memory.
-        if (
-            issubclass(type(item), torch.Tensor)
-            and item.layout == torch.strided
-            and item.untyped_storage().device.type == device.type
-        ):
+    objects = gc.get_objects()
+    # The type is asked, not the item: isinstance would wake lazy modules and proxies. The storage is asked, not the
+    # tensor: a fake one says that it is on a device where it takes no memory.
+    kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, torch.Tensor)}
+    for item in objects:
+        if type(item) in kinds and item.layout == torch.strided and item.untyped_storage().device.type == device.type:
             yield item
 
 
