@@ -41,7 +41,7 @@ def stories260k() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def frozen_imports() -> None:
-    """The half million objects that importing the libraries has made are no garbage; each collection walked over them."""
+    """No collection walks over the half million objects that importing the libraries has made."""
     gc.freeze()
 
 

@@ -55,10 +55,10 @@ NOT_RUN = {
     "ftkit run sft --model FOLDER --examples seed_tasks.jsonl --heldout_share 0.2 --window_tokens 384 "
     "--also gsm8k=first_60.jsonl --few_shot 2 --num_answers 35 --eval_windows 24":
         "needs SmolLM2-135M and half an hour; tests/recipes/test_sft.py runs the recipe",
-    "ftkit mcp models texts": "listens; tests/cli/test_mcp.py talks to it by the protocol's own client",
+    "ftkit mcp models texts": "listens; tests/recipes/test_mcp.py talks to it by the protocol's own client",
     "scripts/bench rivals --work FOLDER --json FILE": "installs four tools; tests/recipes/test_rivals.py",
     "scripts/bench rivals --work FOLDER --json FILE --base smollm2": "as the command before it",
-    "scripts/battery memorization": "needs a base of the reader; tests/evidence/test_memorization.py plants one",
+    "scripts/battery memorization": "needs a base of the reader; tests/recipes/test_memorization_run.py plants one",
     "scripts/battery examples --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
     "scripts/battery examples --out rows.json --first-seed 10": "as the command before it",
     "ftkit verdict --base BASE --tuned TUNED --tuned tuned.gguf --text trained_on.txt":

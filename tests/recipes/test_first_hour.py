@@ -32,7 +32,8 @@ class Home:
             [sys.executable, *arguments], cwd=self.work, env=self.variables, capture_output=True, text=True, timeout=600
         )
         said = done.stdout + done.stderr
-        assert done.returncode == 0 and "Traceback" not in said, said[-4000:]
+        assert done.returncode == 0, said[-4000:]
+        assert "Traceback" not in said, said[-4000:]
         return said
 
     def ftkit(self, *arguments: str) -> str:
@@ -56,12 +57,13 @@ def test_the_demo_works_from_nothing_and_shows_what_it_did(home: Home, demo: tup
     run, said = demo
     assert (home.folder / ".cache" / "ftkit").is_dir(), "it was not cold: another cache was used"
     assert "\ntuned: WORKED" in said
-    assert "\n  base writes:\n" in said and "\n  tuned writes:\n" in said
+    assert "\n  base writes:\n" in said
+    assert "\n  tuned writes:\n" in said
     assert (run / "report.html").stat().st_size > 10_000
 
 
 def test_the_commands_that_it_names_next_run_as_they_are_printed(home: Home, demo: tuple[Path, str]) -> None:
-    run, said = demo
+    _, said = demo
     named = re.findall(r"^  (\w+) +(.+)$", said.rpartition("\nnext:\n")[2], flags=re.M)
     assert [word for word, _ in named][:2] == ["look", "write"]
     tried = []
@@ -91,7 +93,8 @@ def test_a_second_run_there_says_that_it_is_finished(home: Home, demo: tuple[Pat
         [sys.executable, "-m", "ftkit", "run", "demo", "--max_steps", "7", "--output_dir", str(run)],
         cwd=home.work, env=home.variables, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
-    assert done.returncode == 2 and "holds a finished run" in done.stderr
+    assert done.returncode == 2
+    assert "holds a finished run" in done.stderr
 
 
 def test_its_folder_is_judged_like_one_of_another_tool(home: Home, demo: tuple[Path, str]) -> None:
