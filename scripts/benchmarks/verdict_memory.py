@@ -144,7 +144,8 @@ def paper() -> None:
 
 def _paper_of_training() -> None:
     """The largest models that devices hold while they are trained, and what loading takes of the machine."""
-    print("| devices | tuned whole | under an adapter | configuration | memory of a machine while a whole one is loaded |")
+    heads = ("devices", "tuned whole", "under an adapter", "configuration", "memory of a machine while one is loaded")
+    print(f"| {' | '.join(heads)} |")
     print("|---|---|---|---|---|")
     for name, memory, processes, file in DEVICES:
         whole, frozen = (KEPT * memory / each for each in (WHOLE_BYTES, FROZEN_BYTES))
