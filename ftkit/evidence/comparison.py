@@ -29,7 +29,7 @@ from ftkit.evidence.measures import all_measures
 from ftkit.evidence.style import StyleScore
 from ftkit.evidence.texts import cut_passages
 from ftkit.models import base_or_beneath
-from ftkit.training import MOST_UNKNOWN, HeldOutDataset, HeldOutLoss, HeldOutWindows, held_out_loss
+from ftkit.training import JUDGED_WINDOWS, MOST_UNKNOWN, HeldOutDataset, HeldOutLoss, HeldOutWindows, held_out_loss
 from ftkit.tuning import Selection
 
 __all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "measure_at"]
@@ -103,7 +103,7 @@ class Comparison:
     """Tokens in a window of evaluation."""
     masking: Masking | None = None
     """How an encoder's held-out text is masked; ``None``: the next token is predicted."""
-    max_windows: int | None = None
+    max_windows: int | None = JUDGED_WINDOWS
     """Windows of each text that are evaluated, spread evenly; ``None`` takes all."""
     train_windows: int | None = None
     """Windows of the training text that are evaluated; ``None`` takes as many as of the held-out text."""

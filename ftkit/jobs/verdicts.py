@@ -70,6 +70,7 @@ from ftkit.report.gate import Gate
 from ftkit.report.several import short_name
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
+from ftkit.runs.models import model_of_run
 from ftkit.training import HeldOutTexts
 
 __all__ = [
@@ -461,7 +462,8 @@ def verdict(
     """Judge a model that was fine-tuned with any tool, as ``ftkit verdict`` does.
 
     Args:
-        base: Model that the tuned one started from: folder, Hub id or loaded model.
+        base: Model that the tuned one started from: folder (that of a run with one model, too), ``base:tales``, Hub id
+            or loaded model.
         tuned: Model to judge, an adapter too: folder, GGUF file, Hub id or loaded model. A list or a mapping by name
             judges several, and measures the base once.
         text: What it was trained on: a source as ``load_corpus`` takes it, or a list of texts.
@@ -509,8 +511,11 @@ def verdict(
     kept = TemporaryFolder("ftkit-verdict-")
     folder = kept.path
     several, asked_for = _named(tuned)
+    classifies = labelled is not None  # an encoder without a head may be the base of a classifier
     start, *rest = [
-        os.fspath(side) if isinstance(side, str | os.PathLike) else _saved(side, folder / f"side-{number}", tokenizer)
+        model_of_run(os.fspath(side), classifier=None if classifies and not number else classifies)
+        if isinstance(side, str | os.PathLike)
+        else _saved(side, folder / f"side-{number}", tokenizer)
         for number, side in enumerate([base, *asked_for.values()])
     ]
     models = dict(zip(asked_for, rest, strict=True))

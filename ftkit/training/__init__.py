@@ -27,7 +27,14 @@ if TYPE_CHECKING:
         TokenWindows,
     )
     from ftkit.training.engine import Engine, StepRecord, lockstep
-    from ftkit.training.evaluation import MOST_UNKNOWN, HeldOutLoss, evaluated_batches, held_out_loss, token_losses
+    from ftkit.training.evaluation import (
+        JUDGED_WINDOWS,
+        MOST_UNKNOWN,
+        HeldOutLoss,
+        evaluated_batches,
+        held_out_loss,
+        token_losses,
+    )
     from ftkit.training.logs import train_and_log, training_plan, with_steps_of_epochs
     from ftkit.training.objective_names import ObjectiveContext, build_objective, check_objective, read_objective
     from ftkit.training.objectives import (
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLASSIFICATION",
+    "JUDGED_WINDOWS",
     "MASKED_TOKENS",
     "MOST_UNKNOWN",
     "NEXT_TOKEN",

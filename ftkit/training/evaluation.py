@@ -15,8 +15,19 @@ from ftkit.models.cache_ftkit_gpt2 import cache_argument, cache_of
 from ftkit.training.datasets import CoveredBytes, HeldOutDataset
 from ftkit.training.objectives import IGNORED, MASKED_TOKENS, NEXT_TOKEN, Batch, next_token_targets, output_logits
 
-__all__ = ["MOST_UNKNOWN", "HeldOutLoss", "evaluated_batches", "held_out_loss", "rows_at_once", "token_losses"]
+__all__ = [
+    "JUDGED_WINDOWS",
+    "MOST_UNKNOWN",
+    "HeldOutLoss",
+    "evaluated_batches",
+    "held_out_loss",
+    "rows_at_once",
+    "token_losses",
+]
 
+JUDGED_WINDOWS = 256
+"""Windows of a text that a verdict reads at most, spread evenly: 65,000 tokens by default. All of a text of 10 MB would
+take a model of 135 million parameters hours, and narrow intervals that decide already (docs/verdict.md)."""
 MOST_UNKNOWN = 0.02
 """Share of a text's bytes that a tokenizer may not be able to write while bits per byte are still claimed."""
 _LOGITS_BYTES = {"cpu": 2**27}

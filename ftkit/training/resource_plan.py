@@ -24,7 +24,7 @@ from ftkit.models import is_adapter, save_model
 from ftkit.training.datasets import HeldOutDataset
 from ftkit.training.doubts import doubt_of_predictions, training_doubts
 from ftkit.training.engine import Engine
-from ftkit.training.evaluation import held_out_loss, rows_at_once
+from ftkit.training.evaluation import JUDGED_WINDOWS, held_out_loss, rows_at_once
 from ftkit.training.memory import peak_memory
 from ftkit.tuning import check_adapter_gradients
 from ftkit.tuning.optimizers import learning_rate_factor
@@ -541,14 +541,14 @@ def _living(device: torch.device) -> Iterator[torch.Tensor]:
 
 
 def _evaluation_seconds(engine: Engine, heldout: HeldOutDataset) -> float:
-    """Evaluations on the held-out sample while it trains, and on all held-out text before and after."""
+    """Evaluations on the held-out sample while it trains, and on what a verdict reads of it, before and after."""
     settings, windows = engine.settings, len(heldout)
     timed = min(rows_at_once(engine.model, settings.window_tokens, _EVALUATION_ROWS), windows, settings.eval_windows)
     started = time.perf_counter()
     held_out_loss(engine.model, heldout, timed)
     each = (time.perf_counter() - started) / max(timed, 1)
     times: int = 1 + math.ceil(settings.max_steps / settings.eval_steps)
-    return float(each * (times * min(windows, settings.eval_windows) + 2 * windows))
+    return float(each * (times * min(windows, settings.eval_windows) + 2 * min(windows, JUDGED_WINDOWS)))
 
 
 def _first_rows(engine: Engine) -> Iterator[str]:

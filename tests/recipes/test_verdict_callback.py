@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ import ftkit
 from ftkit.data import load_tokenizer, voice_text
 from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.models import load_model, save_model
+from ftkit.runs.models import shipped_base
 
 OLD_NAME = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # of trl 1.16 and peft 0.21
 QUICK: dict[str, Any] = {"window_tokens": 48, "passage_chars": 100, "num_passages": 30, "eval_windows": 40}
@@ -224,3 +226,12 @@ def test_paths_and_values_that_are_not_finite_are_taken(base: Path) -> None:
     assert result.verdict.verdict == "broken"
     assert "not finite" in str(result)
     assert "(it was" not in " ".join(result.next), "a verdict knows no learning rate"
+
+
+def test_a_shipped_base_and_the_folder_of_a_run_are_named_as_on_the_command_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(str(shipped_base("base:tales")), run / "models" / "tuned")
+    (run / "manifest.json").write_text("{}", encoding="utf-8")
+    texts = {name: [voice_text("keeper", 3000, seed=seed)] for seed, name in enumerate(("text", "heldout"))}
+    result = ftkit.verdict("base:tales", run, **texts, **QUICK)
+    assert result.verdict.verdict == "nothing"
