@@ -107,7 +107,7 @@ class FormMeasure(Measure[Form]):
         )
         if result.tuned_ended.high < least:
             ended = result.tuned_ended.value
-            said += f"; only {ended:.0%} end by themselves" if ended else "; none ends by itself"
+            said += f"; only {ended:.0%} end by themselves" if ended else "; none of them end by themselves"
         by = f"form tuned.low {result.tuned.low:z.3f} {'>' if holds else '<='} form_share {least}"
         return Support(holds, [said], [by], open=not holds and not fails)
 
