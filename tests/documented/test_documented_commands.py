@@ -97,6 +97,9 @@ NOT_RUN = {
         "two GPUs",
     "accelerate launch --config_file recipes/accelerate/two_nodes.yaml --main_process_ip 10.0.0.1 --machine_rank 0 "
     "-m ftkit.recipes.pretrain --config pretrain_model5 --bf16 --output_dir /shared/runs/five": "two machines",
+    "accelerate launch --config_file recipes/accelerate/fsdp.yaml --num_machines 2 --num_processes 16 --machine_rank 0 "
+    "--main_process_ip 10.0.0.1 --main_process_port 29500 -m ftkit.recipes.pretrain --config pretrain_model5 "
+    "--output_dir /shared/runs/five": "two machines",
 }  # fmt: skip
 """Commands that are not run, with the reason."""
 ON_A_HUB = """
@@ -129,6 +132,8 @@ STAND_INS = (
     (r"(?<=convert )own_gpt2", "base"),
     (r"(?<=--speakers edgar=)FOLDER(?!/)|(?<=--speakers alice=)FOLDER(?!/)", "base"),
     (r"(?<=edgar=)FOLDER(?=/)|(?<=alice=)FOLDER(?=/)", "pair"),
+    (r"(?<=notebooks:)FOLDER", "calculus-book"),
+    (r"(?<=--corpus )alice50\.txt", "novel.txt"),
     (r"(negative|positive)=FILE", r"\1=\1.txt"),
     (r"\b(FILE|SOURCE)\b(?!\.)", "novel.txt"),
     (r"\[(--[^\]]*)\]", r"\1"),
