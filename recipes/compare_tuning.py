@@ -2,7 +2,7 @@
 
 Three arms from one base on the same batches: ``full``, ``frozen`` (only what ``train`` names may change) and
 ``adapter``. For each: time and memory of a step, held-out bits per byte, style, bytes on disk, and what was forgotten.
-Needs: a text.
+Needs: a text. Minutes: 12.
 
     ftkit run compare_tuning --model FOLDER --corpus gutenberg:11 --peft lora
     accelerate launch -m ftkit.recipes.compare_tuning --config compare_alice

@@ -2,7 +2,7 @@
 
 Two arms from one base, ``everything`` and ``selected``, take the same batches in turn: their losses are compared step
 by step, a watched matrix shows how far it moves, and each arm gets its own evidence and verdict.
-Needs: a text.
+Needs: a text. Minutes: 5.
 
     ftkit run targeted_freezing --corpus gutenberg:2701 --train attention.q@1..
     accelerate launch -m ftkit.recipes.targeted_freezing --config targeted_freeze
