@@ -2,7 +2,7 @@
 
 Texts with a class each become a classifier: it stops when texts that were kept aside get no better, keeps the best
 state, and is tested on texts that decided nothing, beside chance, counted words, and a linear model on frozen features.
-Needs: labelled texts. Minutes: 1.
+Needs: labelled text. Minutes: 1.
 
     ftkit run classify --model FOLDER --labelled reviews.csv#review,sentiment
     ftkit run classify --classes negative=neg.txt --classes positive=pos.txt

@@ -3,7 +3,7 @@
 A base learns a folder of code, notebooks, or a part of the standard library. Before and after it writes from the same
 places in code that it never saw; how much of it parses, compiles, and looks like that code is counted beside real code
 that was cut alike. Nothing that a model writes is run.
-Needs: Python code.
+Needs: Python code. Minutes: 5.
 
     ftkit run code_completion --model FOLDER --corpus code:my_project
     ftkit run code_completion --corpus notebooks:calculus-book --peft lora
