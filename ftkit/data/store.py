@@ -180,7 +180,7 @@ def tokenize_each(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") ->
         DataError: A text that gives no token.
     """
     encoder = _Encoder(tokenizer)
-    return [replace(_in_memory(text, encoder), tokenizer=tokenizer) for text in texts]
+    return [_in_memory(text, encoder, tokenizer) for text in texts]
 
 
 def _unwritable(root: Path, error: OSError) -> DataError:
@@ -382,7 +382,7 @@ def _build(
     logger.debug("tokenized %d bytes in %.2f s, %.2f MB/s", writer.num_bytes, seconds, writer.num_bytes / seconds / 1e6)
 
 
-def _in_memory(text: str, encoder: "_Encoder") -> TokenStore:
+def _in_memory(text: str, encoder: "_Encoder", tokenizer: "PreTrainedTokenizerFast") -> TokenStore:
     tokens, lengths = io.BytesIO(), io.BytesIO()
     writer = _written(tokens, lengths, [text], encoder, None)
     unknown = np.zeros(writer.num_tokens, dtype="<u2") if writer.unknown else None
@@ -394,6 +394,7 @@ def _in_memory(text: str, encoder: "_Encoder") -> TokenStore:
         num_unique=int(writer.seen.sum()),
         sha256=hashlib.sha256(tokens.getvalue()).hexdigest(),
         path=None,
+        tokenizer=tokenizer,
         num_unknown_bytes=num_unknown,
         unknown_lengths=unknown,
         unknown_examples=tuple(writer.examples)[:EXAMPLES] if num_unknown else (),

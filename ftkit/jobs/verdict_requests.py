@@ -22,6 +22,7 @@ from ftkit.errors import ConfigError, DataError, nearest_name
 from ftkit.evidence import Thresholds
 from ftkit.evidence.judges import BASE, CORRUPTED
 from ftkit.generation import PRESETS
+from ftkit.training import JUDGED_WINDOWS
 
 __all__ = [
     "TARGET",
@@ -80,7 +81,7 @@ class VerdictRequest:
     """How special tokens in the texts are read: ``text``, ``tokens`` or ``auto`` (see ``fix_special_tokens``)."""
     window_tokens: int = 256
     """Tokens in a window of evaluation, at most the models' positions."""
-    eval_windows: int = 256
+    eval_windows: int = JUDGED_WINDOWS
     """Windows of each text that are evaluated at most."""
     passage_chars: int = 400
     num_passages: int | None = None

@@ -71,7 +71,7 @@ from ftkit.report.several import short_name
 from ftkit.runs import RunFolder, write_evidence
 from ftkit.runs.files import write_atomically
 from ftkit.runs.models import model_of_run
-from ftkit.training import HeldOutTexts
+from ftkit.training import JUDGED_WINDOWS, HeldOutTexts
 
 __all__ = [
     "Judged",
@@ -444,7 +444,7 @@ def verdict(
     num_passages: int | None = None,
     passage_chars: int = 400,
     window_tokens: int = 256,
-    eval_windows: int = 256,
+    eval_windows: int = JUDGED_WINDOWS,
     train_windows: int | None = None,
     canaries: TextSource | None = None,
     prompts: TextSource | None = None,

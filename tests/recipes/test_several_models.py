@@ -1,5 +1,6 @@
 """Several tuned models are judged against one base, which is measured once; each gets what it gets alone."""
 
+import inspect
 import json
 import math
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import ftkit
+from ftkit.cli.verdict import verdict as command
 from ftkit.data import load_examples, load_tokenizer, split_examples, tokenize_examples, voice_text
 from ftkit.errors import ConfigError, DataError, ModelError
 from ftkit.evidence import Comparison, answers
@@ -341,3 +343,24 @@ def test_a_judge_of_style_that_knows_too_few_answers_is_not_used(folder: Path, t
     assert not score.speaks
     assert "fewer than 30 held-out passages of completions (6)" in judged.judges["ngrams"]["reason"]
     assert judge_examples(replace(request, judge_style=False), tmp_path / "plain").evidence.measures["style"] is None
+
+
+def test_of_a_long_text_a_run_and_the_command_read_256_windows(folder, tmp_path, monkeypatch):
+    read: list[int] = []
+
+    def loss(self: Comparison, *arguments: Any) -> Any:
+        found = plain(self, *arguments)
+        read.append(len(found.nats))
+        return found
+
+    plain = Comparison.loss
+    monkeypatch.setattr(Comparison, "loss", loss)
+    text = (folder / "text.txt").read_text()
+    long = VerdictRequest(
+        str(folder / "base"), str(folder / "base"), str(folder / "text.txt"), [text], num_passages=30,
+        passage_chars=40, window_tokens=16,
+    )  # fmt: skip
+    judge_models(long, tmp_path)
+    assert max(read) == 256 < len(text.encode()) / 16
+    assert inspect.signature(Comparison).parameters["max_windows"].default == 256
+    assert inspect.signature(command).parameters["eval_windows"].default == 256
