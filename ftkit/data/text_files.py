@@ -99,7 +99,7 @@ def neighbours(path: Path) -> str:
     while not exists(folder) and folder != folder.parent:
         folder = folder.parent
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.name != _RUNS)
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name != _RUNS and entry.name[0] != ".")
     except OSError as error:
         return f"; {folder} cannot be read ({error.strerror})"
     if folder != path.parent:

@@ -143,8 +143,8 @@ def paper() -> None:
 
 
 def _paper_of_training() -> None:
-    """The largest models that devices hold while they are trained, and what loading takes of the machine."""
-    heads = ("devices", "tuned whole", "under an adapter", "configuration", "memory of a machine while one is loaded")
+    """The largest models that devices hold while they are trained, and what loading takes of each machine."""
+    heads = ("devices", "tuned whole", "under an adapter", "configuration", "host memory while loading")
     print(f"| {' | '.join(heads)} |")
     print("|---|---|---|---|---|")
     for name, memory, processes, file in DEVICES:
