@@ -32,7 +32,7 @@ _GIBBERISH = 0.5
 none of 313 real passages of *Alice*, *Gulliver* and Poe is there, and 84 % of a chain of letters of order 6 are."""
 _MOST_READ = 192
 """Real passages that a reference reads, spread evenly, and as many with shuffled words: as many as both models write at
-the first look. A held-out fifth of *Gulliver* has 300, and a longer text more, which took minutes and decided nothing."""
+the first look. A held-out fifth of *Gulliver* has 300, and a longer text more: minutes that decided nothing."""
 _FEWEST_WORDS = 200
 """Words of passages below which a share of invented words says nothing."""
 
