@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LogitsProcessorList, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.generation.logits_process import (
@@ -76,6 +76,11 @@ PRESETS: dict[str, Sampling] = {
 """``plain`` is the model's own distribution, the fairest sample of what it learned; ``judged`` is the course's setting
 for judged passages; ``top50`` is that of lesson 07/04; the others are common in use."""
 
+
+_BLOCK = 64
+"""Tokens whose shares are summed before one of them is drawn: of 64, 256 and 512 the fastest at 49,152 tokens."""
+_ROWS = 32
+"""Rows whose shares are summed at once: 12 MB of float64 at 49,152 tokens."""
 
 _KEEP_ALL = {"codegen", "ftkit_gpt2", "gpt2", "gpt_neo", "llama", "qwen3"}
 """Families whose blocks keep the keys and values of all tokens, and that take a mask and positions of all tokens."""
@@ -223,16 +228,32 @@ def _rules(sampling: Sampling) -> LogitsProcessorList:
 def _drawn(scores_BV: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
     """One token a row with probability softmax(scores), by inversion: the first whose cumulated share exceeds a draw.
 
-    In float64, so that even the rarest of 100,000 tokens keeps its share. Scores that are no numbers, which a diverged
-    model has, give the last token: its passages are nothing, but there is something to judge.
+    In float64, so that even the rarest of 100,000 tokens keeps its share, and in two steps, the block of tokens that
+    the draw falls into and then the token: cumulating all of 96 x 49,152 shares took 39 ms, a tenth of the time of a
+    model of 135 million, this takes 6. Scores that are no numbers, which a diverged model has, give the last token:
+    its passages are nothing, but there is something to judge.
     """
-    cumulated_BV = torch.softmax(scores_BV, dim=1).cumsum(1, dtype=torch.float64)
-    total_B1 = cumulated_BV[:, -1:]
+    vocabulary = scores_BV.shape[1]
+    shares_BV = torch.softmax(scores_BV, dim=1)
+    if vocabulary % _BLOCK:
+        shares_BV = nn.functional.pad(shares_BV, (0, -vocabulary % _BLOCK))
+    shares_BGK = shares_BV.unflatten(1, (-1, _BLOCK))
+    # torch sums in float64 by way of a copy, which is slow once it is too large for memory to be used again.
+    sums = [part_BGK.sum(2, dtype=torch.float64) for part_BGK in shares_BGK.split(_ROWS)]
+    cumulated_BG = torch.cat(sums).cumsum(1)
     states: Sequence[torch.Generator | None] = generators or [None]
     rows, device = len(scores_BV) // len(states), scores_BV.device
-    draws_B1 = torch.cat(
-        [torch.rand(rows, 1, generator=state, dtype=torch.float64, device=device) for state in states]
-    ) * total_B1  # fmt: skip
-    below_B1 = draws_B1.minimum(torch.nextafter(total_B1, torch.zeros_like(total_B1)))
-    chosen_B: Tensor = torch.searchsorted(cumulated_BV, below_B1, right=True)[:, 0]
-    return chosen_B.clamp(max=scores_BV.shape[1] - 1)
+    draws_B1 = torch.cat([torch.rand(rows, 1, generator=state, dtype=torch.float64, device=device) for state in states])
+    below_B1 = draws_B1 * cumulated_BG[:, -1:]
+    blocks_B1 = _first_above(cumulated_BG, below_B1)
+    before_B1 = nn.functional.pad(cumulated_BG, (1, 0)).gather(1, blocks_B1)
+    block_BK = shares_BGK.gather(1, blocks_B1[:, :, None].expand(-1, -1, _BLOCK))[:, 0]
+    chosen_B1 = _first_above(block_BK.cumsum(1, dtype=torch.float64), below_B1 - before_B1)
+    return (blocks_B1 * _BLOCK + chosen_B1)[:, 0].clamp(max=vocabulary - 1)
+
+
+def _first_above(cumulated_BN: Tensor, below_B1: Tensor) -> Tensor:
+    """Index of the first cumulated share above a draw, (B, 1); where rounding leaves none, of the last above 0."""
+    total_B1 = cumulated_BN[:, -1:]
+    below_B1 = below_B1.minimum(torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    return torch.searchsorted(cumulated_BN, below_B1, right=True).clamp(max=cumulated_BN.shape[1] - 1)

@@ -1,5 +1,6 @@
 """The decoding loop, against transformers' generate."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -136,6 +137,20 @@ def test_the_largest_and_smallest_draws_find_a_token_that_is_possible(monkeypatc
     for value, expected in ((0.0, [1, 0]), (1 - 2**-53, [2, 2])):
         monkeypatch.setattr(torch, "rand", lambda *shape, value=value, **_: torch.full(shape, value).double())
         assert decoder._drawn(scores).tolist() == expected
+
+
+@pytest.mark.parametrize("vocabulary", [3, 64, 300, 4_100])
+def test_a_draw_in_two_steps_is_the_plain_inversion_of_all_shares(vocabulary):
+    scores = 3 * torch.randn(40, vocabulary, generator=torch.Generator().manual_seed(vocabulary))
+    scores[:20, ::3] = -torch.inf
+    states = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    draws = torch.cat([torch.rand(20, dtype=torch.float64, generator=state) for state in states]).numpy()
+    shares = torch.softmax(scores, 1).double().numpy().cumsum(1)
+    expected = [
+        int(np.searchsorted(row, draw * row[-1], side="right")) for row, draw in zip(shares, draws, strict=True)
+    ]
+    drawn = decoder._drawn(scores, [torch.Generator().manual_seed(seed) for seed in range(2)])
+    assert drawn.tolist() == expected
 
 
 def test_room_is_taken_once_and_holds_what_a_growing_cache_holds():
