@@ -252,9 +252,10 @@ def prepare(battery: str, name: str, base: str, folder: Path, seed: int) -> Verd
     """Make a case's model and texts, save them as any tool would, and describe what is judged."""
     tokenizer = load_tokenizer(base)
     texts = {
-        "train": voice_text("keeper", _TRAIN_WORDS.get(name, 7000), seed=10 + seed), "heldout": voice_text("keeper", 4000, seed=500 + seed),
+        "train": voice_text("keeper", _TRAIN_WORDS.get(name, 7000), seed=10 + seed),
+        "heldout": voice_text("keeper", 4000, seed=500 + seed),
         "general": voice_text("letters", 6000, seed=500 + seed),
-    }  # fmt: skip
+    }
     for kind, text in texts.items():
         (folder / f"{kind}.txt").write_text(text, encoding="utf-8")
     bench = Bench(folder, base, tokenizer, texts["train"], voice_text("letters", 7000, seed=10 + seed), seed)

@@ -135,9 +135,13 @@ class Point:
         import ftkit.jobs.verdicts
         import ftkit.training  # noqa: F401
 
-        # The peak begins anew: loading had one of its own.
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+        self.forget_peak()
         self._memory, self._busy = self._of_process("VmRSS"), time.process_time()
+
+    @staticmethod
+    def forget_peak() -> None:
+        """Let the peak of memory begin anew: loading had one of its own."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
     @staticmethod
     def _of_process(field: str) -> int:

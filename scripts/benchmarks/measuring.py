@@ -77,7 +77,8 @@ def _synchronize() -> None:
 
 def one_round(times: Times, arms: dict[str, Arm], number: int) -> None:
     """Run every arm once, beginning with another one each time."""
-    names = [*arms][number % len(arms) :] + [*arms][: number % len(arms)]
+    first = number % max(len(arms), 1)
+    names = [*arms][first:] + [*arms][:first]
     for name in names:
         clock = Clock()
         arms[name]()
