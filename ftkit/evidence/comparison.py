@@ -30,6 +30,8 @@ from ftkit.evidence.style import StyleScore
 from ftkit.evidence.texts import cut_passages
 from ftkit.models import base_or_beneath
 from ftkit.training import JUDGED_WINDOWS, MOST_UNKNOWN, HeldOutDataset, HeldOutLoss, HeldOutWindows, held_out_loss
+from ftkit.training.datasets import spread_rows
+from ftkit.training.evaluation import KeptStates
 from ftkit.tuning import Selection
 
 __all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "measure_at"]
@@ -37,6 +39,8 @@ __all__ = ["ComparedPassages", "ComparedTexts", "Comparison", "check_heldout", "
 T = TypeVar("T")
 
 _logger = logging.getLogger("ftkit.evidence")
+_COMPARED_WINDOWS = 32
+"""Windows of a text on which the predictions of both models are compared, of those whose loss is measured."""
 _LANGUAGE_RULES = 3
 """Repetition, diversity, and language itself."""
 _PASSAGE = 400
@@ -136,8 +140,11 @@ class Comparison:
     """How often intervals hold that rest on passages."""
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was computed once for all looks."""
-    base_losses: dict[Any, tuple[Any, HeldOutLoss]] = field(default_factory=dict, compare=False, repr=False)
-    """Losses of the base by text, each with its text. Comparisons with one base, window and texts may share them."""
+    base_losses: dict[Any, tuple[Any, HeldOutLoss, KeptStates | None]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Losses of the base by text, each with its text and what its head read, where the models' predictions are
+    compared. Comparisons with one base, window and texts may share them."""
 
     @property
     def shared_level(self) -> float:
@@ -177,9 +184,23 @@ class Comparison:
         """
         key = id(store), most
         if key not in self.base_losses:
+            kept = self._room_for_states(store)
             with self.as_base() as base:
-                self.base_losses[key] = store, self.loss(base, store, most)
-        return self.base_losses[key][1], self.loss(self.tuned, of_tuned or store, most)
+                self.base_losses[key] = store, self.loss(base, store, most, kept), kept
+        self.kept[f"states {id(store)}"] = kept = self._room_for_states(store)
+        return self.base_losses[key][1], self.loss(self.tuned, of_tuned or store, most, kept)
+
+    def _room_for_states(self, store: TokenStore | HeldOutDataset) -> KeptStates | None:
+        """Room for what a head reads of the text on which predictions are compared; ``None`` for other texts."""
+        if not self.predicts_same_tokens or (store is not self.texts.heldout and store is not self.general_text):
+            return None
+        return KeptStates(spread_rows(self.rows_of(store).spread(self.max_windows), _COMPARED_WINDOWS))
+
+    def states_of(self, store: TokenStore) -> tuple[KeptStates, KeptStates] | None:
+        """What the heads of base and tuned model read of a text while its loss was measured, given once."""
+        _, _, before = self.base_losses.get((id(store), None), (None, None, None))
+        after = self.kept.pop(f"states {id(store)}", None)
+        return (before, after) if before and after else None
 
     @property
     def losses(self) -> tuple[HeldOutLoss, HeldOutLoss]:
@@ -237,10 +258,16 @@ class Comparison:
         most = self.train_windows or len(self.losses[0].nats)
         return self.pair_of_losses(self.texts.train, self.texts.tuned_train, most)
 
-    def loss(self, model: PreTrainedModel, store: TokenStore | HeldOutDataset, most: int | None = None) -> HeldOutLoss:
+    def loss(
+        self,
+        model: PreTrainedModel,
+        store: TokenStore | HeldOutDataset,
+        most: int | None = None,
+        kept: KeptStates | None = None,
+    ) -> HeldOutLoss:
         """Loss of a model on a text or on rows, on at most so many windows."""
         most = self.max_windows if most is None else most
-        return held_out_loss(model, self.rows_of(store), most)
+        return held_out_loss(model, self.rows_of(store), most, kept=kept)
 
     @property
     def heldout_text(self) -> TokenStore:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ftkit.evidence.intervals import Interval, bootstrap, gain_in_bits, relative
 from ftkit.memory import memory_phase
 from ftkit.models import base_or_beneath, is_adapter, virtual_tokens
 from ftkit.training import NEXT_TOKEN, HeldOutLoss, HeldOutWindows, evaluated_batches, held_out_loss
-from ftkit.training.evaluation import rows_at_once
+from ftkit.training.evaluation import KeptStates, rows_at_once
 from ftkit.training.objectives import output_logits
 from ftkit.tuning import merge_adapter
 from ftkit.tuning.blend import Blend
@@ -54,6 +54,7 @@ def divergence_from_base(
     window_tokens: int,
     max_windows: int | None = 32,
     batch_rows: int = 8,
+    states: tuple[KeptStates, KeptStates] | None = None,
 ) -> Interval:
     """KL(base || tuned) over the next token, in bits per token; intervals resample windows.
 
@@ -64,15 +65,18 @@ def divergence_from_base(
         window_tokens: T, tokens in a window.
         max_windows: Windows of the text, spread evenly; ``None`` takes all.
         batch_rows: Windows in a forward pass, fewer where their logits would be large.
+        states: What both heads read at the windows that are asked, instead of ``max_windows``.
     """
     windows = HeldOutWindows(store, window_tokens)
+    numbers = windows.spread(max_windows) if states is None else states[0].numbers
+    of_base, of_tuned = states or (None, None)
     found = []
     rows = rows_at_once(tuned, 2 * window_tokens, batch_rows)  # of two models, and their difference
     models = [tuned] if base is None else [base, tuned]
-    for _, batch in evaluated_batches(models, windows, windows.spread(max_windows), rows):
+    for part, batch in evaluated_batches(models, windows, numbers, rows):
         with base_or_beneath(base, tuned) as before:
-            log_p_BTV = _log_probabilities(before, batch["input_ids"])
-        log_q_BTV = _log_probabilities(tuned, batch["input_ids"])
+            log_p_BTV = _log_probabilities(before, batch["input_ids"], of_base.of(numbers[part]) if of_base else None)
+        log_q_BTV = _log_probabilities(tuned, batch["input_ids"], of_tuned.of(numbers[part]) if of_tuned else None)
         log_ratio_BTV = log_q_BTV.neg_().add_(log_p_BTV)  # in place: each of these is as large as all logits
         kl_BT = log_ratio_BTV.mul_(log_p_BTV.exp_()).sum(-1)[:, :-1]
         del log_p_BTV, log_q_BTV, log_ratio_BTV
@@ -80,7 +84,11 @@ def divergence_from_base(
     return bootstrap(lambda kl: kl.mean(-1), np.concatenate(found))
 
 
-def _log_probabilities(model: PreTrainedModel, ids_BT: torch.Tensor) -> torch.Tensor:
+def _log_probabilities(model: PreTrainedModel, ids_BT: torch.Tensor, states_BTD: torch.Tensor | None) -> torch.Tensor:
+    if states_BTD is not None:
+        head: Any = model.get_output_embeddings()
+        logits_BTV: torch.Tensor = head(states_BTD)
+        return logits_BTV.float().log_softmax(-1)
     batch = {"input_ids": ids_BT.to(next(model.parameters()).device)}
     return output_logits(model, batch, NEXT_TOKEN).float().log_softmax(-1)
 
@@ -148,14 +156,11 @@ def scaling_curve(
     return tuple(found)
 
 
-def distances_from_base(
-    comparison: Comparison, max_windows: int | None = 32
-) -> tuple[Interval | None, Interval | None]:
+def distances_from_base(comparison: Comparison) -> tuple[Interval | None, Interval | None]:
     """Divergence from the base on general text and on held-out text of the target; see ``divergence_from_base``.
 
     Args:
         comparison: Base, tuned model and both texts.
-        max_windows: Windows of each text; ``None`` takes all.
 
     Returns:
         Both, or ``None`` twice where the two models do not predict the next of the same tokens.
@@ -165,7 +170,7 @@ def distances_from_base(
     if general is None or not comparison.predicts_same_tokens or len(rows) > 1:
         return None, None
     on_general, on_target = (
-        divergence_from_base(base, tuned, text, comparison.window_tokens, max_windows)
+        divergence_from_base(base, tuned, text, comparison.window_tokens, states=comparison.states_of(text))
         for text in (general, comparison.heldout_text)
     )
     return on_general, on_target

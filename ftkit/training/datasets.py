@@ -104,6 +104,12 @@ class CoveredBytes(NamedTuple):
     """Labels that are unknown tokens and count nowhere, bool [B, T]; ``None`` where there are none."""
 
 
+def spread_rows(numbers: np.ndarray, most: int | None) -> np.ndarray:
+    """At most so many of some rows, spread evenly; ``None`` takes all."""
+    count = len(numbers) if most is None else min(most, len(numbers))
+    return numbers[np.linspace(0, len(numbers) - 1, count).round().astype(np.int64)]
+
+
 class HeldOutDataset(ABC):
     """A fixed number of rows to evaluate a language model on."""
 
@@ -137,8 +143,7 @@ class HeldOutDataset(ABC):
 
     def spread(self, most: int | None) -> np.ndarray:
         """Numbers of at most so many rows, spread evenly; ``None`` takes all."""
-        count = len(self) if most is None else min(most, len(self))
-        return np.linspace(0, len(self) - 1, count).round().astype(np.int64)
+        return spread_rows(np.arange(len(self)), most)
 
 
 class HeldOutWindows(HeldOutDataset):

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,14 @@ from transformers import PreTrainedModel
 from ftkit.memory import memory_phase
 from ftkit.models.cache_ftkit_gpt2 import cache_argument, cache_of
 from ftkit.training.datasets import CoveredBytes, HeldOutDataset
+from ftkit.training.heads import has_plain_head, hidden_states_of
 from ftkit.training.objectives import IGNORED, MASKED_TOKENS, NEXT_TOKEN, Batch, next_token_targets, output_logits
 
 __all__ = [
     "JUDGED_WINDOWS",
     "MOST_UNKNOWN",
     "HeldOutLoss",
+    "KeptStates",
     "evaluated_batches",
     "held_out_loss",
     "rows_at_once",
@@ -92,6 +95,29 @@ class HeldOutLoss:
         return f"{self.nats_per_target:.3f} nats/token (no bits per byte: {self.unknown_share:.0%} of it is unknown)"
 
 
+class KeptStates:
+    """What a model's head read at some rows of an evaluation: what else is asked of these rows takes no second pass.
+
+    Args:
+        numbers: The rows whose states are kept, [256 x 576] of one window of a model of 135 million parameters.
+    """
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = numbers
+        self._states: dict[int, torch.Tensor] = {}
+
+    def keep(self, numbers: np.ndarray, hidden_BTD: torch.Tensor) -> None:
+        """Keep those of the rows that are wanted."""
+        for number, hidden_TD in zip(numbers, hidden_BTD, strict=True):
+            if number in self.numbers:
+                self._states[int(number)] = hidden_TD.clone()
+
+    def of(self, numbers: np.ndarray) -> torch.Tensor | None:
+        """Those of some rows, [B, T, D]; ``None`` where a model's head cannot be asked alone."""
+        found = [self._states[int(number)] for number in numbers if int(number) in self._states]
+        return torch.stack(found) if len(found) == len(numbers) else None
+
+
 def evaluated_batches(
     models: Sequence[PreTrainedModel], dataset: HeldOutDataset, numbers: np.ndarray, batch_rows: int
 ) -> Iterator[tuple[slice, Batch]]:
@@ -119,7 +145,11 @@ def evaluated_batches(
 
 
 def token_losses(
-    model: PreTrainedModel, dataset: HeldOutDataset, numbers: np.ndarray, batch_rows: int = 16
+    model: PreTrainedModel,
+    dataset: HeldOutDataset,
+    numbers: np.ndarray,
+    batch_rows: int = 16,
+    kept: KeptStates | None = None,
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, CoveredBytes]]:
     """Losses of a language model on each token of some rows, a batch at a time.
 
@@ -128,6 +158,7 @@ def token_losses(
         dataset: The rows.
         numbers: Which rows.
         batch_rows: Rows in a forward pass, fewer where their logits would be large.
+        kept: Keeps what the head reads, where a model has a plain head.
 
     Yields:
         Places in ``numbers``; targets [B, T], aligned with the logits; their losses in nats, float32 [B, T], 0 where
@@ -136,20 +167,35 @@ def token_losses(
     objective = NEXT_TOKEN if dataset.causal else MASKED_TOKENS
     rows = rows_at_once(model, dataset.longest_row, batch_rows)
     after = _after_prefix(model, dataset.prefix) if dataset.prefix else None
+    if kept is not None and not after and dataset.causal and has_plain_head(model):
+        after = _keeping(model, kept, numbers)
     for part, batch in evaluated_batches([model], dataset, numbers, rows):
         labels_BT = batch["labels"]
         covered = dataset.covered_bytes(numbers[part], labels_BT.cpu())
         if covered.is_unknown is not None:
             labels_BT = labels_BT.masked_fill(covered.is_unknown.to(labels_BT.device), IGNORED)
         targets_BT = next_token_targets(labels_BT) if dataset.causal else labels_BT
-        logits_BTV = after(batch) if after else output_logits(model, batch, objective)
+        logits_BTV = after(batch, part) if after else output_logits(model, batch, objective)
         flat = logits_BTV.float().flatten(0, 1)  # classes last: with [B, V, T] torch would copy all logits once more
         loss_N = F.cross_entropy(flat, targets_BT.flatten(), ignore_index=IGNORED, reduction="none")
         del logits_BTV, flat
         yield part, targets_BT, loss_N.view(targets_BT.shape), covered
 
 
-def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Batch], torch.Tensor]:
+def _keeping(model: PreTrainedModel, kept: KeptStates, numbers: np.ndarray) -> Callable[[Batch, slice], torch.Tensor]:
+    """A function that gives the logits of rows, and keeps what the head made them of."""
+    head: Any = model.get_output_embeddings()
+
+    def logits(batch: Batch, part: slice) -> torch.Tensor:
+        hidden_BTD = hidden_states_of(model, {name: each for name, each in batch.items() if name != "labels"})
+        kept.keep(numbers[part], hidden_BTD)
+        output: torch.Tensor = head(hidden_BTD)
+        return output
+
+    return logits
+
+
+def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Batch, slice], torch.Tensor]:
     """A function that gives the logits of rows after a prefix, whose keys and values are computed once."""
     was_training = model.training
     model.eval()
@@ -158,7 +204,7 @@ def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Ba
     model.train(was_training)
     assert kept is not None
 
-    def logits(batch: Batch) -> torch.Tensor:
+    def logits(batch: Batch, part: slice) -> torch.Tensor:
         cache, mask_BT = copy.deepcopy(kept), batch["attention_mask"]
         cache.batch_repeat_interleave(len(mask_BT))
         mask = torch.cat([mask_BT.new_ones(len(mask_BT), len(prefix)), mask_BT], dim=1)
@@ -173,7 +219,12 @@ def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Ba
 @memory_phase("evaluate")
 @torch.inference_mode()
 def held_out_loss(
-    model: PreTrainedModel, dataset: HeldOutDataset, max_rows: int | None = None, *, batch_rows: int = 16
+    model: PreTrainedModel,
+    dataset: HeldOutDataset,
+    max_rows: int | None = None,
+    *,
+    batch_rows: int = 16,
+    kept: KeptStates | None = None,
 ) -> HeldOutLoss:
     """Evaluate a model on held-out rows; the model is left in the mode it was in.
 
@@ -182,6 +233,7 @@ def held_out_loss(
         dataset: The rows, such as ``HeldOutWindows`` of a text.
         max_rows: Rows to use, spread evenly; ``None`` uses all.
         batch_rows: Rows in a forward pass, fewer where their logits would be large.
+        kept: Keeps what the head reads, where a model has a plain head.
 
     Returns:
         Sums for each row, in the order of the dataset.
@@ -189,7 +241,7 @@ def held_out_loss(
     numbers = dataset.spread(max_rows)
     nats, unknown = np.zeros(len(numbers)), np.zeros(len(numbers))
     targets, num_bytes = np.zeros(len(numbers), dtype=np.int64), np.zeros(len(numbers), dtype=np.int64)
-    for part, targets_BT, loss_BT, covered in token_losses(model, dataset, numbers, batch_rows):
+    for part, targets_BT, loss_BT, covered in token_losses(model, dataset, numbers, batch_rows, kept):
         nats[part] = loss_BT.double().sum(1).cpu().numpy()
         targets[part] = (targets_BT != IGNORED).sum(1).cpu().numpy()
         num_bytes[part], unknown[part] = covered.known, covered.unknown

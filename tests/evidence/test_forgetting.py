@@ -16,11 +16,13 @@ from ftkit.evidence import (
     ComparedTexts,
     Comparison,
     divergence_from_base,
+    forgetting,
     gather_evidence,
     parse_evidence,
     scaled_models,
     scaling_curve,
 )
+from ftkit.evidence.forgetting import distances_from_base
 from ftkit.models import load_model
 from ftkit.tuning import attach_adapter
 
@@ -60,6 +62,25 @@ def test_divergence_is_torchs_kl_div(base, stores):
     assert found.value == pytest.approx(float(expected), rel=1e-4)
     assert found.low < found.value < found.high
     assert divergence_from_base(base, base, store, WINDOW).value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["whole", "adapter", "head with a hook"])
+def test_what_the_head_read_for_the_losses_serves_the_divergence_too(base, stores, monkeypatch, kind):
+    tuned = lora(base) if kind == "adapter" else moved(base)
+    if kind == "head with a hook":
+        tuned.lm_head.register_forward_hook(lambda *_: None)
+    texts = ComparedTexts(stores["keeper"], [], [], general={"almanac": stores["almanac"]})
+    comparison = Comparison(None if kind == "adapter" else base, tuned, texts, ComparedPassages(), WINDOW)
+    assert comparison.losses
+    assert comparison.general_losses
+    passes = []
+    of_model = forgetting.output_logits
+    monkeypatch.setattr(forgetting, "output_logits", lambda *given: passes.append(1) or of_model(*given))
+    found = distances_from_base(comparison)
+    assert bool(passes) == (kind == "head with a hook"), "only a head that may do more takes a second pass"
+    alone = [divergence_from_base(comparison.base, tuned, stores[name], WINDOW) for name in ("almanac", "keeper")]
+    assert [each.value for each in found] == pytest.approx([each.value for each in alone], rel=1e-5)
+    assert found[0].value > 1e-3
 
 
 def lora(base):
