@@ -3,20 +3,16 @@
 python -m benchmarks.adapters PART ARM [MODEL]        (in the folder scripts)   memory of one arm, in this process
 """
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from benchmarks.growth import Point
+from benchmarks.growth import Point, memory_beside
 from benchmarks.measuring import DEVICE, Arm, Options, Section, made_of, times_as_fast
 from benchmarks.shapes import GPT2, Rows, Shape, spec_of, usual_model
 from benchmarks.training import PRODUCTS, beside_trainer, loop_steps
@@ -122,25 +118,10 @@ def memory_of(part: str, arm: str, shape: Shape, place: str) -> None:
 
 def memory(part: str, shape: Shape, options: Options) -> Section:
     """Memory of each arm, each in a process of its own."""
-    place, found = place_of(part, shape, options.causal), {}
-    for arm in (FTKIT, TRAINER, PLAIN):
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.adapters",
-            part,
-            arm,
-            place,
-            *(["--quick"] if options.quick else []),
-        ]
-        done = subprocess.run(
-            command, cwd=Path(__file__).parents[1], env={**os.environ}, stdout=subprocess.PIPE, text=True, check=True
-        )
-        found[arm] = json.loads(done.stdout.splitlines()[-1])["peak_bytes"]
-    rows = [{"measure": f"{arm}: memory", "exact": size / 1e6, "unit": "MB", "target": None, "at_most": True}
-            for arm, size in found.items()]  # fmt: skip
-    ratio = {"measure": f"{FTKIT} : {TRAINER}, memory", "exact": found[FTKIT] / found[TRAINER], "unit": "x"}
-    return Section(f"{part}-memory", {}, [*rows, {**ratio, "target": 1.0, "at_most": True}], {"model": place})
+    place = place_of(part, shape, options.causal)
+    flags = ["--quick"] if options.quick else []
+    arms = {arm: ["benchmarks.adapters", part, arm, place, *flags] for arm in (FTKIT, TRAINER, PLAIN)}
+    return memory_beside(f"{part}-memory", arms, TRAINER, {"model": place})
 
 
 def _share(arm: str, seconds: dict[str, float]) -> float:
@@ -159,7 +140,8 @@ def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:
     for part in PARTS:
         shape = shape_of(part, options.quick)
         yield part, partial(run, part, shape, options.rounds(4), options)
-        yield f"{part}-memory", partial(memory, part, shape, options)
+        if part == "gpt2-lora" or not options.quick:  # three processes each
+            yield f"{part}-memory", partial(memory, part, shape, options)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
-"""A step on prompts with completions beside TRL's SFTTrainer: the same rows and order, with LoRA and without."""
+"""A step on prompts with completions beside TRL's SFTTrainer: the same rows and order, with LoRA and without; memory.
 
+python -m benchmarks.examples ARM MODEL [--lora]        (in the folder scripts)   memory of one arm, in this process
+"""
+
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 from transformers import PrinterCallback
 
+from benchmarks.growth import Point, memory_beside
 from benchmarks.measuring import DEVICE, Options, Section, times_as_fast
 from benchmarks.training import Turns
 from ftkit.config import AdapterSettings
@@ -37,8 +42,28 @@ def made_up(vocab: int, longest: int) -> list[EncodedExample]:
     return found
 
 
-def run(name: str, lora: bool, rounds: int, options: Options) -> Section:
-    """Steps of both; SFTTrainer keeps its own collator, so that its padding is its own work."""
+def settings(lora: bool) -> AdapterSettings:
+    """Those of both arms."""
+    return AdapterSettings(
+        model="m", max_steps=10**6, per_device_train_batch_size=ROWS, learning_rate=1e-4, max_grad_norm=1.0,
+        lr_scheduler_type="constant", save_steps=0, peft="lora" if lora else "none", use_cpu=DEVICE.type == "cpu",
+    )  # fmt: skip
+
+
+def model_of(place: str, lora: bool) -> Any:
+    """A model, with LoRA where it is asked for."""
+    made = load_model(place, seed=0, vocab_size=VOCAB, max_positions=512)
+    return attach_adapter(made, settings(lora), base="m") if lora else made
+
+
+def rows_of(model: Any, tokenizer: Any, quick: bool) -> ExampleRows:
+    """The examples of both arms."""
+    vocab = int(model.config.get_text_config().vocab_size)
+    return ExampleRows(made_up(vocab, 64 if quick else 512), tokenizer, ROWS, seed=0)
+
+
+def train_with_trl(model: Any, tokenizer: Any, source: ExampleRows, steps: int, turns: Turns) -> list[dict[str, Any]]:
+    """Steps of SFTTrainer on the rows that ftkit has; it keeps its own collator, so its padding is its own."""
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
     from trl.trainer.sft_config import SFTConfig
@@ -51,42 +76,57 @@ def run(name: str, lora: bool, rounds: int, options: Options) -> Section:
             rows: Any = self.train_dataset
             return SequentialSampler(rows)
 
-    place, tokenizer = options.causal or LLAMA, load_tokenizer(options.causal or "byte")
-    settings = AdapterSettings(
-        model="m", max_steps=10**6, per_device_train_batch_size=ROWS, learning_rate=1e-4, max_grad_norm=1.0,
-        lr_scheduler_type="constant", save_steps=0, peft="lora" if lora else "none", use_cpu=DEVICE.type == "cpu",
-    )  # fmt: skip
-
-    def model() -> Any:
-        made = load_model(place, seed=0, vocab_size=VOCAB, max_positions=512)
-        return attach_adapter(made, settings, base="m") if lora else made
-
-    ours = model()
-    vocab = int(ours.config.get_text_config().vocab_size)
-    source = ExampleRows(made_up(vocab, 64 if options.quick else 512), tokenizer, ROWS, seed=0)
-    turns = Turns({FTKIT: partial(next, iter(Engine(ours, NEXT_TOKEN, source, settings)))}, TRL)
-    alone = [source.rows([row]) for row in range((rounds + 1) * ROWS)]
+    alone = [source.rows([row]) for row in range(steps * ROWS)]
     rows = [{key: row[key][0].tolist() for key in ("input_ids", "labels")} for row in alone]
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
             folder, report_to="none", use_cpu=DEVICE.type == "cpu", max_length=None, loss_type="nll", packing=False,
-            gradient_checkpointing=False, activation_checkpointing=False, max_steps=rounds + 1,
+            gradient_checkpointing=False, activation_checkpointing=False, max_steps=steps,
             per_device_train_batch_size=ROWS, learning_rate=1e-4, lr_scheduler_type="constant", weight_decay=0.01,
             max_grad_norm=1.0, save_strategy="no", logging_strategy="no", disable_tqdm=True, bf16=False,
             dataloader_pin_memory=DEVICE.type != "cpu",
         )  # fmt: skip
         trainer = InOrder(
-            model(), args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[turns]
+            model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[turns]
         )
         trainer.remove_callback(PrinterCallback)
         turns.clock.restart()
         trainer.train()
-    facts = {
-        "model": Path(place).name,
-        "rows": ROWS,
-        "mean_tokens": float(np.mean([len(r["input_ids"]) for r in rows])),
-    }
-    return Section(name, turns.times, [times_as_fast(turns.times, FTKIT, TRL, 1.0)], facts)
+    return rows
+
+
+def run(name: str, lora: bool, rounds: int, options: Options) -> Section:
+    """Steps of both in turns."""
+    place, tokenizer = options.causal or LLAMA, load_tokenizer(options.causal or "byte")
+    ours = model_of(place, lora)
+    source = rows_of(ours, tokenizer, options.quick)
+    turns = Turns({FTKIT: partial(next, iter(Engine(ours, NEXT_TOKEN, source, settings(lora))))}, TRL)
+    rows = train_with_trl(model_of(place, lora), tokenizer, source, rounds + 1, turns)
+    tokens = float(np.mean([len(r["input_ids"]) for r in rows]))
+    facts = {"model": Path(place).name, "rows": ROWS, "mean_tokens": tokens}
+    return Section(name, turns.times, [times_as_fast(turns.times, FTKIT, TRL, 1.3)], facts)
+
+
+def memory_of(arm: str, lora: bool, place: str, quick: bool) -> None:
+    """Print by how much the process grew at most in two steps of an arm; the peak of making its model is left out."""
+    point, tokenizer = Point(), load_tokenizer("byte" if place == LLAMA else place)
+    model = model_of(place, lora)
+    source = rows_of(model, tokenizer, quick)
+    point.forget_peak()
+    if arm == TRL:
+        train_with_trl(model, tokenizer, source, 2, Turns({}, TRL))
+    else:
+        steps = iter(Engine(model, NEXT_TOKEN, source, settings(lora)))
+        next(steps)
+        next(steps)
+    point.end()
+
+
+def memory(name: str, lora: bool, options: Options) -> Section:
+    """Memory of both, each in a process of its own."""
+    place, flags = options.causal or LLAMA, ["--lora"] * lora + ["--quick"] * options.quick
+    arms = {arm: ["benchmarks.examples", arm, place, *flags] for arm in (FTKIT, TRL)}
+    return memory_beside(name, arms, TRL, {"model": Path(place).name})
 
 
 def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:
@@ -96,3 +136,10 @@ def sections(options: Options) -> Iterator[tuple[str, Callable[[], Section]]]:
         return
     for name, lora in (("sft-whole", False), ("sft-lora", True)):
         yield name, partial(run, name, lora, options.rounds(9), options)
+        if lora or not options.quick:  # two processes each
+            yield f"{name}-memory", partial(memory, f"{name}-memory", lora, options)
+
+
+if __name__ == "__main__":
+    asked_arm, asked_place, *flags = sys.argv[1:]
+    memory_of(asked_arm, "--lora" in flags, asked_place, "--quick" in flags)

@@ -155,14 +155,29 @@ class Point:
         print(json.dumps(found))
 
 
+def in_own_process(command: list[str]) -> dict[str, Any]:
+    """What ``Point.end`` of a module of this folder prints, run in a process of its own with an empty cache."""
+    scripts, environment = Path(__file__).parents[1], {**os.environ, "FTKIT_CACHE": tempfile.mkdtemp()}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=scripts, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def memory_beside(name: str, arms: dict[str, list[str]], beside: str, facts: dict[str, Any]) -> Section:
+    """Memory of each arm, and the first one's over another's."""
+    found = {arm: in_own_process(command)["peak_bytes"] for arm, command in arms.items()}
+    row = {"target": None, "at_most": True}
+    rows = [{"measure": f"{arm}: memory", "exact": size / 1e6, "unit": "MB", **row} for arm, size in found.items()]
+    first = next(iter(found))
+    ratio = {"measure": f"{first} : {beside}, memory", "exact": found[first] / found[beside], "unit": "x"}
+    return Section(name, {}, [*rows, {**ratio, "target": 1.0, "at_most": True}], facts)
+
+
 def run(name: str, kind: str, sizes: tuple[int, ...]) -> Section:
     """All points of a kind."""
-    found = []
-    for size in sizes:
-        command = [sys.executable, "-m", "benchmarks.growth", kind, str(size)]
-        scripts, environment = Path(__file__).parents[1], {**os.environ, "FTKIT_CACHE": tempfile.mkdtemp()}
-        done = subprocess.run(command, cwd=scripts, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        found.append({"size": size, **json.loads(done.stdout.splitlines()[-1])})
+    found = [{"size": size, **in_own_process(["benchmarks.growth", kind, str(size)])} for size in sizes]
     results = []
     for before, after in zip([None, *found], found, strict=False):
         grown = before and math.log(after["seconds"] / before["seconds"]) / math.log(after["size"] / before["size"])
