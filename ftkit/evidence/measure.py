@@ -222,8 +222,8 @@ class Measure(ABC, Generic[Result]):
         """Clauses of the sentence that stands above the reasons."""
         return ()
 
-    def gauges(self, result: Result) -> Iterable[Gauge]:
-        """Bars beside the verdict."""
+    def gauges(self, result: Result, outcome: Outcome) -> Iterable[Gauge]:
+        """Bars beside the verdict; what they show is not said in the sentence above them."""
         return ()
 
     def parts(self, results: Mapping[str, Result], document: Mapping[str, Any]) -> Iterable[Part]:

@@ -135,13 +135,12 @@ CLASSIFIERS = {
 """Kinds of figures by the beginning of their file's name."""
 
 
-def classifier_headline(name: str, scores: Mapping[str, Any], verdict: Mapping[str, Any] | None = None) -> str:
-    """The test of one classifier in one sentence, after its word where it has one."""
+def classifier_headline(scores: Mapping[str, Any]) -> str:
+    """The test of one classifier in one sentence."""
     chance = percent(scores["chance_accuracy"])
     doubt = "" if scores["above_chance"] else ", which is not above chance"
-    said = f"{name} {verdict['verdict'].upper()}" if verdict else name
     return (
-        f"{said}: {percent_interval(scores['accuracy'])} of {number(scores['texts'])} test texts are classified "
+        f"{percent_interval(scores['accuracy'])} of {number(scores['texts'])} test texts are classified "
         f"rightly (chance {chance}){doubt}; log-loss {interval(scores['log_loss'])} nats (chance "
         f"{number(scores['chance_log_loss'])})."
     )

@@ -20,7 +20,7 @@ from ftkit.display import wording
 from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row, shown
 from ftkit.display.wording import visible
 from ftkit.evidence.document import Evidence, summary_rows
-from ftkit.evidence.measure import Measure
+from ftkit.evidence.measure import Measure, Outcome
 from ftkit.evidence.measures import all_measures
 from ftkit.evidence.thresholds import threshold_meanings
 from ftkit.report.advice import advised, outcome_of
@@ -74,10 +74,11 @@ def write_report(run: RunFolder, *sections: Section) -> Path:
     own = sections_of(results, sections)
     page = _environment(own).from_string(_resource("report.html.j2"))
     finding = results.measured.get("finding", "")
-    outcome = _outcome(results, own)
+    title = _outcome(results, own)
     text = page.render(
-        title=f"{outcome} ({run.recipe})",
-        outcome=outcome,
+        title=f"{title} ({run.recipe})",
+        outcome=title,
+        alone=_only_word(results, title),
         finding=finding,
         target=results.target,
         classifiers=results.measured.get("classifiers", {}),
@@ -165,17 +166,17 @@ def _day(moment: str | None) -> str:
 def _model(results: Results, name: str, place: int) -> dict[str, Any]:
     """What the page says of one model."""
     evidence, verdict = results.evidence(name), results.verdicts.get(name)
-    measured = _measured(evidence)
+    measured, said = _measured(evidence), verdict and outcome_of(verdict, evidence, results.asked)
     real = results.measured.get("real", {}).get(name, [])
     return {
         "name": name,
         "place": place,
         "colour": place % len(PALETTE),
         "verdict": verdict,
-        "headline": _headline(results, name),
+        "headline": _headline(results, name, said),
         "evidence": evidence,
         "excerpts": _excerpts(results, name, real),
-        "gauges": [_gauge(gauge) for measure, result in measured for gauge in measure.gauges(result)],
+        "gauges": [_gauge(gauge) for measure, result in measured if said for gauge in measure.gauges(result, said)],
         "steps": _steps(results, name),
         "base": _clipped(written_passages(results.measured, name)[0]),
         "real": _clipped(real, _marks(evidence)[1]),
@@ -209,15 +210,19 @@ def _outcome(results: Results, sections: Iterable[Section]) -> str:
     return f"{', '.join(shares)} of the test texts classified rightly" if shares else "Not tested yet"
 
 
-def _headline(results: Results, name: str) -> str:
+def _only_word(results: Results, title: str) -> str:
+    """The verdict's word where the title says it of the only model, so that its card need not say it again."""
+    words = [verdict["verdict"] for verdict in results.verdicts.values()]
+    return words[0] if len(words) == len(results.models) == 1 and title == outcome(results.verdicts) else ""
+
+
+def _headline(results: Results, name: str, said: Outcome | None) -> str:
     """The verdict on a model, the test of a classifier, or that there is nothing yet."""
     if scores := results.measured.get("classifiers", {}).get(name):
-        return classifier_headline(name, scores, results.verdicts.get(name))
-    if verdict := results.verdicts.get(name):
+        return classifier_headline(scores)
+    if said is not None:
         named_after_text = name in (results.settings.get("corpora") or {})
-        evidence = results.evidence(name)
-        said = outcome_of(verdict, evidence, results.asked)
-        return headline(name, said, verdict["reasons"], evidence, named_after_text)
+        return headline(name, said, results.verdicts[name]["reasons"], results.evidence(name), named_after_text)
     return f"{name}: no verdict yet."
 
 

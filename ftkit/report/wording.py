@@ -40,7 +40,7 @@ def outcome(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evidence | None, of_text: bool) -> str:
-    """The verdict on one model in one sentence with the numbers that decide.
+    """The numbers that decide, in one sentence that stands beside the word, above bars that show the others.
 
     Args:
         name: The model's name.
@@ -49,10 +49,8 @@ def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evid
         evidence: What was measured on it; ``None`` where nothing was.
         of_text: Whether the model is named after the text that it should write like.
     """
-    forgot = " and FORGOT" if "forgot" in outcome.words[1:] else ""
-    said = f"{name} {outcome.words[0].upper()}{forgot}"
     if evidence is None:
-        return f"{said}: the run folder holds no measurements of it."
+        return "The run folder holds no measurements of it."
     heldout, gain = evidence.heldout, evidence.heldout.gain
     unseen = "unseen text" if heldout.rows == "windows" else "unseen completions"
     text = f"{unseen} of {name}" if of_text else unseen
@@ -67,4 +65,5 @@ def headline(name: str, outcome: Outcome, reasons: Sequence[str], evidence: Evid
     for measure in all_measures():
         if (result := evidence.measures.get(measure.name)) is not None:
             parts += measure.headline(result, outcome)
-    return f"{said}: {_SHARE.sub(_SPACED, '; '.join(parts))}."
+    said = _SHARE.sub(_SPACED, "; ".join(parts))
+    return f"{said[0].upper()}{said[1:]}."

@@ -9,12 +9,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_runs import empty_run, evidence_of, prose, write_run
+from report_runs import around, empty_run, evidence_of, prose, style_score, write_run
 
 from ftkit import __version__
 from ftkit.errors import CheckpointError
 from ftkit.evidence import Interval
+from ftkit.evidence.measure import Outcome
 from ftkit.evidence.measures.language import Language, LanguageMeasure
+from ftkit.evidence.measures.style import Style, StyleMeasure
 from ftkit.report import write_report
 from ftkit.report.measures import marked_parts
 from ftkit.runs import EVIDENCE_VERSION, RunFolder
@@ -72,7 +74,8 @@ def test_text_names_and_settings_never_become_markup(evil_report: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "alice WORKED: it needs 2.02 bits per byte for unseen text of alice",
+        "It needs 2.02 bits per byte for unseen text of alice",
+        "Style, judge ngrams",
         "also: forgot",
         "Repeat the run with two or three other values of seed",
         prose(5, 14),  # the longest copied run
@@ -99,9 +102,20 @@ def test_the_page_holds(full_report: Path, words: str) -> None:
 def test_bars_say_what_stands_at_their_ends(full_report: Path) -> None:
     assert "<span>0: base model</span><span>1: real text</span>" in full_report.read_text(encoding="utf-8")
     found = Language(by="reference", reason="the base", excess=Interval(0.25, 0.18, 0.33))
-    (gauge,) = LanguageMeasure().gauges(found)
+    (gauge,) = LanguageMeasure().gauges(found, Outcome(("worked",)))
     assert gauge.zero == "shuffled words"
     assert (gauge.position.low, gauge.position.high) == pytest.approx((0.67, 0.82))
+    part = Style((style_score("ngrams", 0.2, score=around(0.5, 0.05)),))
+    assert [each.label for each in StyleMeasure().gauges(part, Outcome(("worked",)))] == [
+        "Style, judge ngrams (part of the way)"
+    ]
+
+
+def test_the_word_stands_once_where_a_run_has_one_model(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path, {"alice": evidence_of()})).read_text(encoding="utf-8")
+    elements = Elements(page).found
+    assert ("h1", {"class": "worked"}) in elements
+    assert not [attributes for tag, attributes in elements if "badge" in (attributes.get("class") or "")]
 
 
 def test_what_is_copied_is_marked_in_samples_and_real_text(full_report: Path) -> None:
@@ -208,7 +222,7 @@ def test_without_samples_and_curves_the_evidence_is_shown(tmp_path: Path) -> Non
     assert "after training" in page
     assert write_report(run).read_text(encoding="utf-8") == page
     assert prose(50) in page.replace("<mark>", "").replace("</mark>", "")
-    assert "it needs not measured bits" in page
+    assert "It needs not measured bits" in page
     assert 'id="curves"' in page
 
 

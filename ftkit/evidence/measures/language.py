@@ -189,9 +189,15 @@ class LanguageMeasure(Measure[Language]):
             yield Row("invented words above real text's", result.invented, percent=True)
 
     def headline(self, result: Language, outcome: Outcome) -> Iterable[str]:
-        yield _shown(result) if result.by else "language was not checked"
+        share, base = result.gibberish, result.base_gibberish
+        if not result.by:
+            yield "language was not checked"
+        elif result.excess is None or not (share and base):
+            yield _shown(result)
+        else:
+            yield f"{share.value:.0%} of its passages are gibberish (the base's: {base.value:.0%})"
 
-    def gauges(self, result: Language) -> Iterable[Gauge]:
+    def gauges(self, result: Language, outcome: Outcome) -> Iterable[Gauge]:
         if result.excess is not None:
             excess = result.excess
             position = Interval(1 - excess.value, 1 - excess.high, 1 - excess.low)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftkit.display.figures import Figure, Kind, Lines, Points, Rules
 from ftkit.display.tables import Cell, Gauge, PageTable, Part, Row
-from ftkit.display.wording import MISSING, fixed, interval, is_number, number, percent, percent_interval, slug
+from ftkit.display.wording import MISSING, interval, is_number, number, percent, percent_interval, slug
 from ftkit.evidence.judges import CORRUPTED
 from ftkit.evidence.measure import Advice, Case, Measure, OpenRule, Outcome, RunResults, Support
 from ftkit.evidence.style import HALF_WAY, StyleScore
@@ -97,20 +97,14 @@ class StyleMeasure(Measure[Style]):
     def headline(self, result: Style, outcome: Outcome) -> Iterable[str]:
         if not result.speaking:
             yield "style was not measured"
-            return
+
+    def gauges(self, result: Style, outcome: Outcome) -> Iterable[Gauge]:
         enough = outcome.limit("style_position", HALF_WAY)
-        places = []
         for score in result.speaking:
             answer = score.answer(enough)
-            said = "" if answer == "for" else f": {_ANSWERS[answer]}"
-            places.append(f"{_place(score.position.value)} ({score.judge}{said})")
-        who = "judges place" if len(places) > 1 else "a judge places"
-        yield f"{who} it at {' and '.join(places)} of the way from the base to real text"
-
-    def gauges(self, result: Style) -> Iterable[Gauge]:
-        for score in result.speaking:
+            said = "" if answer == "for" else f" ({_ANSWERS[answer]})"
             if is_number(score.position.value):
-                yield Gauge(f"Style, judge {score.judge}", score.position)
+                yield Gauge(f"Style, judge {score.judge}{said}", score.position)
 
     def parts(self, results: Mapping[str, Style], document: Mapping[str, Any]) -> Iterable[Part]:
         judges = document.get("judges") or {}
@@ -231,10 +225,6 @@ def _compared(score: StyleScore, answer: str, enough: float) -> str:
         "for": f"{low} > style_position {enough}",
         "part": f"{low} > 0, <= style_position {enough}",
     }.get(answer, f"{low} <= 0 <= {high}")
-
-
-def _place(value: float) -> str:
-    return fixed(value, 2) if is_number(value) else MISSING
 
 
 def _distance_cells(score: StyleScore) -> list[str | Cell]:
