@@ -24,6 +24,7 @@ from ftkit.evidence import (
 )
 from ftkit.evidence.forgetting import distances_from_base
 from ftkit.models import load_model
+from ftkit.training.objectives import output_logits
 from ftkit.tuning import attach_adapter
 
 WINDOW = 24
@@ -74,8 +75,12 @@ def test_what_the_head_read_for_the_losses_serves_the_divergence_too(base, store
     assert comparison.losses
     assert comparison.general_losses
     passes = []
-    of_model = forgetting.output_logits
-    monkeypatch.setattr(forgetting, "output_logits", lambda *given: passes.append(1) or of_model(*given))
+
+    def counted(*given):
+        passes.append(given)
+        return output_logits(*given)
+
+    monkeypatch.setattr(forgetting, "output_logits", counted)
     found = distances_from_base(comparison)
     assert bool(passes) == (kind == "head with a hook"), "only a head that may do more takes a second pass"
     alone = [divergence_from_base(comparison.base, tuned, stores[name], WINDOW) for name in ("almanac", "keeper")]
