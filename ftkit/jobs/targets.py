@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, Self, TypeVar
 
@@ -123,6 +123,8 @@ class TargetText(Generic[P]):
     """Real held-out passages, cut like those that models write."""
     known: Sequence[Text] = ()
     """More real text of the run, whose words are nobody's inventions."""
+    base_losses: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Of the base on these texts: measured beside the first model, and not again beside the next."""
 
     @property
     def settings(self) -> P:
@@ -154,6 +156,12 @@ class TargetText(Generic[P]):
         """What a model and its base were trained on."""
         of_base = [piece for text in self.start.origin.texts.values() for piece in text.train]
         return [*self.text.train, *of_base]
+
+    @cached_property
+    def general_tokens(self) -> dict[str, TokenStore]:
+        """Held-out text of the other texts, as one under all their names; nothing where there is none."""
+        pieces = [piece for text in self.general.values() for piece in text.heldout]
+        return {", ".join(self.general): tokenize_texts(pieces, self.tokenizer)} if pieces else {}
 
     @cached_property
     def training_text(self) -> TrainingText:
@@ -200,13 +208,12 @@ class TargetText(Generic[P]):
             The evidence, and the passages of the tuned model on which it rests.
         """
         others = list(self.general.values())
-        other = [piece for text in others for piece in text.heldout]
         known = [piece for text in (self.text, *others, *self.known) for piece in (*text.train, *text.heldout)]
         texts = ComparedTexts(
             heldout=self.heldout,
             train_texts=self.all_train_texts,
             known_texts=known,
-            general={", ".join(self.general): tokenize_texts(other, self.tokenizer)} if other else {},
+            general=self.general_tokens,
             train=self.train,
             heldout_texts=frozenset(self.text.heldout),
         )
@@ -223,7 +230,7 @@ class TargetText(Generic[P]):
                 self.base, tuned, texts, ComparedPassages(), self.settings.window_tokens,
                 scales=SCALES, trainable=trainable, write=write, prose=not isinstance(self.writer, CodeWriter),
                 reload_difference=run.result(name)["reload_difference"], passes=run.trained_epochs(name),
-                assumptions=run.step_choice(name),
+                assumptions=run.step_choice(name), base_losses=self.base_losses,
             ),
             looks=looks_up_to(self.settings.num_passages),
         )  # fmt: skip

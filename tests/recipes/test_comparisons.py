@@ -1,6 +1,7 @@
 """Recipes whose arms share batches: what each may change did, nothing else, and the table says what it cost."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from ftkit.config import find_recipe, resolve
 from ftkit.config.catalogue import load_recipe
 from ftkit.config.launch import main_settings
 from ftkit.config.resolve import read_flags
+from ftkit.evidence import comparison
+from ftkit.training import held_out_loss
 
 SMALL = {
     "model": "new:gpt2", "max_steps": 6, "window_tokens": 64, "eval_steps": 3, "save_steps": 3, "eval_windows": 4,
@@ -19,9 +22,19 @@ SMALL = {
 }  # fmt: skip
 
 
+LOSSES: list[tuple[object, object]] = []
+"""Every model whose loss was measured for the evidence of ``frozen``, and its text."""
+
+
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_recipe("targeted_freezing", tmp_path_factory.mktemp("runs") / "frozen", **SMALL)
+    def noted(model, rows, *given, **named):
+        LOSSES.append((model, rows.store))
+        return held_out_loss(model, rows, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "held_out_loss", noted)
+        return run_recipe("targeted_freezing", tmp_path_factory.mktemp("runs") / "frozen", **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +55,13 @@ def test_the_selected_arm_changed_its_slices_and_nothing_else(frozen):
     assert movement["everything"]["frozen"] == 0
     total = sum(tensor.numel() for tensor in tensors["selected"].values())
     assert movement["selected"]["frozen"] == total - 3 * (64 * 64 + 64)
+
+
+def test_the_base_reads_each_text_once_for_both_arms(frozen):
+    asked = Counter((id(model), id(store)) for model, store in LOSSES)
+    assert len({id(model) for model, _ in LOSSES}) == 3, "the base and two arms"
+    assert len({id(store) for _, store in LOSSES}) == 3, "held-out text, training text, other text"
+    assert set(asked.values()) == {1}
 
 
 def test_both_arms_saw_the_same_batches_and_all_five_figures_are_there(frozen):
