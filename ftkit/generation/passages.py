@@ -14,6 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 from ftkit.data.tokenizers import expected_ids
 from ftkit.errors import ModelError
 from ftkit.generation.decoder import PRESETS, PaddedRows, Sampling, SpecialIds, can_decode, can_share, decode
+from ftkit.generation.packed_weights import packed_weights
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
 
@@ -195,26 +196,27 @@ class _Writer:
             seeds: Each draws for as many rows; without any the state of ``drawing`` does for all.
         """
         states = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
-        width, pad, decodes = max(len(row) for row in rows), self.special.pad, can_decode(self.model)
+        width, pad = max(len(row) for row in rows), self.special.pad
         first = _shared_tokens(rows) if can_share(self.model) else 0
         gaps = [width - len(row) for row in rows]
         padded = [row[:first] + [pad] * gap + row[first:] for row, gap in zip(rows, gaps, strict=True)]
         masks = [[1] * first + [0] * gap + [1] * (width - gap - first) for gap in gaps]
         input_ids, mask = (torch.tensor(each, device=self.device) for each in (padded, masks))
-        if decodes:
-            padded_rows = PaddedRows(input_ids, mask, first)
-            new_ids = decode(
-                self.model, padded_rows, self.new_tokens, self.sampling, self.special, on_id, states
-            )  # fmt: skip
-        else:
-            with no_stored_generation_settings(self.model):
-                output = self.model.generate(  # type: ignore[operator]
-                    input_ids=input_ids,
-                    attention_mask=mask,
-                    generation_config=_generation_config(self.sampling, self.new_tokens, self.special),
-                    streamer=None if on_id is None else _Listener(on_id),
-                )
-            new_ids = output[:, width:]
+        with packed_weights(self.model, len(rows), self.new_tokens):
+            if can_decode(self.model):
+                padded_rows = PaddedRows(input_ids, mask, first)
+                new_ids = decode(
+                    self.model, padded_rows, self.new_tokens, self.sampling, self.special, on_id, states
+                )  # fmt: skip
+            else:
+                with no_stored_generation_settings(self.model):
+                    output = self.model.generate(  # type: ignore[operator]
+                        input_ids=input_ids,
+                        attention_mask=mask,
+                        generation_config=_generation_config(self.sampling, self.new_tokens, self.special),
+                        streamer=None if on_id is None else _Listener(on_id),
+                    )
+                new_ids = output[:, width:]
         for row, new in zip(rows, new_ids.tolist(), strict=True):
             length = next((place for place, id_ in enumerate(new) if id_ in self.special.stops), None)
             prompt, text = (str(self.tokenizer.decode(ids)) for ids in (row, new[:length]))

@@ -19,6 +19,7 @@ import torch
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import size
+from ftkit.generation.packed_weights import packed_bytes
 from ftkit.memory import MemoryMeter, available_memory, current_phase, return_freed_memory
 from ftkit.models import is_adapter, save_model
 from ftkit.training.datasets import HeldOutDataset
@@ -289,7 +290,8 @@ class Planner:
         tensors = max(after, loss.tensor_bytes - 3 * fewer * row_bytes, before)
         found["evaluate"] = replace(grown, tensor_bytes=tensors)
         if self.tokens:
-            found["generate"] = idle.with_more(weights + _generation_bytes(model, _GENERATED_ROWS, self.tokens))
+            written = packed_bytes(model) + _generation_bytes(model, _GENERATED_ROWS, self.tokens)
+            found["generate"] = idle.with_more(weights + written)
             found["judge"] = idle.with_more(weights + _SPELLING_BYTES * heldout.num_bytes * _TEXTS_OF_HELDOUT)
         return found
 
