@@ -14,9 +14,9 @@ from transformers.generation.streamers import BaseStreamer
 from ftkit.data.tokenizers import expected_ids
 from ftkit.errors import ModelError
 from ftkit.generation.decoder import PRESETS, PaddedRows, Sampling, SpecialIds, can_decode, can_share, decode
-from ftkit.generation.packed_weights import packed_weights
 from ftkit.memory import memory_phase
 from ftkit.models import no_stored_generation_settings, usable_positions, virtual_tokens
+from ftkit.models.packed_weights import packed_weights
 
 __all__ = ["Passage", "end_ids", "generate_passages", "random_starts", "stream_passage"]
 

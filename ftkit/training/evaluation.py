@@ -106,11 +106,15 @@ class KeptStates:
         self.numbers = numbers
         self._states: dict[int, torch.Tensor] = {}
 
-    def keep(self, numbers: np.ndarray, hidden_BTD: torch.Tensor) -> None:
-        """Keep those of the rows that are wanted."""
+    def logits(self, model: PreTrainedModel, batch: Batch, numbers: np.ndarray) -> torch.Tensor:
+        """The logits of rows, [B, T, V]; what the head made them of is kept of those rows that are wanted."""
+        head: Any = model.get_output_embeddings()
+        hidden_BTD = hidden_states_of(model, {name: each for name, each in batch.items() if name != "labels"})
         for number, hidden_TD in zip(numbers, hidden_BTD, strict=True):
             if number in self.numbers:
                 self._states[int(number)] = hidden_TD.clone()
+        output: torch.Tensor = head(hidden_BTD)
+        return output
 
     def of(self, numbers: np.ndarray) -> torch.Tensor | None:
         """Those of some rows, [B, T, D]; ``None`` where a model's head cannot be asked alone."""
@@ -167,35 +171,26 @@ def token_losses(
     objective = NEXT_TOKEN if dataset.causal else MASKED_TOKENS
     rows = rows_at_once(model, dataset.longest_row, batch_rows)
     after = _after_prefix(model, dataset.prefix) if dataset.prefix else None
-    if kept is not None and not after and dataset.causal and has_plain_head(model):
-        after = _keeping(model, kept, numbers)
+    keeps = kept is not None and not after and dataset.causal and has_plain_head(model)
     for part, batch in evaluated_batches([model], dataset, numbers, rows):
         labels_BT = batch["labels"]
         covered = dataset.covered_bytes(numbers[part], labels_BT.cpu())
         if covered.is_unknown is not None:
             labels_BT = labels_BT.masked_fill(covered.is_unknown.to(labels_BT.device), IGNORED)
         targets_BT = next_token_targets(labels_BT) if dataset.causal else labels_BT
-        logits_BTV = after(batch, part) if after else output_logits(model, batch, objective)
+        if after:
+            logits_BTV = after(batch)
+        elif kept is not None and keeps:
+            logits_BTV = kept.logits(model, batch, numbers[part])
+        else:
+            logits_BTV = output_logits(model, batch, objective)
         flat = logits_BTV.float().flatten(0, 1)  # classes last: with [B, V, T] torch would copy all logits once more
         loss_N = F.cross_entropy(flat, targets_BT.flatten(), ignore_index=IGNORED, reduction="none")
         del logits_BTV, flat
         yield part, targets_BT, loss_N.view(targets_BT.shape), covered
 
 
-def _keeping(model: PreTrainedModel, kept: KeptStates, numbers: np.ndarray) -> Callable[[Batch, slice], torch.Tensor]:
-    """A function that gives the logits of rows, and keeps what the head made them of."""
-    head: Any = model.get_output_embeddings()
-
-    def logits(batch: Batch, part: slice) -> torch.Tensor:
-        hidden_BTD = hidden_states_of(model, {name: each for name, each in batch.items() if name != "labels"})
-        kept.keep(numbers[part], hidden_BTD)
-        output: torch.Tensor = head(hidden_BTD)
-        return output
-
-    return logits
-
-
-def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Batch, slice], torch.Tensor]:
+def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Batch], torch.Tensor]:
     """A function that gives the logits of rows after a prefix, whose keys and values are computed once."""
     was_training = model.training
     model.eval()
@@ -204,7 +199,7 @@ def _after_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> Callable[[Ba
     model.train(was_training)
     assert kept is not None
 
-    def logits(batch: Batch, part: slice) -> torch.Tensor:
+    def logits(batch: Batch) -> torch.Tensor:
         cache, mask_BT = copy.deepcopy(kept), batch["attention_mask"]
         cache.batch_repeat_interleave(len(mask_BT))
         mask = torch.cat([mask_BT.new_ones(len(mask_BT), len(prefix)), mask_BT], dim=1)

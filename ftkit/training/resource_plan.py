@@ -19,9 +19,9 @@ import torch
 
 from ftkit.config import TrainingSettings
 from ftkit.errors import size
-from ftkit.generation.packed_weights import packed_bytes
 from ftkit.memory import MemoryMeter, available_memory, current_phase, return_freed_memory
 from ftkit.models import is_adapter, save_model
+from ftkit.models.packed_weights import packed_bytes
 from ftkit.training.datasets import HeldOutDataset
 from ftkit.training.doubts import doubt_of_predictions, training_doubts
 from ftkit.training.engine import Engine

@@ -8,8 +8,8 @@ from torch import nn
 
 from ftkit.config import AdapterSettings
 from ftkit.data import load_tokenizer
-from ftkit.generation import PRESETS, generate_passages, packed_weights
-from ftkit.models import load_model
+from ftkit.generation import PRESETS, generate_passages
+from ftkit.models import load_model, packed_weights
 from ftkit.tuning import attach_adapter
 
 WIDE = {
