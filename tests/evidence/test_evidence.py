@@ -251,6 +251,7 @@ CLASSIFIED = Language(
     "classifier", "a classifier", 0.99, real_side=about(0.9, 0.1), heldout_real_side=about(0.95, 0.04),
     base_real_side=about(0.95, 0.04), invented=about(0.01, 0.01),
 )  # fmt: skip
+NEITHER_READS = replace(CLASSIFIED, real_side=about(0.02, 0.02), base_real_side=about(0.05, 0.04))
 GIBBERISH = Language("reference", "the base", 0.99, 0.4, about(0.8, 0.1), about(0.1), about(0.7, 0.1))
 HALF_GIBBERISH = replace(
     GIBBERISH, excess=about(0.3), gibberish=about(0.9), base_gibberish=about(0.1), heldout_gibberish=about(0.0, 0.0)
@@ -292,6 +293,7 @@ RECITES = {"copying": replace(COPY, longest_run=40, run=30, copied=about(0.5, 0.
         ({"language": replace(CLASSIFIED, learned=0.33)}, "unsure", [], "33% fewer bits per byte"),
         ({"language": replace(CLASSIFIED, real_side=about(0.2, 0.1))}, "unsure", [], "writes no language"),
         (LOSS | {"language": replace(CLASSIFIED, real_side=about(0.2, 0.1))}, "broken", [], "writes no language"),
+        (LOSS | {"language": NEITHER_READS}, "worse", [], "of its own target rose"),
         ({"language": None, "from_scratch": True, "general.gain_over": about(-0.1)}, "worked", [], "gain 0.300"),
         ({"heldout.gain": Interval(0.02, -0.03, 0.07)}, "unsure", [], "is not clearly above 0.01"),
         ({"style": Style((speaking(0.3),))}, "worked", [], "part of the way"),

@@ -66,8 +66,6 @@ class Language:
     """Share of bits per byte that the tuned model itself saves over counted letters; looked at without a reference."""
     invented: Interval | None = None
     """Share of words that are in no text of the run, above that of real text; looked at where no reference reads."""
-    base_reads: bool = True
-    """Whether the base's passages are nearer to language than the tuned model's."""
 
 
 class LanguageMeasure(Measure[Language]):
@@ -120,12 +118,8 @@ class LanguageMeasure(Measure[Language]):
                     "shuffled words cost above real text",
                     f"language excess.low {result.excess.low:z.3f} > language_excess {most}",
                 )
-        if (
-            result.by == "classifier"
-            and (bounds := _side_bounds(result, case))
-            and bounds.high < 0
-            and result.base_reads
-        ):
+        bounds = _side_bounds(result, case) if result.by == "classifier" else None
+        if bounds and bounds.high < 0 and _base_is_nearer(result):
             yield Finding(
                 "damaged",
                 f"it writes no language: {_shown(result)}",
@@ -339,7 +333,7 @@ def _by_classifier(comparison: Comparison) -> Language:
     return Language(
         "classifier", "a classifier of real against corrupted text", auc,
         real_side=tuned, base_real_side=base, heldout_real_side=share(real),
-        learned=_learned(comparison), invented=_invented(comparison, level), base_reads=base.value > tuned.value,
+        learned=_learned(comparison), invented=_invented(comparison, level),
     )  # fmt: skip
 
 
@@ -378,6 +372,12 @@ def _invented(comparison: Comparison, level: float) -> Interval | None:
 def _side_bounds(result: Language, case: Case) -> Interval | None:
     """Share taken for real, minus the part of real text's that is needed; above 0 it holds."""
     return _above_real(result.real_side, result.heldout_real_side, case.limits.own("language_real_side"))
+
+
+def _base_is_nearer(result: Language) -> bool:
+    """Whether more of the base's passages are surely taken for real text than of the tuned model's."""
+    tuned, base = result.real_side, result.base_real_side
+    return tuned is not None and base is not None and base.low > tuned.high
 
 
 def _above_real(share: Interval | None, real: Interval | None, part: float = 1.0) -> Interval | None:
