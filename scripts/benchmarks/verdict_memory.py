@@ -1,10 +1,10 @@
-"""Peak memory of a verdict on an adapter, beside the bytes of its base.
+"""Peak memory of a verdict on an adapter or on a whole model, beside the bytes of its base.
 
-    python -m benchmarks.verdict_memory TEXT [--dtype bfloat16] [--layers 32]        (in the folder scripts)
+    python -m benchmarks.verdict_memory TEXT [--whole] [--dtype bfloat16] [--layers 32]        (in the folder scripts)
     python -m benchmarks.verdict_memory --paper        what larger models would need on an accelerator, by formula
 
-Makes a Llama of 360 million parameters with random weights and a LoRA adapter of it, both in a temporary folder, and
-judges the adapter on TEXT, a file of 100 kB or more. Prints the highest resident memory of the process beside the bytes
+Makes a Llama of 360 million parameters with random weights and a LoRA adapter or another version of it, both in a
+temporary folder, and judges that on TEXT, a file of 100 kB or more. Prints the highest resident memory of the process beside the bytes
 of one model, counted from the moment at which all modules are imported. The part that is no page of the model's file is
 shown apart: float32 weights stay in that file, and the system drops its pages when it needs room.
 """
@@ -25,8 +25,8 @@ TIMES, MORE = 1.3, 1e9
 """The bound: so many times the bytes of one model, and so many bytes more."""
 
 
-def make(folder: Path, text: Path, layers: int, dtype: str) -> int:
-    """Make a base that is stored in a dtype, and an adapter; returns the base's parameters."""
+def make(folder: Path, text: Path, layers: int, dtype: str, whole: bool) -> int:
+    """Make a base that is stored in a dtype, and an adapter or a whole model; returns the base's parameters."""
     from peft import LoraConfig
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -40,14 +40,21 @@ def make(folder: Path, text: Path, layers: int, dtype: str) -> int:
         num_key_value_heads=5, max_position_embeddings=2048, tie_word_embeddings=True,
     )  # fmt: skip
     model: Any = LlamaForCausalLM(config).to(getattr(torch, dtype))
-    save_model(model, load_tokenizer("train:2048", texts=[text.read_text(encoding="utf-8")]), folder / "base")
+    tokenizer = load_tokenizer("train:2048", texts=[text.read_text(encoding="utf-8")])
+    save_model(model, tokenizer, folder / "base")
     size: int = sum(parameter.numel() for parameter in model.parameters())
+    if whole:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.01)
+        save_model(model, tokenizer, folder / "tuned")
+        return size
     wrapped: Any = wrap(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"), None, None)
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.01)
-    wrapped.save_pretrained(folder / "adapter")
+    wrapped.save_pretrained(folder / "tuned")
     return size
 
 
@@ -87,7 +94,7 @@ def judge(folder: Path, text: Path, dtype: str) -> None:
         importlib.import_module(module)
     meter = Meter()
     result = ftkit.verdict(
-        folder / "base", folder / "adapter", text, num_passages=30, passage_chars=60, window_tokens=64,
+        folder / "base", folder / "tuned", text, num_passages=30, passage_chars=60, window_tokens=64,
         eval_windows=16, dtype=dtype,
     )  # fmt: skip
     print(json.dumps({**meter.stop(), "verdict": result.verdict.verdict}))
@@ -159,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path, nargs="?")
     parser.add_argument("--paper", action="store_true")
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -173,7 +181,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = make(folder, asked.text, asked.layers, asked.dtype)
+        size = make(folder, asked.text, asked.layers, asked.dtype, asked.whole)
         command = [sys.executable, "-m", "benchmarks.verdict_memory", str(asked.text), "--folder", name]
         done = subprocess.run([*command, "--dtype", asked.dtype], stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
