@@ -85,11 +85,13 @@ def _forward(module: Any, rows: int) -> Callable[[Tensor], Tensor]:
 
 @cache
 def _works() -> bool:
-    """Whether this build of torch has both functions, and they multiply."""
-    module = nn.Linear(8, 4)
+    """Whether this build of torch has both functions, and they multiply. No random state is touched."""
+    module = nn.utils.skip_init(nn.Linear, 8, 4)
     x = torch.linspace(-1, 1, 16).view(2, 8)
     try:
         with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
             return torch.backends.mkldnn.is_available() and torch.allclose(_forward(module, 2)(x), module(x), atol=1e-5)
     except (AttributeError, RuntimeError):
         return False

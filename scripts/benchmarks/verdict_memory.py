@@ -4,9 +4,9 @@
     python -m benchmarks.verdict_memory --paper        what larger models would need on an accelerator, by formula
 
 Makes a Llama of 360 million parameters with random weights and a LoRA adapter or another version of it, both in a
-temporary folder, and judges that on TEXT, a file of 100 kB or more. Prints the highest resident memory of the process beside the bytes
-of one model, counted from the moment at which all modules are imported. The part that is no page of the model's file is
-shown apart: float32 weights stay in that file, and the system drops its pages when it needs room.
+temporary folder, and judges that on TEXT, a file of 100 kB or more. Prints the highest resident memory of the process
+beside the bytes of one model, counted from the moment at which all modules are imported. The part that is no page of a
+model's file is shown apart: float32 weights stay in that file, and the system drops its pages when it needs room.
 """
 
 import argparse

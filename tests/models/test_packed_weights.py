@@ -107,3 +107,10 @@ def test_greedy_passages_are_those_without(family: str, monkeypatch: pytest.Monk
     packed = written()
     monkeypatch.setattr(packed_weights, "_works", lambda: False)
     assert packed == written()
+
+
+def test_whether_it_works_is_found_out_without_a_random_number():
+    packed_weights._works.cache_clear()
+    before = torch.get_rng_state()
+    packed_weights._works()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -73,10 +73,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
         seen["loaded"].append(Path(spec).name)
         return load_model(spec, **options)
 
-    def loss(self: Comparison, model: Any, store: Any, most: int | None = None) -> Any:
+    def loss(self: Comparison, model: Any, store: Any, *arguments: Any) -> Any:
         if model is not self.tuned:
             seen["losses of the base"].append(store)
-        return plain(self, model, store, most)
+        return plain(self, model, store, *arguments)
 
     plain = Comparison.loss
     monkeypatch.setattr(judged_models, "load_model", load)
