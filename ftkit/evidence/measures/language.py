@@ -132,7 +132,7 @@ class LanguageMeasure(Measure[Language]):
         state, by = self._state(result, case)
         reasons = {
             "holds": [],
-            "damaged": [f"it learned the words and writes no language: {_shown(result)}"],
+            "damaged": [f"{_fault(result, case)}: {_shown(result)}"],
             "open": [f"whether it writes language was not decided: {_shown(result)}"],
             "": [f"language was not checked: {result.reason}"],
         }[state]
@@ -372,6 +372,16 @@ def _invented(comparison: Comparison, level: float) -> Interval | None:
 def _side_bounds(result: Language, case: Case) -> Interval | None:
     """Share taken for real, minus the part of real text's that is needed; above 0 it holds."""
     return _above_real(result.real_side, result.heldout_real_side, case.limits.own("language_real_side"))
+
+
+def _fault(result: Language, case: Case) -> str:
+    """What is wrong with passages that are not taken for language."""
+    bounds = _side_bounds(result, case) if result.by == "classifier" else None
+    if bounds is None or bounds.low <= 0:
+        return "it learned the words and writes no language"
+    invents = result.invented is not None and result.invented.low > case.limits.own("language_invented")
+    why = "too many of its words are invented" if invents else "it predicts held-out text too badly"
+    return f"its passages look like language, but {why}"
 
 
 def _base_is_nearer(result: Language) -> bool:
