@@ -46,7 +46,7 @@ NOT_RUN = {
     "scripts/demo": "installs; the configuration demo is run by scripts/test-configs",
     "scripts/bench": "takes hours; scripts/bench --quick is run by tests/documented/test_documented_bench.py",
     "scripts/nightly tests/faults": "takes minutes; the same tests are run fewer times by scripts/test",
-    "scripts/battery synthetic --seeds 6 --out planted.json": "takes a quarter of an hour; scripts/nightly",
+    "scripts/battery synthetic --seeds 6 --out planted.json": "takes 23 minutes; scripts/nightly",
     "scripts/battery stories260k --out rows.json": "needs a base of the reader; tests/recipes/test_batteries.py",
     "ftkit run gsm8k_smollm2 --model FOLDER --examples train.jsonl --heldout_examples test.jsonl --max_steps 100":
         "needs SmolLM2-135M and half an hour; tests/recipes/test_sft.py runs the recipe",
