@@ -171,7 +171,8 @@ def token_losses(
     objective = NEXT_TOKEN if dataset.causal else MASKED_TOKENS
     rows = rows_at_once(model, dataset.longest_row, batch_rows)
     after = _after_prefix(model, dataset.prefix) if dataset.prefix else None
-    keeps = kept is not None and not after and dataset.causal and has_plain_head(model)
+    if after or not dataset.causal or not has_plain_head(model):
+        kept = None
     for part, batch in evaluated_batches([model], dataset, numbers, rows):
         labels_BT = batch["labels"]
         covered = dataset.covered_bytes(numbers[part], labels_BT.cpu())
@@ -180,7 +181,7 @@ def token_losses(
         targets_BT = next_token_targets(labels_BT) if dataset.causal else labels_BT
         if after:
             logits_BTV = after(batch)
-        elif kept is not None and keeps:
+        elif kept is not None:
             logits_BTV = kept.logits(model, batch, numbers[part])
         else:
             logits_BTV = output_logits(model, batch, objective)

@@ -118,12 +118,13 @@ class LanguageMeasure(Measure[Language]):
                     "shuffled words cost above real text",
                     f"language excess.low {result.excess.low:z.3f} > language_excess {most}",
                 )
-        bounds = _side_bounds(result, case) if result.by == "classifier" else None
-        if bounds and bounds.high < 0 and _base_is_nearer(result):
+        bounds, tuned, base = _side_bounds(result, case), result.real_side, result.base_real_side
+        if bounds and tuned and base and bounds.high < 0 and base.low > tuned.high:
             yield Finding(
                 "damaged",
                 f"it writes no language: {_shown(result)}",
-                f"language real_side excess.high {bounds.high:z.3f} < 0",
+                f"language real_side above.high {bounds.high:z.3f} < 0, "
+                f"base_real_side.low {base.low:z.3f} > real_side.high {tuned.high:z.3f}",
             )
 
     def support(self, result: Language, case: Case) -> Support | None:
@@ -375,19 +376,13 @@ def _side_bounds(result: Language, case: Case) -> Interval | None:
 
 
 def _fault(result: Language, case: Case) -> str:
-    """What is wrong with passages that are not taken for language."""
-    bounds = _side_bounds(result, case) if result.by == "classifier" else None
+    """Which condition on language surely fails."""
+    bounds = _side_bounds(result, case)
     if bounds is None or bounds.low <= 0:
         return "it learned the words and writes no language"
     invents = result.invented is not None and result.invented.low > case.limits.own("language_invented")
     why = "too many of its words are invented" if invents else "it predicts held-out text too badly"
     return f"its passages look like language, but {why}"
-
-
-def _base_is_nearer(result: Language) -> bool:
-    """Whether more of the base's passages are surely taken for real text than of the tuned model's."""
-    tuned, base = result.real_side, result.base_real_side
-    return tuned is not None and base is not None and base.low > tuned.high
 
 
 def _above_real(share: Interval | None, real: Interval | None, part: float = 1.0) -> Interval | None:
