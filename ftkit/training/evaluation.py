@@ -107,7 +107,7 @@ class KeptStates:
         self._states: dict[int, torch.Tensor] = {}
 
     def logits(self, model: PreTrainedModel, batch: Batch, numbers: np.ndarray) -> torch.Tensor:
-        """The logits of rows, [B, T, V]; what the head made them of is kept of those rows that are wanted."""
+        """The logits of rows, [B, T, V]; the hidden states of those rows that are wanted are kept."""
         head: Any = model.get_output_embeddings()
         hidden_BTD = hidden_states_of(model, {name: each for name, each in batch.items() if name != "labels"})
         for number, hidden_TD in zip(numbers, hidden_BTD, strict=True):

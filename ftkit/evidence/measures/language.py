@@ -376,13 +376,14 @@ def _side_bounds(result: Language, case: Case) -> Interval | None:
 
 
 def _fault(result: Language, case: Case) -> str:
-    """Which condition on language surely fails."""
+    """The condition on language that does not hold, as a clause."""
     bounds = _side_bounds(result, case)
     if bounds is None or bounds.low <= 0:
         return "it learned the words and writes no language"
-    invents = result.invented is not None and result.invented.low > case.limits.own("language_invented")
-    why = "too many of its words are invented" if invents else "it predicts held-out text too badly"
-    return f"its passages look like language, but {why}"
+    most, least = case.limits.own("language_invented"), case.limits.own("language_learned")
+    if result.invented is not None and result.invented.low > most:
+        return f"its passages look like language, but more of its words are invented than the {most:.0%} that may be"
+    return f"its passages look like language, but it saves less than {least:.0%} of the bits that counted letters need"
 
 
 def _above_real(share: Interval | None, real: Interval | None, part: float = 1.0) -> Interval | None:
